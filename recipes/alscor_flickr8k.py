@@ -1,0 +1,28 @@
+"""ALSCOR on Flickr8k with weak labels, from random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.loader import Data
+from xmr_e2e.engine.experiment import Adam, Experiment, Schedule, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.alscor import Alscor
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import BiLstmCnn
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="alscor_flickr8k",
+        data=Data(Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.4, colour=0.2)),
+        method=Alscor(image=ImageTower(weights="none"), text=BiLstmCnn(), dim=40),
+        optimiser=Adam(lr=3e-4, weight_decay=1e-2),
+        schedule=Schedule("cosine", warmup=0.05),
+        train=Train(epochs=20, batch_size=100),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,191 @@
+"""The `xmr` command.
+
+A command is a function with a docstring: its parameters become the options. What takes long to import is imported
+within the function, so that `xmr --help` answers at once. A command returns its exit status; None is 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.logging import RichHandler
+from tyro.extras import SubcommandApp
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.parallel import CPUS
+
+if TYPE_CHECKING:
+    from xmr_e2e.shards.index import Problem
+    from xmr_e2e.shards.sheet import Tile
+
+PROBLEMS_SHOWN = 20
+"""of one shard; a shard that was cut can miss thousands of samples"""
+
+app = SubcommandApp()
+shards = SubcommandApp()
+app.command(shards, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return report_errors(lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=argv))
+
+
+def report_errors(command: Callable[[], int | None]) -> int:
+    """Run a command: an XmrError becomes a message on stderr and status 2, Ctrl-C becomes status 130."""
+    errors = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    try:
+        return command() or 0
+    except XmrError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return 130
+
+
+@shards.command
+def info(folder: Path, /) -> None:
+    """Show what a folder of shards holds: splits, classes, what was skipped and why.
+
+    Args:
+        folder: the folder with manifest.json
+    """
+    from xmr_e2e.shards.info import describe
+    from xmr_e2e.shards.manifest import load_manifest
+
+    Console().print(describe(load_manifest(folder)), highlight=False)
+
+
+@shards.command
+def verify(folder: Path, /, *, workers: int = CPUS) -> int:
+    """Check that a folder of shards is whole; exit with 1 and name shard and key where it is not.
+
+    Compares shards, indexes and manifest (sizes, sha256, truncation, members, key order, counts); decodes every image.
+
+    Args:
+        folder: the folder with manifest.json
+        workers: processes
+    """
+    from xmr_e2e.shards.manifest import load_manifest
+    from xmr_e2e.shards.verify import verify
+
+    problems = verify(folder, workers=workers)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if problems:
+        _print_problems(console, problems)
+        console.print(f"{len(problems)} problems found in {folder}; build these shards again with --overwrite")
+        return 1
+    splits = load_manifest(folder).splits.values()
+    console.print(f"{folder} is whole: {sum(len(split.shards) for split in splits)} shards, "
+                  f"{sum(split.samples for split in splits):,} samples, every image decodes")  # fmt: skip
+    return 0
+
+
+@shards.command
+def sheet(
+    folder: Path,
+    out: Path,
+    /,
+    *,
+    split: Literal["train", "val", "test"] = "train",
+    count: int = 24,
+    seed: int = 0,
+    columns: int = 6,
+) -> None:
+    """Draw a contact sheet of samples, with their labels and texts.
+
+    Args:
+        folder: the folder with manifest.json
+        out: the picture to write, such as sheet.png
+        split: the split to draw samples from
+        count: how many samples
+        seed: another seed draws other samples
+        columns: tiles in a row
+    """
+    from xmr_e2e.shards.sheet import contact_sheet
+
+    if count < 1 or columns < 1:
+        raise XmrError("--count and --columns must be at least 1")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise XmrError(f"{out}: the name must end in .png, .jpg or .webp")
+    tiles = _draw_samples(folder, split, count, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(tiles, columns=columns, heading=f"{folder.resolve().name}, {split}").save(out)
+    Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+@shards.command
+def index(
+    tars: tuple[Path, ...],
+    /,
+    *,
+    val: tuple[Path, ...] = (),
+    test: tuple[Path, ...] = (),
+    dataset: str = "",
+    workers: int = CPUS,
+) -> None:
+    """Adopt WebDataset tars made elsewhere (img2dataset's jpg / txt / json, cls): write index files and a manifest.
+
+    The tars stay as they are, and all lie in one folder. Texts come from .txt or the JSON's caption, text or texts;
+    class names from .cls or the JSON's label or labels, numbers or words.
+
+    Args:
+        tars: the training split's tars
+        val: the validation split's tars
+        test: the test split's tars
+        dataset: the dataset's name; if empty, the folder's
+        workers: processes
+    """
+    from xmr_e2e.shards.adopt import adopt_shards
+    from xmr_e2e.shards.info import describe
+
+    splits = {"train": tars, "val": val, "test": test}
+    folder, manifest = adopt_shards(splits, dataset=dataset, workers=workers)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(describe(manifest))
+    console.print(f"adopted; check the images with: xmr shards verify {folder}", markup=False)
+
+
+def _print_problems(console: Console, problems: Sequence[Problem]) -> None:
+    by_shard: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_shard.setdefault(problem.shard, []).append(problem)
+    for shard, found in by_shard.items():
+        for problem in found[:PROBLEMS_SHOWN]:
+            console.print(str(problem))
+        if len(found) > PROBLEMS_SHOWN:
+            console.print(f"{shard}: … and {len(found) - PROBLEMS_SHOWN} more")
+
+
+def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]:
+    """Samples of a split, drawn without replacement, in the order of their positions."""
+    import numpy as np
+
+    from xmr_e2e.data.reader import SplitReader
+    from xmr_e2e.shards.media import UnusableImage, decode_rgb
+    from xmr_e2e.shards.sheet import Tile
+
+    reader = SplitReader(folder, split)
+    positions = np.random.default_rng(seed).choice(len(reader), min(count, len(reader)), replace=False)
+    tiles = []
+    for position in sorted(positions.tolist()):
+        record = reader.read(position)
+        try:
+            image = decode_rgb(record.image)
+        except UnusableImage as error:
+            raise XmrError(f"{record.where}: {error}; run `xmr shards verify {folder}`") from error
+        tiles.append(Tile(image, ", ".join(record.metadata.labels), "\n".join(record.metadata.texts)))
+    return tiles
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Word vectors: skip-gram word2vec fitted on the training split, or a pretrained file."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gensim.models import KeyedVectors, Word2Vec
+from numpy.typing import NDArray
+
+from xmr_e2e.data.text import PAD, SPECIALS, Vocabulary, build_vocabulary, tokenise
+from xmr_e2e.errors import XmrError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Where the text tower's first layer starts from. Vocabulary and vectors come from the training split only."""
+
+    dim: int = 100
+    """width of the word vectors"""
+    file: Path | None = None
+    """a pretrained word2vec file, text or binary (GoogleNews-vectors-negative300.bin.gz); fitted here without one"""
+    min_count: int = 2
+    """words seen less often than this in the training split are <unk>"""
+    window: int = 5
+    """words of context on each side"""
+    epochs: int = 10
+    """passes of skip-gram training over the training texts"""
+    seed: int = 0
+
+
+def fit_word_vectors(texts: Sequence[str], options: WordVectors) -> tuple[Vocabulary, NDArray[np.float32]]:
+    """The vocabulary of the texts and its vectors, (len(vocabulary), dim); row 0, `<pad>`, is zero.
+
+    Raises:
+        XmrError: no word occurs often enough, or the pretrained file cannot be used.
+    """
+    vocabulary = build_vocabulary(texts, min_count=options.min_count)
+    if not vocabulary.words:
+        raise XmrError(f"no word occurs {options.min_count} times in the training texts; lower --data.words.min-count")
+    known = _load_file(options.file, options.dim) if options.file else _skip_gram(texts, options)
+    # Words without a vector start as noise of the vectors' own scale, so that they neither vanish nor dominate.
+    scale = float(np.std(known.vectors[: 10 * len(vocabulary)]))
+    table = np.random.default_rng(options.seed).normal(0, scale, (len(vocabulary), options.dim)).astype(np.float32)
+    table[PAD] = 0
+    found = [(row, word) for row, word in enumerate(vocabulary.words, start=len(SPECIALS)) if word in known]
+    for row, word in found:
+        table[row] = known[word]
+    logger.info("word vectors: %d words, %d of them with a vector", len(vocabulary.words), len(found))
+    return vocabulary, table
+
+
+def _skip_gram(texts: Sequence[str], options: WordVectors) -> KeyedVectors:
+    """gensim's skip-gram; one worker, since more would make the vectors differ from run to run."""
+    model = Word2Vec(
+        sentences=[tokenise(text) for text in texts],
+        vector_size=options.dim,
+        window=options.window,
+        min_count=options.min_count,
+        epochs=options.epochs,
+        seed=options.seed,
+        sg=1,
+        workers=1,
+    )
+    return model.wv
+
+
+def _load_file(path: Path, dim: int) -> KeyedVectors:
+    if not path.exists():
+        raise XmrError(f"--data.words.file: {path} does not exist")
+    try:
+        vectors = KeyedVectors.load_word2vec_format(str(path), binary=_is_binary(path))
+    except (ValueError, EOFError, UnicodeDecodeError, OSError) as error:
+        raise XmrError(f"{path}: not a word2vec file, neither text nor binary: {error}") from error
+    if vectors.vector_size != dim:
+        raise XmrError(f"{path} holds {vectors.vector_size}-d vectors: set --data.words.dim {vectors.vector_size}")
+    return vectors
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether the vectors after the first word are raw floats instead of decimal numbers."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        stream.readline()
+        values = stream.read(400).split(b" ", 1)[-1]
+    return any(byte not in b"0123456789+-.eE \r\n" for byte in values.split(b"\n")[0])

@@ -1,0 +1,76 @@
+"""Losses and gradients of a batch, at once or piece by piece.
+
+An objective that looks at the whole batch cannot be averaged over pieces of it. Instead (GradCache; Gao et al., 2021), the
+representations of all pieces are computed without a graph, the loss and its gradients with respect to them are computed on
+all of them together, and then each piece runs through the networks again, with the same dropout, to take its share of the
+gradient down to the pixels. Memory is that of one piece; the price is one more forward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.methods.base import Method
+
+
+def backward(
+    accelerator: Accelerator, model: nn.Module, batch: Batch, *, pieces: int, progress: float, seed: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """Add the gradients of the global batch's loss to the parameters'; return the loss terms (detached).
+
+    Args:
+        model: the method as `accelerator.prepare` returned it.
+        batch: this rank's part of the global batch, prepared on the device.
+        seed: of dropout and all else that draws random numbers in this step.
+    """
+    if pieces == 1:
+        _seed(*seed)
+        terms: Mapping[str, Tensor] = model(batch, progress)
+        accelerator.backward(terms["total"])
+    else:
+        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), batch.labels, progress, seed)
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def _backward_in_pieces(
+    accelerator: Accelerator, model: nn.Module, pieces: list[Batch], labels: Tensor, progress: float, seed: tuple[int, ...]
+) -> Mapping[str, Tensor]:
+    method: Method = accelerator.unwrap_model(model)
+    # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
+    with accelerator.no_sync(model):
+        representations = _represent(accelerator, method, pieces, seed)
+        _seed(*seed, len(pieces))
+        terms = method.global_objective(representations, labels, progress)
+        accelerator.backward(terms["total"])
+    start = 0
+    for number, piece in enumerate(pieces):
+        rows = slice(start, start + len(piece))
+        start += len(piece)
+        is_last = number == len(pieces) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
+            _seed(*seed, number)
+            gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
+            # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
+            model(piece, progress, gradients)["total"].backward()
+    return terms
+
+
+def _represent(accelerator: Accelerator, method: Method, pieces: list[Batch], seed: tuple[int, ...]) -> dict[str, Tensor]:
+    parts = []
+    for number, piece in enumerate(pieces):
+        with torch.no_grad(), accelerator.autocast():
+            _seed(*seed, number)
+            parts.append(method.represent(piece.inputs))
+    return {name: torch.cat([part[name].float() for part in parts]).requires_grad_() for name in parts[0]}
+
+
+def _seed(*words: int) -> None:
+    """Random numbers of a step are a function of its place in the training, so a resumed run draws the same ones."""
+    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))

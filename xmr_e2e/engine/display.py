@@ -1,0 +1,65 @@
+"""What a person sees while a training runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Piped into a file there is no width to ask for; 80 columns would break most lines.
+console = Console(stderr=True)
+if not console.is_terminal:
+    console = Console(stderr=True, width=140)
+
+
+def setup_logging(*, is_main: bool) -> None:
+    """Messages of this package go to the console, above the progress bar; ranks other than the first only warn."""
+    handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.getLogger("xmr_e2e").setLevel(logging.INFO if is_main else logging.WARNING)
+
+
+class Throughput:
+    """Images per second, and the share of the time that was spent waiting for data, over the last steps."""
+
+    MEMORY = 0.9  # weight of the past at each step: about the last ten steps count
+
+    def __init__(self) -> None:
+        self._samples = self._waited = self._seconds = 0.0
+        self._mark = time.perf_counter()
+        self._data_at = self._mark
+
+    def data_arrived(self) -> None:
+        self._data_at = time.perf_counter()
+
+    def step_done(self, samples: int) -> None:
+        now = time.perf_counter()
+        for name, value in (("_samples", samples), ("_waited", self._data_at - self._mark), ("_seconds", now - self._mark)):
+            setattr(self, name, self.MEMORY * getattr(self, name) + value)
+        self._mark = now
+
+    @property
+    def images_per_second(self) -> float:
+        return self._samples / max(self._seconds, 1e-9)
+
+    @property
+    def data_wait(self) -> float:
+        return self._waited / max(self._seconds, 1e-9)
+
+    def __str__(self) -> str:
+        return f"{self.images_per_second:.1f} img/s, {self.data_wait:.0%} waiting for data"
+
+
+def training_progress(*, is_main: bool) -> Progress:
+    """The bar of an epoch; tasks have the field `status`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not is_main)

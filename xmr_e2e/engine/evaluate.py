@@ -1,0 +1,104 @@
+"""Figures of a trained model on a split, as a table, a JSON file and a report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from rich.table import Table
+
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.engine.display import console
+from xmr_e2e.engine.embed import EmbeddedSplit, embed_split
+from xmr_e2e.engine.run import Run
+from xmr_e2e.engine.saved_model import SavedModel, load
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.metrics import CrossModalFigures, both_directions, cross_modal_figures
+from xmr_e2e.methods.base import Method
+
+logger = logging.getLogger(__name__)
+
+SHOWN = ("mAP@all", "mAP@50", "R@1", "R@10")
+
+
+def validation_scores(method: Method, embedded: EmbeddedSplit) -> dict[str, float]:
+    """The figures of both directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
+    _require_labels(embedded)
+    image, text = embedded.embeddings["image"], embedded.embeddings["text"]
+    both = both_directions(image, text, embedded.labels, embedded.keys, similarity=method.similarity)  # type: ignore[arg-type]
+    rows = {"average": both.average, "image_to_text": both.image_to_text.scores, "text_to_image": both.text_to_image.scores}
+    return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
+
+
+def evaluate(model: SavedModel, split: str) -> tuple[EmbeddedSplit, CrossModalFigures]:
+    """Embed a split and measure it, with random rankings beside. Called by every rank."""
+    embedded = embed_split(model.method, model.data, model.vocabulary, split)
+    _require_labels(embedded)
+    image, text = embedded.embeddings["image"], embedded.embeddings["text"]
+    figures = cross_modal_figures(image, text, embedded.labels, embedded.keys, similarity=model.similarity)  # type: ignore[arg-type]
+    return embedded, figures
+
+
+def evaluation_document(model: SavedModel, split: str, selection: str, figures: CrossModalFigures) -> dict[str, Any]:
+    """What `evaluation/<split>.json` says."""
+    dataset = SplitReader(model.data.shards, split).manifest.dataset
+    return {"dataset": dataset, "split": split, "selection": selection, **asdict(figures)}
+
+
+def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossModalFigures:
+    """Measure a run's selected model on a split; write the JSON file and the report, print the table. Every rank calls it."""
+    model = load(run.folder, shards=shards)
+    embedded, figures = evaluate(model, split)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        document = evaluation_document(model, split, selection_text(run), figures)
+        written = run.save_evaluation(split, document)
+        console.print(figures_table(figures, f"{document['dataset']}, {split} split; {document['selection']}"))
+        logger.info("figures: %s", written)
+    return figures
+
+
+def selection_text(run: Run) -> str:
+    """How the run's epoch was chosen, for whoever reads its figures."""
+    chosen = [record for record in run.records() if record.get("selected")]
+    if not chosen:
+        return "unknown"
+    by = chosen[-1]["selected"]
+    return f"epoch {chosen[-1]['epoch']}, the last one" if by == "last" else (
+        f"epoch {chosen[-1]['epoch']}, the best by {by} on the validation split (average of both directions)"
+    )  # fmt: skip
+
+
+def figures_table(figures: CrossModalFigures, title: str) -> Table:
+    """Each figure beside that of random rankings and the ratio of both."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("direction")
+    for name in SHOWN:
+        for heading in (name, "random", "ratio"):
+            table.add_column(heading, justify="right", style="bold" if heading == name else "dim")
+    for direction, ours, random in _rows(figures):
+        cells = [f"{v:.4f}" for name in SHOWN for v in (ours[name], random[name], ours[name] / max(random[name], 1e-12))]
+        table.add_row(direction, *[f"{float(cell):.1f}x" if i % 3 == 2 else cell for i, cell in enumerate(cells)])
+    return table
+
+
+def _rows(figures: CrossModalFigures) -> list[tuple[str, Mapping[str, float], Mapping[str, float]]]:
+    ours, random = figures.model, figures.random
+    return [
+        ("image → text", ours.image_to_text.scores, random.image_to_text.scores),
+        ("text → image", ours.text_to_image.scores, random.text_to_image.scores),
+        ("average", ours.average, random.average),
+    ]
+
+
+def _require_labels(embedded: EmbeddedSplit) -> None:
+    unlabelled = np.flatnonzero(embedded.labels.sum(1).cpu().numpy() == 0)
+    if len(unlabelled):
+        raise XmrError(
+            f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), and mAP counts by labels; "
+            "build the shards with a label table"
+        )

@@ -1,0 +1,133 @@
+"""What a recipe chooses: everything about one training, in one frozen dataclass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import MethodConfig
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """What all optimisers have in common."""
+
+    lr: float = 1e-4
+    """learning rate"""
+    weight_decay: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    """other learning rates for parts of the method: the beginning of the parameters' names, and the rate"""
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+    def groups(self, model: nn.Module) -> list[dict[str, object]]:
+        """The parameters by learning rate; a parameter belongs to the longest matching part.
+
+        Raises:
+            XmrError: a part that no parameter's name begins with.
+        """
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        for part in self.parts:
+            if not any(_is_in(name, part) for name, _ in named):
+                tops = sorted({name.partition(".")[0] for name, _ in named})
+                raise XmrError(f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}")
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in named:
+            matches = [part for part in self.parts if _is_in(name, part)]
+            rate = self.parts[max(matches, key=len)] if matches else self.lr
+            groups.setdefault(rate, []).append(parameter)
+        return [{"params": parameters, "lr": rate, "initial_lr": rate} for rate, parameters in groups.items()]
+
+
+@dataclass(frozen=True)
+class Sgd(Optimiser):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: float = 0.9
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.groups(model), momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Adam(Optimiser):
+    """Adam with decoupled weight decay (AdamW)."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.groups(model), betas=self.betas, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rates change, as a factor that depends on the step alone."""
+
+    kind: Literal["constant", "cosine", "step"] = "constant"
+    warmup: float = 0.0
+    """share of the training in which the factor rises from 0 to 1"""
+    drop_every: float = 0.34
+    """for "step": the share of the training after which the factor is divided by 10, each time"""
+
+    def factor(self, progress: float) -> float:
+        """Of the learning rates, at `progress` in [0, 1)."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        if self.kind == "constant":
+            return 1.0
+        done = (progress - self.warmup) / (1 - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * done)) if self.kind == "cosine" else 0.1 ** int(done / self.drop_every)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long and in what way."""
+
+    epochs: int = 60
+    batch_size: int = 100
+    """samples of a global batch, over all processes"""
+    accumulate: int = 1
+    """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole batch"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """of the networks; losses are always computed in fp32 or fp64"""
+    clip_norm: float | None = None
+    """largest norm of the gradient"""
+    select: str = "mAP@all"
+    """the validation figure (average of both directions) by which the epoch is chosen; "last" keeps the last one"""
+    seed: int = 0
+    checkpoint_minutes: float = 10.0
+    checkpoint_steps: int | None = None
+    """also after every so many steps"""
+    runs: Path = Path("runs")
+    """folder of the run folders"""
+    resume: Path | None = None
+    """a run folder to go on with"""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise XmrError(f"--train.{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training: a recipe returns it, and every field can be changed on the command line."""
+
+    name: str
+    data: Data
+    method: MethodConfig
+    optimiser: Optimiser
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+
+
+def _is_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")

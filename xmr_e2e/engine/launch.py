@@ -1,0 +1,79 @@
+"""From a recipe's command line to a measured model: `main` is all that a recipe calls."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+
+from xmr_e2e.engine.display import console, setup_logging
+from xmr_e2e.engine.evaluate import evaluate_run
+from xmr_e2e.engine.experiment import Experiment, Train
+from xmr_e2e.engine.run import Run, environment
+from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.manifest import load_manifest
+
+logger = logging.getLogger(__name__)
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
+
+
+def main(recipe: Callable[[], Experiment]) -> None:
+    """Parse the command line over the recipe's experiment, train, measure the selected epoch on the test split, report."""
+    description = sys.modules[recipe.__module__].__doc__
+    try:
+        experiment = tyro.cli(Experiment, default=recipe(), description=description)
+        accelerator = make_accelerator(experiment.train)
+        setup_logging(is_main=accelerator.is_main_process)
+        run_experiment(experiment, accelerator)
+    except XmrError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def make_accelerator(train: Train) -> Accelerator:
+    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo."""
+    has_gpu = torch.cuda.is_available()
+    precision = {"fp32": "no"}.get(train.precision, train.precision)
+    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if several and not has_gpu else []
+    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=handlers)
+
+
+def run_experiment(experiment: Experiment, accelerator: Accelerator) -> None:
+    """Train, evaluate, report; every rank calls it."""
+    run = _open_run(experiment, accelerator)
+    logger.info("run folder: %s", run.folder)
+    if not Trainer(experiment, run, accelerator).fit():
+        again = f"{shlex.join(sys.argv)} --train.resume {run.folder}" if not experiment.train.resume else shlex.join(sys.argv)
+        logger.warning("stopped; a checkpoint is saved. To go on: accelerate launch %s", again)
+        accelerator.end_training()
+        sys.exit(STOPPED)
+    split = "test" if "test" in load_manifest(experiment.data.shards).splits else "val"
+    evaluate_run(run, split)
+    accelerator.end_training()
+
+
+def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:
+    """A new run folder, or the one to go on with; the same on every rank."""
+    load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
+    if experiment.train.resume:
+        run = Run(experiment.train.resume)
+        run.check_same(experiment)
+        return run
+    name = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])[0]
+    run = Run(experiment.train.runs / experiment.name / name)
+    if accelerator.is_main_process:
+        run.start(experiment, environment(experiment, accelerator.num_processes))
+    accelerator.wait_for_everyone()
+    return run

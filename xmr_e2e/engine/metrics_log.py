@@ -1,0 +1,63 @@
+"""`metrics.jsonl` and TensorBoard events: a record per step and one per validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from xmr_e2e.engine.run import Run
+from xmr_e2e.files import write_atomically
+
+FLUSH_EVERY = 20
+
+
+class MetricsLog:
+    """Appends records; on resume, what was logged after the checkpoint is taken back first, for it happens again.
+
+    Loss terms stay on the device until `FLUSH_EVERY` steps have come together: reading each would stop a GPU at each step.
+    """
+
+    def __init__(self, run: Run, *, first_step: int, enabled: bool) -> None:
+        self._run = run
+        self._enabled = enabled
+        self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
+        if enabled:
+            kept = [record for record in run.records() if record["step"] <= first_step]
+            write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            self._board = SummaryWriter(str(run.folder), purge_step=first_step or None)
+
+    def step(self, record: dict[str, Any], terms: Mapping[str, Tensor]) -> None:
+        """A step: `record` holds "step" and what else is known on the host; the terms follow under "loss"."""
+        if self._enabled:
+            self._pending.append((record, list(terms), torch.stack(list(terms.values()))))
+            if len(self._pending) >= FLUSH_EVERY:
+                self.flush()
+
+    def validation(self, record: dict[str, Any]) -> None:
+        """A validation: `record` holds "step", "epoch" and the scores under "val"."""
+        if self._enabled:
+            self.flush()
+            self._write([record])
+
+    def flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._write([{**record, "loss": dict(zip(names, values.tolist()))} for record, names, values in pending])
+
+    def close(self) -> None:
+        if self._enabled:
+            self.flush()
+            self._board.close()
+
+    def _write(self, records: Sequence[dict[str, Any]]) -> None:
+        with open(self._run.metrics, "a") as stream:
+            stream.writelines(json.dumps(record) + "\n" for record in records)
+        for record in records:
+            for group in ("loss", "val"):
+                for name, value in record.get(group, {}).items():
+                    self._board.add_scalar(f"{group}/{name}", value, record["step"])

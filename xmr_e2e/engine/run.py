@@ -1,0 +1,140 @@
+"""The run folder: what went in, what happened, what came out.
+
+    runs/<recipe>/<time>/
+        config.json  environment.json  metrics.jsonl  events (TensorBoard)
+        words/           vocabulary and word vectors of the training split
+        checkpoints/     to go on from
+        model.safetensors  model.json    the selected epoch, self-contained
+        evaluation/<split>.json  report.html
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from xmr_e2e.configuration import to_document
+from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.shards import manifest
+
+LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
+# What may differ between a run and its continuation: none of it changes what is computed.
+FREE_TO_DIFFER = ("train.resume", "train.runs", "train.checkpoint_minutes", "train.checkpoint_steps", "data.workers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder."""
+
+    folder: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def start(self, experiment: Experiment, environment: Mapping[str, Any]) -> None:
+        """Make the folder and say what goes in."""
+        self.folder.mkdir(parents=True)
+        self._write_json("config.json", to_document(experiment))
+        self._write_json("environment.json", environment)
+
+    def check_same(self, experiment: Experiment) -> None:
+        """Raise XmrError unless the run was started with this configuration."""
+        path = self.folder / "config.json"
+        if not path.exists():
+            raise XmrError(f"--train.resume {self.folder}: no run folder (it has no config.json)")
+        old = dict(_flatten(json.loads(path.read_bytes())))
+        new = dict(_flatten(to_document(experiment)))
+        for name in sorted(old.keys() | new.keys()):
+            if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
+                raise XmrError(f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command line says "
+                               f"{new.get(name)!r}; repeat the run's own options or start a new run")  # fmt: skip
+
+    def fit_words(self, data: Data) -> None:
+        """Fit vocabulary and word vectors, unless an earlier start of this run has done so."""
+        folder = self.folder / "words"
+        if (folder / "vectors.safetensors").exists():
+            return
+        vocabulary, vectors = fit_words(data)
+        folder.mkdir(exist_ok=True)
+        self._write_json("words/vocabulary.json", vocabulary.words)
+        write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
+
+    def words(self) -> tuple[Vocabulary, NDArray[np.float32]]:
+        """Vocabulary and word vectors (len(vocabulary), dim)."""
+        folder = self.folder / "words"
+        words = json.loads((folder / "vocabulary.json").read_bytes())
+        return Vocabulary(tuple(words)), load_file(folder / "vectors.safetensors")["vectors"]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines() if line.endswith("}")]
+
+    def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
+        (self.folder / "evaluation").mkdir(exist_ok=True)
+        return self._write_json(f"evaluation/{split}.json", document)
+
+    def _write_json(self, name: str, document: Any) -> Path:
+        path = self.folder / name
+        write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+        return path
+
+
+def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
+    """What the result may depend on besides the configuration."""
+    return {
+        "command": sys.argv,
+        "commit": _commit(),
+        "manifest_sha256": sha256_of(experiment.data.shards / manifest.NAME),
+        "seed": experiment.train.seed,
+        "processes": world_size,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """The commit of the checkout that this package runs from, with a mark for local changes."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield from _flatten(value, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix, document

@@ -1,0 +1,132 @@
+"""A trained model that stands on its own: `model.safetensors` and `model.json`, without the recipe that made it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from xmr_e2e.configuration import from_document, to_document
+from xmr_e2e.data.augment import prepare_evaluation
+from xmr_e2e.data.images import load_square
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.text import Vocabulary, pad
+from xmr_e2e.engine.embed import embed_split
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import write_atomically
+from xmr_e2e.methods.base import Dataset, Method, MethodConfig, without_weights
+
+BATCH = 64
+
+
+class SavedModel:
+    """A trained model, ready to embed pictures and texts. `xmr_e2e.load(run)` makes it."""
+
+    def __init__(
+        self, config: MethodConfig, data: Data, classes: Sequence[str], multi_label: bool, vocabulary: Vocabulary, method: Method
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.classes = tuple(classes)
+        self.multi_label = multi_label
+        self.vocabulary = vocabulary
+        self.method = method.eval()
+
+    @property
+    def similarity(self) -> str:
+        """By which its embeddings are compared: "cosine", "pearson", …"""
+        return self.method.similarity
+
+    def save(self, run: Path, state: Mapping[str, Tensor]) -> None:
+        """Write both files, the weights first, so that a reader never sees a description without its weights."""
+        document = {
+            "config": to_document(self.config),
+            "data": to_document(self.data),
+            "classes": self.classes,
+            "multi_label": self.multi_label,
+            "vocabulary": self.vocabulary.words,
+        }
+        write_atomically(run / "model.safetensors", save({name: value.contiguous() for name, value in state.items()}))
+        write_atomically(run / "model.json", (json.dumps(document, ensure_ascii=False) + "\n").encode())
+
+    def embed_images(self, images: Iterable[Path | str | bytes | Image.Image]) -> NDArray[np.float32]:
+        """Pictures (paths, encoded bytes or PIL images) to embeddings (n, d).
+
+        Raises:
+            XmrError: a file that is missing or no picture; names it.
+        """
+        return self._embed("image", list(images), self._load_images)
+
+    def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Texts to embeddings (n, d)."""
+        return self._embed("text", list(texts), self._load_texts)
+
+    def embed_split(self, split: str, modality: str) -> NDArray[np.float32]:
+        """Embeddings (n, d) of one modality of a split of `data.shards`, in order of position."""
+        return embed_split(self.method, self.data, self.vocabulary, split).embeddings[modality].cpu().numpy()
+
+    def _load_images(self, images: Sequence[Any]) -> Tensor:
+        squares = [_load_image(image, self.data.load_size) for image in images]
+        batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+        return prepare_evaluation(batch, self.data.image_size)
+
+    def _load_texts(self, texts: Sequence[str]) -> Any:
+        return pad([self.vocabulary.encode(text, max_tokens=self.data.max_tokens) for text in texts])
+
+    @torch.inference_mode()
+    def _embed(self, modality: str, items: list[Any], load: Callable[[Sequence[Any]], Any]) -> NDArray[np.float32]:
+        if not items:
+            raise XmrError(f"nothing to embed: the list of {modality}s is empty")
+        parts = [self.method.embed(modality, load(items[i : i + BATCH])) for i in range(0, len(items), BATCH)]
+        return torch.cat(parts).float().numpy()
+
+
+def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
+    """The model of a run folder.
+
+    Args:
+        shards: where the dataset's shards lie now, if not where they lay in training.
+
+    Raises:
+        XmrError: no model there, or one that this version cannot read.
+    """
+    folder = Path(run)
+    path = folder / "model.json"
+    if not path.exists():
+        raise XmrError(f"{path} does not exist: not a run folder, or no epoch of the run is finished yet")
+    try:
+        document = json.loads(path.read_bytes())
+        config = from_document(document["config"], str(path))
+        data = from_document(document["data"] | ({"shards": str(shards)} if shards else {}), str(path))
+        vocabulary = Vocabulary(tuple(document["vocabulary"]))
+        classes, multi_label = document["classes"], document["multi_label"]
+        state = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, KeyError, OSError, SafetensorError) as error:
+        raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
+    words = torch.zeros(len(vocabulary), data.words.dim)
+    method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words))
+    method.load_state_dict(state)
+    return SavedModel(config, data, classes, multi_label, vocabulary, method)
+
+
+def _load_image(image: Path | str | bytes | Image.Image, side: int) -> NDArray[np.uint8]:
+    if isinstance(image, Image.Image):
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        return load_square(stream.getvalue(), side, where="the given picture")
+    if isinstance(image, bytes):
+        return load_square(image, side, where="the given bytes")
+    try:
+        return load_square(Path(image).read_bytes(), side, where=str(image))
+    except OSError as error:
+        raise XmrError(f"{image}: cannot be read: {error.strerror}") from error

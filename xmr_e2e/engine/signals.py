@@ -1,0 +1,64 @@
+"""What the ranks must agree on between two steps: to stop, or to save a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from enum import IntEnum
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+logger = logging.getLogger(__name__)
+
+
+class Wish(IntEnum):
+    """What a rank wants to happen before the next step; the strongest wish of any rank counts."""
+
+    NOTHING = 0
+    CHECKPOINT = 1
+    STOP = 2
+
+
+class Signals:
+    """Collects wishes; `agreed` gives every rank the same answer.
+
+    Ctrl-C and SIGTERM only set a flag here: the step in progress ends, a checkpoint is saved, and the process leaves.
+    A second Ctrl-C interrupts at once.
+    """
+
+    def __init__(self, device: torch.device, checkpoint_minutes: float, checkpoint_steps: int | None) -> None:
+        self._device = device
+        self._seconds = 60 * checkpoint_minutes
+        self._steps = checkpoint_steps
+        self._last = time.monotonic()
+        self._steps_since = 0
+        self._stop = False
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def agreed(self) -> Wish:
+        """Called by every rank after each step."""
+        self._steps_since += 1
+        wish = torch.tensor(self._own_wish(), device=self._device)
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(wish, dist.ReduceOp.MAX)
+        return Wish(int(wish))
+
+    def saved(self) -> None:
+        """A checkpoint was saved: wait anew."""
+        self._last, self._steps_since = time.monotonic(), 0
+
+    def _own_wish(self) -> Wish:
+        if self._stop:
+            return Wish.STOP
+        due = time.monotonic() - self._last > self._seconds or self._steps_since == self._steps
+        return Wish.CHECKPOINT if due else Wish.NOTHING
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._stop = True
+        logger.warning("%s: the training stops after this step and saves a checkpoint", signal.Signals(number).name)

@@ -1,0 +1,398 @@
+"""Retrieval metrics over exact rankings: fractions in [0, 1], accumulated in fp64.
+
+Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors.
+A query with no relevant item in the gallery counts 0 and stays in the mean; result files say how many there were.
+Equal scores rank in gallery order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmr_e2e.evaluation.ranking import Array, RankedChunk, Similarity, random_relevance, ranked_relevance
+
+Normaliser: TypeAlias = Literal["relevant_in_top_k", "all_relevant", "min_k_relevant"]
+Ids: TypeAlias = Sequence[str] | Sequence[int] | np.ndarray[Any, Any]
+
+RECALL_STEPS = 20  # the precision-recall curve has a point at each 1/20 of recall
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Mean interpolated precision at fixed levels of recall."""
+
+    recall: list[float]
+    precision: list[float]
+
+
+@dataclass(frozen=True)
+class RetrievalFigures:
+    """What one direction of retrieval measured."""
+
+    scores: dict[str, float]
+    """"mAP@all" and "mAP@k" by labels, "R@k" by pair: the item with the query's own id is among the first k."""
+    curve: PrecisionRecallCurve
+    queries: int
+    gallery: int
+    queries_without_relevant: int
+    """Queries that share no label with any item: they count 0 in mAP and in the curve."""
+
+
+@dataclass(frozen=True)
+class BothDirections:
+    """Image to text, text to image, and the average of their scores."""
+
+    image_to_text: RetrievalFigures
+    text_to_image: RetrievalFigures
+    average: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CrossModalFigures:
+    """What a result file holds; `dataclasses.asdict` of it is ready for JSON."""
+
+    model: BothDirections
+    random: BothDirections
+    """The same figures for random rankings of the same items."""
+    definitions: dict[str, str]
+    """How each figure was computed, in words."""
+
+
+def mean_average_precision(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    k: int | None = None,
+    similarity: Similarity = "cosine",
+    normaliser: Normaliser = "relevant_in_top_k",
+    chunk: int | None = None,
+) -> float:
+    """Mean over queries of AP@k = sum over ranks r <= k of precision(r) relevant(r), divided by the normaliser.
+
+    k: None ranks the whole gallery. normaliser, per query: "relevant_in_top_k", the relevant items among the first k
+    (the convention of ACMR and DRCL); "all_relevant", those in the gallery; "min_k_relevant", the lesser of k and
+    those in the gallery. At k=None the three are the same. Other arguments and errors: see `ranked_relevance`.
+    """
+    chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
+    return _mean(_average_precision(ranked.relevance, k, normaliser) for ranked in chunks)
+
+
+def ndcg(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    k: int | None = 500,
+    similarity: Similarity = "cosine",
+    chunk: int | None = None,
+) -> float:
+    """Mean over queries of NDCG@k: linear gain (number of shared labels), discount 1 / log2(rank + 1).
+
+    The ideal ranking is that of the whole gallery, cut at k. Other arguments and errors: see `ranked_relevance`.
+    """
+    chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
+    return _mean(_normalised_gain(ranked.relevance, k) for ranked in chunks)
+
+
+def recall_at_k(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    k: int,
+    similarity: Similarity = "cosine",
+    chunk: int | None = None,
+) -> float:
+    """Share of queries with at least one relevant item among the first k.
+
+    Item numbers as labels give the pair-based Recall@K. Other arguments and errors: see `ranked_relevance`.
+    """
+    chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
+    return _mean(_found(ranked.relevance > 0, k) for ranked in chunks)
+
+
+def precision_recall_curve(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    similarity: Similarity = "cosine",
+    chunk: int | None = None,
+) -> PrecisionRecallCurve:
+    """Mean over queries of the interpolated precision at recall 0, 0.05, ..., 1.
+
+    Interpolated as in TREC: at each level, the highest precision at any rank whose recall reaches the level.
+    Other arguments and errors: see `ranked_relevance`.
+    """
+    chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
+    return _curve([_interpolated_precision(ranked.relevance) for ranked in chunks])
+
+
+def retrieval_figures(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    similarity: Similarity = "cosine",
+    normaliser: Normaliser = "relevant_in_top_k",
+    ks: Sequence[int] = (50,),
+    recall_ks: Sequence[int] = (1, 5, 10),
+    chunk: int | None = None,
+) -> RetrievalFigures:
+    """All figures of one direction from a single pass over the rankings.
+
+    ks: the cutoffs of mAP, beside mAP@all. *_ids: one string or integer per item; a query and a gallery item with the
+    same id are a pair, and an id may have several gallery items (captions). Other arguments and errors: see
+    `mean_average_precision`.
+    """
+    chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
+    pairing = _Pairing.of(query_ids, gallery_ids, len(queries), len(gallery))
+    return _figures(chunks, pairing, normaliser, ks, recall_ks)
+
+
+def random_figures(
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    seeds: Sequence[int],
+    normaliser: Normaliser = "relevant_in_top_k",
+    ks: Sequence[int] = (50,),
+    recall_ks: Sequence[int] = (1, 5, 10),
+    chunk: int | None = None,
+) -> RetrievalFigures:
+    """The mean of `retrieval_figures` over random rankings, one per seed: the row to read beside a model's."""
+    pairing = _Pairing.of(query_ids, gallery_ids, len(query_labels), len(gallery_labels))
+    rankings = (random_relevance(query_labels, gallery_labels, seed=seed, chunk=chunk) for seed in seeds)
+    runs = [_figures(chunks, pairing, normaliser, ks, recall_ks) for chunks in rankings]
+    precision = np.mean([run.curve.precision for run in runs], axis=0).tolist()
+    return RetrievalFigures(
+        scores=_average([run.scores for run in runs]),
+        curve=PrecisionRecallCurve(runs[0].curve.recall, precision),
+        queries=runs[0].queries,
+        gallery=runs[0].gallery,
+        queries_without_relevant=runs[0].queries_without_relevant,
+    )
+
+
+def both_directions(
+    image: Array,
+    text: Array,
+    labels: Array,
+    ids: Ids,
+    *,
+    similarity: Similarity = "cosine",
+    normaliser: Normaliser = "relevant_in_top_k",
+    ks: Sequence[int] = (50,),
+    recall_ks: Sequence[int] = (1, 5, 10),
+) -> BothDirections:
+    """`retrieval_figures` both ways over n pairs, without the random row: what validation needs.
+
+    image, text: (n, d); row i of both belongs to labels[i] and ids[i].
+    """
+
+    def direction(queries: Array, gallery: Array) -> RetrievalFigures:
+        return retrieval_figures(
+            queries,
+            gallery,
+            labels,
+            labels,
+            query_ids=ids,
+            gallery_ids=ids,
+            similarity=similarity,
+            normaliser=normaliser,
+            ks=ks,
+            recall_ks=recall_ks,
+        )
+
+    return _both(direction(image, text), direction(text, image))
+
+
+def cross_modal_figures(
+    image: Array,
+    text: Array,
+    labels: Array,
+    ids: Ids,
+    *,
+    similarity: Similarity = "cosine",
+    seed: int = 0,
+    normaliser: Normaliser = "relevant_in_top_k",
+    ks: Sequence[int] = (50,),
+    recall_ks: Sequence[int] = (1, 5, 10),
+    random_rankings: int = 5,
+) -> CrossModalFigures:
+    """Everything a result file says about n pairs: both directions, the random rows beside them, the definitions.
+
+    The random row of a direction is the mean over `random_rankings` rankings drawn from `seed`.
+    Other arguments: see `both_directions`.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(2 * random_rankings).tolist()
+
+    def random_direction(own_seeds: list[int]) -> RetrievalFigures:
+        return random_figures(
+            labels,
+            labels,
+            query_ids=ids,
+            gallery_ids=ids,
+            seeds=own_seeds,
+            normaliser=normaliser,
+            ks=ks,
+            recall_ks=recall_ks,
+        )
+
+    return CrossModalFigures(
+        model=both_directions(
+            image, text, labels, ids, similarity=similarity, normaliser=normaliser, ks=ks, recall_ks=recall_ks
+        ),
+        random=_both(random_direction(seeds[:random_rankings]), random_direction(seeds[random_rankings:])),
+        definitions=_definitions(similarity, normaliser, random_rankings, seed),
+    )
+
+
+# What is computed from each chunk of rankings. relevance: (m, N) in rank order; one fp64 value per query comes out.
+
+
+def _average_precision(relevance: Tensor, k: int | None, normaliser: Normaliser) -> Tensor:
+    relevant = relevance > 0
+    top = relevant[:, : _cutoff(k, relevant)]
+    total = (top * _precision(top)).sum(1)
+    if normaliser == "relevant_in_top_k":
+        divisor = top.sum(1)
+    elif normaliser == "all_relevant":
+        divisor = relevant.sum(1)
+    elif normaliser == "min_k_relevant":
+        divisor = relevant.sum(1).clamp(max=top.shape[1])
+    else:
+        raise ValueError(f"normaliser {normaliser!r} is not one of relevant_in_top_k, all_relevant, min_k_relevant")
+    return total / divisor.clamp(min=1)
+
+
+def _normalised_gain(relevance: Tensor, k: int | None) -> Tensor:
+    cutoff = _cutoff(k, relevance)
+    discount = 1 / torch.log2(_ranks(cutoff, relevance.device) + 1)
+    gain = relevance[:, :cutoff].double() @ discount
+    ideal = relevance.topk(cutoff, dim=1).values.double() @ discount
+    return torch.where(ideal > 0, gain / ideal, 0.0)
+
+
+def _found(relevant: Tensor, k: int) -> Tensor:
+    return relevant[:, : _cutoff(k, relevant)].any(1).double()
+
+
+def _interpolated_precision(relevance: Tensor) -> Tensor:
+    """(m, RECALL_STEPS + 1): the highest precision at or after the first rank that reaches each level."""
+    relevant = relevance > 0
+    best_from_here = _precision(relevant).flip(1).cummax(1).values.flip(1)
+    steps = torch.arange(RECALL_STEPS + 1, device=relevance.device)
+    # integers: 0.15 * 20 is not 3 in floating point
+    hits_needed = (relevant.sum(1, keepdim=True) * steps + RECALL_STEPS - 1) // RECALL_STEPS
+    return best_from_here.gather(1, torch.searchsorted(relevant.cumsum(1), hits_needed))
+
+
+def _precision(relevant: Tensor) -> Tensor:
+    return relevant.cumsum(1) / _ranks(relevant.shape[1], relevant.device)
+
+
+def _ranks(count: int, device: torch.device) -> Tensor:
+    return torch.arange(1, count + 1, dtype=torch.float64, device=device)
+
+
+def _cutoff(k: int | None, ranked: Tensor) -> int:
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return ranked.shape[1] if k is None else min(k, ranked.shape[1])
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Ids as integers, equal where the ids are equal."""
+
+    query: Tensor
+    gallery: Tensor
+
+    @classmethod
+    def of(cls, query_ids: Ids, gallery_ids: Ids, queries: int, gallery: int) -> _Pairing:
+        if (len(query_ids), len(gallery_ids)) != (queries, gallery):
+            raise ValueError(f"{queries} queries and {gallery} items have {len(query_ids)} and {len(gallery_ids)} ids")
+        _, codes = np.unique(np.concatenate([np.asarray(query_ids), np.asarray(gallery_ids)]), return_inverse=True)
+        return cls(torch.from_numpy(codes[:queries]), torch.from_numpy(codes[queries:]))
+
+    def relevance(self, ranked: RankedChunk, k: int) -> Tensor:
+        """(m, k) bool: whether the item at each of the first k ranks has the query's id."""
+        return self.gallery[ranked.indices[:, :k].cpu()] == self.query[ranked.rows, None]
+
+
+def _figures(
+    chunks: Iterator[RankedChunk],
+    pairing: _Pairing,
+    normaliser: Normaliser,
+    ks: Sequence[int],
+    recall_ks: Sequence[int],
+) -> RetrievalFigures:
+    per_query: defaultdict[str, list[Tensor]] = defaultdict(list)
+    precision: list[Tensor] = []
+    without_relevant = 0
+    for ranked in chunks:
+        for k in (None, *ks):
+            name = f"mAP@{'all' if k is None else k}"
+            per_query[name].append(_average_precision(ranked.relevance, k, normaliser))
+        paired = pairing.relevance(ranked, max(recall_ks, default=1))
+        for k in recall_ks:
+            per_query[f"R@{k}"].append(_found(paired, k))
+        precision.append(_interpolated_precision(ranked.relevance))
+        without_relevant += int((ranked.relevance == 0).all(1).sum())
+    return RetrievalFigures(
+        scores={name: _mean(values) for name, values in per_query.items()},
+        curve=_curve(precision),
+        queries=len(pairing.query),
+        gallery=len(pairing.gallery),
+        queries_without_relevant=without_relevant,
+    )
+
+
+def _mean(per_query: Iterable[Tensor]) -> float:
+    return torch.cat(list(per_query)).mean().item()
+
+
+def _curve(precision: list[Tensor]) -> PrecisionRecallCurve:
+    recall = [step / RECALL_STEPS for step in range(RECALL_STEPS + 1)]
+    return PrecisionRecallCurve(recall, torch.cat(precision).mean(0).tolist())
+
+
+def _both(image_to_text: RetrievalFigures, text_to_image: RetrievalFigures) -> BothDirections:
+    return BothDirections(image_to_text, text_to_image, _average([image_to_text.scores, text_to_image.scores]))
+
+
+def _average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
+
+
+def _definitions(similarity: Similarity, normaliser: Normaliser, random_rankings: int, seed: int) -> dict[str, str]:
+    return {
+        "similarity": similarity,
+        "scores": "fp32",
+        "ties": "equal scores rank in gallery order",
+        "relevance": "at least one shared label",
+        "normaliser": normaliser,
+        "mAP@k": "mean over queries of the sum of precision(r) over the relevant ranks r <= k, over the normaliser",
+        "R@k": "share of queries whose own pair (same id) is among the first k",
+        "curve": "mean over queries of the highest precision at any rank whose recall reaches the level",
+        "queries_without_relevant": "count 0 and stay in the mean",
+        "random": f"mean of {random_rankings} random rankings per direction, seed {seed}",
+    }

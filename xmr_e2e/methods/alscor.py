@@ -1,0 +1,94 @@
+"""ALSCOR: adversarial learning based semantic correlation representation (Zhu et al., 2019).
+
+VisNet and TxtNet embed both modalities in one space; deep CCA makes the pairs correlate there, one classifier for both
+modalities keeps the classes apart, and a discriminator behind gradient reversal makes the modalities indistinguishable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Dataset, Method, MethodConfig
+from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
+from xmr_e2e.objectives.cca import correlation_loss
+from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import BiLstmCnn
+
+MODALITIES = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Alscor(MethodConfig):
+    """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
+
+    image: ImageTower = ImageTower()
+    text: BiLstmCnn = BiLstmCnn()
+    dim: int = 40
+    """width of the common space; the correlation needs batches well above it"""
+    correlation: float = 0.05
+    """weight of the correlation loss (alpha in Eq. 33); the loss is minus a sum of `dim` correlations"""
+    discrimination: float = 1.0
+    """weight of the classifier's loss (delta)"""
+    adversary: float = 0.1
+    """weight of the modality discriminator's loss (epsilon)"""
+    ridge: float = 1e-3
+    """added to the covariances' diagonals"""
+
+    def build(self, dataset: Dataset) -> AlscorModel:
+        return AlscorModel(self, dataset)
+
+
+class AlscorModel(Method):
+    """The networks and losses of ALSCOR."""
+
+    similarity = "pearson"  # Eq. 6
+
+    def __init__(self, config: Alscor, dataset: Dataset) -> None:
+        super().__init__()
+        self.config = config
+        self.multi_label = dataset.multi_label
+        self.image = config.image.build(image_size=dataset.image_size)
+        self.text = config.text.build(dataset.words)
+        self.projections = nn.ModuleDict({name: _projection(getattr(self, name).dim, config.dim) for name in MODALITIES})
+        self.classifier = nn.Linear(config.dim, dataset.classes)
+        self.discriminator = _discriminator(config.dim, len(MODALITIES))
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        features = self.text(*inputs) if modality == "text" else self.image(inputs)
+        return self.projections[modality](features)
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {modality: self.embed(modality, inputs[modality]) for modality in MODALITIES}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
+        embeddings = [representations[name] for name in MODALITIES]
+        strength = reversal_schedule(progress)
+        terms = {
+            "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
+            "discrimination": sum(
+                label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings
+            ),
+            "adversary": modality_loss([self.discriminator(reverse_gradient(rows, strength)) for rows in embeddings]),
+        }
+        terms["total"] = sum(getattr(self.config, name) * term for name, term in terms.items())
+        return terms
+
+
+def _projection(width: int, dim: int) -> nn.Linear:
+    layer = nn.Linear(width, dim)
+    nn.init.normal_(layer.weight, std=0.01)  # the paper's initialisation of fully connected layers
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _discriminator(dim: int, modalities: int) -> nn.Sequential:
+    """Three layers, as ACMR's: d -> d/2 -> d/4 -> modalities."""
+    return nn.Sequential(
+        nn.Linear(dim, dim // 2), nn.ReLU(), nn.Linear(dim // 2, dim // 4), nn.ReLU(), nn.Linear(dim // 4, modalities)
+    )

@@ -1,0 +1,125 @@
+"""Canonical correlation: the loss of deep CCA (Andrew et al., 2013) and linear CCA in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def correlation_loss(x: Tensor, y: Tensor, *, k: int | None = None, ridge: float = 1e-3) -> Tensor:
+    """Minus the total correlation of two views (Andrew et al., 2013, Sec. 3; ALSCOR, Eq. 8 and 29).
+
+    x: (n, d_x), y: (n, d_y), row i of both being one pair. Returns -sum_{i <= k} s_i as a scalar, s_1 >= s_2 >= ...
+    being the singular values of T = Sxx^-1/2 Sxy Syy^-1/2, covariances with denominator n - 1, and `ridge` added to
+    the diagonals of Sxx and Syy. k=None takes all min(d_x, d_y), the tr((T'T)^{1/2}) that ALSCOR's Eq. 8 misprints.
+    The value lies between -k and 0; it is 0 in expectation only where n >> d.
+
+    Computed in fp64, whatever autocast is on, and returned in fp32 (fp64 for fp64 views). Repeated singular values
+    and n <= d are harmless; where s_k = s_{k+1}, the gradient is that of one choice of the k directions.
+
+    Raises ValueError for fewer than two pairs, for views of different length, and for k outside 1 .. min(d_x, d_y).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        whitened = _whiten(x.double(), y.double(), k, ridge)
+        total: Tensor = _TopSingularValues.apply(whitened.cross, k or min(whitened.cross.shape))
+        return -total.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class LinearCca:
+    """Linear projections of two views into a space of k canonical variates, everything in fp64."""
+
+    x_mean: Tensor
+    """(d_x,)"""
+    y_mean: Tensor
+    """(d_y,)"""
+    x_projection: Tensor
+    """(d_x, k), columns by falling correlation"""
+    y_projection: Tensor
+    """(d_y, k)"""
+    correlations: Tensor
+    """(k,) canonical correlations of the views it was fitted on, falling"""
+
+    def project_x(self, x: Tensor) -> Tensor:
+        """(m, d_x) -> (m, k): the canonical variates, of unit variance on the fitted views (less the ridge's share)."""
+        return (x.double() - self.x_mean) @ self.x_projection
+
+    def project_y(self, y: Tensor) -> Tensor:
+        """(m, d_y) -> (m, k): the canonical variates of the second view."""
+        return (y.double() - self.y_mean) @ self.y_projection
+
+
+@torch.no_grad()
+def linear_cca(x: Tensor, y: Tensor, k: int, *, ridge: float) -> LinearCca:
+    """Fit linear CCA (Hotelling, 1936): the k pairs of directions whose projections correlate most.
+
+    x: (n, d_x), y: (n, d_y), row i of both being one pair; `ridge` is added to the diagonals of both covariances.
+    Raises ValueError as `correlation_loss` does.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        whitened = _whiten(x.double(), y.double(), k, ridge)
+        left, correlations, right = torch.linalg.svd(whitened.cross, full_matrices=False)
+        return LinearCca(
+            x_mean=x.double().mean(0),
+            y_mean=y.double().mean(0),
+            x_projection=torch.linalg.solve_triangular(whitened.x_root.T, left[:, :k], upper=True),
+            y_projection=torch.linalg.solve_triangular(whitened.y_root.T, right[:k].T, upper=True),
+            correlations=correlations[:k],
+        )
+
+
+@dataclass(frozen=True)
+class _Whitened:
+    """Cholesky roots of both covariances and the cross-covariance between the whitened views."""
+
+    x_root: Tensor
+    y_root: Tensor
+    cross: Tensor
+
+
+def _whiten(x: Tensor, y: Tensor, k: int | None, ridge: float) -> _Whitened:
+    n = len(x)
+    if n < 2 or len(y) != n:
+        raise ValueError(f"canonical correlation needs two views of the same two or more pairs, got {n} and {len(y)}")
+    if k is not None and not 1 <= k <= min(x.shape[1], y.shape[1]):
+        raise ValueError(f"k={k} canonical correlations of views with {x.shape[1]} and {y.shape[1]} dimensions")
+    x, y = x - x.mean(0), y - y.mean(0)
+    # Sxx = L L' serves as well as the symmetric root: L^-1 = Q Sxx^-1/2 with Q orthogonal, which leaves the singular
+    # values alone; and its gradient, unlike that of eigenvectors, does not divide by gaps between eigenvalues.
+    x_root = torch.linalg.cholesky(_covariance(x, x, ridge))
+    y_root = torch.linalg.cholesky(_covariance(y, y, ridge))
+    half = torch.linalg.solve_triangular(x_root, _covariance(x, y), upper=False)
+    return _Whitened(x_root, y_root, torch.linalg.solve_triangular(y_root, half.T, upper=False).T)
+
+
+def _covariance(x: Tensor, y: Tensor, ridge: float = 0.0) -> Tensor:
+    """Of centred views; the ridge goes on the diagonal."""
+    covariance = x.T @ y / (len(x) - 1)
+    return covariance + ridge * torch.eye(*covariance.shape, dtype=x.dtype, device=x.device) if ridge else covariance
+
+
+class _TopSingularValues(torch.autograd.Function):
+    """Sum of the k largest singular values of a matrix, with the sub-gradient U_k V_k' (Eq. 13 without its -1/2).
+
+    Singular values that are zero to rounding get no gradient: their directions are arbitrary, and leaving them out
+    is the sub-gradient of least norm.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, k: int) -> Tensor:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        # Measured against 1, not against the largest: these are correlations, of whitened views.
+        kept = (values[:k] > max(matrix.shape) * torch.finfo(matrix.dtype).eps).to(matrix.dtype)
+        ctx.save_for_backward((left[:, :k] * kept) @ right[:k])
+        total: Tensor = values[:k].sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (direction,) = ctx.saved_tensors
+        return grad * direction, None

@@ -1,0 +1,41 @@
+"""The global batch: what every rank holds, gathered with gradient, so that objectives see all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def gather(rows: Tensor) -> Tensor:
+    """This rank's rows (n_r, ...) to those of all ranks in order of rank, (sum n_r, ...); ranks may hold different numbers.
+
+    In the backward pass a rank receives the sum over all ranks of the gradients for its rows. Every rank computes the same
+    loss on the same global batch and DistributedDataParallel averages the parameters' gradients over the ranks, so that N
+    processes with batch B/N give the gradients of one process with batch B.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
+    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
+    return _Gather.apply(rows, [int(count) for count in counts])
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        # Collectives want equal shapes: pad to the longest, and cut the padding off afterwards.
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient.split(ctx.counts)[dist.get_rank()], None

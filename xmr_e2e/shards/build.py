@@ -1,0 +1,333 @@
+"""Raw samples to a folder of shards: in parallel, resumable, the same bytes each time.
+
+Which sample goes into which shard is decided before any image is opened, so each shard can be made alone, in any order,
+by any number of processes, and a build that was interrupted goes on where it stopped. Shards grow in `OUT/.building`
+and the manifest comes last: what has a manifest is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.shards.index import index_path, scan_shard
+from xmr_e2e.shards.manifest import NAME, WORKSHOP, Manifest, Shard, Skipped, Split, count_labels, load_manifest
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb, image_extension, resize_to_jpeg
+from xmr_e2e.shards.parallel import CPUS, map_shards
+from xmr_e2e.shards.schema import SPLITS, Metadata, key_of
+from xmr_e2e.shards.writer import write_shard
+
+logger = logging.getLogger(__name__)
+
+LISTED = 20
+"""How many of the unusable samples an error names."""
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One sample as it lies on the disk of whoever downloaded the dataset."""
+
+    source: str
+    """the id in the publisher's files; unique over the dataset"""
+    split: str
+    image: Path
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How shards are made."""
+
+    resize: int | None = None
+    """re-encode images with their shorter side at this many pixels; by default the original bytes are kept"""
+    shard_samples: int = 500
+    """samples per shard"""
+    max_skipped: float = 0.01
+    """the build fails when a larger share of the samples than this cannot be used"""
+    max_pixels: int = MAX_PIXELS
+    """images with more pixels than this are not decoded and count as unusable"""
+    workers: int = CPUS
+    """processes that build shards"""
+    overwrite: bool = False
+    """replace the dataset that lies in OUT"""
+
+    def shaping_bytes(self) -> dict[str, int | None]:
+        """The options on which the shards' bytes depend."""
+        return {"resize": self.resize, "shard_samples": self.shard_samples, "max_pixels": self.max_pixels}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to make."""
+
+    path: Path
+    split: str
+    samples: tuple[RawSample, ...]
+    classes: tuple[str, ...]
+    options: BuildOptions
+
+
+def build_shards(
+    out: Path,
+    *,
+    dataset: str,
+    classes: Sequence[str],
+    samples: Sequence[RawSample],
+    skipped: Sequence[Skipped] = (),
+    notes: Sequence[str] = (),
+    options: BuildOptions = BuildOptions(),
+) -> Manifest:
+    """Write shards, their indexes and the manifest to `out`; return the manifest.
+
+    Args:
+        classes: all class names, in the order of their ids.
+        skipped: what the caller already found unusable; it counts against `options.max_skipped` like the rest.
+        notes: what the caller repaired or left out on purpose.
+
+    Raises:
+        XmrError: no samples, duplicate sources, a split in which no sample is left, too many unusable samples,
+            or another dataset in `out`.
+    """
+    _check_samples(samples)
+    _check_options(options)
+    fingerprint = _fingerprint(dataset, classes, samples, skipped, options)
+    if not options.overwrite:
+        present = _look_at_place(out, fingerprint)
+        if present:
+            logger.info("%s is already built from this input: nothing to do", out)
+            return present
+    workshop = _open_workshop(out, fingerprint)
+    tasks = list(_plan_shards(workshop, samples, tuple(classes), options))
+    _make_missing(tasks, options.workers)
+    results = [json.loads(_result_path(task.path).read_bytes()) for task in tasks]
+    all_skipped = [*skipped, *(Skipped(**item) for result in results for item in result["skipped"])]
+    _check_budget(all_skipped, len(samples) + len(skipped), options.max_skipped)
+    manifest = Manifest(
+        dataset=dataset,
+        classes=tuple(classes),
+        multi_label=any(result["multi_label"] for result in results),
+        splits=_splits(results, all_skipped, tuple(classes)),
+        skipped=tuple(all_skipped),
+        notes=(*notes, *(note for result in results for note in result["notes"])),
+        options=options.shaping_bytes(),
+        fingerprint=fingerprint,
+    )
+    _publish(out, workshop, manifest)
+    return manifest
+
+
+def _check_samples(samples: Sequence[RawSample]) -> None:
+    if not samples:
+        raise XmrError("no samples were found: there is nothing to build")
+    seen: dict[str, RawSample] = {}
+    for sample in samples:
+        if sample.split not in SPLITS:
+            raise XmrError(f"{sample.source}: split {sample.split!r} is none of {', '.join(SPLITS)}")
+        if sample.source in seen:
+            first = seen[sample.source]
+            raise XmrError(f"duplicate sample {sample.source!r}: {first.image} (split {first.split}) and "
+                           f"{sample.image} (split {sample.split}); each id may appear once")  # fmt: skip
+        seen[sample.source] = sample
+        _check_unicode(sample)
+
+
+def _check_unicode(sample: RawSample) -> None:
+    try:
+        "".join((sample.source, *sample.texts, *sample.labels)).encode()
+    except UnicodeEncodeError as error:
+        raise XmrError(
+            f"{sample.source!a}: name, texts or labels are not valid UTF-8; rename or re-encode them"
+        ) from error
+
+
+def _check_options(options: BuildOptions) -> None:
+    for name in ("shard_samples", "max_pixels", "workers", "resize"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise XmrError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if not 0 <= options.max_skipped <= 1:
+        raise XmrError(f"--max-skipped is a share between 0 and 1, not {options.max_skipped}")
+
+
+def _fingerprint(
+    dataset: str,
+    classes: Sequence[str],
+    samples: Sequence[RawSample],
+    skipped: Sequence[Skipped],
+    options: BuildOptions,
+) -> str:
+    """A hash of all that the build depends on; files by size and time, since reading all would be the build itself."""
+    digest = hashlib.sha256(json.dumps([dataset, list(classes), options.shaping_bytes()]).encode())
+    for sample in samples:
+        stat = sample.image.stat() if sample.image.exists() else None
+        state = (stat.st_size, stat.st_mtime_ns) if stat else None
+        digest.update(json.dumps([sample.source, sample.split, sample.texts, sample.labels, state]).encode())
+    digest.update(json.dumps([asdict(item) for item in skipped]).encode())
+    return digest.hexdigest()
+
+
+def _look_at_place(out: Path, fingerprint: str) -> Manifest | None:
+    """The dataset in `out` if it is the one to build; None if there is room for it."""
+    if (out / NAME).exists():
+        present = load_manifest(out)
+        if present.fingerprint == fingerprint:
+            return present
+        raise XmrError(f"{out} already holds the dataset {present.dataset!r}, made from other input or with other "
+                       "options; choose another folder, or replace it with --overwrite")  # fmt: skip
+    if not (out / WORKSHOP).exists() and any(out.glob("*.tar")):
+        raise XmrError(
+            f"{out} holds tars that are not from a build; choose another folder, or replace them with --overwrite"
+        )
+    return None
+
+
+def _open_workshop(out: Path, fingerprint: str) -> Path:
+    """The folder in which shards grow; what an interrupted build of the same input left there is kept."""
+    workshop = out / WORKSHOP
+    mark = workshop / "fingerprint"
+    if workshop.exists() and not (mark.exists() and mark.read_text() == fingerprint):
+        shutil.rmtree(workshop)
+    workshop.mkdir(parents=True, exist_ok=True)
+    write_atomically(mark, fingerprint.encode())
+    return workshop
+
+
+def _plan_shards(
+    workshop: Path, samples: Sequence[RawSample], classes: tuple[str, ...], options: BuildOptions
+) -> Iterator[_Task]:
+    for split in SPLITS:
+        members = sorted(
+            (sample for sample in samples if sample.split == split), key=lambda sample: key_of(sample.source)
+        )
+        for number, start in enumerate(range(0, len(members), options.shard_samples)):
+            path = workshop / f"{split}-{number:05d}.tar"
+            yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, options)
+
+
+def _make_missing(tasks: Sequence[_Task], workers: int) -> None:
+    """Make the shards that an interrupted build has not left behind whole."""
+    to_do = [task for task in tasks if not _is_made(task.path)]
+    sizes = [len(task.samples) for task in to_do]
+    done = sum(len(task.samples) for task in tasks) - sum(sizes)
+    map_shards(_make_shard, to_do, sizes=sizes, title="building shards", done=done, workers=workers)
+
+
+def _is_made(shard: Path) -> bool:
+    # The result file is written last, but a build that was killed while publishing has already moved some shards away.
+    return all(path.exists() for path in (_result_path(shard), shard, index_path(shard)))
+
+
+def _result_path(shard: Path) -> Path:
+    return shard.with_suffix(".result.json")
+
+
+def _make_shard(task: _Task) -> None:
+    """Write one shard, its index and then its result file, which says that the shard is whole."""
+    skipped: list[Skipped] = []
+    notes: list[str] = []
+    write_shard(task.path, _encode_samples(task, skipped, notes))
+    index, metadata = scan_shard(task.path, task.classes)
+    write_atomically(index_path(task.path), index.encode())
+    shard = Shard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
+    result = {
+        "split": task.split,
+        "shard": asdict(shard),
+        "labels": count_labels([item.labels for item in metadata], task.classes),
+        "multi_label": any(len(item.labels) > 1 for item in metadata),
+        "skipped": [asdict(item) for item in skipped],
+        "notes": notes,
+    }
+    write_atomically(_result_path(task.path), json.dumps(result).encode())
+
+
+def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for sample in task.samples:
+        try:
+            texts = _usable_texts(sample, notes)
+            unknown = [label for label in sample.labels if label not in task.classes]
+            if unknown:
+                raise UnusableImage(f"label {unknown[0]!r} is in no class list")
+            extension, data = _encode_image(sample.image, task.options)
+        except UnusableImage as error:
+            skipped.append(Skipped(sample.source, sample.split, f"{sample.image}: {error}"))
+            continue
+        metadata = Metadata(texts, tuple(dict.fromkeys(sample.labels)), sample.source)
+        yield key_of(sample.source), {extension: data, "json": metadata.encode()}
+
+
+def _usable_texts(sample: RawSample, notes: list[str]) -> tuple[str, ...]:
+    texts = tuple(text.strip() for text in sample.texts if text.strip())
+    if not texts:
+        raise UnusableImage("has no text, or only empty ones")
+    if len(texts) < len(sample.texts):
+        notes.append(
+            f"{sample.source}: {len(sample.texts) - len(texts)} of {len(sample.texts)} texts are empty, left out"
+        )
+    return texts
+
+
+def _encode_image(path: Path, options: BuildOptions) -> tuple[str, bytes]:
+    """The member's extension and bytes. Every image is decoded once, so that what is in a shard is known to decode."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnusableImage(f"cannot be read: {error.strerror}") from error
+    extension = image_extension(data, max_pixels=options.max_pixels)
+    image = decode_rgb(data, max_pixels=options.max_pixels)
+    if options.resize is None:
+        return extension, data
+    return "jpg", resize_to_jpeg(image, options.resize)
+
+
+def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> None:
+    if len(skipped) <= allowed * total:
+        return
+    raise XmrError(f"{len(skipped)} of {total} samples cannot be used, more than --max-skipped {allowed} allows:\n"
+                   f"{_list_skipped(skipped)}\nMend them, or allow more with --max-skipped")  # fmt: skip
+
+
+def _list_skipped(skipped: Sequence[Skipped]) -> str:
+    lines = [f"  {item.source} ({item.split}): {item.reason}" for item in skipped[:LISTED]]
+    if len(skipped) > LISTED:
+        lines.append(f"  … and {len(skipped) - LISTED} more")
+    return "\n".join(lines)
+
+
+def _splits(
+    results: Sequence[dict[str, Any]], skipped: Sequence[Skipped], classes: tuple[str, ...]
+) -> dict[str, Split]:
+    splits = {}
+    for name in SPLITS:
+        parts = [result for result in results if result["split"] == name]
+        shards = tuple(Shard(**part["shard"]) for part in parts if part["shard"]["samples"])
+        labels = {label: sum(part["labels"][label] for part in parts) for label in classes}
+        unusable = [item for item in skipped if item.split == name]
+        if unusable and not shards:
+            raise XmrError(f"no usable sample is left in the split {name!r}:\n{_list_skipped(unusable)}")
+        if shards:
+            splits[name] = Split(shards, labels)
+    return splits
+
+
+def _publish(out: Path, workshop: Path, manifest: Manifest) -> None:
+    """Move the finished shards into place. The old manifest goes first and the new one comes last."""
+    (out / NAME).unlink(missing_ok=True)
+    for old in out.glob("*.tar"):
+        old.unlink()
+        index_path(old).unlink(missing_ok=True)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            for path in (workshop / shard.name, index_path(workshop / shard.name)):
+                os.replace(path, out / path.name)
+    manifest.save(out)
+    shutil.rmtree(workshop)

@@ -1,0 +1,198 @@
+"""The index beside each tar: where every member of every sample lies, so that samples are read by position.
+
+It is a safetensors file `<shard>.index.safetensors` (arrays only, nothing executable) with n samples:
+`keys` (all keys' bytes), `key_ends` (n,), `labels` (all class ids), `label_ends` (n,), and for every member extension
+`offset.<ext>` and `size.<ext>` (n,) in bytes, -1 where a sample has no such member.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.schema import IMAGE_EXTENSIONS, Metadata, decode_metadata, split_member_name
+
+TEXT_MEMBERS = ("json", "txt", "cls")
+
+Span = tuple[int, int]
+"""Where a member's bytes lie in the tar: offset and size."""
+Report = Callable[[str, str], None]
+"""What is told of a problem: the key, empty when it is the whole shard's, and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a shard or with one of its samples."""
+
+    shard: str
+    """the tar's file name; the split's name where the whole split is meant"""
+    key: str
+    """the sample, or empty where the whole shard is meant"""
+    what: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.shard, self.key, self.what) if part)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The members of one shard. All arrays are indexed by the sample's row in the shard."""
+
+    keys: tuple[str, ...]
+    labels: tuple[tuple[int, ...], ...]
+    members: dict[str, NDArray[np.int64]] = field(repr=False)
+    """extension -> (n, 2): offset and size in bytes; -1 where the sample has no such member"""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def image_extensions(self) -> list[str]:
+        return [extension for extension in IMAGE_EXTENSIONS if extension in self.members]
+
+    def encode(self) -> bytes:
+        """The index file's bytes; equal indexes give equal bytes."""
+        keys = [key.encode() for key in self.keys]
+        arrays: dict[str, NDArray[Any]] = {
+            "keys": np.frombuffer(b"".join(keys), np.uint8),
+            "key_ends": np.cumsum([len(key) for key in keys], dtype=np.int64),
+            "labels": np.array([label for row in self.labels for label in row], np.int32),
+            "label_ends": np.cumsum([len(row) for row in self.labels], dtype=np.int64),
+        }
+        for extension, spans in self.members.items():
+            arrays[f"offset.{extension}"] = np.ascontiguousarray(spans[:, 0])
+            arrays[f"size.{extension}"] = np.ascontiguousarray(spans[:, 1])
+        return save(arrays, metadata={"format": "xmr-index 1"})
+
+
+def index_path(shard: Path) -> Path:
+    return shard.with_suffix(".index.safetensors")
+
+
+def load_index(shard: Path) -> ShardIndex:
+    """Read the index beside a shard.
+
+    Raises:
+        XmrError: it is missing or damaged.
+    """
+    path = index_path(shard)
+    try:
+        arrays = load_file(path)
+        keys = _split(arrays["keys"].tobytes(), arrays["key_ends"])
+        labels = _split(arrays["labels"].tolist(), arrays["label_ends"])
+        extensions = sorted(name.partition(".")[2] for name in arrays if name.startswith("offset."))
+        members = {ext: np.stack([arrays[f"offset.{ext}"], arrays[f"size.{ext}"]], axis=1) for ext in extensions}
+        return ShardIndex(tuple(key.decode() for key in keys), tuple(map(tuple, labels)), members)
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise XmrError(f"{path}: the index is missing or damaged ({error}); rebuild the shards") from error
+
+
+def scan_shard(
+    shard: Path, classes: Sequence[str] | None = None, *, problems: list[Problem] | None = None
+) -> tuple[ShardIndex, list[Metadata]]:
+    """Make the index from the tar itself; also return each sample's metadata.
+
+    Args:
+        classes: class names in the order of their ids; None leaves the label ids empty.
+        problems: where to note what is wrong, and go on; without it, the first problem is raised.
+
+    Raises:
+        XmrError: not a whole tar, members of one key that are not adjacent, a sample without image or text,
+            a label that is in no class list. Each names shard and key.
+        OSError: the file cannot be read.
+    """
+
+    def report(key: str, what: str) -> None:
+        problem = Problem(shard.name, key, what)
+        if problems is None:
+            raise XmrError(str(shard.parent / str(problem)))
+        problems.append(problem)
+
+    samples = _group_members(_list_members(shard, report), report)
+    with open(shard, "rb") as stream:
+        metadata = [_read_metadata(stream, key, spans, report) for key, spans in samples.items()]
+    ids = {name: number for number, name in enumerate(classes or ())}
+    labels = [_label_ids(item, ids, key, report) if classes else () for key, item in zip(samples, metadata)]
+    extensions = sorted({extension for spans in samples.values() for extension in spans})
+    members = {
+        ext: np.array([spans.get(ext, (-1, -1)) for spans in samples.values()], np.int64).reshape(-1, 2)
+        for ext in extensions
+    }
+    return ShardIndex(tuple(samples), tuple(labels), members), metadata
+
+
+def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
+    """The tar's members, as far as it can be read."""
+    members = []
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                members.append(member)
+            end = tar.offset
+    except tarfile.TarError as error:
+        report("", f"not a whole tar file: {error}")
+        return members
+    # tarfile takes a cut at a member boundary, or a damaged header, for the end; a whole tar ends with 1024 zeros.
+    with open(shard, "rb") as stream:
+        stream.seek(end)
+        if stream.read(1024) != bytes(1024):
+            report("", f"the tar is cut or damaged: neither a member nor the end mark at byte {end:,}")
+    return members
+
+
+def _group_members(members: Sequence[tarfile.TarInfo], report: Report) -> dict[str, dict[str, Span]]:
+    """Key -> extension -> span, in the order of the tar. What WebDataset passes over is passed over here, too."""
+    samples: dict[str, dict[str, Span]] = {}
+    previous = None
+    for member in members:
+        key, extension = split_member_name(member.name)
+        if not member.isfile() or not extension or not key or key.endswith("/"):
+            continue
+        if key != previous and key in samples:
+            report(key, "the key appears twice; a sample's members must be adjacent and keys unique")
+        elif extension in samples.get(key, ()):
+            report(key, f"two .{extension} members: keys must be unique")
+        samples.setdefault(key, {})[extension] = (member.offset_data, member.size)
+        previous = key
+    return samples
+
+
+def _read_metadata(stream: BinaryIO, key: str, spans: dict[str, Span], report: Report) -> Metadata:
+    if not any(extension in spans for extension in IMAGE_EXTENSIONS):
+        report(key, f"the image member is missing (found: {', '.join(sorted(spans))})")
+    texts = {}
+    for extension in TEXT_MEMBERS:
+        if extension in spans:
+            offset, size = spans[extension]
+            stream.seek(offset)
+            texts[extension] = stream.read(size)
+    try:
+        metadata = decode_metadata(texts, key)
+    except XmrError as error:
+        report(key, str(error).removeprefix(f"{key}: "))
+        return Metadata((), (), "")
+    if not metadata.texts:
+        report(key, "the text is missing (neither .json with texts or caption, nor .txt)")
+    return metadata
+
+
+def _label_ids(metadata: Metadata, ids: dict[str, int], key: str, report: Report) -> tuple[int, ...]:
+    for name in metadata.labels:
+        if name not in ids:
+            report(key, f"label {name!r} is in no class list")
+    return tuple(sorted(ids[name] for name in metadata.labels if name in ids))
+
+
+def _split(values: Any, ends: NDArray[np.int64]) -> list[Any]:
+    starts = [0, *ends[:-1].tolist()]
+    return [values[start:end] for start, end in zip(starts, ends.tolist())]

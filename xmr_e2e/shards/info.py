@@ -1,0 +1,75 @@
+"""What a manifest says, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from xmr_e2e.shards.manifest import Manifest
+
+CLASSES_SHOWN = 24
+LINES_SHOWN = 10
+
+
+def describe(manifest: Manifest) -> Group:
+    """Splits, classes, what was skipped and why, and the builder's notes."""
+    parts: list[RenderableType] = [_heading(manifest), _splits_table(manifest)]
+    if manifest.classes:
+        parts.append(_classes_table(manifest))
+    skipped = [f"{item.source} ({item.split}): {item.reason}" for item in manifest.skipped]
+    parts += _some("skipped", skipped)
+    parts += _some("notes", manifest.notes)
+    return Group(*parts)
+
+
+def _heading(manifest: Manifest) -> str:
+    labels = "several labels per sample" if manifest.multi_label else "one label per sample"
+    origin = "tars adopted from another tool" if manifest.adopted else _options(manifest)
+    return f"[bold]{escape(manifest.dataset)}[/]: {len(manifest.classes)} classes, {labels}; {escape(origin)}"
+
+
+def _options(manifest: Manifest) -> str:
+    resize = manifest.options.get("resize")
+    return f"images resized to {resize} pixels (shorter side)" if resize else "original image bytes"
+
+
+def _splits_table(manifest: Manifest) -> Table:
+    table = Table("split", title="Splits", title_justify="left")
+    for name in ("samples", "shards", "MB"):
+        table.add_column(name, justify="right")
+    for name, split in manifest.splits.items():
+        megabytes = sum(shard.bytes for shard in split.shards) / 1e6
+        table.add_row(name, f"{split.samples:,}", f"{len(split.shards):,}", f"{megabytes:,.1f}")
+    return table
+
+
+def _classes_table(manifest: Manifest) -> Table:
+    """Samples per class and split: all classes, or the most frequent ones where there are many."""
+    totals = {name: sum(split.labels.get(name, 0) for split in manifest.splits.values()) for name in manifest.classes}
+    shown = list(manifest.classes)
+    title = "Samples per class"
+    if len(shown) > CLASSES_SHOWN:
+        shown = sorted(shown, key=lambda name: -totals[name])[:CLASSES_SHOWN]
+        title += f" (the {CLASSES_SHOWN} most frequent of {len(manifest.classes)})"
+    table = Table("class", title=title, title_justify="left")
+    for split in manifest.splits:
+        table.add_column(split, justify="right")
+    table.add_column("")
+    largest = max(totals.values()) or 1
+    for name in shown:
+        counts = [f"{split.labels.get(name, 0):,}" for split in manifest.splits.values()]
+        table.add_row(escape(name), *counts, "█" * round(20 * totals[name] / largest))
+    return table
+
+
+def _some(title: str, lines: Iterable[str]) -> list[RenderableType]:
+    lines = list(lines)
+    if not lines:
+        return []
+    shown = [f"  {escape(line)}" for line in lines[:LINES_SHOWN]]
+    if len(lines) > LINES_SHOWN:
+        shown.append(f"  … and {len(lines) - LINES_SHOWN} more in manifest.json")
+    return [f"[bold]{title}[/] ({len(lines)})", *shown]

@@ -1,0 +1,98 @@
+"""Image bytes: what they really are, whether they can be used, and smaller versions of them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import ExifTags, Image
+
+# 30,000 x 30,000 pixels are 2.7 GB once decoded; the largest cameras stay below this.
+MAX_PIXELS = 120_000_000
+RESIZED_QUALITY = 90
+
+_EXTENSION_OF_FORMAT = {
+    "JPEG": "jpg",
+    "MPO": "jpg",  # a JPEG with a second picture behind it, as phones write it
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+}
+# EXIF orientation -> what sets the picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnusableImage(Exception):
+    """An image that cannot be decoded, and why. Whoever knows file and key adds them."""
+
+
+def image_extension(data: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
+    """The extension that fits what the bytes are, whatever the file is called. Reads the header only.
+
+    Raises:
+        UnusableImage: empty, not an image, of a format that is not supported, or above the pixel cap.
+    """
+    return _EXTENSION_OF_FORMAT[str(_open_header(data, max_pixels).format)]
+
+
+def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode to an upright RGB image: EXIF orientation applied, transparency laid on white, CMYK and grey converted.
+
+    Raises:
+        UnusableImage: as `image_extension`, or the data ends early.
+    """
+    image = _open_header(data, max_pixels)
+    try:
+        image.load()
+        image = _upright(image)
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UnusableImage(f"cannot be decoded: {error}") from error
+
+
+def resize_to_jpeg(image: Image.Image, shorter_side: int) -> bytes:
+    """The image as JPEG with its shorter side at most this many pixels; smaller images keep their size."""
+    scale = shorter_side / min(image.size)
+    if scale < 1:
+        width, height = (max(shorter_side, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=RESIZED_QUALITY)
+    return stream.getvalue()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the EXIF block anew, and fails where any other field of it is damaged.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
+
+
+def _open_header(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise UnusableImage("the file is empty (zero bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap decides, below
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise UnusableImage(f"above the cap of {max_pixels:,} pixels: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnusableImage("not an image that can be read") from error
+    if image.format not in _EXTENSION_OF_FORMAT:
+        raise UnusableImage(f"image format {image.format} is not supported; convert it to JPEG or PNG")
+    if image.width * image.height > max_pixels:
+        raise UnusableImage(f"{image.width} x {image.height} pixels are above the cap of {max_pixels:,} pixels")
+    return image

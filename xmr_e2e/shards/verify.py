@@ -1,0 +1,154 @@
+"""Whether a folder of shards is whole: everything that can be wrong with it, not only the first thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import sha256_of
+from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
+from xmr_e2e.shards.manifest import Shard, Split, count_labels, load_manifest
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.parallel import CPUS, map_shards
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard to look through."""
+
+    path: Path
+    expected: Shard
+    classes: tuple[str, ...]
+    max_pixels: int
+
+
+@dataclass
+class _Findings:
+    """What a shard really holds, and what is wrong with it."""
+
+    problems: list[Problem] = field(default_factory=list)
+    keys: tuple[str, ...] = ()
+    labels: dict[str, int] = field(default_factory=dict)
+    multi_label: bool = False
+
+
+def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
+    """Compare shards, indexes and manifest with each other, and decode every image.
+
+    Returns:
+        All problems found, shard by shard; none means that the folder is whole.
+
+    Raises:
+        XmrError: the folder has no manifest, or one that cannot be read.
+    """
+    manifest = load_manifest(folder)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    max_pixels = manifest.options.get("max_pixels", MAX_PIXELS)
+    tasks = [_Task(folder / shard.name, shard, manifest.classes, max_pixels) for shard in shards]
+    sizes = [shard.samples for shard in shards]
+    findings = map_shards(_verify_shard, tasks, sizes=sizes, title="verifying shards", workers=workers)
+
+    problems = [problem for found in findings for problem in found.problems]
+    found_in = {shard.name: found for shard, found in zip(shards, findings)}
+    for name, split in manifest.splits.items():
+        parts = [found_in[shard.name] for shard in split.shards]
+        problems += _check_keys(split, parts, ascending=not manifest.adopted)
+        problems += _check_labels(name, split, parts)
+    if any(found.multi_label for found in findings) and not manifest.multi_label:
+        problems.append(Problem("manifest.json", "", "multi_label is false, but some samples have several labels"))
+    return problems
+
+
+def _verify_shard(task: _Task) -> _Findings:
+    found = _Findings()
+    try:
+        found.problems += _check_file(task)
+        index, metadata = scan_shard(task.path, task.classes, problems=found.problems)
+        found.problems += _check_index(task, index)
+        found.problems += _check_images(task, index)
+    except OSError as error:
+        found.problems.append(Problem(task.path.name, "", f"cannot be read: {error.strerror}"))
+        return found
+    found.keys = index.keys
+    known = [tuple(task.classes[label] for label in row) for row in index.labels]
+    found.labels = count_labels(known, task.classes)
+    found.multi_label = any(len(item.labels) > 1 for item in metadata)
+    return found
+
+
+def _check_file(task: _Task) -> Iterator[Problem]:
+    size = task.path.stat().st_size
+    if size != task.expected.bytes:
+        yield Problem(task.path.name, "", f"{size:,} bytes; the manifest says {task.expected.bytes:,}")
+    elif sha256_of(task.path) != task.expected.sha256:
+        yield Problem(task.path.name, "", "the sha256 is not the manifest's: the content has changed")
+
+
+def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
+    """The tar's own samples, against the index beside it and the manifest's count."""
+    name = task.path.name
+    if len(found) != task.expected.samples:
+        yield Problem(name, "", f"{len(found)} samples; the manifest says {task.expected.samples}")
+    try:
+        beside = load_index(task.path)
+    except XmrError as error:
+        yield Problem(name, "", str(error))
+        return
+    rows = {key: row for row, key in enumerate(found.keys)}
+    for key in beside.keys:
+        if key not in rows:
+            yield Problem(name, key, "in the index, but not in the tar")
+    for key in rows.keys() - set(beside.keys):
+        yield Problem(name, key, "in the tar, but not in the index")
+    pairs = [(key, row, rows[key]) for row, key in enumerate(beside.keys) if key in rows]
+    moved = [key for key, row, own in pairs if _row(beside, row) != _row(found, own)]
+    if moved:
+        yield Problem(
+            name, moved[0], f"the index differs from the tar in members, places or labels; so in {len(moved)} samples"
+        )
+    elif beside.keys != found.keys and len(pairs) == len(found):
+        yield Problem(name, "", "the index has the samples in another order than the tar")
+
+
+def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
+    spans = {extension: tuple(spans[row]) for extension, spans in index.members.items() if spans[row, 0] >= 0}
+    return index.labels[row], spans
+
+
+def _check_images(task: _Task, index: ShardIndex) -> Iterator[Problem]:
+    with open(task.path, "rb") as stream:
+        for row, key in enumerate(index.keys):
+            for extension in index.image_extensions:
+                offset, size = index.members[extension][row].tolist()
+                if offset < 0:
+                    continue
+                stream.seek(offset)
+                try:
+                    decode_rgb(stream.read(size), max_pixels=task.max_pixels)
+                except UnusableImage as error:
+                    yield Problem(task.path.name, key, f".{extension}: {error}")
+
+
+def _check_keys(split: Split, parts: Sequence[_Findings], *, ascending: bool) -> Iterator[Problem]:
+    """Uniqueness and order of the keys over the whole split."""
+    shard_of: dict[str, str] = {}
+    previous = ""
+    for shard, found in zip(split.shards, parts):
+        for key in found.keys:
+            if key in shard_of:
+                yield Problem(shard.name, key, f"the key is also in {shard_of[key]}")
+            elif ascending and key < previous:
+                yield Problem(shard.name, key, f"out of order: comes after {previous}")
+            shard_of.setdefault(key, shard.name)
+            previous = key
+
+
+def _check_labels(name: str, split: Split, parts: Sequence[_Findings]) -> Iterator[Problem]:
+    if [len(found.keys) for found in parts] != [shard.samples for shard in split.shards]:
+        return  # already told shard by shard; the histogram can only differ, too
+    for label, expected in split.labels.items():
+        count = sum(found.labels.get(label, 0) for found in parts)
+        if count != expected:
+            yield Problem(name, "", f"{count} samples are labelled {label!r}; the manifest says {expected}")

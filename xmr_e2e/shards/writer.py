@@ -1,0 +1,30 @@
+"""Writing one shard, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import webdataset
+
+from xmr_e2e.errors import XmrError
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
+    """Write samples, each a key and its members (extension -> bytes), to a new tar.
+
+    Raises:
+        XmrError: keys that do not ascend, or that hold a dot or a slash.
+    """
+    previous = ""
+    with open(path, "wb") as stream:
+        # Time and owner are fixed: the bytes depend on the samples alone.
+        with webdataset.TarWriter(stream, encoder=False, user="xmr", group="xmr", mode=0o644, mtime=0) as tar:
+            for key, members in samples:
+                if key <= previous or "." in key or "/" in key:
+                    raise XmrError(f"{path.name}: key {key!r} after {previous!r}: keys ascend and hold no dot or slash")
+                tar.write({"__key__": key, **members})
+                previous = key
+        stream.flush()
+        os.fsync(stream.fileno())
