@@ -54,7 +54,7 @@ class Sgd(Optimiser):
     momentum: float = 0.9
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.groups(model), momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.SGD(self.groups(model), momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Adam(Optimiser):
     betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.groups(model), betas=self.betas, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(self.groups(model), betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from xmr_e2e.evaluation.per_query import (
+    RECALL_STEPS,
+    Normaliser,
+    average_precision,
+    found,
+    interpolated_precision,
+    normalised_gain,
+)
 from xmr_e2e.evaluation.ranking import Array, RankedChunk, Similarity, random_relevance, ranked_relevance
 
-Normaliser: TypeAlias = Literal["relevant_in_top_k", "all_relevant", "min_k_relevant"]
 Ids: TypeAlias = Sequence[str] | Sequence[int] | np.ndarray[Any, Any]
-
-RECALL_STEPS = 20  # the precision-recall curve has a point at each 1/20 of recall
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def mean_average_precision(
     those in the gallery. At k=None the three are the same. Other arguments and errors: see `ranked_relevance`.
     """
     chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
-    return _mean(_average_precision(ranked.relevance, k, normaliser) for ranked in chunks)
+    return _mean(average_precision(ranked.relevance, k, normaliser) for ranked in chunks)
 
 
 def ndcg(
@@ -101,7 +106,7 @@ def ndcg(
     The ideal ranking is that of the whole gallery, cut at k. Other arguments and errors: see `ranked_relevance`.
     """
     chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
-    return _mean(_normalised_gain(ranked.relevance, k) for ranked in chunks)
+    return _mean(normalised_gain(ranked.relevance, k) for ranked in chunks)
 
 
 def recall_at_k(
@@ -119,7 +124,7 @@ def recall_at_k(
     Item numbers as labels give the pair-based Recall@K. Other arguments and errors: see `ranked_relevance`.
     """
     chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
-    return _mean(_found(ranked.relevance > 0, k) for ranked in chunks)
+    return _mean(found(ranked.relevance > 0, k) for ranked in chunks)
 
 
 def precision_recall_curve(
@@ -137,7 +142,7 @@ def precision_recall_curve(
     Other arguments and errors: see `ranked_relevance`.
     """
     chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
-    return _curve([_interpolated_precision(ranked.relevance) for ranked in chunks])
+    return _curve([interpolated_precision(ranked.relevance) for ranked in chunks])
 
 
 def retrieval_figures(
@@ -265,60 +270,6 @@ def cross_modal_figures(
     )
 
 
-# What is computed from each chunk of rankings. relevance: (m, N) in rank order; one fp64 value per query comes out.
-
-
-def _average_precision(relevance: Tensor, k: int | None, normaliser: Normaliser) -> Tensor:
-    relevant = relevance > 0
-    top = relevant[:, : _cutoff(k, relevant)]
-    total = (top * _precision(top)).sum(1)
-    if normaliser == "relevant_in_top_k":
-        divisor = top.sum(1)
-    elif normaliser == "all_relevant":
-        divisor = relevant.sum(1)
-    elif normaliser == "min_k_relevant":
-        divisor = relevant.sum(1).clamp(max=top.shape[1])
-    else:
-        raise ValueError(f"normaliser {normaliser!r} is not one of relevant_in_top_k, all_relevant, min_k_relevant")
-    return total / divisor.clamp(min=1)
-
-
-def _normalised_gain(relevance: Tensor, k: int | None) -> Tensor:
-    cutoff = _cutoff(k, relevance)
-    discount = 1 / torch.log2(_ranks(cutoff, relevance.device) + 1)
-    gain = relevance[:, :cutoff].double() @ discount
-    ideal = relevance.topk(cutoff, dim=1).values.double() @ discount
-    return torch.where(ideal > 0, gain / ideal, 0.0)
-
-
-def _found(relevant: Tensor, k: int) -> Tensor:
-    return relevant[:, : _cutoff(k, relevant)].any(1).double()
-
-
-def _interpolated_precision(relevance: Tensor) -> Tensor:
-    """(m, RECALL_STEPS + 1): the highest precision at or after the first rank that reaches each level."""
-    relevant = relevance > 0
-    best_from_here = _precision(relevant).flip(1).cummax(1).values.flip(1)
-    steps = torch.arange(RECALL_STEPS + 1, device=relevance.device)
-    # integers: 0.15 * 20 is not 3 in floating point
-    hits_needed = (relevant.sum(1, keepdim=True) * steps + RECALL_STEPS - 1) // RECALL_STEPS
-    return best_from_here.gather(1, torch.searchsorted(relevant.cumsum(1), hits_needed))
-
-
-def _precision(relevant: Tensor) -> Tensor:
-    return relevant.cumsum(1) / _ranks(relevant.shape[1], relevant.device)
-
-
-def _ranks(count: int, device: torch.device) -> Tensor:
-    return torch.arange(1, count + 1, dtype=torch.float64, device=device)
-
-
-def _cutoff(k: int | None, ranked: Tensor) -> int:
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return ranked.shape[1] if k is None else min(k, ranked.shape[1])
-
-
 @dataclass(frozen=True)
 class _Pairing:
     """Ids as integers, equal where the ids are equal."""
@@ -351,11 +302,11 @@ def _figures(
     for ranked in chunks:
         for k in (None, *ks):
             name = f"mAP@{'all' if k is None else k}"
-            per_query[name].append(_average_precision(ranked.relevance, k, normaliser))
+            per_query[name].append(average_precision(ranked.relevance, k, normaliser))
         paired = pairing.relevance(ranked, max(recall_ks, default=1))
         for k in recall_ks:
-            per_query[f"R@{k}"].append(_found(paired, k))
-        precision.append(_interpolated_precision(ranked.relevance))
+            per_query[f"R@{k}"].append(found(paired, k))
+        precision.append(interpolated_precision(ranked.relevance))
         without_relevant += int((ranked.relevance == 0).all(1).sum())
     return RetrievalFigures(
         scores={name: _mean(values) for name, values in per_query.items()},

@@ -55,19 +55,22 @@ class AlscorModel(Method):
         self.image = config.image.build(image_size=dataset.image_size)
         self.text = config.text.build(dataset.words)
         self.projections = nn.ModuleDict({name: _projection(getattr(self, name).dim, config.dim) for name in MODALITIES})
+        # Standardised, both modalities have the same mean and variance in every dimension. Otherwise the discriminator tells
+        # them apart by their offsets alone, and the offsets spoil the similarity between modalities (docs/reproduction.md).
+        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in MODALITIES})
         self.classifier = nn.Linear(config.dim, dataset.classes)
         self.discriminator = _discriminator(config.dim, len(MODALITIES))
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
-        features = self.text(*inputs) if modality == "text" else self.image(inputs)
-        return self.projections[modality](features)
+        return self.standardise[modality](self._project(modality, inputs))
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {modality: self.embed(modality, inputs[modality]) for modality in MODALITIES}
+        return {modality: self._project(modality, inputs[modality]) for modality in MODALITIES}
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, progress: float) -> dict[str, Tensor]:
         """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
-        embeddings = [representations[name] for name in MODALITIES]
+        # Here, not in `represent`: these are the statistics of the global batch.
+        embeddings = [self.standardise[name](representations[name]) for name in MODALITIES]
         strength = reversal_schedule(progress)
         terms = {
             "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
@@ -78,6 +81,11 @@ class AlscorModel(Method):
         }
         terms["total"] = sum(getattr(self.config, name) * term for name, term in terms.items())
         return terms
+
+    def _project(self, modality: str, inputs: Any) -> Tensor:
+        features = self.text(*inputs) if modality == "text" else self.image(inputs)
+        projected: Tensor = self.projections[modality](features)
+        return projected
 
 
 def _projection(width: int, dim: int) -> nn.Linear:

@@ -1,0 +1,68 @@
+"""Miniatures that several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+
+COLOURS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
+SAMPLES = {"train": 40, "val": 12, "test": 12}
+
+
+def draw_image(
+    path: Path,
+    *,
+    colour: tuple[int, int, int] = (120, 120, 120),
+    size: tuple[int, int] = (64, 48),
+    mode: str = "RGB",
+    format: str | None = None,
+    seed: int = 0,
+    **save_options: Any,
+) -> Path:
+    """Write a picture: a pale disc, its place chosen by the seed, on a background of this colour; return its path.
+
+    The file's suffix chooses the format where `format` does not; `mode` is one of Pillow's: "L", "RGBA", "CMYK", ….
+    """
+    image = Image.new("RGB", size, colour)
+    place = np.random.default_rng(seed).uniform(0.2, 0.8, 2) * size
+    radius = min(size) / 5
+    ImageDraw.Draw(image).ellipse((*(place - radius), *(place + radius)), fill=(240, 240, 235))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.convert(mode).save(path, format, **save_options)
+    return path
+
+
+@pytest.fixture
+def make_image() -> Callable[..., Path]:
+    """`draw_image`."""
+    return draw_image
+
+
+@pytest.fixture(scope="session")
+def tiny_samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[RawSample, ...]:
+    """40 train, 12 val and 12 test samples of 4 classes that differ in colour and in words; 2 or 3 texts each."""
+    folder = tmp_path_factory.mktemp("tiny_raw")
+    samples = []
+    for split, count in SAMPLES.items():
+        for number in range(count):
+            name = list(COLOURS)[number % len(COLOURS)]
+            image = draw_image(folder / f"{split}_{number}.jpg", colour=COLOURS[name], seed=number, quality=92)
+            texts = (f"a picture of {name} number {number}", f"here is one more {name}", f"{name}, again")
+            samples.append(RawSample(image.name, split, image, texts[: 2 + number % 2], (name,)))
+    return tuple(samples)
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_samples: tuple[RawSample, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny samples as shards of 8. Shared: a test that changes files copies the folder first."""
+    out = tmp_path_factory.mktemp("tiny") / "shards"
+    options = BuildOptions(shard_samples=8, workers=1)
+    build_shards(out, dataset="tiny", classes=list(COLOURS), samples=tiny_samples, options=options)
+    return out

@@ -1,0 +1,296 @@
+"""From shards to batches: reading, decoding, texts, augmentation, the loader."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
+from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.images import load_square
+from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.randomness import uniform
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenise
+from xmr_e2e.data.vectors import WordVectors, fit_word_vectors
+from xmr_e2e.errors import XmrError
+
+
+def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Something smooth, as photographs are, with a different corner each."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return Image.fromarray((np.stack([x, y, (1 - x) * y], axis=2) * 255).astype(np.uint8))
+
+
+# Reading
+
+
+def test_the_reader_gives_what_the_tar_holds(tiny_shards: Path) -> None:
+    reader = SplitReader(tiny_shards, "train")
+    position = 0
+    for shard in reader.shards:
+        with tarfile.open(tiny_shards / shard.name) as tar:
+            images = [member for member in tar.getmembers() if member.name.endswith(".jpg")]
+            for member in images:
+                record = reader.read(position)
+                stored = tar.extractfile(member)
+                assert stored is not None
+                assert record.key == member.name.removesuffix(".jpg")
+                assert record.image == stored.read()
+                assert [reader.manifest.classes[label] for label in record.labels] == list(record.metadata.labels)
+                position += 1
+    assert position == len(reader) == 40
+
+
+def test_an_unknown_split_is_named_with_those_that_are_there(tiny_shards: Path) -> None:
+    with pytest.raises(XmrError, match="no split 'dev'; it has train, val, test"):
+        SplitReader(tiny_shards, "dev")
+
+
+def test_a_cut_or_vanished_shard_is_named_with_the_key(tiny_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(tiny_shards, folder)
+    shard = folder / "train-00001.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    reader = SplitReader(folder, "train")
+    with pytest.raises(XmrError, match=r"train-00001\.tar: \w+-train_\d+_jpg: the shard ends within this sample"):
+        reader.read(15)
+    (folder / "train-00002.tar").unlink()
+    with pytest.raises(XmrError, match=r"train-00002\.tar: .*cannot be read: No such file"):
+        reader.read(17)
+
+
+# Images
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 64), (1000, 800)])
+def test_a_picture_becomes_the_resized_centre_square(size: tuple[int, int]) -> None:
+    image = photograph(*size)
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    expected = image.crop((left, top, left + side, top + side)).resize((64, 64), Image.Resampling.BOX)
+    loaded = load_square(encoded(image, quality=95), 64, where="here")
+    assert loaded.shape == (64, 64, 3) and loaded.dtype == np.uint8
+    assert np.abs(loaded.astype(float) - np.asarray(expected, float)).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])
+def test_any_colour_mode_becomes_rgb(mode: str) -> None:
+    data = encoded(photograph(80, 60).convert(mode), "JPEG" if mode in ("L", "CMYK") else "PNG")
+    assert load_square(data, 32, where="here").shape == (32, 32, 3)
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = photograph(80, 80)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = load_square(encoded(image, quality=95, exif=exif), 80, where="here")
+    expected = np.asarray(image.transpose(Image.Transpose.ROTATE_270), float)
+    assert np.abs(turned - expected).mean() < 2
+
+
+def test_a_broken_picture_is_named() -> None:
+    data = encoded(photograph(200, 200))
+    for broken, reason in [(data[: len(data) // 2], "cannot be decoded"), (b"", "empty"), (b"no picture", "not an image")]:
+        with pytest.raises(XmrError, match=f"^shard-1: cat_7: the image .*{reason}"):
+            load_square(broken, 32, where="shard-1: cat_7")
+
+
+def test_the_pixel_cap_counts_before_decoding() -> None:
+    with pytest.raises(XmrError, match="above the cap"):
+        load_square(encoded(photograph(200, 200)), 32, where="here", max_pixels=39_999)
+
+
+# Texts
+
+
+def test_words_are_lower_case_without_punctuation_in_any_script() -> None:
+    assert tokenise('A man, 2 "dogs" & the boy\'s café — снег!') == ["a", "man", "2", "dogs", "the", "boy's", "café", "снег"]
+
+
+def test_the_vocabulary_is_ordered_by_count_then_alphabet() -> None:
+    vocabulary = build_vocabulary(["b a a", "c b a", "d"], min_count=2)
+    assert vocabulary.words == ("a", "b")
+    assert vocabulary.encode("b x a", max_tokens=9) == [3, 1, 2]
+    assert vocabulary.encode("?!", max_tokens=9) == [1]
+    assert vocabulary.encode("a b a b", max_tokens=2) == [2, 3]
+
+
+def test_padding_keeps_lengths() -> None:
+    tokens = pad([[5, 6, 7], [8]])
+    assert tokens.ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert tokens.lengths.tolist() == [3, 1]
+
+
+TEXTS = ["the dog runs over the grass", "a cat sits on the grass", "the dog and the cat play"] * 20
+
+
+def test_skip_gram_vectors_are_the_same_each_time_and_put_neighbours_together() -> None:
+    vocabulary, vectors = fit_word_vectors(TEXTS, WordVectors(dim=16))
+    _, again = fit_word_vectors(TEXTS, WordVectors(dim=16))
+    assert vectors.shape == (len(vocabulary), 16)
+    assert np.array_equal(vectors, again)
+    assert not vectors[0].any() and vectors[1:].any(axis=1).all()
+
+
+@pytest.mark.parametrize("kind", ["text", "binary", "text.gz", "binary.gz"])
+def test_a_pretrained_word2vec_file_is_read_in_text_and_binary_form(tmp_path: Path, kind: str) -> None:
+    words = {"dog": [1.0, 2.0, -0.5], "grass": [0.25, 0.0, 4.0], "unseen": [9.0, 9.0, 9.0]}
+    lines = [b"3 3\n"]
+    for word, vector in words.items():
+        body = np.array(vector, "<f4").tobytes() if kind.startswith("binary") else " ".join(map(str, vector)).encode()
+        lines.append(word.encode() + b" " + body + b"\n")
+    path = tmp_path / f"vectors.{'bin' if kind.startswith('binary') else 'txt'}{'.gz' if kind.endswith('gz') else ''}"
+    path.write_bytes(gzip.compress(b"".join(lines)) if kind.endswith("gz") else b"".join(lines))
+    vocabulary, vectors = fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+    for word in ("dog", "grass"):
+        assert vectors[vocabulary.words.index(word) + 2].tolist() == words[word]
+    assert "unseen" not in vocabulary.words  # the vocabulary is the training split's
+
+
+def test_a_wrong_vector_file_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "v.txt"
+    with pytest.raises(XmrError, match="does not exist"):
+        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+    path.write_text("1 2\ndog 0.5 1.5\n")
+    with pytest.raises(XmrError, match=r"2-d vectors: set --data.words.dim 2"):
+        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+    path.write_text("hello\n")
+    with pytest.raises(XmrError, match="not a word2vec file"):
+        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+
+
+def test_words_come_from_the_training_split_only(tiny_shards: Path) -> None:
+    vocabulary, _ = fit_words(Data(tiny_shards, words=WordVectors(dim=8, min_count=1)))
+    train, test = (SplitReader(tiny_shards, split) for split in ("train", "test"))
+    trained = {word for p in range(len(train)) for text in train.metadata(p).texts for word in tokenise(text)}
+    tested = {word for p in range(len(test)) for text in test.metadata(p).texts for word in tokenise(text)}
+    assert set(vocabulary.words) == trained
+    assert tested & trained
+
+
+# Augmentation
+
+
+def test_random_numbers_are_uniform_and_belong_to_the_sample() -> None:
+    positions = np.arange(20_000)
+    numbers = uniform(3, 1, positions, 0)
+    assert abs(numbers.mean() - 0.5) < 0.01 and abs(np.var(numbers) - 1 / 12) < 0.002
+    assert abs(np.corrcoef(numbers, uniform(3, 1, positions, 1))[0, 1]) < 0.03
+    assert np.array_equal(uniform(3, 1, positions[50:60], 0), numbers[50:60])
+    assert not np.array_equal(uniform(3, 2, positions, 0), numbers)
+
+
+def test_evaluation_takes_the_centre_and_normalises_by_imagenet() -> None:
+    images = torch.randint(0, 256, (2, 3, 10, 10), dtype=torch.uint8)
+    expected = images[:, :, 2:8, 2:8] / 255
+    for channel in range(3):
+        expected[:, channel] = (expected[:, channel] - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
+    torch.testing.assert_close(prepare_evaluation(images, 6), expected)
+
+
+def test_plain_crops_are_pieces_of_the_picture() -> None:
+    images = torch.from_numpy(np.stack([np.asarray(photograph(12, 12))] * 64)).permute(0, 3, 1, 2)
+    crops = prepare_training(images, 8, Augment(flip=True), seed=0, epoch=0, positions=torch.arange(64))
+    red = crops[:, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]  # grows from left to right: falls where mirrored
+    steps = red[:, 0, 1:] - red[:, 0, :-1]
+    mirrored = (steps < 0).all(1)
+    assert ((steps > 0).all(1) | mirrored).all() and 15 < mirrored.sum() < 49
+    torch.testing.assert_close(steps.abs(), torch.full_like(steps, 1 / 11), atol=5e-3, rtol=0)  # unscaled
+    assert len({round(float(row.min()), 1) for row in red[:, 0]}) > 1  # from different places
+
+
+def test_a_samples_augmentation_does_not_depend_on_its_batch() -> None:
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    options = Augment(min_area=0.3, colour=0.3)
+
+    def prepare(rows: list[int], epoch: int = 0) -> torch.Tensor:
+        return prepare_training(images[rows], 12, options, seed=5, epoch=epoch, positions=torch.tensor(rows) + 100)
+
+    whole = prepare([0, 1, 2, 3, 4, 5])
+    torch.testing.assert_close(prepare([4, 1]), whole[[4, 1]])
+    assert not torch.equal(prepare([4], epoch=1), whole[[4]])
+
+
+# Batches
+
+
+def split_batches(shards: Path, split: str = "train", **options: object) -> SplitBatches:
+    data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=8), **options)
+    return SplitBatches(data, split, fit_words(data)[0], seed=0)
+
+
+def test_loader_processes_change_nothing(tiny_shards: Path) -> None:
+    def all_batches(workers: int) -> list[Batch]:
+        return list(Loader(split_batches(tiny_shards, workers=workers), 9).epoch(1))
+
+    for here, there in zip(all_batches(0), all_batches(2), strict=True):
+        assert here.keys == there.keys
+        assert torch.equal(here.inputs["image"], there.inputs["image"])
+        assert torch.equal(here.inputs["text"].ids, there.inputs["text"].ids)
+        assert torch.equal(here.labels, there.labels)
+
+
+def test_an_epoch_can_begin_in_its_middle(tiny_shards: Path) -> None:
+    loader = Loader(split_batches(tiny_shards, workers=0), 9)
+    whole = [batch.keys for batch in loader.epoch(2)]
+    assert [batch.keys for batch in loader.epoch(2, first_step=3)] == whole[3:]
+
+
+def test_ranks_share_an_epoch(tiny_shards: Path) -> None:
+    batches = split_batches(tiny_shards, workers=0)
+    parts = [[key for batch in Loader(batches, 9, rank, 3).epoch() for key in batch.keys] for rank in range(3)]
+    assert len({key for part in parts for key in part}) == sum(map(len, parts)) == 40
+
+
+def test_more_processes_than_samples_in_a_batch_is_an_error(tiny_shards: Path) -> None:
+    with pytest.raises(XmrError, match="cannot be shared among 11 processes"):
+        Loader(split_batches(tiny_shards), 10, 0, 11)
+
+
+def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:
+    joined = next(Loader(split_batches(tiny_shards, workers=0), 40).epoch())
+    loader = Loader(split_batches(tiny_shards, workers=0, texts="one_caption"), 40)
+    lengths = [dict(zip(batch.keys, batch.inputs["text"].lengths.tolist())) for e in range(6) for batch in loader.epoch(e)]
+    assert all(one[key] < length for one in lengths for key, length in zip(joined.keys, joined.inputs["text"].lengths))
+    assert any(lengths[0][key] != lengths[epoch][key] for key in lengths[0] for epoch in range(1, 6))
+    evaluation = Loader(split_batches(tiny_shards, "test", workers=0, texts="one_caption"), 12)
+    first, again = (next(evaluation.epoch(epoch)).inputs["text"].ids for epoch in (0, 1))
+    assert torch.equal(first, again)
+
+
+def test_pieces_of_a_batch_are_the_batch() -> None:
+    batch = Batch(
+        inputs={"image": torch.arange(7), "text": Tokens(torch.arange(14).view(7, 2), torch.ones(7))},
+        labels=torch.eye(7),
+        positions=torch.arange(7),
+        keys=tuple("abcdefg"),
+    )
+    pieces = batch.pieces(3)
+    assert [len(piece) for piece in pieces] == [2, 2, 3]
+    assert "".join(key for piece in pieces for key in piece.keys) == "abcdefg"
+    assert torch.equal(torch.cat([piece.inputs["text"].ids for piece in pieces]), batch.inputs["text"].ids)
+    assert len(batch.pieces(99)) == 7
+
+
+def test_an_image_larger_than_loaded_is_refused() -> None:
+    with pytest.raises(XmrError, match="--data.image-size 224 must not be above --data.load-size 128"):
+        Data(Path("anywhere"), image_size=224, load_size=128)
+
+
+def test_a_word_outside_the_vocabulary_is_unknown() -> None:
+    assert Vocabulary(("dog",)).encode("dog cat", max_tokens=5) == [2, 1]

@@ -1,0 +1,375 @@
+"""The chunked metrics against explicit loops and scikit-learn."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation import ranking
+from xmr_e2e.evaluation.metrics import (
+    both_directions,
+    cross_modal_figures,
+    mean_average_precision,
+    ndcg,
+    precision_recall_curve,
+    random_figures,
+    recall_at_k,
+    retrieval_figures,
+)
+from xmr_e2e.evaluation.ranking import random_relevance, ranked_relevance
+
+SIMILARITIES = ["cosine", "pearson", "dot", "euclidean"]
+NORMALISERS = ["relevant_in_top_k", "all_relevant", "min_k_relevant"]
+SIZES = [(7, 30), (30, 7), (13, 13)]
+
+
+class Problem:
+    """Embeddings with many equal scores, and labels of which some queries share none with the gallery."""
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    query_labels: np.ndarray
+    gallery_labels: np.ndarray
+
+    def __init__(self, queries: int, gallery: int, *, multi_hot: bool, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        # small integers: dot products are exact and often equal
+        self.queries = rng.integers(-2, 3, (queries, 4)).astype(np.float32)
+        self.gallery = rng.integers(-2, 3, (gallery, 4)).astype(np.float32)
+        if multi_hot:
+            self.query_labels = (rng.random((queries, 5)) < 0.3).astype(np.float32)
+            self.gallery_labels = (rng.random((gallery, 5)) < 0.3).astype(np.float32)
+            self.query_labels[0] = 0
+        else:
+            self.query_labels = rng.integers(0, 4, queries)
+            self.gallery_labels = rng.integers(0, 4, gallery)
+            self.query_labels[0] = 9
+
+    @property
+    def arguments(self) -> tuple[np.ndarray, ...]:
+        return self.queries, self.gallery, self.query_labels, self.gallery_labels
+
+    def gains(self) -> list[list[int]]:
+        """Per query the number of shared labels at each rank, by plain loops over exact dot products."""
+        rows = []
+        for query, label in zip(self.queries, self.query_labels, strict=True):
+            dots = [int(sum(int(a) * int(b) for a, b in zip(query, item, strict=True))) for item in self.gallery]
+            order = sorted(range(len(dots)), key=lambda index: (-dots[index], index))
+            rows.append([shared(label, self.gallery_labels[index]) for index in order])
+        return rows
+
+
+def shared(a: Any, b: Any) -> int:
+    return int(a == b) if np.ndim(a) == 0 else sum(int(x and y) for x, y in zip(a, b, strict=True))
+
+
+def naive_average_precision(gains: list[int], k: int | None, normaliser: str) -> float:
+    k = len(gains) if k is None else k
+    hits, total = 0, 0.0
+    for rank, gain in enumerate(gains[:k], start=1):
+        if gain:
+            hits += 1
+            total += hits / rank
+    relevant = sum(gain > 0 for gain in gains)
+    divisor = {"relevant_in_top_k": hits, "all_relevant": relevant, "min_k_relevant": min(k, relevant)}[normaliser]
+    return total / divisor if divisor else 0.0
+
+
+def naive_ndcg(gains: list[int], k: int) -> float:
+    def discounted(ordered: list[int]) -> float:
+        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(ordered[:k], start=1))
+
+    ideal = discounted(sorted(gains, reverse=True))
+    return discounted(gains) / ideal if ideal else 0.0
+
+
+def naive_precision_at_recall(gains: list[int], percent: int) -> float:
+    relevant = sum(gain > 0 for gain in gains)
+    best, hits = 0.0, 0
+    for rank, gain in enumerate(gains, start=1):
+        hits += gain > 0
+        if relevant and 100 * hits >= percent * relevant:
+            best = max(best, hits / rank)
+    return best
+
+
+def mean(values: Any) -> float:
+    return math.fsum(values := list(values)) / len(values)
+
+
+def naive_scores(queries: np.ndarray, gallery: np.ndarray, similarity: str) -> np.ndarray:
+    pairwise: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
+        "cosine": lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b),
+        "pearson": lambda a, b: np.corrcoef(a, b)[0, 1],
+        "dot": lambda a, b: a @ b,
+        "euclidean": lambda a, b: -np.linalg.norm(a - b),
+    }
+    return np.array([[pairwise[similarity](a, b) for b in gallery] for a in queries.astype(np.float64)])
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+@pytest.mark.parametrize(("queries", "gallery"), SIZES)
+def test_map_equals_scikit_learn_with_ties_broken_in_gallery_order(queries: int, gallery: int, multi_hot: bool) -> None:
+    problem = Problem(queries, gallery, multi_hot=multi_hot)
+    by_rank = -np.arange(gallery)  # scikit-learn shares credit between ties: give it the ranks as scores
+    expected = mean(average_precision_score(np.array(row) > 0, by_rank) if any(row) else 0.0 for row in problem.gains())
+    assert mean_average_precision(*problem.arguments, similarity="dot") == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_map_of_random_embeddings_equals_scikit_learn(similarity: Any, multi_hot: bool) -> None:
+    rng = np.random.default_rng(1)
+    queries, gallery = rng.standard_normal((40, 8)), rng.standard_normal((60, 8))
+    size = (5,) if multi_hot else ()
+    query_labels, gallery_labels = rng.integers(0, 2, (40, *size)), rng.integers(0, 2, (60, *size))
+    scores = naive_scores(queries, gallery, similarity)
+    assert len(np.unique(scores.astype(np.float32))) == scores.size  # no ties, so that every tie rule agrees
+    truth = [[shared(a, b) > 0 for b in gallery_labels] for a in query_labels]
+    expected = mean(average_precision_score(*row) if any(row[0]) else 0.0 for row in zip(truth, scores, strict=True))
+    actual = mean_average_precision(queries, gallery, query_labels, gallery_labels, similarity=similarity)
+    assert actual == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+@pytest.mark.parametrize(("queries", "gallery"), SIZES)
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("k", [1, 5, 50, None])
+def test_map_at_k_equals_loops(queries: int, gallery: int, multi_hot: bool, normaliser: Any, k: int | None) -> None:
+    problem = Problem(queries, gallery, multi_hot=multi_hot)
+    expected = mean(naive_average_precision(row, k, normaliser) for row in problem.gains())
+    actual = mean_average_precision(*problem.arguments, similarity="dot", k=k, normaliser=normaliser)
+    assert actual == pytest.approx(expected, abs=1e-12)
+
+
+@given(
+    queries=st.integers(1, 9),
+    gallery=st.integers(1, 12),
+    multi_hot=st.booleans(),
+    chunk=st.integers(1, 10),
+    k=st.integers(1, 14),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_metric_equals_loops_for_any_sizes_and_chunks(
+    queries: int, gallery: int, multi_hot: bool, chunk: int, k: int, seed: int
+) -> None:
+    problem = Problem(queries, gallery, multi_hot=multi_hot, seed=seed)
+    gains = problem.gains()
+    for normaliser in NORMALISERS:
+        actual = mean_average_precision(
+            *problem.arguments,
+            similarity="dot",
+            k=k,
+            normaliser=normaliser,  # type: ignore[arg-type]
+            chunk=chunk,
+        )
+        expected = mean(naive_average_precision(row, k, normaliser) for row in gains)
+        assert actual == pytest.approx(expected, abs=1e-12)
+    actual = ndcg(*problem.arguments, similarity="dot", k=k, chunk=chunk)
+    assert actual == pytest.approx(mean(naive_ndcg(row, k) for row in gains), abs=1e-12)
+    actual = recall_at_k(*problem.arguments, similarity="dot", k=k, chunk=chunk)
+    assert actual == pytest.approx(mean(any(row[:k]) for row in gains), abs=1e-12)
+    curve = precision_recall_curve(*problem.arguments, similarity="dot", chunk=chunk)
+    levels = range(0, 101, 5)
+    assert curve.recall == pytest.approx([level / 100 for level in levels])
+    assert curve.precision == pytest.approx(
+        [mean(naive_precision_at_recall(row, level) for row in gains) for level in levels], abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_ranking_follows_the_named_similarity(similarity: Any) -> None:
+    rng = np.random.default_rng(2)
+    queries, gallery = rng.standard_normal((9, 6)) + 1, 3 * rng.standard_normal((20, 6))
+    labels = np.zeros(9, int), np.zeros(20, int)
+    chunks = ranked_relevance(queries, gallery, *labels, similarity=similarity, chunk=4)
+    indices = torch.cat([ranked.indices for ranked in chunks]).numpy()
+    assert (indices == np.argsort(-naive_scores(queries, gallery, similarity), axis=1)).all()
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_identical_items_rank_in_gallery_order(similarity: Any, chunk: int | None) -> None:
+    generator = torch.Generator().manual_seed(3)
+    distinct = torch.randn(11, 37, generator=generator)
+    gallery = distinct.repeat(7, 1)  # item i, i + 11, i + 22, ... are the same
+    queries = torch.cat([torch.randn(5, 37, generator=generator), distinct[:3]])
+    labels = torch.zeros(len(queries), dtype=torch.long), torch.zeros(len(gallery), dtype=torch.long)
+    for ranked in ranked_relevance(queries, gallery, *labels, similarity=similarity, chunk=chunk):
+        for row in ranked.indices.tolist():
+            for first in range(11):
+                copies = [index for index in row if index % 11 == first]
+                assert copies == sorted(copies)
+                assert row.index(copies[-1]) - row.index(copies[0]) == 6
+
+
+def test_the_chunk_bound_holds_whatever_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "CHUNK_SCORES", 100)
+    for queries, gallery, rows in [(25, 30, 3), (25, 300, 1)]:
+        chunks = random_relevance(np.zeros(queries, int), np.zeros(gallery, int), seed=0)
+        assert max(len(ranked.indices) for ranked in chunks) == rows
+
+
+def test_low_precision_and_autocast_still_give_fp32_scores() -> None:
+    # bf16 has steps of 2 from 256 on: these three dot products would be equal there
+    queries = torch.ones(1, 2, dtype=torch.bfloat16)
+    gallery = torch.tensor([[256.0, 0.25], [256.0, 0.75], [256.0, 0.5]], dtype=torch.bfloat16)
+    labels = torch.zeros(1, dtype=torch.long), torch.zeros(3, dtype=torch.long)
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            (ranked,) = ranked_relevance(queries, gallery, *labels, similarity="dot")
+            (in_fp32,) = ranked_relevance(queries.float(), gallery.float(), *labels, similarity="dot")
+        assert ranked.indices.tolist() == in_fp32.indices.tolist() == [[1, 2, 0]]
+
+
+def test_scores_closer_than_fp32_are_ties() -> None:
+    gallery = np.array([[1.0], [1.0 + 1e-12]])
+    (ranked,) = ranked_relevance(np.ones((1, 1)), gallery, np.zeros(1, int), np.zeros(2, int), similarity="dot")
+    assert ranked.indices.tolist() == [[0, 1]]
+
+
+def test_tensors_that_require_grad_give_the_same_figures_as_arrays() -> None:
+    problem = Problem(8, 12, multi_hot=True)
+    tensors = [torch.from_numpy(values) for values in problem.arguments]
+    tensors[0].requires_grad_()
+    assert mean_average_precision(*tensors) == mean_average_precision(*problem.arguments)
+
+
+def test_a_query_without_relevant_items_counts_zero_in_every_metric() -> None:
+    queries, gallery = np.eye(2), np.eye(2)
+    arguments = queries, gallery, np.array([0, 5]), np.array([0, 1])
+    assert mean_average_precision(*arguments) == 0.5
+    assert ndcg(*arguments) == 0.5
+    assert recall_at_k(*arguments, k=2) == 0.5
+    assert precision_recall_curve(*arguments).precision == [0.5] * 21
+    figures = retrieval_figures(*arguments, query_ids=["a", "b"], gallery_ids=["a", "b"])
+    assert figures.queries_without_relevant == 1
+
+
+def test_one_pass_gives_what_the_single_metrics_give() -> None:
+    problem = Problem(23, 31, multi_hot=True)
+    rng = np.random.default_rng(5)
+    problem.queries, problem.gallery = rng.standard_normal((23, 4)), rng.standard_normal((31, 4))
+    query_ids, gallery_ids = np.arange(23), np.arange(31)[::-1] // 2
+    figures = retrieval_figures(
+        *problem.arguments, query_ids=query_ids, gallery_ids=gallery_ids, similarity="pearson", ks=(3, 50), chunk=5
+    )
+    by_pair = problem.queries, problem.gallery, query_ids, gallery_ids
+    expected = {f"mAP@{k}": mean_average_precision(*problem.arguments, similarity="pearson", k=k) for k in (3, 50)}
+    expected |= {"mAP@all": mean_average_precision(*problem.arguments, similarity="pearson")}
+    expected |= {f"R@{k}": recall_at_k(*by_pair, similarity="pearson", k=k) for k in (1, 5, 10)}
+    assert figures.scores == pytest.approx(expected, abs=1e-12)
+    curve = precision_recall_curve(*problem.arguments, similarity="pearson")
+    assert figures.curve.precision == pytest.approx(curve.precision, abs=1e-12)
+    assert (figures.queries, figures.gallery) == (23, 31)
+
+
+def test_random_rankings_are_permutations_that_only_the_seed_moves() -> None:
+    labels = np.arange(10), np.arange(17)
+
+    def indices(seed: int, chunk: int | None) -> torch.Tensor:
+        return torch.cat([ranked.indices for ranked in random_relevance(*labels, seed=seed, chunk=chunk)])
+
+    assert (indices(0, None).sort(1).values == torch.arange(17)).all()
+    assert len({tuple(row) for row in indices(0, None).tolist()}) == 10
+    assert torch.equal(indices(0, 3), indices(0, None))
+    assert not torch.equal(indices(1, None), indices(0, None))
+
+
+def test_random_map_is_near_its_expectation() -> None:
+    # E[AP] for R relevant among N: position r holds a relevant item with probability R / N, and then
+    # (r - 1)(R - 1) / (N - 1) of those before it are expected to be relevant
+    count, classes = 200, 5
+    labels = np.arange(count) % classes
+    relevant = count // classes
+    harmonic = sum(1 / rank for rank in range(1, count + 1))
+    expected = (harmonic + (relevant - 1) / (count - 1) * (count - harmonic)) / count
+    ids = range(count)
+    figures = random_figures(labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20))
+    assert figures.scores["mAP@all"] == pytest.approx(expected, abs=2e-3)
+    assert figures.scores["R@10"] == pytest.approx(10 / count, abs=0.015)
+
+
+def test_cross_modal_figures_are_both_directions_and_random_rows_ready_for_json() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.arange(60) % 6
+    image = np.eye(6)[labels] + 0.3 * rng.standard_normal((60, 6))
+    text = np.eye(6)[labels] + 0.6 * rng.standard_normal((60, 6))
+    ids = [f"pair-{index:03d}" for index in range(60)]
+    figures = cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=7)
+    written = json.loads(json.dumps(asdict(figures)))
+    assert written["model"]["image_to_text"]["scores"]["mAP@all"] == pytest.approx(
+        mean_average_precision(image, text, labels, labels, similarity="pearson"), abs=1e-12
+    )
+    assert written["model"]["text_to_image"]["scores"]["R@5"] == pytest.approx(
+        recall_at_k(text, image, np.arange(60), np.arange(60), k=5, similarity="pearson"), abs=1e-12
+    )
+    for row in ("model", "random"):
+        both = [written[row][way]["scores"]["mAP@50"] for way in ("image_to_text", "text_to_image")]
+        assert written[row]["average"]["mAP@50"] == pytest.approx(mean(both))
+        assert both[0] != both[1]
+    assert written["model"]["average"]["mAP@all"] > 2 * written["random"]["average"]["mAP@all"]
+    assert written["definitions"]["similarity"] == "pearson"
+    assert figures == cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=7)
+    assert figures.random != cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=8).random
+    assert figures.model == both_directions(image, text, labels, ids, similarity="pearson")
+
+
+def test_diverged_embeddings_are_refused_by_name_and_row() -> None:
+    gallery = np.ones((4, 2))
+    gallery[2, 1] = np.nan
+    with pytest.raises(XmrError, match=r"gallery: 1 of 4 .*row 2"):
+        mean_average_precision(np.ones((3, 2)), gallery, np.zeros(3, int), np.zeros(4, int))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": np.ones((0, 2))}, "n > 0"),
+        ({"gallery": np.ones((4, 3))}, "dimensions"),
+        ({"query_labels": np.zeros(2, int)}, "labels"),
+        ({"query_labels": np.zeros(3)}, "integers"),
+        ({"query_labels": np.zeros((3, 2))}, "do not match"),
+        ({"gallery_labels": np.full((4, 2), 0.5)}, "0 and 1"),
+        ({"similarity": "manhattan"}, "manhattan"),
+        ({"normaliser": "k"}, "normaliser"),
+        ({"k": 0}, "at least 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "queries": np.ones((3, 2)),
+        "gallery": np.ones((4, 2)),
+        "query_labels": np.zeros(3, int),
+        "gallery_labels": np.zeros(4, int),
+    }
+    with pytest.raises(ValueError, match=message):
+        mean_average_precision(**(arguments | change))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_a_gpu_gives_the_ranking_of_the_cpu(similarity: Any) -> None:
+    problem = Problem(50, 3000, multi_hot=True)
+    on_gpu = [torch.from_numpy(values).cuda() for values in problem.arguments]
+    (here,) = ranked_relevance(*problem.arguments, similarity=similarity)
+    (there,) = ranked_relevance(*on_gpu, similarity=similarity)
+    assert torch.equal(here.indices, there.indices.cpu())
+    ids = range(50), range(3000)
+    figures = [
+        retrieval_figures(*arguments, query_ids=ids[0], gallery_ids=ids[1], similarity=similarity)
+        for arguments in (problem.arguments, on_gpu)
+    ]
+    assert figures[0].scores == pytest.approx(figures[1].scores, abs=1e-12)
