@@ -1,5 +1,24 @@
-"""End-to-end training for cross-modal retrieval from raw media."""
+"""End-to-end training for cross-modal retrieval from raw media.
+
+    model = xmr_e2e.load("runs/alscor_pascal/20261122-120000")
+    model.embed_images(["photo.jpg"]); model.embed_texts(["a dog in the snow"])
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xmr_e2e.engine.saved_model import load as load
+
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, because it imports torch: builders and `xmr --help` need none of it.
+    if name == "load":
+        from xmr_e2e.engine.saved_model import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.base import Method, full_precision
 
 
 def backward(
@@ -68,7 +68,7 @@ def _represent(accelerator: Accelerator, method: Method, pieces: list[Batch], se
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
             parts.append(method.represent(piece.inputs))
-    return {name: torch.cat([part[name].float() for part in parts]).requires_grad_() for name in parts[0]}
+    return {name: full_precision(torch.cat([part[name] for part in parts])).requires_grad_() for name in parts[0]}
 
 
 def _seed(*words: int) -> None:

@@ -89,9 +89,8 @@ class AlscorModel(Method):
 
 
 def _projection(width: int, dim: int) -> nn.Linear:
-    layer = nn.Linear(width, dim)
+    layer = nn.Linear(width, dim, bias=False)  # standardisation would take a bias away
     nn.init.normal_(layer.weight, std=0.01)  # the paper's initialisation of fully connected layers
-    nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -45,6 +45,11 @@ def without_weights(config: Any) -> Any:
     return replace(config, **changes)
 
 
+def full_precision(rows: Tensor) -> Tensor:
+    """At least fp32."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
 class Method(nn.Module, ABC):
     """One module that holds both towers, the heads and the losses, as DistributedDataParallel and DeepSpeed want it.
 
@@ -76,9 +81,9 @@ class Method(nn.Module, ABC):
     def global_objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """`objective` on what all ranks hold, in full precision whatever the towers ran in."""
+        """`objective` on what all ranks hold, in fp32 whatever the towers ran in (fp64 where they ran in that)."""
         with torch.autocast(labels.device.type, enabled=False):
-            everywhere = {name: gather(rows.float()) for name, rows in representations.items()}
+            everywhere = {name: gather(full_precision(rows)) for name, rows in representations.items()}
             return self.objective(everywhere, gather(labels), progress)
 
     def forward(

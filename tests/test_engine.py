@@ -1,0 +1,330 @@
+"""The parts of the engine: gradients in pieces and across processes, schedules, checkpoints, saved models."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+import xmr_e2e
+from xmr_e2e.configuration import from_document, to_document
+from xmr_e2e.data.augment import Augment, prepare_training
+from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.accumulate import backward
+from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, save_checkpoint
+from xmr_e2e.engine.embed import embed_split
+from xmr_e2e.engine.experiment import Adam, Experiment, Schedule, Sgd, Train
+from xmr_e2e.engine.metrics_log import MetricsLog
+from xmr_e2e.engine.run import Run
+from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.alscor import Alscor
+from xmr_e2e.methods.base import Dataset, Method
+from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import BiLstmCnn
+
+METHOD = Alscor(image=ImageTower("squeezenet1_1", "none"), text=BiLstmCnn(hidden=8, kernels=16), dim=4)
+
+
+def method(*, dropout: bool = False, multi_label: bool = False) -> Method:
+    torch.manual_seed(0)
+    built = METHOD.build(Dataset(4, multi_label, 48, torch.randn(30, 8)))
+    # A larger start than the paper's: gradients that can be compared.
+    for projection in built.projections.values():
+        nn.init.normal_(projection.weight, std=0.3)
+    for module in built.modules():
+        if isinstance(module, nn.Dropout) and not dropout:
+            module.p = 0.0
+    return built.double().train()  # fp64, so that only true differences show
+
+
+def batch(rows: slice = slice(None)) -> Batch:
+    """14 samples, or some of them."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(3, 10, (14,), generator=generator)
+    ids = torch.randint(2, 30, (14, 10), generator=generator) * (torch.arange(10) < lengths[:, None])
+    return Batch(
+        inputs={
+            "image": torch.randn(14, 3, 48, 48, generator=generator, dtype=torch.float64)[rows],
+            "text": Tokens(ids[rows], lengths[rows]),
+        },
+        labels=torch.eye(4)[torch.arange(14) % 4][rows],
+        positions=torch.arange(14)[rows],
+        keys=tuple(map(str, range(14)))[rows],
+    )
+
+
+def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, pieces: int) -> dict[str, Tensor]:
+    terms = backward(accelerator, model, part, pieces=pieces, progress=0.3, seed=(0, 1, 2))
+    gradients = {name: p.grad for name, p in accelerator.unwrap_model(model).named_parameters()}
+    return {**{f"loss {name}": value for name, value in terms.items()}, **gradients}
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Tensor]:
+    """Losses and gradients of one process with the whole batch."""
+    return losses_and_gradients(Accelerator(cpu=True), method(), batch(), 1)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        close = torch.allclose(found[name], value, rtol=0, atol=1e-9 * float(value.abs().max()))
+        assert close, f"{name} differs by {(found[name] - value).abs().max()}"
+
+
+def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[str, Tensor]) -> None:
+    assert all(gradient is not None for gradient in whole.values())
+    assert whole["image.network.features.0.weight"].abs().max() > 1e-6
+    assert whole["text.words.weight"].abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 14])
+def test_a_batch_in_pieces_gives_the_gradients_of_the_whole_batch(whole: dict[str, Tensor], pieces: int) -> None:
+    assert_same(losses_and_gradients(Accelerator(cpu=True), method(), batch(), pieces), whole)
+
+
+def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
+    """With one piece's dropout drawn anew, the surrogate's gradient would not be that of the loss."""
+    model, accelerator = method(dropout=True), Accelerator(cpu=True)
+    found = losses_and_gradients(accelerator, model, batch(), 2)
+    again = losses_and_gradients(accelerator, method(dropout=True), batch(), 2)
+    assert_same(found, again)
+    step = 1e-3 * found["projections.image.weight"].sign()
+    values = []
+    for sign in (-1, 1):
+        moved = method(dropout=True)
+        with torch.no_grad():
+            moved.projections.image.weight += sign * step  # type: ignore[union-attr, operator]
+        terms = losses_and_gradients(accelerator, moved, batch(), 2)
+        values.append(float(terms["loss total"]))
+    expected = 2e-3 * float(found["projections.image.weight"].abs().sum())
+    assert (values[1] - values[0]) == pytest.approx(expected, rel=0.05)
+
+
+def run_rank(rank: int, world: int, port: int, pieces: int, out: str) -> None:
+    """One of several real processes over gloo."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    bounds = [0, 5, 14] if world == 2 else [0, 2, 5, 9, 14]  # of different size on each rank
+    model = nn.parallel.DistributedDataParallel(method())
+    accelerator = Accelerator(cpu=True)
+    found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), pieces)
+    torch.save(found, f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(("world", "pieces"), [(2, 1), (2, 2), (4, 1)])
+def test_several_processes_give_the_losses_and_gradients_of_one(
+    whole: dict[str, Tensor], tmp_path: Path, world: int, pieces: int
+) -> None:
+    mp.spawn(run_rank, (world, free_port(), pieces, str(tmp_path)), nprocs=world)
+    for rank in range(world):
+        assert_same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), whole)
+
+
+def test_gather_is_the_identity_on_one_process() -> None:
+    rows = torch.randn(3, 2)
+    assert gather(rows) is rows
+
+
+# Optimiser and schedule
+
+
+def test_parts_have_their_own_learning_rates() -> None:
+    model = method()
+    groups = Sgd(lr=1.0, parts={"image": 0.1, "image.network.features": 0.01}).build(model).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.01 if name.startswith("image.network.features.") else 0.1 if name.startswith("image.") else 1.0
+        assert rates[id(parameter)] == expected
+
+
+def test_a_part_that_is_nowhere_is_an_error() -> None:
+    with pytest.raises(XmrError, match="no parameter's name begins with 'picture'; they begin with classifier"):
+        Adam(parts={"picture": 0.1}).build(method())
+
+
+def test_schedules() -> None:
+    cosine = Schedule("cosine", warmup=0.1)
+    assert [cosine.factor(p) for p in (0.0, 0.05, 0.1)] == pytest.approx([0, 0.5, 1])
+    assert cosine.factor(0.55) == pytest.approx(0.5)
+    assert cosine.factor(0.9999) == pytest.approx(0, abs=1e-6)
+    step = Schedule("step", drop_every=0.4)
+    assert [step.factor(p) for p in (0.0, 0.39, 0.41, 0.81)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert Schedule().factor(0.7) == 1
+
+
+# Files
+
+
+def experiment(folder: Path) -> Experiment:
+    data = Data(folder, 48, 48, words=WordVectors(dim=8), augment=Augment(min_area=0.5), workers=0)
+    return Experiment("tiny", data, METHOD, Sgd(lr=0.1, parts={"image": 0.01}), train=Train(epochs=2, runs=Path("r")))
+
+
+def test_a_configuration_survives_its_json_document() -> None:
+    original = experiment(Path("somewhere"))
+    assert from_document(json.loads(json.dumps(to_document(original))), "here") == original
+
+
+@pytest.mark.parametrize("name", ["os:system", "subprocess:Popen", "xmr_e2e.files:sha256_of", "xmr_e2e.nowhere:X", "x"])
+def test_a_document_cannot_name_arbitrary_code(name: str) -> None:
+    with pytest.raises(XmrError, match="is no configuration of this package"):
+        from_document({"type": name}, "model.json")
+
+
+def test_a_document_of_another_version_is_refused() -> None:
+    document = to_document(Schedule()) | {"shape": "round"}
+    with pytest.raises(XmrError, match=r"model.json: .*Schedule has no field 'shape'"):
+        from_document(document, "model.json")
+
+
+def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
+    def prepared() -> tuple[Accelerator, Any, Any]:
+        accelerator, model = Accelerator(cpu=True), method()
+        return accelerator, *accelerator.prepare(model, Adam(lr=1e-2).build(model))
+
+    def step(accelerator: Accelerator, model: Any, optimiser: Any) -> None:
+        backward(accelerator, model, batch(), pieces=1, progress=0.0, seed=(1,))
+        optimiser.step()
+        optimiser.zero_grad()
+
+    accelerator, model, optimiser = prepared()
+    step(accelerator, model, optimiser)
+    assert load_newest_checkpoint(accelerator, tmp_path) == Position()
+    save_checkpoint(accelerator, tmp_path, Position(3, 4, 0.5))
+    (tmp_path / "epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
+    step(accelerator, model, optimiser)
+    resumed, model_again, optimiser_again = prepared()
+    assert load_newest_checkpoint(resumed, tmp_path) == Position(3, 4, 0.5)
+    step(resumed, model_again, optimiser_again)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, model_again.state_dict()[name]), name
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(2, 2))
+    for epoch, step in [(0, 9), (0, 10), (1, 0)]:
+        save_checkpoint(accelerator, tmp_path, Position(epoch, step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0000-step-000010", "epoch-0001-step-000000"]
+
+
+def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    log = MetricsLog(run, first_step=0, enabled=True)
+    for step in range(1, 6):
+        log.step({"step": step}, {"total": torch.tensor(float(step))})
+    log.close()
+    again = MetricsLog(run, first_step=3, enabled=True)
+    again.step({"step": 4}, {"total": torch.tensor(40.0)})
+    again.close()
+    assert [(r["step"], r["loss"]["total"]) for r in run.records()] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+
+
+@pytest.fixture(scope="module")
+def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SavedModel]:
+    """An untrained model, saved."""
+    run = tmp_path_factory.mktemp("run")
+    data = experiment(tiny_shards).data
+    vocabulary, vectors = fit_words(data)
+    torch.manual_seed(0)
+    built = METHOD.build(Dataset(4, False, 48, torch.from_numpy(vectors)))
+    original = SavedModel(METHOD, data, ["a", "b", "c", "d"], False, vocabulary, built)
+    original.save(run, built.state_dict())
+    return run, original
+
+
+def test_a_loaded_model_embeds_as_the_saved_one(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
+    run, original = saved_model
+    loaded = xmr_e2e.load(run)
+    reader = SplitBatches(loaded.data, "test", loaded.vocabulary, seed=0).reader
+    records = [reader.read(position) for position in range(len(reader))]
+    file = tmp_path / "é ü.jpg"
+    file.write_bytes(records[0].image)
+    images = loaded.embed_images([file, *(record.image for record in records[1:])])
+    texts = loaded.embed_texts(" ".join(record.metadata.texts) for record in records)
+    assert images.shape == texts.shape == (12, 4)
+    assert images.dtype == np.float32
+    for modality, rows in (("image", images), ("text", texts)):
+        np.testing.assert_allclose(rows, original.embed_split("test", modality), rtol=1e-4, atol=1e-5)
+
+
+def test_a_split_is_embedded_in_order_of_position(saved_model: tuple[Path, SavedModel]) -> None:
+    _, model = saved_model
+    embedded = embed_split(model.method, model.data, model.vocabulary, "val")
+    reader = SplitBatches(model.data, "val", model.vocabulary, seed=0).reader
+    assert embedded.keys == tuple(reader.key(p) for p in range(12))
+    assert [row.nonzero().flatten().tolist() for row in embedded.labels] == [list(reader.labels(p)) for p in range(12)]
+
+
+def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    model = xmr_e2e.load(run)
+    embedded = embed_split(model.method, model.data, model.vocabulary, "train")
+    torch.save({**embedded.embeddings, "labels": embedded.labels}, f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
+    run, model = saved_model
+    mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)
+    expected = embed_split(model.method, model.data, model.vocabulary, "train")
+    for rank in range(3):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(found["labels"], expected.labels)
+        for modality, rows in expected.embeddings.items():
+            torch.testing.assert_close(found[modality], rows, rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_picture_or_model_is_named(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
+    with pytest.raises(XmrError, match=r"cat\.jpg: cannot be read: No such file"):
+        saved_model[1].embed_images([tmp_path / "cat.jpg"])
+    with pytest.raises(XmrError, match=r"model\.json does not exist"):
+        xmr_e2e.load(tmp_path)
+
+
+def test_precision_of_the_towers_does_not_reach_the_objective() -> None:
+    model, part = method().float(), batch()
+    part = replace(part, inputs={**part.inputs, "image": part.inputs["image"].float()})
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        low = model(part, 0.3)
+    with torch.no_grad():
+        full = model(part, 0.3)
+    assert all(term.dtype == torch.float32 for term in low.values())
+    for name in ("discrimination", "adversary"):
+        assert float(low[name]) == pytest.approx(float(full[name]), rel=0.05)
+
+
+def test_multi_label_data_trains_too() -> None:
+    model = method(multi_label=True)
+    several = replace(batch(), labels=(torch.rand(14, 4) > 0.5).float())
+    assert model(several, 0.3)["total"].isfinite()
+
+
+def test_training_crops_keep_the_batch_on_its_device(tiny_shards: Path) -> None:
+    data = experiment(tiny_shards).data
+    first = next(Loader(SplitBatches(data, "train", fit_words(data)[0], seed=0), 8).epoch())
+    ready = prepare_training(first.inputs["image"], 48, data.augment, seed=0, epoch=0, positions=first.positions)
+    assert ready.shape == (8, 3, 48, 48) and ready.dtype == torch.float32
