@@ -16,8 +16,12 @@ from xmr_e2e.towers.text import BiLstmCnn
 def experiment() -> Experiment:
     return Experiment(
         name="alscor_flickr8k",
-        data=Data(Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.5, colour=0.2)),
-        method=Alscor(image=ImageTower(weights="none"), text=BiLstmCnn(), dim=40, correlation=0.02, adversary=0.3, ridge=0.1),
+        data=Data(
+            Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.5, colour=0.2)
+        ),
+        method=Alscor(
+            image=ImageTower(weights="none"), text=BiLstmCnn(), dim=40, correlation=0.02, adversary=0.3, ridge=0.1
+        ),
         optimiser=Adam(lr=1e-3, weight_decay=0.05, parts={"image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=20, batch_size=100),

@@ -105,7 +105,11 @@ def test_exif_orientation_is_applied() -> None:
 
 def test_a_broken_picture_is_named() -> None:
     data = encoded(photograph(200, 200))
-    for broken, reason in [(data[: len(data) // 2], "cannot be decoded"), (b"", "empty"), (b"no picture", "not an image")]:
+    for broken, reason in [
+        (data[: len(data) // 2], "cannot be decoded"),
+        (b"", "empty"),
+        (b"no picture", "not an image"),
+    ]:
         with pytest.raises(XmrError, match=f"^shard-1: cat_7: the image .*{reason}"):
             load_square(broken, 32, where="shard-1: cat_7")
 
@@ -119,7 +123,16 @@ def test_the_pixel_cap_counts_before_decoding() -> None:
 
 
 def test_words_are_lower_case_without_punctuation_in_any_script() -> None:
-    assert tokenise('A man, 2 "dogs" & the boy\'s café — снег!') == ["a", "man", "2", "dogs", "the", "boy's", "café", "снег"]
+    assert tokenise('A man, 2 "dogs" & the boy\'s café — снег!') == [
+        "a",
+        "man",
+        "2",
+        "dogs",
+        "the",
+        "boy's",
+        "café",
+        "снег",
+    ]
 
 
 def test_the_vocabulary_is_ordered_by_count_then_alphabet() -> None:
@@ -265,7 +278,9 @@ def test_more_processes_than_samples_in_a_batch_is_an_error(tiny_shards: Path) -
 def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:
     joined = next(Loader(split_batches(tiny_shards, workers=0), 40).epoch())
     loader = Loader(split_batches(tiny_shards, workers=0, texts="one_caption"), 40)
-    lengths = [dict(zip(batch.keys, batch.inputs["text"].lengths.tolist())) for e in range(6) for batch in loader.epoch(e)]
+    lengths = [
+        dict(zip(batch.keys, batch.inputs["text"].lengths.tolist())) for e in range(6) for batch in loader.epoch(e)
+    ]
     assert all(one[key] < length for one in lengths for key, length in zip(joined.keys, joined.inputs["text"].lengths))
     assert any(lengths[0][key] != lengths[epoch][key] for key in lengths[0] for epoch in range(1, 6))
     evaluation = Loader(split_batches(tiny_shards, "test", workers=0, texts="one_caption"), 12)

@@ -19,8 +19,28 @@ import xmr_e2e
 RECIPE = Path(__file__).parents[1] / "recipes" / "alscor_flickr8k.py"
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 # A small network on small pictures: 10 steps per epoch.
-SMALL = """--method.image.name squeezenet1_1 --method.dim 4 --method.text.hidden 8 --method.text.kernels 16 --data.words.dim 8
-    --data.image-size 48 --data.load-size 48 --train.batch-size 4 --optimiser.lr 3e-3 --data.workers 1""".split()
+SMALL = [
+    "--method.image.name",
+    "squeezenet1_1",
+    "--method.dim",
+    "4",
+    "--method.text.hidden",
+    "8",
+    "--method.text.kernels",
+    "16",
+    "--data.words.dim",
+    "8",
+    "--data.image-size",
+    "48",
+    "--data.load-size",
+    "48",
+    "--train.batch-size",
+    "4",
+    "--optimiser.lr",
+    "3e-3",
+    "--data.workers",
+    "1",
+]
 
 
 def command(shards: Path, runs: Path, *options: str) -> list[str]:
@@ -29,7 +49,9 @@ def command(shards: Path, runs: Path, *options: str) -> list[str]:
 
 def launch(arguments: list[str], launcher: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*(launcher or [sys.executable]), *arguments], capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [*(launcher or [sys.executable]), *arguments], capture_output=True, text=True, env=environment
+    )
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -117,7 +139,9 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_uninterrupted_trace(
     assert trace(run) == trace(finished[0])
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path) -> None:
+def test_an_interrupt_saves_and_says_how_to_go_on(
+    finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
+) -> None:
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "3")
     process = subprocess.Popen(
         [sys.executable, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -132,7 +156,9 @@ def test_an_interrupt_saves_and_says_how_to_go_on(finished: tuple[Path, str], ti
     assert trace(run) == trace(finished[0])
 
 
-def test_a_run_is_resumed_with_its_own_options_only(finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_its_own_options_only(
+    finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
+) -> None:
     run = finished[0]
     result = launch(command(tiny_shards, tmp_path, "--train.epochs", "4", "--train.resume", str(run)))
     assert result.returncode == 2

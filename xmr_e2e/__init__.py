@@ -1,7 +1,7 @@
 """End-to-end training for cross-modal retrieval from raw media.
 
-    model = xmr_e2e.load("runs/alscor_pascal/20261122-120000")
-    model.embed_images(["photo.jpg"]); model.embed_texts(["a dog in the snow"])
+model = xmr_e2e.load("runs/alscor_pascal/20261122-120000")
+model.embed_images(["photo.jpg"]); model.embed_texts(["a dog in the snow"])
 """
 
 from __future__ import annotations

@@ -6,16 +6,15 @@ within the function, so that `xmr --help` answers at once. A command returns its
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.logging import RichHandler
 from tyro.extras import SubcommandApp
 
+from xmr_e2e.console import report_errors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import CPUS
 
@@ -36,20 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report_errors(lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=argv))
 
 
-def report_errors(command: Callable[[], int | None]) -> int:
-    """Run a command: an XmrError becomes a message on stderr and status 2, Ctrl-C becomes status 130."""
-    errors = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
-    try:
-        return command() or 0
-    except XmrError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        return 130
+@app.command
+def eval(run: Path, /, *, split: Literal["train", "val", "test"] = "test", shards: Path | None = None) -> None:
+    """Measure a run's model on a split: a table, evaluation/SPLIT.json and a report, random rankings beside each
+    figure.
+
+    Args:
+        run: the run folder
+        split: the split to measure
+        shards: where the dataset's shards lie now, if not where they lay in training
+    """
+    from xmr_e2e.engine.evaluate import evaluate_run
+    from xmr_e2e.engine.run import Run
+
+    evaluate_run(Run(run), split, shards=shards)
 
 
 @shards.command

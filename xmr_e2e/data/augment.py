@@ -21,7 +21,8 @@ class Augment:
     """What varies in a training picture from epoch to epoch."""
 
     min_area: float = 1.0
-    """smallest share of the picture's area that a random crop takes before it is scaled; 1 means plain crops of the image size"""
+    """smallest share of the picture's area that a random crop takes before it is scaled; 1 means plain crops of the
+    image size"""
     flip: bool = True
     """mirror every other picture"""
     colour: float = 0.0
@@ -34,15 +35,20 @@ def prepare_evaluation(images: Tensor, size: int) -> Tensor:
     return normalise(images[:, :, top : top + size, left : left + size].float() / 255)
 
 
-def prepare_training(images: Tensor, size: int, options: Augment, *, seed: int, epoch: int, positions: Tensor) -> Tensor:
+def prepare_training(
+    images: Tensor, size: int, options: Augment, *, seed: int, epoch: int, positions: Tensor
+) -> Tensor:
     """uint8 (n, 3, h, h) to random crops, (n, 3, size, size) float32, normalised.
 
-    The crop, flip and colours of a sample depend on (seed, epoch, its position) alone, not on the batch or rank it is in.
+    The crop, flip and colours of a sample depend on (seed, epoch, its position) alone, not on the batch or rank it is
+    in.
     """
     where = positions.cpu().numpy()
     random = torch.from_numpy(np.stack([uniform(seed, epoch, where, stream) for stream in range(7)]))
     random = random.to(images.device, torch.float32)
-    grid = F.affine_grid(_crops(random, size / images.shape[2], options), [len(images), 3, size, size], align_corners=False)
+    grid = F.affine_grid(
+        _crops(random, size / images.shape[2], options), [len(images), 3, size, size], align_corners=False
+    )
     crops = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return normalise(_vary_colour(crops, random, options.colour))
 

@@ -23,8 +23,8 @@ class Tokens(NamedTuple):
 class Batch:
     """n samples, keyed by modality.
 
-    `inputs["image"]` is uint8 (n, 3, h, w), RGB, as it comes from the loader, and float, augmented and normalised, once it
-    was prepared on the device. `inputs["text"]` is `Tokens`.
+    `inputs["image"]` is uint8 (n, 3, h, w), RGB, as it comes from the loader, and float, augmented and normalised,
+    once it was prepared on the device. `inputs["text"]` is `Tokens`.
     """
 
     inputs: dict[str, Any]

@@ -14,7 +14,8 @@ from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
 
 
 def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode, and resize the centred square (whose side is the picture's shorter side) to (side, side, 3), RGB, antialiased.
+    """Decode, and resize the centred square (whose side is the picture's shorter side) to (side, side, 3), RGB,
+    antialiased.
 
     Raises:
         XmrError: bytes that cannot be decoded or a picture above the pixel cap; begins with `where`.

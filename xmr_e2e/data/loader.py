@@ -43,7 +43,8 @@ class Data:
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
     workers: int | None = None
-    """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the machine"""
+    """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
+    machine"""
 
     def __post_init__(self) -> None:
         if not 0 < self.image_size <= self.load_size:
@@ -121,7 +122,9 @@ class Loader:
     def epoch(self, epoch: int = 0, *, first_step: int = 0) -> Iterator[Batch]:
         """This rank's parts of the global batches of an epoch, from `first_step` on."""
         plan = self.plan(epoch)
-        requests = (Request(epoch, plan.batch(step, self.rank, self.world_size)) for step in range(first_step, plan.steps))
+        requests = (
+            Request(epoch, plan.batch(step, self.rank, self.world_size)) for step in range(first_step, plan.steps)
+        )
         workers = self.batches.data.workers
         loader: DataLoader[Batch] = DataLoader(
             self.batches,

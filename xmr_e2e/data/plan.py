@@ -1,7 +1,7 @@
 """The order in which an epoch visits the samples.
 
-It is a pure function of (number of samples, seed, epoch): the same for any number of ranks and workers. A global batch is
-a slice of that order and a rank's part is a slice of the batch, so a position in training is just (epoch, step).
+It is a pure function of (number of samples, seed, epoch): the same for any number of ranks and workers. A global batch
+is a slice of that order and a rank's part is a slice of the batch, so a position in training is just (epoch, step).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class EpochPlan:
         return -(-self.samples // self.batch_size)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
-        """The positions (in the split) of this rank's part of the global batch at `step`; the parts in order of rank are the batch."""
+        """The positions (in the split) of this rank's part of the global batch at `step`; the parts in order of rank
+        are the batch."""
         first, last = (self.samples * s // self.steps for s in (step, step + 1))
         size = last - first
         return self.positions(first + size * rank // world_size, first + size * (rank + 1) // world_size)

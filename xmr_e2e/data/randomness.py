@@ -1,4 +1,5 @@
-"""Random numbers that are a pure function of (seed, epoch, sample): the same for any number of ranks, workers and restarts."""
+"""Random numbers that are a pure function of (seed, epoch, sample): the same for any number of ranks, workers and
+restarts."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def uniform(seed: int, epoch: int, positions: NDArray[np.int64], stream: int) ->
         state = positions.astype(np.uint64) + _GOLDEN
         for word in (seed, epoch, stream):
             state = _mix(state ^ (np.uint64(word) + _GOLDEN))
-    return (state >> np.uint64(11)) * 2.0**-53
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,6 @@ class SplitReader:
         return data
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cached_index(shard: Path) -> ShardIndex:
     return load_index(shard)

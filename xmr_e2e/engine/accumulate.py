@@ -1,9 +1,9 @@
 """Losses and gradients of a batch, at once or piece by piece.
 
-An objective that looks at the whole batch cannot be averaged over pieces of it. Instead (GradCache; Gao et al., 2021), the
-representations of all pieces are computed without a graph, the loss and its gradients with respect to them are computed on
-all of them together, and then each piece runs through the networks again, with the same dropout, to take its share of the
-gradient down to the pixels. Memory is that of one piece; the price is one more forward pass.
+An objective that looks at the whole batch cannot be averaged over pieces of it. Instead (GradCache; Gao et al., 2021),
+the representations of all pieces are computed without a graph, the loss and its gradients with respect to them are
+computed on all of them together, and then each piece runs through the networks again, with the same dropout, to take
+its share of the gradient down to the pixels. Memory is that of one piece; the price is one more forward pass.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ def backward(
 
 
 def _backward_in_pieces(
-    accelerator: Accelerator, model: nn.Module, pieces: list[Batch], labels: Tensor, progress: float, seed: tuple[int, ...]
+    accelerator: Accelerator,
+    model: nn.Module,
+    pieces: list[Batch],
+    labels: Tensor,
+    progress: float,
+    seed: tuple[int, ...],
 ) -> Mapping[str, Tensor]:
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
@@ -62,7 +67,9 @@ def _backward_in_pieces(
     return terms
 
 
-def _represent(accelerator: Accelerator, method: Method, pieces: list[Batch], seed: tuple[int, ...]) -> dict[str, Tensor]:
+def _represent(
+    accelerator: Accelerator, method: Method, pieces: list[Batch], seed: tuple[int, ...]
+) -> dict[str, Tensor]:
     parts = []
     for number, piece in enumerate(pieces):
         with torch.no_grad(), accelerator.autocast():

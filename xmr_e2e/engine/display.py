@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# Piped into a file there is no width to ask for; 80 columns would break most lines.
-console = Console(stderr=True)
-if not console.is_terminal:
-    console = Console(stderr=True, width=140)
-
-
-def setup_logging(*, is_main: bool) -> None:
-    """Messages of this package go to the console, above the progress bar; ranks other than the first only warn."""
-    handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
-    logging.getLogger("xmr_e2e").setLevel(logging.INFO if is_main else logging.WARNING)
+from xmr_e2e.console import console
 
 
 class Throughput:
@@ -37,7 +24,11 @@ class Throughput:
 
     def step_done(self, samples: int) -> None:
         now = time.perf_counter()
-        for name, value in (("_samples", samples), ("_waited", self._data_at - self._mark), ("_seconds", now - self._mark)):
+        for name, value in (
+            ("_samples", samples),
+            ("_waited", self._data_at - self._mark),
+            ("_seconds", now - self._mark),
+        ):
             setattr(self, name, self.MEMORY * getattr(self, name) + value)
         self._mark = now
 

@@ -48,7 +48,9 @@ def embed_split(method: Method, data: Data, vocabulary: Vocabulary, split: str) 
     positions, *columns = (gather(torch.cat(column)) for column in zip(*rows))
     order = positions.argsort()
     if not torch.equal(positions[order].cpu(), torch.arange(len(batches.reader))):
-        raise RuntimeError(f"the split {split!r} has {len(batches.reader)} samples, of which not each was embedded once")
+        raise RuntimeError(
+            f"the split {split!r} has {len(batches.reader)} samples, of which not each was embedded once"
+        )
     image, text, labels = (column[order] for column in columns)
     keys = tuple(batches.reader.key(position) for position in range(len(positions)))
     return EmbeddedSplit({"image": image, "text": text}, labels, keys)

@@ -38,7 +38,9 @@ class Optimiser:
         for part in self.parts:
             if not any(_is_in(name, part) for name, _ in named):
                 tops = sorted({name.partition(".")[0] for name, _ in named})
-                raise XmrError(f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}")
+                raise XmrError(
+                    f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
+                )
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in named:
             matches = [part for part in self.parts if _is_in(name, part)]
@@ -95,7 +97,8 @@ class Train:
     batch_size: int = 100
     """samples of a global batch, over all processes"""
     accumulate: int = 1
-    """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole batch"""
+    """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
+    batch"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the networks; losses are always computed in fp32 or fp64"""
     clip_norm: float | None = None

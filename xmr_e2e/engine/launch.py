@@ -14,12 +14,11 @@ import tyro
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
-from xmr_e2e.engine.display import console, setup_logging
+from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment, Train
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.trainer import Trainer
-from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.manifest import load_manifest
 
 logger = logging.getLogger(__name__)
@@ -28,16 +27,17 @@ STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
 
 
 def main(recipe: Callable[[], Experiment]) -> None:
-    """Parse the command line over the recipe's experiment, train, measure the selected epoch on the test split, report."""
+    """Parse the command line over the recipe's experiment, train, measure the selected epoch on the test split,
+    report."""
     description = sys.modules[recipe.__module__].__doc__
-    try:
+
+    def command() -> int:
         experiment = tyro.cli(Experiment, default=recipe(), description=description)
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
-        run_experiment(experiment, accelerator)
-    except XmrError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        return run_experiment(experiment, accelerator)
+
+    sys.exit(report_errors(command))
 
 
 def make_accelerator(train: Train) -> Accelerator:
@@ -50,18 +50,20 @@ def make_accelerator(train: Train) -> Accelerator:
     return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=handlers)
 
 
-def run_experiment(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Train, evaluate, report; every rank calls it."""
+def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
+    """Train, evaluate, report; every rank calls it. Returns the exit status."""
     run = _open_run(experiment, accelerator)
     logger.info("run folder: %s", run.folder)
-    if not Trainer(experiment, run, accelerator).fit():
-        again = f"{shlex.join(sys.argv)} --train.resume {run.folder}" if not experiment.train.resume else shlex.join(sys.argv)
-        logger.warning("stopped; a checkpoint is saved. To go on: accelerate launch %s", again)
-        accelerator.end_training()
-        sys.exit(STOPPED)
-    split = "test" if "test" in load_manifest(experiment.data.shards).splits else "val"
-    evaluate_run(run, split)
+    finished = Trainer(experiment, run, accelerator).fit()
+    if finished:
+        splits = load_manifest(experiment.data.shards).splits
+        evaluate_run(run, "test" if "test" in splits else "val")
+    else:
+        resume = [] if experiment.train.resume else ["--train.resume", str(run.folder)]
+        command = shlex.join(["accelerate", "launch", *sys.argv, *resume])
+        logger.warning("stopped; a checkpoint is saved. To go on: %s", command)
     accelerator.end_training()
+    return 0 if finished else STOPPED
 
 
 def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:

@@ -19,7 +19,8 @@ FLUSH_EVERY = 20
 class MetricsLog:
     """Appends records; on resume, what was logged after the checkpoint is taken back first, for it happens again.
 
-    Loss terms stay on the device until `FLUSH_EVERY` steps have come together: reading each would stop a GPU at each step.
+    Loss terms stay on the device until `FLUSH_EVERY` steps have come together: reading each would stop a GPU at each
+    step.
     """
 
     def __init__(self, run: Run, *, first_step: int, enabled: bool) -> None:

@@ -1,11 +1,11 @@
 """The run folder: what went in, what happened, what came out.
 
-    runs/<recipe>/<time>/
-        config.json  environment.json  metrics.jsonl  events (TensorBoard)
-        words/           vocabulary and word vectors of the training split
-        checkpoints/     to go on from
-        model.safetensors  model.json    the selected epoch, self-contained
-        evaluation/<split>.json  report.html
+runs/<recipe>/<time>/
+    config.json  environment.json  metrics.jsonl  events (TensorBoard)
+    words/           vocabulary and word vectors of the training split
+    checkpoints/     to go on from
+    model.safetensors  model.json    the selected epoch, self-contained
+    evaluation/<split>.json  report.html
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Run:
         new = dict(_flatten(to_document(experiment)))
         for name in sorted(old.keys() | new.keys()):
             if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
-                raise XmrError(f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command line says "
+                raise XmrError(f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command
+                line says "
                                f"{new.get(name)!r}; repeat the run's own options or start a new run")  # fmt: skip
 
     def fit_words(self, data: Data) -> None:
@@ -91,6 +92,11 @@ class Run:
         if not self.metrics.exists():
             return []
         return [json.loads(line) for line in self.metrics.read_text().splitlines() if line.endswith("}")]
+
+    def document(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run; empty where it is missing, as beside a model that was copied alone."""
+        path = self.folder / name
+        return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
     def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
         (self.folder / "evaluation").mkdir(exist_ok=True)

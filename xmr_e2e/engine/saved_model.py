@@ -24,7 +24,7 @@ from xmr_e2e.data.text import Vocabulary, pad
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
-from xmr_e2e.methods.base import Dataset, Method, MethodConfig, without_weights
+from xmr_e2e.methods.base import Dataset, Method, MethodConfig, Similarity, without_weights
 
 BATCH = 64
 
@@ -33,7 +33,13 @@ class SavedModel:
     """A trained model, ready to embed pictures and texts. `xmr_e2e.load(run)` makes it."""
 
     def __init__(
-        self, config: MethodConfig, data: Data, classes: Sequence[str], multi_label: bool, vocabulary: Vocabulary, method: Method
+        self,
+        config: MethodConfig,
+        data: Data,
+        classes: Sequence[str],
+        multi_label: bool,
+        vocabulary: Vocabulary,
+        method: Method,
     ) -> None:
         self.config = config
         self.data = data
@@ -43,7 +49,7 @@ class SavedModel:
         self.method = method.eval()
 
     @property
-    def similarity(self) -> str:
+    def similarity(self) -> Similarity:
         """By which its embeddings are compared: "cosine", "pearson", …"""
         return self.method.similarity
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
 from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, save_checkpoint
+from xmr_e2e.engine.checkpoint import load_newest_checkpoint, save_checkpoint
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.evaluate import validation_scores

@@ -126,5 +126,5 @@ def _item(reader: SplitReader, position: int) -> Item:
     try:
         image = thumbnail(record.image)
     except UnusableImage as error:
-        raise XmrError(f"{record.where}: the image {error}") from error
+        raise XmrError(f"{record.where}: {error}") from error
     return Item(record.key, image, record.metadata.texts, record.metadata.labels)

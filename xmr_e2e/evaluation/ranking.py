@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Similarity
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
-Similarity: TypeAlias = Literal["cosine", "pearson", "dot", "euclidean"]
 
 # Scores held at a time: 32 MB in fp32. With the sort and the metrics a chunk peaks at roughly ten times that.
 CHUNK_SCORES = 2**23

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from xmr_e2e.methods.base import Dataset, Method, MethodConfig
@@ -54,9 +55,12 @@ class AlscorModel(Method):
         self.multi_label = dataset.multi_label
         self.image = config.image.build(image_size=dataset.image_size)
         self.text = config.text.build(dataset.words)
-        self.projections = nn.ModuleDict({name: _projection(getattr(self, name).dim, config.dim) for name in MODALITIES})
-        # Standardised, both modalities have the same mean and variance in every dimension. Otherwise the discriminator tells
-        # them apart by their offsets alone, and the offsets spoil the similarity between modalities (docs/reproduction.md).
+        self.projections = nn.ModuleDict(
+            {name: _projection(getattr(self, name).dim, config.dim) for name in MODALITIES}
+        )
+        # Standardised, both modalities have the same mean and variance in every dimension. Otherwise the discriminator
+        # tells them apart by their offsets alone, and the offsets spoil the similarity between modalities
+        # (docs/reproduction.md).
         self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in MODALITIES})
         self.classifier = nn.Linear(config.dim, dataset.classes)
         self.discriminator = _discriminator(config.dim, len(MODALITIES))
@@ -71,15 +75,14 @@ class AlscorModel(Method):
         """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
         # Here, not in `represent`: these are the statistics of the global batch.
         embeddings = [self.standardise[name](representations[name]) for name in MODALITIES]
-        strength = reversal_schedule(progress)
+        losses = [label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings]
+        guesses = [self.discriminator(reverse_gradient(rows, reversal_schedule(progress))) for rows in embeddings]
         terms = {
             "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
-            "discrimination": sum(
-                label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings
-            ),
-            "adversary": modality_loss([self.discriminator(reverse_gradient(rows, strength)) for rows in embeddings]),
+            "discrimination": torch.stack(losses).sum(),
+            "adversary": modality_loss(guesses),
         }
-        terms["total"] = sum(getattr(self.config, name) * term for name, term in terms.items())
+        terms["total"] = torch.stack([getattr(self.config, name) * term for name, term in terms.items()]).sum()
         return terms
 
     def _project(self, modality: str, inputs: Any) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.objectives.global_batch import gather
+
+Similarity: TypeAlias = Literal["cosine", "pearson", "dot", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ def full_precision(rows: Tensor) -> Tensor:
 class Method(nn.Module, ABC):
     """One module that holds both towers, the heads and the losses, as DistributedDataParallel and DeepSpeed want it.
 
-    A step has two halves: `represent` runs the towers on this rank's samples, `objective` looks at the representations of the
-    whole global batch. The halves are apart so that representations can be gathered across ranks, and cached.
+    A step has two halves: `represent` runs the towers on this rank's samples, `objective` looks at the representations
+    of the whole global batch. The halves are apart so that representations can be gathered across ranks, and cached.
     """
 
-    similarity: ClassVar[str] = "cosine"
+    similarity: ClassVar[Similarity] = "cosine"
     """by which embeddings are compared"""
 
     @abstractmethod
@@ -98,6 +100,7 @@ class Method(nn.Module, ABC):
         if gradients is None:
             return self.global_objective(representations, batch.labels, progress)
         surrogate = sum((representations[name] * gradient).sum() for name, gradient in gradients.items())
-        # Every parameter takes part, with weight zero where the towers do not use it: DistributedDataParallel waits for all.
+        # Every parameter takes part, with weight zero where the towers do not use it: DistributedDataParallel waits
+        # for all.
         everything = torch.stack([parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
         return {"total": surrogate + 0.0 * everything}

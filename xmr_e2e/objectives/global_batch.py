@@ -10,11 +10,12 @@ from torch import Tensor
 
 
 def gather(rows: Tensor) -> Tensor:
-    """This rank's rows (n_r, ...) to those of all ranks in order of rank, (sum n_r, ...); ranks may hold different numbers.
+    """This rank's rows (n_r, ...) to those of all ranks in order of rank, (sum n_r, ...); ranks may hold different
+    numbers.
 
-    In the backward pass a rank receives the sum over all ranks of the gradients for its rows. Every rank computes the same
-    loss on the same global batch and DistributedDataParallel averages the parameters' gradients over the ranks, so that N
-    processes with batch B/N give the gradients of one process with batch B.
+    In the backward pass a rank receives the sum over all ranks of the gradients for its rows. Every rank computes the
+    same loss on the same global batch and DistributedDataParallel averages the parameters' gradients over the ranks, so
+    that N processes with batch B/N give the gradients of one process with batch B.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return rows

@@ -1,0 +1,34 @@
+"""What the builders' command lines have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import tyro
+from rich.console import Console
+
+from xmr_e2e.console import report_errors
+from xmr_e2e.shards.info import describe
+from xmr_e2e.shards.manifest import Manifest
+
+RawFolder = Annotated[Path, tyro.conf.arg(metavar="RAW")]
+OutFolder = Annotated[Path, tyro.conf.arg(metavar="OUT")]
+
+
+def run(command: Callable[..., None]) -> NoReturn:
+    """Make a command line of the function, run it and exit: with 2 after an XmrError or a wrong option.
+
+    The function's name is that of its module, its parameters become the options, its docstring the help.
+    """
+    prog = f"python -m preprocessing.{command.__name__}"
+    sys.exit(report_errors(lambda: tyro.cli(command, prog=prog, config=(tyro.conf.OmitArgPrefixes,))))
+
+
+def show_built(manifest: Manifest, out: Path) -> None:
+    """Print what was built: counts, what was skipped, notes."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(describe(manifest))
+    console.print(f"shards written to {out}", markup=False)

@@ -1,0 +1,38 @@
+"""Where commands speak to a person: messages on stderr, errors without a traceback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from xmr_e2e.errors import XmrError
+
+console = Console(stderr=True)
+if not console.is_terminal:
+    # Piped into a file there is no width to ask for; 80 columns would break most lines.
+    console = Console(stderr=True, width=140)
+
+
+def setup_logging(*, is_main: bool = True) -> None:
+    """Messages go to the console, above any progress bar; of several processes, only the main one says more than
+    warnings."""
+    handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    for package in ("xmr_e2e", "preprocessing"):
+        logging.getLogger(package).setLevel(logging.INFO if is_main else logging.WARNING)
+
+
+def report_errors(command: Callable[[], int | None]) -> int:
+    """Run a command and return its exit status: 2 after an XmrError, whose message is shown, and 130 after Ctrl-C."""
+    setup_logging()
+    try:
+        return command() or 0
+    except XmrError as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        return 130

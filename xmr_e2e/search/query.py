@@ -1,0 +1,156 @@
+"""A sentence or a picture as query, a split as gallery: what a trained model finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.nearest import nearest
+from xmr_e2e.shards.media import UnusableImage, decode_rgb
+from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
+from xmr_e2e.shards.sheet import Tile, contact_sheet
+
+IMAGE_SUFFIXES = tuple(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *EXTENSION_ALIASES))
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SHEET_COLUMNS = 5
+QUERY_MARK = "#0067a3"
+
+
+class Dataset(Protocol):
+    """Where a model's gallery lies."""
+
+    @property
+    def shards(self) -> Path: ...
+
+
+class Model(Protocol):
+    """What a search needs of a trained model; `xmr_e2e.load(run)` gives one."""
+
+    @property
+    def data(self) -> Dataset: ...
+    @property
+    def similarity(self) -> str: ...
+    def embed_images(self, images: Sequence[Path], /) -> NDArray[np.float32]: ...
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]: ...
+    def embed_split(self, split: str, modality: str, /) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One sample that was found."""
+
+    key: str
+    source: str
+    """the id in the publisher's files"""
+    score: float
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    where: str
+    """shard and key"""
+    image: bytes = field(repr=False)
+    """as stored in the shard"""
+
+
+def search(model: Model, query: str | Path, split: str = "test", k: int = 10) -> list[Hit]:
+    """The k best samples of a split of `model.data.shards`, best first.
+
+    query: a sentence ranks the split's images, a picture's path ranks its texts; see `as_picture`.
+
+    Raises:
+        XmrError: an empty query, a picture that is missing or cannot be read, no such split, or k below 1.
+    """
+    if k < 1:
+        raise XmrError(f"the number of hits must be at least 1, not {k}")
+    picture = as_picture(query)
+    if picture is None and not str(query).strip():
+        raise XmrError("the query is empty; give a sentence or the path of a picture")
+    reader = SplitReader(model.data.shards, split)
+    if picture:
+        embedded, gallery = model.embed_images([picture]), "text"
+    else:
+        embedded, gallery = model.embed_texts([str(query)]), "image"
+    items = model.embed_split(split, gallery)
+    positions, scores = nearest(embedded, items, similarity=model.similarity, k=k)  # type: ignore[arg-type]
+    return [_hit(reader, position, score) for position, score in zip(positions[0].tolist(), scores[0].tolist())]
+
+
+def as_picture(query: str | Path) -> Path | None:
+    """The picture that a query names; None for a sentence.
+
+    A string is a path when it ends as pictures' names do, or when a file of that name exists.
+
+    Raises:
+        XmrError: the file does not exist, is a folder, or cannot be decoded.
+    """
+    path = Path(query)
+    named_as_picture = isinstance(query, Path) or path.suffix.lower() in IMAGE_SUFFIXES
+    if not named_as_picture and not _is_file(path):
+        return None
+    if not _is_file(path):
+        raise XmrError(f"{path} does not exist or is no file; a query is a sentence or the path of a picture")
+    _open_picture(path)
+    return path
+
+
+def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit]) -> None:
+    """Draw the hits as a contact sheet, after the query's own picture if it has one.
+
+    Raises:
+        XmrError: the name has another suffix than SHEET_SUFFIXES, it cannot be written, or a picture cannot be decoded.
+    """
+    if out.suffix.lower() not in SHEET_SUFFIXES:
+        raise XmrError(f"{out}: the name must end in {', '.join(SHEET_SUFFIXES[:-1])} or {SHEET_SUFFIXES[-1]}")
+    picture = as_picture(query)
+    tiles = [_tile(rank, hit) for rank, hit in enumerate(hits, start=1)]
+    if picture:
+        tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(tiles, columns=SHEET_COLUMNS, heading=str(query)).save(out)
+    except OSError as error:
+        raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _hit(reader: SplitReader, position: int, score: float) -> Hit:
+    record = reader.read(position)
+    about = record.metadata
+    return Hit(record.key, about.source, score, about.texts, about.labels, record.where, record.image)
+
+
+def _tile(rank: int, hit: Hit) -> Tile:
+    title = f"{rank}.  {score_text(hit.score)}  {', '.join(hit.labels)}"
+    return Tile(_decode(hit.image, hit.where), title, "\n".join(hit.texts))
+
+
+def score_text(score: float) -> str:
+    return f"{score:.3f}"
+
+
+def _open_picture(path: Path) -> Image.Image:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise XmrError(f"{path} cannot be read: {error.strerror}") from error
+    return _decode(data, str(path))
+
+
+def _decode(data: bytes, where: str) -> Image.Image:
+    try:
+        return decode_rgb(data)
+    except UnusableImage as error:
+        raise XmrError(f"{where}: {error}") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a sentence can be too long for a file name
+        return False
