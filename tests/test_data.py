@@ -303,7 +303,7 @@ def test_pieces_of_a_batch_are_the_batch() -> None:
 
 
 def test_an_image_larger_than_loaded_is_refused() -> None:
-    with pytest.raises(XmrError, match="--data.image-size 224 must not be above --data.load-size 128"):
+    with pytest.raises(XmrError, match=r"--data\.image-size 224 must not be above --data\.load-size 128"):
         Data(Path("anywhere"), image_size=224, load_size=128)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 import xmr_e2e.engine.saved_model
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search.command import hits_table, search_command
 from xmr_e2e.search.query import as_picture, save_sheet, search
 
@@ -30,7 +31,7 @@ class Folder:
 class ColourModel:
     """Images by their mean colour, texts by the mean colour of the things that they name."""
 
-    similarity = "euclidean"
+    similarity: Similarity = "euclidean"
 
     def __init__(self, shards: Path) -> None:
         self.data = Folder(shards)

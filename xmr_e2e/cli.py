@@ -16,6 +16,7 @@ from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import report_errors
 from xmr_e2e.errors import XmrError
+from xmr_e2e.search.command import search_command
 from xmr_e2e.shards.parallel import CPUS
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ PROBLEMS_SHOWN = 20
 app = SubcommandApp()
 shards = SubcommandApp()
 app.command(shards, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
+app.command(search_command, name="search")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class Batch:
         """The batch in `count` parts of nearly equal size, in order; fewer where there are fewer samples."""
         count = min(count, len(self))
         bounds = [len(self) * part // count for part in range(count + 1)]
-        return [self._rows(slice(a, b)) for a, b in zip(bounds, bounds[1:])]
+        return [self._rows(slice(a, b)) for a, b in itertools.pairwise(bounds)]
 
     def _rows(self, rows: slice) -> Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])

@@ -140,6 +140,6 @@ def _require_labels(embedded: EmbeddedSplit) -> None:
     unlabelled = np.flatnonzero(embedded.labels.sum(1).cpu().numpy() == 0)
     if len(unlabelled):
         raise XmrError(
-            f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), and mAP counts by
-            labels; " "build the shards with a label table"
+            f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), "
+            "and mAP counts by labels; build the shards with a label table"
         )

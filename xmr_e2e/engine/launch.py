@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 
-import torch
 import tyro
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 
 from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.engine.evaluate import evaluate_run
-from xmr_e2e.engine.experiment import Experiment, Train
+from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.processes import make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.trainer import Trainer
 from xmr_e2e.shards.manifest import load_manifest
@@ -38,16 +37,6 @@ def main(recipe: Callable[[], Experiment]) -> None:
         return run_experiment(experiment, accelerator)
 
     sys.exit(report_errors(command))
-
-
-def make_accelerator(train: Train) -> Accelerator:
-    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo."""
-    has_gpu = torch.cuda.is_available()
-    precision = {"fp32": "no"}.get(train.precision, train.precision)
-    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if several and not has_gpu else []
-    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=handlers)
 
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:

@@ -67,9 +67,10 @@ class Run:
         new = dict(_flatten(to_document(experiment)))
         for name in sorted(old.keys() | new.keys()):
             if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
-                raise XmrError(f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command
-                line says "
-                               f"{new.get(name)!r}; repeat the run's own options or start a new run")  # fmt: skip
+                raise XmrError(
+                    f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command line says "
+                    f"{new.get(name)!r}; repeat the run's own options or start a new run"
+                )
 
     def fit_words(self, data: Data) -> None:
         """Fit vocabulary and word vectors, unless an earlier start of this run has done so."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
+from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.text import Vocabulary, pad
@@ -81,20 +82,25 @@ class SavedModel:
         """Embeddings (n, d) of one modality of a split of `data.shards`, in order of position."""
         return embed_split(self.method, self.data, self.vocabulary, split).embeddings[modality].cpu().numpy()
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.method.parameters()).device
+
     def _load_images(self, images: Sequence[Any]) -> Tensor:
         squares = [_load_image(image, self.data.load_size) for image in images]
         batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-        return prepare_evaluation(batch, self.data.image_size)
+        return prepare_evaluation(batch.to(self._device), self.data.image_size)
 
-    def _load_texts(self, texts: Sequence[str]) -> Any:
-        return pad([self.vocabulary.encode(text, max_tokens=self.data.max_tokens) for text in texts])
+    def _load_texts(self, texts: Sequence[str]) -> Tokens:
+        tokens = pad([self.vocabulary.encode(text, max_tokens=self.data.max_tokens) for text in texts])
+        return Tokens(*(tensor.to(self._device) for tensor in tokens))
 
     @torch.inference_mode()
     def _embed(self, modality: str, items: list[Any], load: Callable[[Sequence[Any]], Any]) -> NDArray[np.float32]:
         if not items:
             raise XmrError(f"nothing to embed: the list of {modality}s is empty")
         parts = [self.method.embed(modality, load(items[i : i + BATCH])) for i in range(0, len(items), BATCH)]
-        return torch.cat(parts).float().numpy()
+        return torch.cat(parts).float().cpu().numpy()
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
@@ -119,9 +125,10 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         state = load_file(folder / "model.safetensors")
     except (json.JSONDecodeError, KeyError, OSError, SafetensorError) as error:
         raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
-    words = torch.zeros(len(vocabulary), data.words.dim)
+    words = torch.zeros(len(vocabulary), data.words.dim)  # the true ones are in the state
     method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words))
     method.load_state_dict(state)
+    method.to("cuda" if torch.cuda.is_available() else "cpu")
     return SavedModel(config, data, classes, multi_label, vocabulary, method)
 
 

@@ -161,6 +161,7 @@ class Trainer:
             state = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
                 self.saved.save(self.run.folder, state)
+            self.accelerator.wait_for_everyone()  # other ranks may read it next
         self.log.validation(record)
         shown = f"validation {select} {value:.4f}" if value is not None else "no selection"
         logger.info("epoch %d: %s%s", epoch + 1, shown, " (kept)" if is_best else "")

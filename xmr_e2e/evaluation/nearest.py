@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xmr_e2e.evaluation.ranking import Array, Similarity, _embeddings, _prepared, _scores
+from xmr_e2e.evaluation.ranking import Array, _embeddings, _prepared, _scores
+from xmr_e2e.methods.base import Similarity
 
 
 def nearest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +22,7 @@ def search_command(
     query: str,
     /,
     *,
-    split: str = "test",
+    split: Literal["train", "val", "test"] = "test",
     k: int = 10,
     sheet: Path | None = None,
     shards: Path | None = None,

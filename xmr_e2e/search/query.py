@@ -14,6 +14,7 @@ from PIL import Image
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.nearest import nearest
+from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
 from xmr_e2e.shards.sheet import Tile, contact_sheet
@@ -37,7 +38,7 @@ class Model(Protocol):
     @property
     def data(self) -> Dataset: ...
     @property
-    def similarity(self) -> str: ...
+    def similarity(self) -> Similarity: ...
     def embed_images(self, images: Sequence[Path], /) -> NDArray[np.float32]: ...
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]: ...
     def embed_split(self, split: str, modality: str, /) -> NDArray[np.float32]: ...
@@ -78,7 +79,7 @@ def search(model: Model, query: str | Path, split: str = "test", k: int = 10) ->
     else:
         embedded, gallery = model.embed_texts([str(query)]), "image"
     items = model.embed_split(split, gallery)
-    positions, scores = nearest(embedded, items, similarity=model.similarity, k=k)  # type: ignore[arg-type]
+    positions, scores = nearest(embedded, items, similarity=model.similarity, k=k)
     return [_hit(reader, position, score) for position, score in zip(positions[0].tolist(), scores[0].tolist())]
 
 
@@ -126,7 +127,7 @@ def _hit(reader: SplitReader, position: int, score: float) -> Hit:
 
 
 def _tile(rank: int, hit: Hit) -> Tile:
-    title = f"{rank}.  {score_text(hit.score)}  {', '.join(hit.labels)}"
+    title = " · ".join([str(rank), score_text(hit.score), *hit.labels])
     return Tile(_decode(hit.image, hit.where), title, "\n".join(hit.texts))
 
 

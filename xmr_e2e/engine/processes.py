@@ -1,0 +1,57 @@
+"""How many processes train, and on what."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import InitProcessGroupKwargs
+
+from xmr_e2e.engine.experiment import Train
+from xmr_e2e.errors import XmrError
+
+_ADVICE = "start them with: torchrun --nproc-per-node N RECIPE"
+
+
+def make_accelerator(train: Train) -> Accelerator:
+    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo."""
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu:
+        _start_missing_processes()
+    precision = {"fp32": "no"}.get(train.precision, train.precision)
+    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if several and not has_gpu else []
+    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=handlers)
+
+
+def _start_missing_processes() -> None:
+    """Start the processes that `accelerate launch --num_processes N` was asked for and, without a GPU, did not start.
+
+    There it runs the script once and says nothing. What it leaves behind is a MASTER_ADDR without a WORLD_SIZE; how
+    many were wanted stands on its command line alone. torchrun, by which it starts processes on GPUs, then takes this
+    process's place.
+    """
+    if "MASTER_ADDR" not in os.environ or "WORLD_SIZE" in os.environ:
+        return
+    count = _asked_of_accelerate()
+    if count is None:
+        raise XmrError(f"accelerate launch started one process where its configuration asks for several; {_ADVICE}")
+    # Its address and port are those of a group that does not exist.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "MASTER_PORT")}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    os.execve(sys.executable, [sys.executable, *torchrun, *sys.argv], environment)
+
+
+def _asked_of_accelerate() -> int | None:
+    parent = psutil.Process().parent()
+    words = parent.cmdline() if parent else []
+    starts = [place for place, word in enumerate(words) if word in ("launch", "accelerate.commands.launch")]
+    if not starts:
+        return None
+    asked: int | None = launch_command_parser().parse_args(words[starts[0] + 1 :]).num_processes
+    return asked
