@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.loader import Data
-from xmr_e2e.engine.experiment import Adam, Experiment, Schedule, Train
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.engine.launch import main
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.towers.image import ImageTower
@@ -22,7 +22,7 @@ def experiment() -> Experiment:
         method=Alscor(
             image=ImageTower(weights="none"), text=BiLstmCnn(), dim=40, correlation=0.02, adversary=0.3, ridge=0.1
         ),
-        optimiser=Adam(lr=1e-3, weight_decay=0.05, parts={"image": 2e-4}),
+        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=20, batch_size=100),
     )

@@ -25,7 +25,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, save_checkpoint
 from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.experiment import Adam, Experiment, Schedule, Sgd, Train
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
@@ -152,7 +152,7 @@ def test_gather_is_the_identity_on_one_process() -> None:
 
 def test_parts_have_their_own_learning_rates() -> None:
     model = method()
-    groups = Sgd(lr=1.0, parts={"image": 0.1, "image.network.features": 0.01}).build(model).param_groups
+    groups = Optimiser("sgd", lr=1.0, parts={"image": 0.1, "image.network.features": 0.01}).build(model).param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         expected = 0.01 if name.startswith("image.network.features.") else 0.1 if name.startswith("image.") else 1.0
@@ -161,7 +161,7 @@ def test_parts_have_their_own_learning_rates() -> None:
 
 def test_a_part_that_is_nowhere_is_an_error() -> None:
     with pytest.raises(XmrError, match="no parameter's name begins with 'picture'; they begin with classifier"):
-        Adam(parts={"picture": 0.1}).build(method())
+        Optimiser("adam", parts={"picture": 0.1}).build(method())
 
 
 def test_schedules() -> None:
@@ -179,7 +179,9 @@ def test_schedules() -> None:
 
 def experiment(folder: Path) -> Experiment:
     data = Data(folder, 48, 48, words=WordVectors(dim=8), augment=Augment(min_area=0.5), workers=0)
-    return Experiment("tiny", data, METHOD, Sgd(lr=0.1, parts={"image": 0.01}), train=Train(epochs=2, runs=Path("r")))
+    return Experiment(
+        "tiny", data, METHOD, Optimiser("sgd", lr=0.1, parts={"image": 0.01}), train=Train(epochs=2, runs=Path("r"))
+    )
 
 
 def test_a_configuration_survives_its_json_document() -> None:
@@ -202,7 +204,7 @@ def test_a_document_of_another_version_is_refused() -> None:
 def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
     def prepared() -> tuple[Accelerator, Any, Any]:
         accelerator, model = Accelerator(cpu=True), method()
-        return accelerator, *accelerator.prepare(model, Adam(lr=1e-2).build(model))
+        return accelerator, *accelerator.prepare(model, Optimiser("adam", lr=1e-2).build(model))
 
     def step(accelerator: Accelerator, model: Any, optimiser: Any) -> None:
         backward(accelerator, model, batch(), pieces=1, progress=0.0, seed=(1,))

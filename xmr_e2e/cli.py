@@ -29,7 +29,7 @@ PROBLEMS_SHOWN = 20
 app = SubcommandApp()
 shards = SubcommandApp()
 app.command(shards, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
-app.command(search_command, name="search")
+app.command(name="search")(search_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,16 +17,26 @@ from xmr_e2e.methods.base import MethodConfig
 
 @dataclass(frozen=True)
 class Optimiser:
-    """What all optimisers have in common."""
+    """How the parameters move."""
 
+    kind: Literal["sgd", "adam"] = "adam"
+    """stochastic gradient descent with momentum, or Adam with decoupled weight decay (AdamW)"""
     lr: float = 1e-4
     """learning rate"""
     weight_decay: float = 0.0
+    momentum: float = 0.9
+    """of sgd"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """of adam"""
     parts: dict[str, float] = field(default_factory=dict)
     """other learning rates for parts of the method: the beginning of the parameters' names, and the rate"""
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        raise NotImplementedError
+        """torch's optimiser over the model's parameters; its groups have an "initial_lr"."""
+        groups = self.groups(model)
+        if self.kind == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def groups(self, model: nn.Module) -> list[dict[str, object]]:
         """The parameters by learning rate; a parameter belongs to the longest matching part.
@@ -47,26 +57,6 @@ class Optimiser:
             rate = self.parts[max(matches, key=len)] if matches else self.lr
             groups.setdefault(rate, []).append(parameter)
         return [{"params": parameters, "lr": rate, "initial_lr": rate} for rate, parameters in groups.items()]
-
-
-@dataclass(frozen=True)
-class Sgd(Optimiser):
-    """Stochastic gradient descent with momentum."""
-
-    momentum: float = 0.9
-
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.groups(model), momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
-
-
-@dataclass(frozen=True)
-class Adam(Optimiser):
-    """Adam with decoupled weight decay (AdamW)."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.groups(model), betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
