@@ -65,12 +65,15 @@ def flickr(
         rows = read_labels(labels)
         selection = select_labelled(published, rows)
         classes = sorted({label for row in rows for label in row.labels})
+        # The publisher has no classes: whoever reads a figure on these must know whose they are.
+        dataset = f"{published.dataset} (labels from {labels.name})"
     else:
         selection = select_published(published)
         classes = []
+        dataset = published.dataset
     manifest = build_shards(
         out,
-        dataset=published.dataset,
+        dataset=dataset,
         classes=classes,
         samples=selection.samples,
         skipped=selection.skipped,

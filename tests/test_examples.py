@@ -14,7 +14,7 @@ from PIL import Image
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.examples import Example, retrieved_examples, thumbnail
-from xmr_e2e.evaluation.nearest import nearest
+from xmr_e2e.evaluation.ranking import nearest
 
 
 def labels_of(reader: SplitReader) -> np.ndarray:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.nearest import nearest
-from xmr_e2e.evaluation.ranking import Array
+from xmr_e2e.evaluation.ranking import Array, nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb, resize_to_jpeg
 

@@ -52,17 +52,29 @@ def ranked_relevance(
     Scores are fp32, accumulated in fp64. Beside a chunk, the embeddings are held in fp64.
     Raises XmrError for NaN or infinite embeddings, ValueError for shapes that do not fit.
     """
-    device = queries.device if isinstance(queries, Tensor) else torch.device("cpu")
-    query = _prepared(_embeddings(queries, "queries", device), similarity)
-    items = _prepared(_embeddings(gallery, "gallery", device), similarity)
-    if query.shape[1] != items.shape[1]:
-        raise ValueError(f"queries have {query.shape[1]} dimensions and the gallery {items.shape[1]}")
+    query, items = _embedding_pair(queries, gallery, similarity)
+    device = query.device
     labels = _label_pair(query_labels, gallery_labels, device)
     if (len(labels[0]), len(labels[1])) != (len(query), len(items)):
         raise ValueError(
             f"{len(query)} queries and {len(items)} items have {len(labels[0])} and {len(labels[1])} labels"
         )
     return _ranked(lambda rows: _scores(query[rows], items, similarity), *labels, chunk)
+
+
+def nearest(
+    queries: Array, gallery: Array, *, similarity: Similarity = "cosine", k: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The first k items of each query's ranking, in the order in which the metrics rank them.
+
+    queries: (n, d), gallery: (N, d) embeddings. k: None ranks the whole gallery.
+    Returns gallery indices (n, k) int64 and scores (n, k) fp32, best first; n * N scores are held at once.
+    Raises XmrError for NaN or infinite embeddings, ValueError for shapes that do not fit.
+    """
+    ranked = _scores(*_embedding_pair(queries, gallery, similarity), similarity).sort(
+        dim=1, descending=True, stable=True
+    )
+    return ranked.indices[:, :k], ranked.values[:, :k]
 
 
 def random_relevance(
@@ -92,6 +104,16 @@ def _ranked(
         rows = slice(start, min(start + size, count))
         indices = scores(rows).argsort(dim=1, descending=True, stable=True)
         yield RankedChunk(rows, indices, _shared_labels(query_labels[rows], gallery_labels).gather(1, indices))
+
+
+def _embedding_pair(queries: Array, gallery: Array, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """Both sides in fp64 on the queries' device, ready for `_scores`."""
+    device = queries.device if isinstance(queries, Tensor) else torch.device("cpu")
+    query = _prepared(_embeddings(queries, "queries", device), similarity)
+    items = _prepared(_embeddings(gallery, "gallery", device), similarity)
+    if query.shape[1] != items.shape[1]:
+        raise ValueError(f"queries have {query.shape[1]} dimensions and the gallery {items.shape[1]}")
+    return query, items
 
 
 def _prepared(x: Tensor, similarity: Similarity) -> Tensor:

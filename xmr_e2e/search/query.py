@@ -13,7 +13,7 @@ from PIL import Image
 
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.nearest import nearest
+from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
