@@ -24,7 +24,7 @@ def experiment() -> Experiment:
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=20, batch_size=100),
+        train=Train(epochs=14, batch_size=100),
     )
 
 

@@ -321,6 +321,7 @@ def test_no_samples_and_impossible_options_are_errors(good: RawSample, tmp_path:
         "--resize": {"resize": 0},
         "--workers": {"workers": 0},
         "--max-skipped": {"max_skipped": 1.5},
+        "--max-pixels must be at most": {"max_pixels": 200_000_000},
     }
     for message, options in refused.items():
         with pytest.raises(XmrError, match=message):

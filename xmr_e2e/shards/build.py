@@ -21,7 +21,14 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards.index import index_path, scan_shard
 from xmr_e2e.shards.manifest import NAME, WORKSHOP, Manifest, Shard, Skipped, Split, count_labels, load_manifest
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb, image_extension, resize_to_jpeg
+from xmr_e2e.shards.media import (
+    MAX_PIXELS,
+    PILLOW_MAX_PIXELS,
+    UnusableImage,
+    decode_rgb,
+    image_extension,
+    resize_to_jpeg,
+)
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.schema import SPLITS, Metadata, key_of
 from xmr_e2e.shards.writer import write_shard
@@ -155,6 +162,8 @@ def _check_options(options: BuildOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise XmrError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if options.max_pixels > PILLOW_MAX_PIXELS:
+        raise XmrError(f"--max-pixels must be at most {PILLOW_MAX_PIXELS}: Pillow refuses larger pictures")
     if not 0 <= options.max_skipped <= 1:
         raise XmrError(f"--max-skipped is a share between 0 and 1, not {options.max_skipped}")
 

@@ -10,6 +10,8 @@ from PIL import ExifTags, Image
 
 # 30,000 x 30,000 pixels are 2.7 GB once decoded; the largest cameras stay below this.
 MAX_PIXELS = 120_000_000
+# Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error.
+PILLOW_MAX_PIXELS = 178_956_970
 RESIZED_QUALITY = 90
 
 _EXTENSION_OF_FORMAT = {
