@@ -5,7 +5,7 @@
     accelerate launch recipes/alscor_flickr8k.py --method.image.weights imagenet --data.image-size 128
 
 No paper reports ALSCOR on Flickr8k, and Flickr8k has no classes: the table (image, split, label) is the user's. Labels
-made from the captions' words, as in docs/results/, are weak: a text can give its label away by a word, a picture cannot.
+made from words of the captions, as in docs/results/, are weak: a text can give its label away, a picture cannot.
 AdamW instead of the paper's SGD, which hardly moves an AlexNet from random weights in so few steps.
 """
 
