@@ -40,12 +40,13 @@ class Metadata:
 
 
 def key_of(source: str) -> str:
-    """The key of the sample with this source id: ASCII, at most 69 characters.
+    """The key of the sample with this source id: ASCII, at most 77 characters.
 
     It begins with a hash, so that key order is a fixed shuffle: each shard is a random sample of its split,
-    whatever order the publisher's files have, and reading neighbours gives a well mixed batch.
+    whatever order the publisher's files have, and reading neighbours gives a well mixed batch. The hash alone keeps keys
+    apart where names have no ASCII in them: with 64 bits a billion of them collide with a chance of 3 %.
     """
-    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     plain = unicodedata.normalize("NFKD", source).encode("ascii", "ignore").decode()
     readable = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
     return f"{digest}-{readable[-60:]}"
