@@ -22,7 +22,7 @@ demo: $(DEMO)/shards/manifest.json
 $(DEMO)/shards/manifest.json: $(DEMO)/raw/index.html
 	$(BIN)/python -m preprocessing.pascal_sentence $(DEMO)/raw $(DEMO)/shards --resize 128
 
-$(DEMO)/raw/index.html: $(READY)
+$(DEMO)/raw/index.html: | $(READY)
 	rm -rf $(DEMO)/raw
 	$(BIN)/python -m preprocessing.synthetic $(DEMO)/raw --per-class 100
 

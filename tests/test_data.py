@@ -30,6 +30,10 @@ def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> byte
     return stream.getvalue()
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def photograph(width: int, height: int) -> Image.Image:
     """Something smooth, as photographs are, with a different corner each."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
@@ -72,6 +76,31 @@ def test_a_cut_or_vanished_shard_is_named_with_the_key(tiny_shards: Path, tmp_pa
     (folder / "train-00002.tar").unlink()
     with pytest.raises(XmrError, match=r"train-00002\.tar: .*cannot be read: No such file"):
         reader.read(17)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_loader_process_is_told_as_if_it_were_here(
+    tiny_shards: Path, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(tiny_shards, folder)
+    batches = split_batches(folder, workers=workers)
+    for shard in folder.glob("train-*.tar"):
+        shard.write_bytes(shard.read_bytes()[:3000])
+    with pytest.raises(XmrError, match=r"ends within this sample") as caught:
+        list(Loader(batches, 9).epoch())
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_reader_keeps_few_files_open(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmr_e2e.data.reader.OPEN_FILES", 2)
+    before = open_files()
+    reader = SplitReader(tiny_shards, "train")
+    keys = [reader.read(position).key for position in range(40)]
+    assert open_files() <= before + 2
+    assert [reader.read(position).key for position in range(40)] == keys
+    del reader
+    assert open_files() == before
 
 
 # Images
@@ -133,6 +162,11 @@ def test_words_are_lower_case_without_punctuation_in_any_script() -> None:
         "café",
         "снег",
     ]
+
+
+def test_marks_belong_to_their_letters() -> None:
+    assert tokenise("हिन्दी में") == ["हिन्दी", "में"]
+    assert tokenise("nai\u0308ve") == tokenise("na\u00efve") == ["na\u00efve"]  # decomposed and composed
 
 
 def test_the_vocabulary_is_ordered_by_count_then_alphabet() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
 import xmr_e2e
@@ -27,7 +30,7 @@ from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, save_che
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.engine.metrics_log import MetricsLog
-from xmr_e2e.engine.run import Run
+from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
@@ -164,6 +167,20 @@ def test_a_part_that_is_nowhere_is_an_error() -> None:
         Optimiser("adam", parts={"picture": 0.1}).build(method())
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_first_step_that_overflows_in_fp16_is_skipped(kind: Literal["sgd", "adam"]) -> None:
+    """torch's fused SGD began its momentum with uninitialised memory after such a step."""
+    layer = nn.Linear(64, 64)
+    before = layer.weight.detach().clone()
+    optimiser, scaler = Optimiser(kind, lr=1e-3, momentum=0.8).build(layer), torch.amp.GradScaler("cpu")
+    for factor in (float("inf"), 1.0, 1.0):
+        optimiser.zero_grad()
+        scaler.scale((layer(torch.ones(1, 64)) * factor).sum()).backward()
+        scaler.step(optimiser)
+        scaler.update()
+    assert 0 < (layer.weight - before).abs().max() < 0.01
+
+
 def test_schedules() -> None:
     cosine = Schedule("cosine", warmup=0.1)
     assert [cosine.factor(p) for p in (0.0, 0.05, 0.1)] == pytest.approx([0, 0.5, 1])
@@ -244,6 +261,26 @@ def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None
     assert [(r["step"], r["loss"]["total"]) for r in run.records()] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
 
+def test_a_validation_after_the_checkpoint_of_the_same_step_happens_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    log = MetricsLog(run, first_step=0, enabled=True)
+    log.step({"step": 1}, {"total": torch.tensor(1.0)})
+    log.validation({"step": 1, "epoch": 1, "val": {"average mAP@all": 0.5}})
+    log.close()
+    MetricsLog(run, first_step=1, enabled=True).close()
+    assert [("loss" in record, "val" in record) for record in run.records()] == [(True, False)]
+
+
+def test_changed_data_is_not_resumed(tiny_shards: Path, tmp_path: Path) -> None:
+    folder, run = tmp_path / "shards", Run(tmp_path / "run")
+    shutil.copytree(tiny_shards, folder)
+    run.start(experiment(tiny_shards), environment(experiment(tiny_shards), 1))
+    run.check_same(experiment(folder))  # the same shards elsewhere
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
+    with pytest.raises(XmrError, match="holds other data than the run began with"):
+        run.check_same(experiment(folder))
+
+
 @pytest.fixture(scope="module")
 def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SavedModel]:
     """An untrained model, saved."""
@@ -253,7 +290,7 @@ def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     torch.manual_seed(0)
     built = METHOD.build(Dataset(4, False, 48, torch.from_numpy(vectors)))
     original = SavedModel(METHOD, data, ["a", "b", "c", "d"], False, vocabulary, built)
-    original.save(run, built.state_dict())
+    original.save(run, built.state_dict(), "untrained")
     return run, original
 
 
@@ -270,6 +307,24 @@ def test_a_loaded_model_embeds_as_the_saved_one(saved_model: tuple[Path, SavedMo
     assert images.dtype == np.float32
     for modality, rows in (("image", images), ("text", texts)):
         np.testing.assert_allclose(rows, original.embed_split("test", modality), rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_embed_alike_as_files_bytes_and_pil_images(
+    saved_model: tuple[Path, SavedModel], make_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = [
+        make_image(tmp_path / "turned.jpg", exif=exif, size=(90, 60)),
+        make_image(tmp_path / "cmyk.jpg", mode="CMYK"),
+        make_image(tmp_path / "grey.png", mode="L"),
+        make_image(tmp_path / "clear.png", mode="RGBA"),
+    ]
+    model = saved_model[1]
+    expected = model.embed_images(files)
+    np.testing.assert_allclose(model.embed_images(file.read_bytes() for file in files), expected, atol=1e-6)
+    pictures = [Image.open(file) for file in files]
+    np.testing.assert_allclose(model.embed_images(pictures), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_a_split_is_embedded_in_order_of_position(saved_model: tuple[Path, SavedModel]) -> None:
@@ -317,6 +372,14 @@ def test_precision_of_the_towers_does_not_reach_the_objective() -> None:
     assert all(term.dtype == torch.float32 for term in low.values())
     for name in ("discrimination", "adversary"):
         assert float(low[name]) == pytest.approx(float(full[name]), rel=0.05)
+
+
+def test_diverged_representations_are_an_error_that_says_what_to_do() -> None:
+    model = method()
+    with torch.no_grad():
+        model.projections["text"].weight[0] = float("nan")  # type: ignore[index]
+    with pytest.raises(XmrError, match=r"the text representations hold NaN .* Lower --optimiser\.lr"):
+        model(batch(), 0.3)
 
 
 def test_multi_label_data_trains_too() -> None:

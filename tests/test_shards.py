@@ -145,7 +145,7 @@ def test_keys_are_ascii_unique_and_sortable() -> None:
     keys = [key_of(source) for source in sources]
     assert len(set(keys)) == len(sources)
     for key in keys:
-        assert re.fullmatch(r"[A-Za-z0-9_-]{1,69}", key), key
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,77}", key), key
     assert key_of("a/b.jpg") == keys[0]
 
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import xmr_e2e
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "alscor_flickr8k.py"
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -139,6 +141,45 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     assert trace(run) == trace(finished[0])
 
 
+def test_an_interrupt_of_two_processes_saves_too(finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path) -> None:
+    arguments = command(tiny_shards, tmp_path, "--train.epochs", "2")
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            [*ACCELERATE, "--num_processes", "2", *arguments],
+            stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/model.json")), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    process.wait()
+    run = only_run(tmp_path)
+    wait_for(lambda: list(run.glob("checkpoints/epoch-*[0-9]")))
+    assert (tmp_path / "log").read_text().count("the training stops after this step") == 2  # no loader process says it
+    resumed = launch([*arguments, "--train.resume", str(run)], [*ACCELERATE, "--num_processes", "2"])
+    assert resumed.returncode == 0, resumed.stderr
+    found = [(record["step"], record["samples"]) for record in records(run) if "loss" in record]
+    assert found == [(r["step"], r["samples"]) for r in records(finished[0]) if "loss" in r and r["epoch"] <= 2]
+
+
+def test_data_without_labels_is_refused_at_once(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
+    unlabelled = [replace(sample, labels=()) for sample in tiny_samples]
+    build_shards(tmp_path / "shards", dataset="tiny", classes=[], samples=unlabelled, options=BuildOptions(workers=1))
+    result = launch(command(tmp_path / "shards", tmp_path))
+    assert result.returncode == 2
+    assert "the samples of the split 'train' have no labels" in " ".join(result.stderr.split())
+
+
+def test_a_training_split_alone_is_trained_and_nothing_measured(
+    tiny_samples: tuple[RawSample, ...], tmp_path: Path
+) -> None:
+    train = [sample for sample in tiny_samples if sample.split == "train"]
+    classes = sorted({label for sample in train for label in sample.labels})
+    build_shards(tmp_path / "shards", dataset="tiny", classes=classes, samples=train, options=BuildOptions(workers=1))
+    result = launch(command(tmp_path / "shards", tmp_path, "--train.epochs", "1", "--train.select", "last"))
+    assert result.returncode == 0, result.stderr
+    assert "neither test nor validation split" in " ".join(result.stderr.split())
+    assert xmr_e2e.load(only_run(tmp_path)).selection == "epoch 1, the last one"
+
+
 def test_a_run_is_resumed_with_its_own_options_only(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
@@ -169,7 +210,11 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
         (["--method.image.weigths", "none"], "--method.image.weights"),
         (["--data.shards", "nowhere"], "nowhere/manifest.json does not exist: build the shards first"),
         (["--method.image.name", "alexnett"], "alexnet"),
-        (["--train.batch-size", "0"], "--train.batch-size must be at least 1, not 0"),
+        (["--train.batch-size", "1"], "--train.batch-size must be at least 2, not 1"),
+        (["--train.select", "mAP@10"], "--train.select 'mAP@10' is none of mAP@all, mAP@50"),
+        (["--method.dim", "3"], "--method.dim must be at least 4"),
+        (["--method.image.name", "alexnet"], "alexnet cannot take images of 48 pixels"),
+        (["--train.runs", "/proc/runs"], "/proc/runs"),
         (["--optimiser.parts.image", "x"], "--optimiser.parts.image"),
     ],
 )
@@ -188,9 +233,9 @@ def test_help_explains_every_field() -> None:
     assert "Flickr8k" in result.stdout
 
 
-def wait_for(found: Any, process: subprocess.Popen[Any], seconds: float = 120) -> None:
+def wait_for(found: Any, process: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not found():
-        assert process.poll() is None, "the process ended early"
+        assert process is None or process.poll() is None, "the process ended early"
         assert time.monotonic() < deadline, "the run did not get so far in time"
         time.sleep(0.02)

@@ -26,12 +26,18 @@ def setup_logging(*, is_main: bool = True) -> None:
 
 
 def report_errors(command: Callable[[], int | None]) -> int:
-    """Run a command and return its exit status: 2 after an XmrError, whose message is shown, and 130 after Ctrl-C."""
+    """Run a command and return its exit status: 2 after an XmrError or a file that cannot be read or written,
+    which is shown, and 130 after Ctrl-C."""
     setup_logging()
     try:
         return command() or 0
     except XmrError as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.print(f"error: {error.filename}: {error.strerror}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
         console.print("interrupted")

@@ -24,6 +24,11 @@ def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIX
         image = _decode(data, side, max_pixels)
     except UnusableImage as error:
         raise XmrError(f"{where}: the image {error}") from error
+    return centre_square(image, side)
+
+
+def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The centred square of an RGB image, resized to (side, side, 3), antialiased."""
     shorter = min(image.size)
     left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
     box = (left, top, left + shorter, top + shorter)

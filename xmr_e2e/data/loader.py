@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import Vocabulary, pad
 from xmr_e2e.data.vectors import WordVectors, fit_word_vectors
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.media import MAX_PIXELS
 
 TEXT_STREAM = 100  # the stream of random numbers that chooses captions; the ones below 100 are the augmentation's
 
@@ -58,7 +60,7 @@ class Request(NamedTuple):
     positions: NDArray[np.int64]
 
 
-class SplitBatches(Dataset[Batch]):
+class SplitBatches(Dataset[Batch | XmrError]):
     """One split, batch by batch: the loader's workers ask it for the batches of a plan."""
 
     def __init__(self, data: Data, split: str, vocabulary: Vocabulary, *, seed: int) -> None:
@@ -67,10 +69,18 @@ class SplitBatches(Dataset[Batch]):
         self.vocabulary = vocabulary
         self.seed = seed
 
-    def __getitem__(self, request: Request) -> Batch:
+    def __getitem__(self, request: Request) -> Batch | XmrError:
+        """The batch, or the error in its data: raised in a worker, it would reach the user as torch's traceback."""
+        try:
+            return self._load(request)
+        except XmrError as error:
+            return error
+
+    def _load(self, request: Request) -> Batch:
         records = [self.reader.read(int(position)) for position in request.positions]
         side = self.data.load_size
-        images = np.stack([load_square(record.image, side, where=record.where) for record in records])
+        cap = self.reader.manifest.options.get("max_pixels", MAX_PIXELS)
+        images = np.stack([load_square(r.image, side, where=r.where, max_pixels=cap) for r in records])
         texts = [record.metadata.texts for record in records]
         if self.data.texts == "one_caption":
             texts = [(text,) for text in self._choose(texts, request)]
@@ -120,13 +130,17 @@ class Loader:
         return self.plan(0).steps
 
     def epoch(self, epoch: int = 0, *, first_step: int = 0) -> Iterator[Batch]:
-        """This rank's parts of the global batches of an epoch, from `first_step` on."""
+        """This rank's parts of the global batches of an epoch, from `first_step` on.
+
+        Raises:
+            XmrError: a sample that cannot be read or decoded; names shard and key.
+        """
         plan = self.plan(epoch)
         requests = (
             Request(epoch, plan.batch(step, self.rank, self.world_size)) for step in range(first_step, plan.steps)
         )
         workers = self.batches.data.workers
-        loader: DataLoader[Batch] = DataLoader(
+        loader: DataLoader[Batch | XmrError] = DataLoader(
             self.batches,
             batch_size=None,  # the plan makes the batches
             sampler=_Requests(requests),
@@ -134,8 +148,18 @@ class Loader:
             pin_memory=self.pin_memory,
             # Its own generator: the loader must not draw from the training's random numbers.
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals_to_the_parent,
         )
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, XmrError):
+                raise batch
+            yield batch
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the workers end when the training, which saves first, ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Requests:

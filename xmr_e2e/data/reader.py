@@ -15,6 +15,8 @@ from xmr_e2e.shards.index import TEXT_MEMBERS, ShardIndex, load_index
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.shards.schema import Metadata, decode_metadata
 
+OPEN_FILES = 64
+
 
 @dataclass(frozen=True)
 class Record:
@@ -51,6 +53,18 @@ class SplitReader:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_files": {}}  # open files do not travel to another process
+
+    def __del__(self) -> None:
+        for file in self.__dict__.get("_files", {}).values():
+            os.close(file)
+
+    def _file(self, shard: int) -> int:
+        """The open file of a shard; at most OPEN_FILES are open at a time, the longest open is closed first."""
+        if shard not in self._files:
+            if len(self._files) >= OPEN_FILES:
+                os.close(self._files.pop(next(iter(self._files))))
+            self._files[shard] = os.open(self.folder / self.shards[shard].name, os.O_RDONLY)
+        return self._files[shard]
 
     def read(self, position: int) -> Record:
         """The sample at this position of the split, 0 <= position < len(self)."""
@@ -95,11 +109,8 @@ class SplitReader:
 
     def _member(self, shard: int, span: NDArray[np.int64], where: str) -> bytes:
         offset, size = span.tolist()
-        path = self.folder / self.shards[shard].name
         try:
-            if shard not in self._files:
-                self._files[shard] = os.open(path, os.O_RDONLY)
-            data = os.pread(self._files[shard], size, offset)
+            data = os.pread(self._file(shard), size, offset)
         except OSError as error:
             raise XmrError(f"{where}: the shard cannot be read: {error.strerror}") from error
         if len(data) != size:

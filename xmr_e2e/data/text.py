@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import regex
 import torch
 
 from xmr_e2e.data.batch import Tokens
 
 PAD, UNKNOWN = 0, 1
 SPECIALS = ("<pad>", "<unk>")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Letters, the marks that belong to them (as vowels in Hindi), and digits; an apostrophe within a word stays.
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*")
 
 
 def tokenise(text: str) -> list[str]:
-    """Lower-case words of any script; punctuation is dropped, apostrophes within a word stay."""
-    return _WORD.findall(text.lower())
+    """Lower-case words; punctuation is dropped. Scripts without spaces, such as Thai, are not segmented."""
+    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, position: Position) 
     target = folder / f"epoch-{position.epoch:04d}-step-{position.step:06d}"
     temporary = target.with_name(target.name + ".part")
     if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for unfinished in folder.glob("*.part"):
+            shutil.rmtree(unfinished)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()

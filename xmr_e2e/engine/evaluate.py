@@ -15,7 +15,7 @@ from xmr_e2e.console import console
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import EmbeddedSplit, embed_split
 from xmr_e2e.engine.run import Run
-from xmr_e2e.engine.saved_model import SavedModel, load
+from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.examples import retrieved_examples
 from xmr_e2e.evaluation.metrics import CrossModalFigures, both_directions, cross_modal_figures
@@ -23,6 +23,8 @@ from xmr_e2e.evaluation.report import write_report
 from xmr_e2e.methods.base import Method
 from xmr_e2e.shards.manifest import Manifest
 
+# What `both_directions` measures by default.
+SELECTABLE = ("mAP@all", "mAP@50", "R@1", "R@5", "R@10")
 SHOWN = ("mAP@all", "mAP@50", "R@1", "R@10")
 
 
@@ -48,19 +50,20 @@ def evaluate(model: SavedModel, split: str) -> tuple[EmbeddedSplit, CrossModalFi
     return embedded, figures
 
 
-def evaluation_document(model: SavedModel, split: str, selection: str, figures: CrossModalFigures) -> dict[str, Any]:
+def evaluation_document(model: SavedModel, split: str, figures: CrossModalFigures) -> dict[str, Any]:
     """What `evaluation/<split>.json` says."""
     dataset = SplitReader(model.data.shards, split).manifest.dataset
-    return {"dataset": dataset, "split": split, "selection": selection, **asdict(figures)}
+    return {"dataset": dataset, "split": split, "selection": model.selection, **asdict(figures)}
 
 
 def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossModalFigures:
     """Measure a run's selected model on a split; write the JSON file and the report, print the table. Every rank calls
     it."""
     model = load(run.folder, shards=shards)
+    require_shards(model)
     embedded, figures = evaluate(model, split)
     if not dist.is_initialized() or dist.get_rank() == 0:
-        document = evaluation_document(model, split, selection_text(run), figures)
+        document = evaluation_document(model, split, figures)
         written = run.save_evaluation(split, document)
         report = _write_report(run, model, embedded, figures, document)
         console.print(figures_table(figures, f"{document['dataset']}, {split} split; {document['selection']}"))
@@ -99,17 +102,6 @@ def _dataset_notes(manifest: Manifest) -> list[str]:
     if manifest.skipped:
         notes.append(f"{len(manifest.skipped)} samples of the raw data could not be used; the manifest lists them")
     return notes
-
-
-def selection_text(run: Run) -> str:
-    """How the run's epoch was chosen, for whoever reads its figures."""
-    chosen = [record for record in run.records() if record.get("selected")]
-    if not chosen:
-        return "unknown"
-    by = chosen[-1]["selected"]
-    return f"epoch {chosen[-1]['epoch']}, the last one" if by == "last" else (
-        f"epoch {chosen[-1]['epoch']}, the best by {by} on the validation split (average of both directions)"
-    )  # fmt: skip
 
 
 def figures_table(figures: CrossModalFigures, title: str) -> Table:

@@ -35,7 +35,8 @@ class Optimiser:
         """torch's optimiser over the model's parameters; its groups have an "initial_lr"."""
         groups = self.groups(model)
         if self.kind == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+            # Not fused: after a first step that fp16's scaler skips, fused momentum starts from uninitialised memory.
+            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True)
         return torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def groups(self, model: nn.Module) -> list[dict[str, object]]:
@@ -105,9 +106,9 @@ class Train:
     """a run folder to go on with"""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise XmrError(f"--train.{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("accumulate", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise XmrError(f"--train.{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -45,12 +44,15 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     logger.info("run folder: %s", run.folder)
     finished = Trainer(experiment, run, accelerator).fit()
     if finished:
-        splits = load_manifest(experiment.data.shards).splits
-        evaluate_run(run, "test" if "test" in splits else "val")
+        measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
+        if measured:
+            evaluate_run(run, measured[0])
+        else:
+            logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
     else:
-        resume = [] if experiment.train.resume else ["--train.resume", str(run.folder)]
-        command = shlex.join(["accelerate", "launch", *sys.argv, *resume])
-        logger.warning("stopped; a checkpoint is saved. To go on: %s", command)
+        logger.warning(
+            "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
+        )
     accelerator.end_training()
     return 0 if finished else STOPPED
 

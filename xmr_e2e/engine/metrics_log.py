@@ -28,9 +28,11 @@ class MetricsLog:
         self._enabled = enabled
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
         if enabled:
-            kept = [record for record in run.records() if record["step"] <= first_step]
+            # A checkpoint is saved after a step and before the validation that may follow it.
+            last_kept = {True: first_step - 1, False: first_step}
+            kept = [record for record in run.records() if record["step"] <= last_kept["val" in record]]
             write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
-            self._board = SummaryWriter(str(run.folder), purge_step=first_step or None)
+            self._board = SummaryWriter(str(run.folder), purge_step=first_step + 1)
 
     def step(self, record: dict[str, Any], terms: Mapping[str, Tensor]) -> None:
         """A step: `record` holds "step" and what else is known on the host; the terms follow under "loss"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 
 import psutil
 import torch
@@ -14,6 +15,8 @@ from accelerate.utils import InitProcessGroupKwargs
 from xmr_e2e.engine.experiment import Train
 from xmr_e2e.errors import XmrError
 
+# Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
+PATIENCE = timedelta(hours=1)
 _ADVICE = "start them with: torchrun --nproc-per-node N RECIPE"
 
 
@@ -25,8 +28,8 @@ def make_accelerator(train: Train) -> Accelerator:
     precision = {"fp32": "no"}.get(train.precision, train.precision)
     # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if several and not has_gpu else []
-    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=handlers)
+    group = InitProcessGroupKwargs(backend=None if has_gpu else "gloo", timeout=PATIENCE)
+    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[group] if several else [])
 
 
 def _start_missing_processes() -> None:
@@ -38,7 +41,10 @@ def _start_missing_processes() -> None:
     """
     if "MASTER_ADDR" not in os.environ or "WORLD_SIZE" in os.environ:
         return
-    count = _asked_of_accelerate()
+    options = _options_of_accelerate()
+    if options is None:
+        return
+    count = launch_command_parser().parse_args(options).num_processes
     if count is None:
         raise XmrError(f"accelerate launch started one process where its configuration asks for several; {_ADVICE}")
     # Its address and port are those of a group that does not exist.
@@ -47,11 +53,9 @@ def _start_missing_processes() -> None:
     os.execve(sys.executable, [sys.executable, *torchrun, *sys.argv], environment)
 
 
-def _asked_of_accelerate() -> int | None:
+def _options_of_accelerate() -> list[str] | None:
+    """What follows `accelerate launch` on the parent's command line; None if the parent is something else."""
     parent = psutil.Process().parent()
     words = parent.cmdline() if parent else []
-    starts = [place for place, word in enumerate(words) if word in ("launch", "accelerate.commands.launch")]
-    if not starts:
-        return None
-    asked: int | None = launch_command_parser().parse_args(words[starts[0] + 1 :]).num_processes
-    return asked
+    starts = [place for place, word in enumerate(words) if word.endswith(("launch", "commands/launch.py"))]
+    return words[starts[0] + 1 :] if starts and any("accelerate" in word for word in words[: starts[0] + 1]) else None

@@ -35,7 +35,14 @@ from xmr_e2e.shards import manifest
 
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
 # What may differ between a run and its continuation: none of it changes what is computed.
-FREE_TO_DIFFER = ("train.resume", "train.runs", "train.checkpoint_minutes", "train.checkpoint_steps", "data.workers")
+FREE_TO_DIFFER = (
+    "train.resume",
+    "train.runs",
+    "train.checkpoint_minutes",
+    "train.checkpoint_steps",
+    "data.workers",
+    "data.shards",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class Run:
         path = self.folder / "config.json"
         if not path.exists():
             raise XmrError(f"--train.resume {self.folder}: no run folder (it has no config.json)")
+        if self.document("environment.json")["manifest_sha256"] != _manifest_sha256(experiment):
+            raise XmrError(
+                f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
+            )
         old = dict(_flatten(json.loads(path.read_bytes())))
         new = dict(_flatten(to_document(experiment)))
         for name in sorted(old.keys() | new.keys()):
@@ -114,13 +125,17 @@ def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
     return {
         "command": sys.argv,
         "commit": _commit(),
-        "manifest_sha256": sha256_of(experiment.data.shards / manifest.NAME),
+        "manifest_sha256": _manifest_sha256(experiment),
         "seed": experiment.train.seed,
         "processes": world_size,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _manifest_sha256(experiment: Experiment) -> str:
+    return sha256_of(experiment.data.shards / manifest.NAME)
 
 
 def _version(library: str) -> str:

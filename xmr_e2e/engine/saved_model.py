@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +18,14 @@ from torch import Tensor
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Tokens
-from xmr_e2e.data.images import load_square
+from xmr_e2e.data.images import centre_square, load_square
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.text import Vocabulary, pad
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.methods.base import Dataset, Method, MethodConfig, Similarity, without_weights
+from xmr_e2e.shards.media import upright_rgb
 
 BATCH = 64
 
@@ -41,6 +41,7 @@ class SavedModel:
         multi_label: bool,
         vocabulary: Vocabulary,
         method: Method,
+        selection: str = "",
     ) -> None:
         self.config = config
         self.data = data
@@ -48,13 +49,15 @@ class SavedModel:
         self.multi_label = multi_label
         self.vocabulary = vocabulary
         self.method = method.eval()
+        self.selection = selection
+        """how its epoch was chosen, in words"""
 
     @property
     def similarity(self) -> Similarity:
         """By which its embeddings are compared: "cosine", "pearson", …"""
         return self.method.similarity
 
-    def save(self, run: Path, state: Mapping[str, Tensor]) -> None:
+    def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
         """Write both files, the weights first, so that a reader never sees a description without its weights."""
         document = {
             "config": to_document(self.config),
@@ -62,6 +65,7 @@ class SavedModel:
             "classes": self.classes,
             "multi_label": self.multi_label,
             "vocabulary": self.vocabulary.words,
+            "selection": selection,
         }
         write_atomically(run / "model.safetensors", save({name: value.contiguous() for name, value in state.items()}))
         write_atomically(run / "model.json", (json.dumps(document, ensure_ascii=False) + "\n").encode())
@@ -121,22 +125,29 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         config = from_document(document["config"], str(path))
         data = from_document(document["data"] | ({"shards": str(shards)} if shards else {}), str(path))
         vocabulary = Vocabulary(tuple(document["vocabulary"]))
-        classes, multi_label = document["classes"], document["multi_label"]
+        classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
         state = load_file(folder / "model.safetensors")
     except (json.JSONDecodeError, KeyError, OSError, SafetensorError) as error:
         raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
     words = torch.zeros(len(vocabulary), data.words.dim)  # the true ones are in the state
     method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words))
-    method.load_state_dict(state)
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        raise XmrError(f"{folder}: model.safetensors does not fit model.json: {error}") from error
     method.to("cuda" if torch.cuda.is_available() else "cpu")
-    return SavedModel(config, data, classes, multi_label, vocabulary, method)
+    return SavedModel(config, data, classes, multi_label, vocabulary, method, selection)
+
+
+def require_shards(model: SavedModel) -> None:
+    """Raise XmrError if the shards of the model's dataset are not where they lay in training."""
+    if not model.data.shards.is_dir():
+        raise XmrError(f"{model.data.shards}: no such folder; say where the run's shards lie now with --shards")
 
 
 def _load_image(image: Path | str | bytes | Image.Image, side: int) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        return load_square(stream.getvalue(), side, where="the given picture")
+        return centre_square(upright_rgb(image), side)
     if isinstance(image, bytes):
         return load_square(image, side, where="the given bytes")
     try:

@@ -36,8 +36,7 @@ class Signals:
         self._last = time.monotonic()
         self._steps_since = 0
         self._stop = False
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def agreed(self) -> Wish:
         """Called by every rank after each step."""
@@ -50,6 +49,11 @@ class Signals:
     def saved(self) -> None:
         """A checkpoint was saved: wait anew."""
         self._last, self._steps_since = time.monotonic(), 0
+
+    def close(self) -> None:
+        """Signals act again as before: the training is over."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _own_wish(self) -> Wish:
         if self._stop:

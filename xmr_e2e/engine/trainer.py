@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +19,7 @@ from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.checkpoint import load_newest_checkpoint, save_checkpoint
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.evaluate import validation_scores
+from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
@@ -27,7 +28,7 @@ from xmr_e2e.engine.signals import Signals, Wish
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Dataset, Method
 from xmr_e2e.objectives.global_batch import gather
-from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.shards.manifest import Manifest, load_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ class Trainer:
         self.experiment, self.run, self.accelerator = experiment, run, accelerator
         train, data = experiment.train, experiment.data
         manifest = load_manifest(data.shards)
-        if train.select != "last" and "val" not in manifest.splits:
-            raise XmrError(f"{data.shards} has no validation split to select the epoch on; build the shards with one, "
-                           "or keep the last epoch with --train.select last")  # fmt: skip
+        _check_splits(manifest, data.shards, train.select, accelerator.num_processes)
         with accelerator.main_process_first():
             if accelerator.is_main_process:
                 run.fit_words(data)
@@ -82,13 +81,16 @@ class Trainer:
             self.accelerator.num_processes,
             self.accelerator.device,
         )
-        for epoch in range(self.position.epoch, self.experiment.train.epochs):
-            if not self._train_epoch(epoch):
-                return False
-            self._select(epoch)
-            self.position = replace(self.position, epoch=epoch + 1, step=0)
-        self.log.close()
-        return True
+        try:
+            for epoch in range(self.position.epoch, self.experiment.train.epochs):
+                if not self._train_epoch(epoch):
+                    return False
+                self._select(epoch)
+                self.position = replace(self.position, epoch=epoch + 1, step=0)
+            return True
+        finally:
+            self.log.close()
+            self.signals.close()
 
     def _train_epoch(self, epoch: int) -> bool:
         """The epoch's remaining steps; False when asked to stop among them."""
@@ -152,7 +154,7 @@ class Trainer:
         """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""
         select = self.experiment.train.select
         scores = self._validate()
-        value = None if select == "last" else self._selected_score(scores)
+        value = None if select == "last" else scores[f"average {select}"]
         is_best = value is None or self.position.best is None or value > self.position.best
         record = {"step": self._global_step, "epoch": epoch + 1, "val": scores}
         if is_best:
@@ -160,7 +162,7 @@ class Trainer:
             self.position = replace(self.position, best=value)
             state = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
-                self.saved.save(self.run.folder, state)
+                self.saved.save(self.run.folder, state, _selection(epoch, select))
             self.accelerator.wait_for_everyone()  # other ranks may read it next
         self.log.validation(record)
         shown = f"validation {select} {value:.4f}" if value is not None else "no selection"
@@ -172,9 +174,30 @@ class Trainer:
         embedded = embed_split(self.method, self.experiment.data, self.saved.vocabulary, "val")
         return validation_scores(self.method, embedded)
 
-    def _selected_score(self, scores: Mapping[str, float]) -> float:
-        name = f"average {self.experiment.train.select}"
-        if name not in scores:
-            known = sorted(key.removeprefix("average ") for key in scores if key.startswith("average "))
-            raise XmrError(f"--train.select {self.experiment.train.select!r} is none of {', '.join([*known, 'last'])}")
-        return scores[name]
+
+def _check_splits(manifest: Manifest, folder: Path, select: str, processes: int) -> None:
+    """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
+    if "train" not in manifest.splits:
+        raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
+    if select not in (*SELECTABLE, "last"):
+        raise XmrError(f"--train.select {select!r} is none of {', '.join(SELECTABLE)}, last")
+    if select != "last" and "val" not in manifest.splits:
+        raise XmrError(
+            f"{folder} has no validation split to select the epoch on; build the shards with one, "
+            "or keep the last epoch with --train.select last"
+        )
+    for name, split in manifest.splits.items():
+        if not sum(split.labels.values()):
+            raise XmrError(
+                f"{folder}: the samples of the split {name!r} have no labels, by which methods train and mAP counts; "
+                "build the shards with a label table"
+            )
+        if split.samples < processes:
+            raise XmrError(f"{folder}: the split {name!r} has {split.samples} samples for {processes} processes")
+
+
+def _selection(epoch: int, select: str) -> str:
+    """How an epoch was chosen, for whoever reads its figures."""
+    if select == "last":
+        return f"epoch {epoch + 1}, the last one"
+    return f"epoch {epoch + 1}, the best by {select} on the validation split (average of both directions)"

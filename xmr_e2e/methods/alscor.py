@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Dataset, Method, MethodConfig
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
@@ -39,6 +40,12 @@ class Alscor(MethodConfig):
     """weight of the modality discriminator's loss (epsilon)"""
     ridge: float = 1e-3
     """added to the covariances' diagonals"""
+
+    def __post_init__(self) -> None:
+        if self.dim < 4:
+            raise XmrError(
+                f"--method.dim must be at least 4 (the discriminator has a layer of dim / 4), not {self.dim}"
+            )
 
     def build(self, dataset: Dataset) -> AlscorModel:
         return AlscorModel(self, dataset)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
+from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.global_batch import gather
 
 Similarity: TypeAlias = Literal["cosine", "pearson", "dot", "euclidean"]
@@ -83,9 +84,19 @@ class Method(nn.Module, ABC):
     def global_objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """`objective` on what all ranks hold, in fp32 whatever the towers ran in (fp64 where they ran in that)."""
+        """`objective` on what all ranks hold, in fp32 whatever the towers ran in (fp64 where they ran in that).
+
+        Raises:
+            XmrError: representations that are not finite.
+        """
         with torch.autocast(labels.device.type, enabled=False):
             everywhere = {name: gather(full_precision(rows)) for name, rows in representations.items()}
+            for name, rows in everywhere.items():
+                if not rows.isfinite().all():
+                    raise XmrError(
+                        f"the {name} representations hold NaN or infinite values: the training has diverged. Lower "
+                        "--optimiser.lr, set --train.clip-norm, or use bf16 instead of fp16"
+                    )
             return self.objective(everywhere, gather(labels), progress)
 
     def forward(

@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xmr_e2e.errors import XmrError
-
 if TYPE_CHECKING:
     from xmr_e2e.search.query import Hit
 
@@ -37,12 +35,11 @@ def search_command(
         sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default
         shards: where the shards lie now, if not where they lay in training
     """
-    from xmr_e2e.engine.saved_model import load
+    from xmr_e2e.engine.saved_model import load, require_shards
     from xmr_e2e.search.query import save_sheet, search
 
     model = load(run, shards=shards)
-    if not model.data.shards.is_dir():
-        raise XmrError(f"{model.data.shards}: no such folder; say where the run's shards lie now with --shards")
+    require_shards(model)
     hits = search(model, query, split, k)
     console = Console(highlight=False)
     console.print(hits_table(hits, title=f"{query} ({split})"))

@@ -53,6 +53,10 @@ def adopt_shards(
     for name, members in splits.items():
         _check_keys(name, {tar: surveys[tar] for tar in members})
 
+    empty = [tar for tar, survey in surveys.items() if not survey.keys]
+    if empty:
+        raise XmrError(f"{empty[0]} holds no samples; leave it out")
+
     classes = _order_classes({label for survey in surveys.values() for label in survey.labels})
     (folder / NAME).unlink(missing_ok=True)  # the old one must not stand beside new indexes
     tasks = [(tar, classes) for tar in tars]

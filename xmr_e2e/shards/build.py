@@ -105,7 +105,7 @@ def build_shards(
         XmrError: no samples, duplicate sources, a split in which no sample is left, too many unusable samples,
             or another dataset in `out`.
     """
-    _check_samples(samples)
+    _check_samples(samples, skipped)
     _check_options(options)
     fingerprint = _fingerprint(dataset, classes, samples, skipped, options)
     if not options.overwrite:
@@ -133,9 +133,9 @@ def build_shards(
     return manifest
 
 
-def _check_samples(samples: Sequence[RawSample]) -> None:
+def _check_samples(samples: Sequence[RawSample], skipped: Sequence[Skipped]) -> None:
     if not samples:
-        raise XmrError("no samples were found: there is nothing to build")
+        raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
     seen: dict[str, RawSample] = {}
     for sample in samples:
         if sample.split not in SPLITS:
@@ -299,10 +299,11 @@ def _encode_image(path: Path, options: BuildOptions) -> tuple[str, bytes]:
 
 
 def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> None:
-    if len(skipped) <= allowed * total:
-        return
-    raise XmrError(f"{len(skipped)} of {total} samples cannot be used, more than --max-skipped {allowed} allows:\n"
-                   f"{_list_skipped(skipped)}\nMend them, or allow more with --max-skipped")  # fmt: skip
+    if len(skipped) > allowed * total:
+        raise XmrError(
+            f"{len(skipped)} of {total} samples cannot be used, more than --max-skipped {allowed} allows:\n"
+            f"{_list_skipped(skipped)}\nMend them, or allow more with --max-skipped"
+        )
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:

@@ -57,15 +57,20 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     image = _open_header(data, max_pixels)
     try:
         image.load()
-        image = _upright(image)
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # convert() would clip at 255
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        return image.convert("RGB")
+        return upright_rgb(image)
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise UnusableImage(f"cannot be decoded: {error}") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A decoded image as upright RGB: what `decode_rgb` does after decoding."""
+    image = _upright(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # convert() would clip at 255
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
 
 
 def resize_to_jpeg(image: Image.Image, shorter_side: int) -> bytes:

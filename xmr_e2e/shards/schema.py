@@ -43,8 +43,8 @@ def key_of(source: str) -> str:
     """The key of the sample with this source id: ASCII, at most 77 characters.
 
     It begins with a hash, so that key order is a fixed shuffle: each shard is a random sample of its split,
-    whatever order the publisher's files have, and reading neighbours gives a well mixed batch. The hash alone keeps keys
-    apart where names have no ASCII in them: with 64 bits a billion of them collide with a chance of 3 %.
+    whatever order the publisher's files have, and reading neighbours gives a well mixed batch. Where names have no
+    ASCII in them, the hash alone keeps keys apart: of a billion, two collide with a chance of 3 %.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     plain = unicodedata.normalize("NFKD", source).encode("ascii", "ignore").decode()

@@ -59,7 +59,20 @@ class ImageTower:
         if self.fresh_fc and self.weights != "none":
             _redraw_fc(network, self.name)
         _fit_image_size(network, self.name, image_size)
-        return ImageEncoder(network, dim, *_statistics(self.name))
+        encoder = ImageEncoder(network, dim, *_statistics(self.name))
+        _try_image_size(encoder, self.name, image_size)
+        return encoder
+
+
+def _try_image_size(encoder: ImageEncoder, name: str, image_size: int) -> None:
+    """Raise XmrError where pictures of this size are too small for the network's poolings."""
+    try:
+        with torch.no_grad():
+            encoder.eval()(torch.zeros(1, 3, image_size, image_size))
+    except RuntimeError as error:
+        raise XmrError(f"{name} cannot take images of {image_size} pixels ({error}); set --data.image-size") from error
+    finally:
+        encoder.train()
 
 
 class ImageEncoder(nn.Module):
