@@ -136,7 +136,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     _, printed = process.communicate()
     run = only_run(tmp_path)
     assert process.returncode == 75, printed
-    assert f"--train.resume {run}" in printed.replace("\n", "")
+    assert f"--train.resume {run}" in " ".join(printed.split())
     assert launch([*arguments, "--train.resume", str(run)]).returncode == 0
     assert trace(run) == trace(finished[0])
 
