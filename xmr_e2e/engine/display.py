@@ -24,12 +24,9 @@ class Throughput:
 
     def step_done(self, samples: int) -> None:
         now = time.perf_counter()
-        for name, value in (
-            ("_samples", samples),
-            ("_waited", self._data_at - self._mark),
-            ("_seconds", now - self._mark),
-        ):
-            setattr(self, name, self.MEMORY * getattr(self, name) + value)
+        self._samples = self.MEMORY * self._samples + samples
+        self._waited = self.MEMORY * self._waited + self._data_at - self._mark
+        self._seconds = self.MEMORY * self._seconds + now - self._mark
         self._mark = now
 
     @property

@@ -57,8 +57,10 @@ def evaluation_document(model: SavedModel, split: str, figures: CrossModalFigure
 
 
 def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossModalFigures:
-    """Measure a run's selected model on a split; write the JSON file and the report, print the table. Every rank calls
-    it."""
+    """Measure a run's selected model on a split; write the figures and the report, print the table.
+
+    Every rank calls it.
+    """
     model = load(run.folder, shards=shards)
     require_shards(model)
     embedded, figures = evaluate(model, split)
@@ -112,10 +114,11 @@ def figures_table(figures: CrossModalFigures, title: str) -> Table:
         for heading in (name, "random", "ratio"):
             table.add_column(heading, justify="right", style="bold" if heading == name else "dim")
     for direction, ours, random in _rows(figures):
-        cells = [
-            f"{v:.4f}" for name in SHOWN for v in (ours[name], random[name], ours[name] / max(random[name], 1e-12))
-        ]
-        table.add_row(direction, *[f"{float(cell):.1f}x" if i % 3 == 2 else cell for i, cell in enumerate(cells)])
+        cells = []
+        for name in SHOWN:
+            ratio = ours[name] / max(random[name], 1e-12)
+            cells += [f"{ours[name]:.4f}", f"{random[name]:.4f}", f"{ratio:.1f}x"]
+        table.add_row(direction, *cells)
     return table
 
 

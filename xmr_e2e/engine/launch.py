@@ -25,8 +25,7 @@ STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
 
 
 def main(recipe: Callable[[], Experiment]) -> None:
-    """Parse the command line over the recipe's experiment, train, measure the selected epoch on the test split,
-    report."""
+    """Parse the command line over the recipe's experiment, train, measure the selected epoch, report."""
     description = sys.modules[recipe.__module__].__doc__
 
     def command() -> int:
