@@ -2,7 +2,9 @@
 
 M. Hodosh, P. Young, J. Hockenmaier: Framing image description as a ranking task. JAIR 47, 2013 (Flickr8k).
 P. Young, A. Lai, M. Hodosh, J. Hockenmaier: From image descriptions to visual denotations. TACL 2, 2014 (Flickr30k).
-Neither has class labels.
+Neither has class labels; preprocessing.caption_labels makes weak ones from the captions. Splits of Flickr30k:
+A. Karpathy, L. Fei-Fei: Deep visual-semantic alignments for generating image descriptions. CVPR 2015.
+B. A. Plummer, L. Wang, C. M. Cervantes, J. C. Caicedo, J. Hockenmaier, S. Lazebnik: Flickr30k Entities. IJCV 123, 2017.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.flickr_files import Published, read_published
+from preprocessing.flickr_files import Published, Splits, read_published
 from preprocessing.splits import canonical_split
 from preprocessing.tables import missing_columns, read_csv
 from xmr_e2e.errors import XmrError
@@ -44,12 +46,16 @@ def flickr(
     /,
     *,
     labels: Path | None = None,
+    splits: Splits = "karpathy",
     build: BuildOptions = BuildOptions(),
 ) -> None:
     """Build shards from Flickr8k or Flickr30k, whichever lies in RAW.
 
     Flickr8k: Flicker8k_Dataset/, Flickr8k.token.txt, Flickr_8k.{trainImages,devImages,testImages}.txt.
-    Flickr30k: flickr30k-images/, results_20130124.token or results.csv, and dataset_flickr30k.json for splits.
+    Flickr30k: flickr30k-images/, results_20130124.token or results.csv, and dataset_flickr30k.json for splits; its
+    captions are taken where the other files are missing.
+
+    Neither has class labels: python -m preprocessing.caption_labels makes a table of weak ones.
 
     Example: python -m preprocessing.flickr data/raw/flickr8k data/shards/scenes --labels scenes.csv
 
@@ -59,8 +65,12 @@ def flickr(
         labels: a CSV table with the columns image, split, and label (one class) or labels (several, parted by spaces);
             only its images are used, in its splits (train, dev or val, test; empty: not used). Without it, all images
             of the published splits, without labels
+        splits: those of Flickr30k, unless a label table has its own. karpathy: 29,000/1,014/1,000 of
+            dataset_flickr30k.json. rest-is-train: 29,783/1,000/1,000, the first 1,000 of his val and his test, and all
+            other images in train. entities: 29,783/1,000/1,000 as listed in flickr30k_entities/{train,val,test}.txt;
+            another test set than Karpathy's
     """
-    published = read_published(raw)
+    published = read_published(raw, splits)
     if labels:
         rows = read_labels(labels)
         selection = select_labelled(published, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ def read_utf8(path: Path) -> str:
         raise XmrError(f"{path}, line {line}: not UTF-8; save the file in that encoding") from error
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, stripped, with their numbers from 1. Raises XmrError as `read_utf8` does."""
+def numbered_lines(path: Path, *, read: Callable[[Path], str] = read_utf8) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers from 1. Raises XmrError as `read` does."""
     # Not splitlines(): a caption may hold a character such as U+2028, which ends no line of a text file.
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+    for number, line in enumerate(read(path).split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 

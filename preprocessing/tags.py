@@ -1,0 +1,39 @@
+"""Files of tags that people gave to photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xmr_e2e.errors import XmrError
+
+
+def tag_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that is not blank, with its number from 1; a word that is not UTF-8 is taken for cp1252.
+
+    Raises:
+        XmrError: the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise XmrError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        words = _words(line)
+        if words:
+            yield number, words
+
+
+def _words(line: bytes) -> list[str]:
+    try:
+        return line.decode().split()
+    except UnicodeDecodeError:
+        return [_decode(word) for word in line.split()]
+
+
+def _decode(word: bytes) -> str:
+    # Word by word: one odd tag must not garble its neighbours.
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        return word.decode("cp1252", errors="replace")
