@@ -329,7 +329,7 @@ def test_no_samples_and_impossible_options_are_errors(good: RawSample, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": "xmr-shards", "version": 1}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": "xmr-shards", "version": 2}'])
 def test_a_damaged_manifest_is_an_error_that_names_it(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(XmrError, match=r"manifest\.json: not a valid manifest"):

@@ -20,7 +20,8 @@ from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenise
-from xmr_e2e.data.vectors import WordVectors, fit_word_vectors
+from xmr_e2e.data.tokenisers import Tokenisation, fit_tokeniser
+from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 
 
@@ -187,8 +188,8 @@ TEXTS = ["the dog runs over the grass", "a cat sits on the grass", "the dog and 
 
 
 def test_skip_gram_vectors_are_the_same_each_time_and_put_neighbours_together() -> None:
-    vocabulary, vectors = fit_word_vectors(TEXTS, WordVectors(dim=16))
-    _, again = fit_word_vectors(TEXTS, WordVectors(dim=16))
+    vocabulary, vectors = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=16))
+    _, again = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=16))
     assert vectors.shape == (len(vocabulary), 16)
     assert np.array_equal(vectors, again)
     assert not vectors[0].any() and vectors[1:].any(axis=1).all()
@@ -203,7 +204,7 @@ def test_a_pretrained_word2vec_file_is_read_in_text_and_binary_form(tmp_path: Pa
         lines.append(word.encode() + b" " + body + b"\n")
     path = tmp_path / f"vectors.{'bin' if kind.startswith('binary') else 'txt'}{'.gz' if kind.endswith('gz') else ''}"
     path.write_bytes(gzip.compress(b"".join(lines)) if kind.endswith("gz") else b"".join(lines))
-    vocabulary, vectors = fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+    vocabulary, vectors = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
     for word in ("dog", "grass"):
         assert vectors[vocabulary.words.index(word) + 2].tolist() == words[word]
     assert "unseen" not in vocabulary.words  # the vocabulary is the training split's
@@ -212,13 +213,13 @@ def test_a_pretrained_word2vec_file_is_read_in_text_and_binary_form(tmp_path: Pa
 def test_a_wrong_vector_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "v.txt"
     with pytest.raises(XmrError, match="does not exist"):
-        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
     path.write_text("1 2\ndog 0.5 1.5\n")
     with pytest.raises(XmrError, match=r"2-d vectors: set --data.words.dim 2"):
-        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
     path.write_text("hello\n")
     with pytest.raises(XmrError, match="not a word2vec file"):
-        fit_word_vectors(TEXTS, WordVectors(dim=3, file=path))
+        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
 
 
 def test_words_come_from_the_training_split_only(tiny_shards: Path) -> None:
@@ -278,7 +279,7 @@ def test_a_samples_augmentation_does_not_depend_on_its_batch() -> None:
 
 def split_batches(shards: Path, split: str = "train", **options: object) -> SplitBatches:
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=8), **options)
-    return SplitBatches(data, split, fit_words(data)[0], seed=0)
+    return SplitBatches(data, split, {"image": "pixels", "text": "tokens"}, fit_words(data)[0], seed=0)
 
 
 def test_loader_processes_change_nothing(tiny_shards: Path) -> None:

@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 @app.command
 def eval(run: Path, /, *, split: Literal["train", "val", "test"] = "test", shards: Path | None = None) -> None:
     """Measure a run's model on a split: a table, evaluation/SPLIT.json and a report, random rankings beside each
-    figure.
+    figure. On other shards than those of the training: evaluation/DATASET-SPLIT.json and a report of that name.
 
     Args:
         run: the run folder
         split: the split to measure
-        shards: where the dataset's shards lie now, if not where they lay in training
+        shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
     """
     from xmr_e2e.engine.evaluate import evaluate_run
     from xmr_e2e.engine.run import Run
@@ -70,7 +70,8 @@ def info(folder: Path, /) -> None:
 def verify(folder: Path, /, *, workers: int = CPUS) -> int:
     """Check that a folder of shards is whole; exit with 1 and name shard and key where it is not.
 
-    Compares shards, indexes and manifest (sizes, sha256, truncation, members, key order, counts); decodes every image.
+    Compares shards, indexes and manifest (sizes, sha256, truncation, members, key order, counts); decodes every image
+    and reads all features.
 
     Args:
         folder: the folder with manifest.json
@@ -102,7 +103,7 @@ def sheet(
     seed: int = 0,
     columns: int = 6,
 ) -> None:
-    """Draw a contact sheet of samples, with their labels and texts.
+    """Draw a contact sheet of samples, with their labels and texts; where one has no picture, its tile says so.
 
     Args:
         folder: the folder with manifest.json
@@ -167,6 +168,12 @@ def _print_problems(console: Console, problems: Sequence[Problem]) -> None:
             console.print(f"{shard}: … and {len(found) - PROBLEMS_SHOWN} more")
 
 
+def _in_place_of_image(modalities: Sequence[str]) -> str:
+    if "image" in modalities:
+        return "no picture here: published features of one"
+    return f"no image; the sample has {', '.join(modalities)}"
+
+
 def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]:
     """Samples of a split, drawn without replacement, in the order of their positions."""
     import numpy as np
@@ -181,7 +188,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     for position in sorted(positions.tolist()):
         record = reader.read(position)
         try:
-            image = decode_rgb(record.image)
+            image = decode_rgb(record.image) if record.image else _in_place_of_image(reader.modalities(position))
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}; run `xmr shards verify {folder}`") from error
         tiles.append(Tile(image, ", ".join(record.metadata.labels), "\n".join(record.metadata.texts)))

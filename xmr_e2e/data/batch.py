@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+Source: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
+"""What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
 
 
 class Tokens(NamedTuple):
@@ -20,15 +26,37 @@ class Tokens(NamedTuple):
     """(n,) int64, each at least 1"""
 
 
+class Regions(NamedTuple):
+    """Pictures as r regions each."""
+
+    features: Tensor
+    """(n, r, d) float32"""
+    boxes: Tensor
+    """(n, r, 5) float32: x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
+    classes: Tensor
+    """(n, r) int64: the detector's class ids"""
+
+
+class Extracted(NamedTuple):
+    """What a frozen tower made of its inputs, once for all epochs; stands in their place."""
+
+    output: Any
+    """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
+
+    def rows(self, positions: NDArray[np.int64]) -> Extracted:
+        """Those of the samples at these positions."""
+        chosen = torch.from_numpy(positions)
+        return Extracted(map_tensors(self.output, lambda tensor: tensor[chosen]))
+
+
 @dataclass(frozen=True)
 class Batch:
-    """n samples, keyed by modality.
-
-    `inputs["image"]` is uint8 (n, 3, h, w), RGB, as it comes from the loader, and float, augmented and normalised,
-    once it was prepared on the device. `inputs["text"]` is `Tokens`.
-    """
+    """n samples, keyed by modality."""
 
     inputs: dict[str, Any]
+    """modality -> what its tower reads: "pixels", uint8 (n, 3, h, w), RGB, as it comes from the loader, and float,
+    augmented and normalised, once it was prepared on the device; "tokens", `Tokens`; "vector", float32 (n, d);
+    "regions", `Regions`. `Extracted` where the tower is frozen and its output is already known."""
     labels: Tensor
     """(n, c) float32, multi-hot"""
     positions: Tensor
@@ -56,17 +84,20 @@ class Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])
 
     def _map(self, function: Any) -> Batch:
-        changes = {f.name: _map_tensors(getattr(self, f.name), function) for f in fields(self) if f.name != "keys"}
+        changes = {f.name: map_tensors(getattr(self, f.name), function) for f in fields(self) if f.name != "keys"}
         return replace(self, **changes)
 
 
-def _map_tensors(value: Any, function: Any) -> Any:
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure of tuples and dicts with the function applied to each tensor in it."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Tokens):
-        return Tokens(*(function(tensor) for tensor in value))
+    if type(value) is tuple:
+        return tuple(map_tensors(item, function) for item in value)
+    if isinstance(value, tuple):  # Tokens, Regions, Extracted, Sequence
+        return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, dict):
-        return {name: _map_tensors(item, function) for name, item in value.items()}
+        return {name: map_tensors(item, function) for name, item in value.items()}
     return value
 
 

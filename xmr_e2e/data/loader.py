@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from xmr_e2e.data.augment import Augment
-from xmr_e2e.data.batch import Batch, multi_hot
+from xmr_e2e.data.batch import Batch, Extracted, Regions, Source, Tokens, multi_hot
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.plan import EpochPlan
 from xmr_e2e.data.randomness import uniform
-from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.text import Vocabulary, pad
-from xmr_e2e.data.vectors import WordVectors, fit_word_vectors
+from xmr_e2e.data.reader import Record, SplitReader, StoredRegions
+from xmr_e2e.data.text import pad
+from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
+from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.media import MAX_PIXELS
 
@@ -42,6 +44,7 @@ class Data:
     """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
     max_tokens: int = 300
     """words of a text that are read; for articles such as Wikipedia's"""
+    tokens: Tokenisation = Tokenisation()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
     workers: int | None = None
@@ -61,13 +64,47 @@ class Request(NamedTuple):
 
 
 class SplitBatches(Dataset[Batch | XmrError]):
-    """One split, batch by batch: the loader's workers ask it for the batches of a plan."""
+    """The samples of one split that have certain modalities, batch by batch: what the loader's workers are asked for."""
 
-    def __init__(self, data: Data, split: str, vocabulary: Vocabulary, *, seed: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        split: str,
+        sources: Mapping[str, Source],
+        tokeniser: Tokeniser | None,
+        *,
+        seed: int,
+        extracted: Mapping[str, Extracted] | None = None,
+    ) -> None:
+        """
+        Args:
+            sources: modality -> what to read of it. Samples that lack one of these modalities are left out.
+            tokeniser: needed where a source is "tokens".
+            seed: of the choice of captions.
+            extracted: modality -> what a frozen tower made of all samples of the split, in order of position;
+                these modalities are not read.
+        """
         self.data = data
         self.reader = SplitReader(data.shards, split)
-        self.vocabulary = vocabulary
+        self.sources = dict(sources)
+        self.tokeniser = tokeniser
         self.seed = seed
+        self.extracted = {name: item for name, item in (extracted or {}).items() if name in sources}
+        self.positions = self.reader.positions_with(list(sources))
+        if not len(self.positions):
+            raise XmrError(f"{data.shards}: no sample of the split {split!r} has {' and '.join(sources)}")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def reads(self) -> bool:
+        """Whether anything but labels has to be read."""
+        return self.sources.keys() != self.extracted.keys()
+
+    def has_pixels(self, modality: str) -> bool:
+        """Whether its inputs are pictures as the loader decodes them, to be prepared on the device."""
+        return self.sources[modality] == "pixels" and modality not in self.extracted
 
     def __getitem__(self, request: Request) -> Batch | XmrError:
         """The batch, or the error in its data: raised in a worker, it would reach the user as torch's traceback."""
@@ -77,27 +114,63 @@ class SplitBatches(Dataset[Batch | XmrError]):
             return error
 
     def _load(self, request: Request) -> Batch:
-        records = [self.reader.read(int(position)) for position in request.positions]
-        side = self.data.load_size
-        cap = self.reader.manifest.options.get("max_pixels", MAX_PIXELS)
-        images = np.stack([load_square(r.image, side, where=r.where, max_pixels=cap) for r in records])
-        texts = [record.metadata.texts for record in records]
-        if self.data.texts == "one_caption":
-            texts = [(text,) for text in self._choose(texts, request)]
-        words = [self.vocabulary.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in texts]
+        positions = request.positions.tolist()
+        to_read = {name: source for name, source in self.sources.items() if name not in self.extracted}
+        records = [self.reader.read(position) for position in positions] if "pixels" in to_read.values() else []
+        inputs: dict[str, Any] = {name: item.rows(request.positions) for name, item in self.extracted.items()}
+        for modality, source in to_read.items():
+            match source:
+                case "pixels":
+                    inputs[modality] = self._pixels(records)
+                case "tokens":
+                    inputs[modality] = self._tokens(request, [record.metadata.texts for record in records])
+                case "vector":
+                    rows = [self.reader.features(position, modality) for position in positions]
+                    inputs[modality] = torch.from_numpy(np.stack(rows))
+                case "regions":
+                    inputs[modality] = _stack_regions([self.reader.regions(position) for position in positions])
         return Batch(
-            inputs={"image": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), "text": pad(words)},
-            labels=multi_hot([record.labels for record in records], len(self.reader.manifest.classes)),
+            inputs=inputs,
+            labels=self.labels(request.positions),
             positions=torch.from_numpy(request.positions),
-            keys=tuple(record.key for record in records),
+            keys=tuple(self.reader.key(position) for position in positions),
             epoch=request.epoch,
         )
 
-    def _choose(self, texts: list[tuple[str, ...]], request: Request) -> list[str]:
+    def labels(self, positions: NDArray[np.int64]) -> Tensor:
+        """Labels of the samples at these positions of the split, (n, c) multi-hot."""
+        return multi_hot([self.reader.labels(p) for p in positions.tolist()], len(self.reader.manifest.classes))
+
+    def _pixels(self, records: Sequence[Record]) -> Tensor:
+        cap = self.reader.manifest.options.get("max_pixels", MAX_PIXELS)
+        side = self.data.load_size
+        images = [load_square(_image_of(r), side, where=r.where, max_pixels=cap) for r in records]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+    def _tokens(self, request: Request, texts: Sequence[tuple[str, ...]]) -> Tokens:
+        texts = texts or [self.reader.metadata(position).texts for position in request.positions.tolist()]
+        if self.data.texts == "one_caption":
+            texts = [(text,) for text in self._choose(texts, request)]
+        assert self.tokeniser is not None, "texts are read with a tokeniser"
+        return pad([self.tokeniser.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in texts])
+
+    def _choose(self, texts: Sequence[tuple[str, ...]], request: Request) -> list[str]:
         if self.reader.split != "train":
             return [options[0] for options in texts]
         chances = uniform(self.seed, request.epoch, request.positions, TEXT_STREAM)
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
+
+
+def _image_of(record: Record) -> bytes:
+    if record.image is None:
+        raise XmrError(f"{record.where}: has no image, only published features; read them with a vector tower")
+    return record.image
+
+
+def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:
+    columns = (np.stack(column) for column in zip(*regions))
+    features, boxes, classes = (torch.from_numpy(column) for column in columns)
+    return Regions(features.float(), boxes, classes)
 
 
 @dataclass(frozen=True)
@@ -113,7 +186,7 @@ class Loader:
 
     def __post_init__(self) -> None:
         reader = self.batches.reader
-        smallest = len(reader) // self.steps
+        smallest = len(self.batches) // self.steps
         if smallest < self.world_size:
             raise XmrError(
                 f"{reader.folder}: batches of {smallest} samples of the split {reader.split!r} cannot be shared among "
@@ -121,8 +194,8 @@ class Loader:
             )
 
     def plan(self, epoch: int) -> EpochPlan:
-        reader = self.batches.reader
-        return EpochPlan(len(reader), self.batch_size, self.batches.seed, epoch, shuffle=reader.split == "train")
+        shuffle = self.batches.reader.split == "train"
+        return EpochPlan(len(self.batches), self.batch_size, self.batches.seed, epoch, shuffle=shuffle)
 
     @property
     def steps(self) -> int:
@@ -137,9 +210,10 @@ class Loader:
         """
         plan = self.plan(epoch)
         requests = (
-            Request(epoch, plan.batch(step, self.rank, self.world_size)) for step in range(first_step, plan.steps)
+            Request(epoch, self.batches.positions[plan.batch(step, self.rank, self.world_size)])
+            for step in range(first_step, plan.steps)
         )
-        workers = self.batches.data.workers
+        workers = self.batches.data.workers if self.batches.reads else 0
         loader: DataLoader[Batch | XmrError] = DataLoader(
             self.batches,
             batch_size=None,  # the plan makes the batches
@@ -178,8 +252,8 @@ def default_workers(world_size: int) -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) // local))
 
 
-def fit_words(data: Data) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """Vocabulary and word vectors (len(vocabulary), dim) from the training split's texts."""
+def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
+    """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts."""
     reader = SplitReader(data.shards, "train")
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
-    return fit_word_vectors(texts, data.words)
+    return fit_tokeniser(texts, data.tokens, data.words)

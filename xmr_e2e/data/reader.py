@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,24 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.index import TEXT_MEMBERS, ShardIndex, load_index
+from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, decode_features, decode_regions
+from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.shards.schema import Metadata, decode_metadata
+from xmr_e2e.shards.record import Record, read_metadata, read_record
+from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
 
 OPEN_FILES = 64
-
-
-@dataclass(frozen=True)
-class Record:
-    """One sample as stored."""
-
-    key: str
-    image: bytes
-    metadata: Metadata
-    labels: tuple[int, ...]
-    """class ids"""
-    where: str
-    """shard and key, for error messages"""
 
 
 class SplitReader:
@@ -69,23 +58,50 @@ class SplitReader:
     def read(self, position: int) -> Record:
         """The sample at this position of the split, 0 <= position < len(self)."""
         shard, row = self._locate(position)
-        index = self._index(shard)
-        key = index.keys[row]
-        where = f"{self.folder / self.shards[shard].name}: {key}"
-        image = next(ext for ext in index.image_extensions if index.members[ext][row, 0] >= 0)
-        return Record(
-            key=key,
-            image=self._member(shard, index.members[image][row], where),
-            metadata=self._metadata(shard, index, row, where),
-            labels=index.labels[row],
-            where=where,
-        )
+        return read_record(self._index(shard), row, lambda span: self._read(position, span), self._where(position))
 
     def metadata(self, position: int) -> Metadata:
         """Texts and labels of a sample, without reading its image."""
         shard, row = self._locate(position)
-        index = self._index(shard)
-        return self._metadata(shard, index, row, f"{self.folder / self.shards[shard].name}: {index.keys[row]}")
+        return read_metadata(self._index(shard), row, lambda span: self._read(position, span), self._where(position))
+
+    def features(self, position: int, modality: str) -> NDArray[np.float32]:
+        """The published features of one modality, (d,) with d = manifest.widths[modality].
+
+        Raises:
+            XmrError: the sample has none, or they cannot be read.
+        """
+        try:
+            return decode_features(self._member(position, FEATURE_MEMBERS[modality], f"published {modality} features"))
+        except UnusableFeatures as error:
+            raise XmrError(f"{self._where(position)}: {modality} features: {error}") from error
+
+    def regions(self, position: int) -> StoredRegions:
+        """What a detector found in the sample's image.
+
+        Raises:
+            XmrError: the sample has no regions, or they cannot be read.
+        """
+        try:
+            return decode_regions(self._member(position, REGIONS_MEMBER, "regions"))
+        except UnusableFeatures as error:
+            raise XmrError(f"{self._where(position)}: regions: {error}") from error
+
+    def positions_with(self, modalities: Sequence[str]) -> NDArray[np.int64]:
+        """The ascending positions of the samples that have all of these modalities, raw or as features."""
+        counts = self.manifest.splits[self.split].modalities
+        if all(counts.get(name, 0) == len(self) for name in modalities):
+            return np.arange(len(self))  # without reading any index
+        has = [
+            np.logical_and.reduce([self._index(shard).has(name) for name in modalities])
+            for shard in range(len(self.shards))
+        ]
+        return np.flatnonzero(np.concatenate(has))
+
+    def modalities(self, position: int) -> tuple[str, ...]:
+        """What a sample has, raw or as features."""
+        shard, row = self._locate(position)
+        return tuple(name for name in MODALITIES if self._index(shard).has(name)[row])
 
     def key(self, position: int) -> str:
         shard, row = self._locate(position)
@@ -100,24 +116,32 @@ class SplitReader:
         return shard, position - (int(self._ends[shard - 1]) if shard else 0)
 
     def _index(self, shard: int) -> ShardIndex:
-        return _cached_index(self.folder / self.shards[shard].name)
+        return _cached_index(self.folder / self.shards[shard].name, self.shards[shard].sha256)
 
-    def _metadata(self, shard: int, index: ShardIndex, row: int, where: str) -> Metadata:
-        spans = {ext: index.members[ext][row] for ext in TEXT_MEMBERS if ext in index.members}
-        present = {ext: self._member(shard, span, where) for ext, span in spans.items() if span[0] >= 0}
-        return decode_metadata(present, where)
+    def _where(self, position: int) -> str:
+        return f"{self.folder / self.shards[self._locate(position)[0]].name}: {self.key(position)}"
 
-    def _member(self, shard: int, span: NDArray[np.int64], where: str) -> bytes:
-        offset, size = span.tolist()
+    def _member(self, position: int, extension: str, what: str) -> bytes:
+        shard, row = self._locate(position)
+        span = self._index(shard).span(extension, row)
+        if span is None:
+            raise XmrError(f"{self._where(position)}: this sample has no {what}")
+        return self._read(position, span)
+
+    def _read(self, position: int, span: Span) -> bytes:
+        offset, size = span
         try:
-            data = os.pread(self._file(shard), size, offset)
+            data = os.pread(self._file(self._locate(position)[0]), size, offset)
         except OSError as error:
-            raise XmrError(f"{where}: the shard cannot be read: {error.strerror}") from error
+            raise XmrError(f"{self._where(position)}: the shard cannot be read: {error.strerror}") from error
         if len(data) != size:
-            raise XmrError(f"{where}: the shard ends within this sample (byte {offset:,}); run `xmr shards verify`")
+            raise XmrError(
+                f"{self._where(position)}: the shard ends within this sample (byte {offset:,}); run `xmr shards verify`"
+            )
         return data
 
 
 @cache
-def _cached_index(shard: Path) -> ShardIndex:
+def _cached_index(shard: Path, sha256: str) -> ShardIndex:
+    """The index beside a shard; the checksum tells apart what lay at this path at different times."""
     return load_index(shard)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import regex
 import torch
@@ -26,7 +27,7 @@ def tokenise(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The known words; a word's id is its place, after `<pad>` and `<unk>`."""
+    """The tokeniser of words: the known ones; a word's id is its place, after `<pad>` and `<unk>`."""
 
     words: tuple[str, ...]
 
@@ -40,6 +41,14 @@ class Vocabulary:
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         """Ids of the first `max_tokens` words; a text without any word is one `<unk>`, so that no length is 0."""
         return [self._ids.get(word, UNKNOWN) for word in tokenise(text)[:max_tokens]] or [UNKNOWN]
+
+    def pieces(self, text: str) -> list[str]:
+        """The words, known or not."""
+        return tokenise(text)
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON values, for `tokenisers.tokeniser_from_document`."""
+        return {"kind": "words", "words": list(self.words)}
 
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int) -> Vocabulary:

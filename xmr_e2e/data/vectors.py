@@ -12,7 +12,7 @@ import numpy as np
 from gensim.models import KeyedVectors, Word2Vec
 from numpy.typing import NDArray
 
-from xmr_e2e.data.text import PAD, SPECIALS, Vocabulary, build_vocabulary, tokenise
+from xmr_e2e.data.text import PAD, SPECIALS
 from xmr_e2e.errors import XmrError
 
 logger = logging.getLogger(__name__)
@@ -35,31 +35,31 @@ class WordVectors:
     seed: int = 0
 
 
-def fit_word_vectors(texts: Sequence[str], options: WordVectors) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """The vocabulary of the texts and its vectors, (len(vocabulary), dim); row 0, `<pad>`, is zero.
+def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: WordVectors) -> NDArray[np.float32]:
+    """The vectors of words, (len(SPECIALS) + len(words), dim); row 0, `<pad>`, is zero.
+
+    texts: the training texts, word by word.
 
     Raises:
-        XmrError: no word occurs often enough, or the pretrained file cannot be used.
+        XmrError: the pretrained file cannot be used.
     """
-    vocabulary = build_vocabulary(texts, min_count=options.min_count)
-    if not vocabulary.words:
-        raise XmrError(f"no word occurs {options.min_count} times in the training texts; lower --data.words.min-count")
     known = _load_file(options.file, options.dim) if options.file else _skip_gram(texts, options)
     # Words without a vector start as noise of the vectors' own scale, so that they neither vanish nor dominate.
-    scale = float(np.std(known.vectors[: 10 * len(vocabulary)]))
-    table = np.random.default_rng(options.seed).normal(0, scale, (len(vocabulary), options.dim)).astype(np.float32)
+    scale = float(np.std(known.vectors[: 10 * len(words)]))
+    shape = (len(SPECIALS) + len(words), options.dim)
+    table = np.random.default_rng(options.seed).normal(0, scale, shape).astype(np.float32)
     table[PAD] = 0
-    found = [(row, word) for row, word in enumerate(vocabulary.words, start=len(SPECIALS)) if word in known]
+    found = [(row, word) for row, word in enumerate(words, start=len(SPECIALS)) if word in known]
     for row, word in found:
         table[row] = known[word]
-    logger.info("word vectors: %d words, %d of them with a vector", len(vocabulary.words), len(found))
-    return vocabulary, table
+    logger.info("word vectors: %d words, %d of them with a vector", len(words), len(found))
+    return table
 
 
-def _skip_gram(texts: Sequence[str], options: WordVectors) -> KeyedVectors:
+def _skip_gram(texts: Sequence[Sequence[str]], options: WordVectors) -> KeyedVectors:
     """gensim's skip-gram; one worker, since more would make the vectors differ from run to run."""
     model = Word2Vec(
-        sentences=[tokenise(text) for text in texts],
+        sentences=texts,
         vector_size=options.dim,
         window=options.window,
         min_count=options.min_count,

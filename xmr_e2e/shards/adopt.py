@@ -9,8 +9,9 @@ from pathlib import Path
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
-from xmr_e2e.shards.index import Problem, index_path, scan_shard
-from xmr_e2e.shards.manifest import NAME, Manifest, Shard, Split, load_manifest
+from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
+from xmr_e2e.shards.index import Problem, ShardIndex, index_path, scan_shard
+from xmr_e2e.shards.manifest import NAME, Manifest, Shard, Split, load_manifest, sum_modalities
 from xmr_e2e.shards.parallel import CPUS, map_shards
 
 LISTED = 20
@@ -23,6 +24,8 @@ class _Survey:
     problems: list[Problem]
     keys: tuple[str, ...]
     labels: Counter[str]
+    modalities: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
     multi_label: bool
 
 
@@ -31,7 +34,8 @@ def adopt_shards(
 ) -> tuple[Path, Manifest]:
     """Write an index beside each tar and a manifest beside all of them.
 
-    Nothing is written unless every tar is in order. Images are not decoded: verify does that.
+    Nothing is written unless every tar is in order. Each sample must have an image and a text; other modalities and
+    features that lie beside them are adopted, too. Images are not decoded: verify does that.
 
     Args:
         splits: split -> its tars, in the order of their samples' positions.
@@ -71,9 +75,11 @@ def adopt_shards(
             name: Split(
                 tuple(shards[tar] for tar in members),
                 {label: sum(surveys[tar].labels[label] for tar in members) for label in classes},
+                sum_modalities(surveys[tar].modalities for tar in members),
             )
             for name, members in splits.items()
         },
+        shapes={name: shape for survey in surveys.values() for name, shape in survey.shapes.items()},
         adopted=True,
     )
     manifest.save(folder)
@@ -104,7 +110,23 @@ def _survey(tar: Path) -> _Survey:
     problems: list[Problem] = []
     index, metadata = scan_shard(tar, problems=problems)
     labels = Counter(label for item in metadata for label in item.labels)
-    return _Survey(problems, index.keys, labels, any(len(item.labels) > 1 for item in metadata))
+    multi_label = any(len(item.labels) > 1 for item in metadata)
+    return _Survey(problems, index.keys, labels, index.count_modalities(), _shapes(tar, index, problems), multi_label)
+
+
+def _shapes(tar: Path, index: ShardIndex, problems: list[Problem]) -> dict[str, tuple[int, ...]]:
+    """The shape of each kind of features, by the first sample that has them; verify holds the others against it."""
+    shapes = {}
+    with open(tar, "rb") as stream:
+        for member in NAME_OF_MEMBER.keys() & index.members.keys():
+            row = int((index.members[member][:, 0] >= 0).argmax())
+            offset, size = index.members[member][row].tolist()
+            stream.seek(offset)
+            try:
+                shapes[NAME_OF_MEMBER[member]] = shape_of_features(member, stream.read(size))
+            except UnusableFeatures as error:
+                problems.append(Problem(tar.name, index.keys[row], f".{member}: {error}"))
+    return shapes
 
 
 def _refuse_problems(problems: Sequence[Problem]) -> None:

@@ -20,35 +20,29 @@ from typing import Any
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards.index import index_path, scan_shard
-from xmr_e2e.shards.manifest import NAME, WORKSHOP, Manifest, Shard, Skipped, Split, count_labels, load_manifest
-from xmr_e2e.shards.media import (
-    MAX_PIXELS,
-    PILLOW_MAX_PIXELS,
-    UnusableImage,
-    decode_rgb,
-    image_extension,
-    resize_to_jpeg,
+from xmr_e2e.shards.manifest import (
+    EXTENSION,
+    NAME,
+    VERSION,
+    WORKSHOP,
+    Manifest,
+    Shard,
+    Skipped,
+    Split,
+    count_labels,
+    load_manifest,
+    sum_modalities,
 )
+from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
-from xmr_e2e.shards.schema import SPLITS, Metadata, key_of
+from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, encode_sample, fingerprint_of
+from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
 
 LISTED = 20
 """How many of the unusable samples an error names."""
-
-
-@dataclass(frozen=True)
-class RawSample:
-    """One sample as it lies on the disk of whoever downloaded the dataset."""
-
-    source: str
-    """the id in the publisher's files; unique over the dataset"""
-    split: str
-    image: Path
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,7 @@ class _Task:
     split: str
     samples: tuple[RawSample, ...]
     classes: tuple[str, ...]
+    required: tuple[str, ...]
     options: BuildOptions
 
 
@@ -92,6 +87,7 @@ def build_shards(
     samples: Sequence[RawSample],
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
+    required: Sequence[str] = ("image", "text"),
     options: BuildOptions = BuildOptions(),
 ) -> Manifest:
     """Write shards, their indexes and the manifest to `out`; return the manifest.
@@ -100,21 +96,26 @@ def build_shards(
         classes: all class names, in the order of their ids.
         skipped: what the caller already found unusable; it counts against `options.max_skipped` like the rest.
         notes: what the caller repaired or left out on purpose.
+        required: the modalities that each sample must have, raw or as features; a sample without one of them cannot
+            be used. With none, a sample must have any.
 
     Raises:
-        XmrError: no samples, duplicate sources, a split in which no sample is left, too many unusable samples,
-            or another dataset in `out`.
+        XmrError: no samples, duplicate sources, features of a modality that differ in width, a split in which no
+            sample is left, too many unusable samples, or another dataset in `out`.
     """
-    _check_samples(samples, skipped)
+    if not samples:
+        raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
+    shapes = check_samples(samples)
     _check_options(options)
-    fingerprint = _fingerprint(dataset, classes, samples, skipped, options)
+    required = tuple(name for name in MODALITIES if name in required)
+    fingerprint = _fingerprint(dataset, classes, samples, skipped, required, options)
     if not options.overwrite:
         present = _look_at_place(out, fingerprint)
         if present:
             logger.info("%s is already built from this input: nothing to do", out)
             return present
     workshop = _open_workshop(out, fingerprint)
-    tasks = list(_plan_shards(workshop, samples, tuple(classes), options))
+    tasks = list(_plan_shards(workshop, samples, tuple(classes), required, options))
     _make_missing(tasks, options.workers)
     results = [json.loads(_result_path(task.path).read_bytes()) for task in tasks]
     all_skipped = [*skipped, *(Skipped(**item) for result in results for item in result["skipped"])]
@@ -124,6 +125,8 @@ def build_shards(
         classes=tuple(classes),
         multi_label=any(result["multi_label"] for result in results),
         splits=_splits(results, all_skipped, tuple(classes)),
+        required=required,
+        shapes=shapes,
         skipped=tuple(all_skipped),
         notes=(*notes, *(note for result in results for note in result["notes"])),
         options=options.shaping_bytes(),
@@ -131,30 +134,6 @@ def build_shards(
     )
     _publish(out, workshop, manifest)
     return manifest
-
-
-def _check_samples(samples: Sequence[RawSample], skipped: Sequence[Skipped]) -> None:
-    if not samples:
-        raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
-    seen: dict[str, RawSample] = {}
-    for sample in samples:
-        if sample.split not in SPLITS:
-            raise XmrError(f"{sample.source}: split {sample.split!r} is none of {', '.join(SPLITS)}")
-        if sample.source in seen:
-            first = seen[sample.source]
-            raise XmrError(f"duplicate sample {sample.source!r}: {first.image} (split {first.split}) and "
-                           f"{sample.image} (split {sample.split}); each id may appear once")  # fmt: skip
-        seen[sample.source] = sample
-        _check_unicode(sample)
-
-
-def _check_unicode(sample: RawSample) -> None:
-    try:
-        "".join((sample.source, *sample.texts, *sample.labels)).encode()
-    except UnicodeEncodeError as error:
-        raise XmrError(
-            f"{sample.source!a}: name, texts or labels are not valid UTF-8; rename or re-encode them"
-        ) from error
 
 
 def _check_options(options: BuildOptions) -> None:
@@ -173,14 +152,14 @@ def _fingerprint(
     classes: Sequence[str],
     samples: Sequence[RawSample],
     skipped: Sequence[Skipped],
+    required: Sequence[str],
     options: BuildOptions,
 ) -> str:
-    """A hash of all that the build depends on; files by size and time, since reading all would be the build itself."""
-    digest = hashlib.sha256(json.dumps([dataset, list(classes), options.shaping_bytes()]).encode())
+    """A hash of all that the build depends on."""
+    about = [VERSION, dataset, list(classes), list(required), options.shaping_bytes()]
+    digest = hashlib.sha256(json.dumps(about).encode())
     for sample in samples:
-        stat = sample.image.stat() if sample.image.exists() else None
-        state = (stat.st_size, stat.st_mtime_ns) if stat else None
-        digest.update(json.dumps([sample.source, sample.split, sample.texts, sample.labels, state]).encode())
+        digest.update(fingerprint_of(sample))
     digest.update(json.dumps([asdict(item) for item in skipped]).encode())
     return digest.hexdigest()
 
@@ -212,7 +191,11 @@ def _open_workshop(out: Path, fingerprint: str) -> Path:
 
 
 def _plan_shards(
-    workshop: Path, samples: Sequence[RawSample], classes: tuple[str, ...], options: BuildOptions
+    workshop: Path,
+    samples: Sequence[RawSample],
+    classes: tuple[str, ...],
+    required: tuple[str, ...],
+    options: BuildOptions,
 ) -> Iterator[_Task]:
     for split in SPLITS:
         members = sorted(
@@ -220,7 +203,7 @@ def _plan_shards(
         )
         for number, start in enumerate(range(0, len(members), options.shard_samples)):
             path = workshop / f"{split}-{number:05d}.tar"
-            yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, options)
+            yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, required, options)
 
 
 def _make_missing(tasks: Sequence[_Task], workers: int) -> None:
@@ -245,13 +228,14 @@ def _make_shard(task: _Task) -> None:
     skipped: list[Skipped] = []
     notes: list[str] = []
     write_shard(task.path, _encode_samples(task, skipped, notes))
-    index, metadata = scan_shard(task.path, task.classes)
+    index, metadata = scan_shard(task.path, task.classes, required=task.required)
     write_atomically(index_path(task.path), index.encode())
     shard = Shard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
     result = {
         "split": task.split,
         "shard": asdict(shard),
         "labels": count_labels([item.labels for item in metadata], task.classes),
+        "modalities": index.count_modalities(),
         "multi_label": any(len(item.labels) > 1 for item in metadata),
         "skipped": [asdict(item) for item in skipped],
         "notes": notes,
@@ -262,40 +246,18 @@ def _make_shard(task: _Task) -> None:
 def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
     for sample in task.samples:
         try:
-            texts = _usable_texts(sample, notes)
-            unknown = [label for label in sample.labels if label not in task.classes]
-            if unknown:
-                raise UnusableImage(f"label {unknown[0]!r} is in no class list")
-            extension, data = _encode_image(sample.image, task.options)
-        except UnusableImage as error:
-            skipped.append(Skipped(sample.source, sample.split, f"{sample.image}: {error}"))
+            members = encode_sample(
+                sample,
+                notes,
+                classes=task.classes,
+                required=task.required,
+                resize=task.options.resize,
+                max_pixels=task.options.max_pixels,
+            )
+        except UnusableSample as error:
+            skipped.append(Skipped(sample.source, sample.split, str(error)))
             continue
-        metadata = Metadata(texts, tuple(dict.fromkeys(sample.labels)), sample.source)
-        yield key_of(sample.source), {extension: data, "json": metadata.encode()}
-
-
-def _usable_texts(sample: RawSample, notes: list[str]) -> tuple[str, ...]:
-    texts = tuple(text.strip() for text in sample.texts if text.strip())
-    if not texts:
-        raise UnusableImage("has no text, or only empty ones")
-    if len(texts) < len(sample.texts):
-        notes.append(
-            f"{sample.source}: {len(sample.texts) - len(texts)} of {len(sample.texts)} texts are empty, left out"
-        )
-    return texts
-
-
-def _encode_image(path: Path, options: BuildOptions) -> tuple[str, bytes]:
-    """The member's extension and bytes. Every image is decoded once, so that what is in a shard is known to decode."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage(f"cannot be read: {error.strerror}") from error
-    extension = image_extension(data, max_pixels=options.max_pixels)
-    image = decode_rgb(data, max_pixels=options.max_pixels)
-    if options.resize is None:
-        return extension, data
-    return "jpg", resize_to_jpeg(image, options.resize)
+        yield key_of(sample.source), members
 
 
 def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> None:
@@ -325,13 +287,14 @@ def _splits(
         if unusable and not shards:
             raise XmrError(f"no usable sample is left in the split {name!r}:\n{_list_skipped(unusable)}")
         if shards:
-            splits[name] = Split(shards, labels)
+            splits[name] = Split(shards, labels, sum_modalities(part["modalities"] for part in parts))
     return splits
 
 
 def _publish(out: Path, workshop: Path, manifest: Manifest) -> None:
     """Move the finished shards into place. The old manifest goes first and the new one comes last."""
     (out / NAME).unlink(missing_ok=True)
+    shutil.rmtree(out / EXTENSION, ignore_errors=True)  # what was begun with the shards that are replaced
     for old in out.glob("*.tar"):
         old.unlink()
         index_path(old).unlink(missing_ok=True)

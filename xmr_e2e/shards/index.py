@@ -1,8 +1,8 @@
 """The index beside each tar: where every member of every sample lies, so that samples are read by position.
 
 It is a safetensors file `<shard>.index.safetensors` (arrays only, nothing executable) with n samples:
-`keys` (all keys' bytes), `key_ends` (n,), `labels` (all class ids), `label_ends` (n,), and for every member extension
-`offset.<ext>` and `size.<ext>` (n,) in bytes, -1 where a sample has no such member.
+`keys` (all keys' bytes), `key_ends` (n,), `labels` (all class ids), `label_ends` (n,), `texts` (n,) how many there are,
+and for every member extension `offset.<ext>` and `size.<ext>` (n,) in bytes, -1 where a sample has no such member.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.schema import IMAGE_EXTENSIONS, Metadata, decode_metadata, split_member_name
+from xmr_e2e.shards.schema import (
+    IMAGE_EXTENSIONS,
+    MEMBERS,
+    MODALITIES,
+    Metadata,
+    decode_metadata,
+    modalities_of,
+    split_member_name,
+)
 
 TEXT_MEMBERS = ("json", "txt", "cls")
 
@@ -50,6 +58,8 @@ class ShardIndex:
 
     keys: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
+    texts: NDArray[np.int32]
+    """(n,): how many texts the sample's metadata hold"""
     members: dict[str, NDArray[np.int64]] = field(repr=False)
     """extension -> (n, 2): offset and size in bytes; -1 where the sample has no such member"""
 
@@ -60,6 +70,26 @@ class ShardIndex:
     def image_extensions(self) -> list[str]:
         return [extension for extension in IMAGE_EXTENSIONS if extension in self.members]
 
+    def span(self, extension: str, row: int) -> Span | None:
+        """Where the row's member with this extension lies, None if it has none."""
+        if extension not in self.members or self.members[extension][row, 0] < 0:
+            return None
+        offset, size = self.members[extension][row].tolist()
+        return offset, size
+
+    def has(self, modality: str) -> NDArray[np.bool_]:
+        """(n,): which samples have it, raw or as features."""
+        found = self.texts > 0 if modality == "text" else np.zeros(len(self), bool)
+        for extension in MEMBERS[modality]:
+            if extension in self.members:
+                found = found | (self.members[extension][:, 0] >= 0)
+        return found
+
+    def count_modalities(self) -> dict[str, int]:
+        """How many samples have each modality; those that none has are left out."""
+        counts = {name: int(self.has(name).sum()) for name in MODALITIES}
+        return {name: count for name, count in counts.items() if count}
+
     def encode(self) -> bytes:
         """The index file's bytes; equal indexes give equal bytes."""
         keys = [key.encode() for key in self.keys]
@@ -68,11 +98,12 @@ class ShardIndex:
             "key_ends": np.cumsum([len(key) for key in keys], dtype=np.int64),
             "labels": np.array([label for row in self.labels for label in row], np.int32),
             "label_ends": np.cumsum([len(row) for row in self.labels], dtype=np.int64),
+            "texts": np.ascontiguousarray(self.texts, np.int32),
         }
         for extension, spans in self.members.items():
             arrays[f"offset.{extension}"] = np.ascontiguousarray(spans[:, 0])
             arrays[f"size.{extension}"] = np.ascontiguousarray(spans[:, 1])
-        return save(arrays, metadata={"format": "xmr-index 1"})
+        return save(arrays, metadata={"format": "xmr-index 2"})
 
 
 def index_path(shard: Path) -> Path:
@@ -83,7 +114,7 @@ def load_index(shard: Path) -> ShardIndex:
     """Read the index beside a shard.
 
     Raises:
-        XmrError: it is missing or damaged.
+        XmrError: it is missing, damaged or of an older version.
     """
     path = index_path(shard)
     try:
@@ -92,23 +123,28 @@ def load_index(shard: Path) -> ShardIndex:
         labels = _split(arrays["labels"].tolist(), arrays["label_ends"])
         extensions = sorted(name.partition(".")[2] for name in arrays if name.startswith("offset."))
         members = {ext: np.stack([arrays[f"offset.{ext}"], arrays[f"size.{ext}"]], axis=1) for ext in extensions}
-        return ShardIndex(tuple(key.decode() for key in keys), tuple(map(tuple, labels)), members)
+        return ShardIndex(tuple(key.decode() for key in keys), tuple(map(tuple, labels)), arrays["texts"], members)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise XmrError(f"{path}: the index is missing or damaged ({error}); rebuild the shards") from error
 
 
 def scan_shard(
-    shard: Path, classes: Sequence[str] | None = None, *, problems: list[Problem] | None = None
+    shard: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    required: Sequence[str] = ("image", "text"),
+    problems: list[Problem] | None = None,
 ) -> tuple[ShardIndex, list[Metadata]]:
     """Make the index from the tar itself; also return each sample's metadata.
 
     Args:
         classes: class names in the order of their ids; None leaves the label ids empty.
+        required: the modalities that each sample must have; with none, each must have any.
         problems: where to note what is wrong, and go on; without it, the first problem is raised.
 
     Raises:
-        XmrError: not a whole tar, members of one key that are not adjacent, a sample without image or text,
-            a label that is in no class list. Each names shard and key.
+        XmrError: not a whole tar, members of one key that are not adjacent, a sample without a required
+            modality, a label that is in no class list. Each names shard and key.
         OSError: the file cannot be read.
     """
 
@@ -120,7 +156,7 @@ def scan_shard(
 
     samples = _group_members(_list_members(shard, report), report)
     with open(shard, "rb") as stream:
-        metadata = [_read_metadata(stream, key, spans, report) for key, spans in samples.items()]
+        metadata = [_read_metadata(stream, key, spans, required, report) for key, spans in samples.items()]
     ids = {name: number for number, name in enumerate(classes or ())}
     labels = [_label_ids(item, ids, key, report) if classes else () for key, item in zip(samples, metadata)]
     extensions = sorted({extension for spans in samples.values() for extension in spans})
@@ -128,7 +164,8 @@ def scan_shard(
         ext: np.array([spans.get(ext, (-1, -1)) for spans in samples.values()], np.int64).reshape(-1, 2)
         for ext in extensions
     }
-    return ShardIndex(tuple(samples), tuple(labels), members), metadata
+    texts = np.array([len(item.texts) for item in metadata], np.int32)
+    return ShardIndex(tuple(samples), tuple(labels), texts, members), metadata
 
 
 def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
@@ -167,9 +204,9 @@ def _group_members(members: Sequence[tarfile.TarInfo], report: Report) -> dict[s
     return samples
 
 
-def _read_metadata(stream: BinaryIO, key: str, spans: dict[str, Span], report: Report) -> Metadata:
-    if not any(extension in spans for extension in IMAGE_EXTENSIONS):
-        report(key, f"the image member is missing (found: {', '.join(sorted(spans))})")
+def _read_metadata(
+    stream: BinaryIO, key: str, spans: dict[str, Span], required: Sequence[str], report: Report
+) -> Metadata:
     texts = {}
     for extension in TEXT_MEMBERS:
         if extension in spans:
@@ -181,9 +218,20 @@ def _read_metadata(stream: BinaryIO, key: str, spans: dict[str, Span], report: R
     except XmrError as error:
         report(key, str(error).removeprefix(f"{key}: "))
         return Metadata((), (), "")
-    if not metadata.texts:
-        report(key, "the text is missing (neither .json with texts or caption, nor .txt)")
+    _check_modalities(key, spans, len(metadata.texts), required, report)
     return metadata
+
+
+def _check_modalities(key: str, spans: dict[str, Span], texts: int, required: Sequence[str], report: Report) -> None:
+    present = modalities_of(spans, texts)
+    members = ", ".join(sorted(spans))
+    for modality in required:
+        if modality not in present and modality == "text":
+            report(key, "the text is missing (neither .json with texts or caption, nor .txt)")
+        elif modality not in present:
+            report(key, f"the {modality} member is missing (found: {members})")
+    if not present and not required:
+        report(key, f"the sample holds neither {', '.join(MODALITIES[:-1])} nor {MODALITIES[-1]} (found: {members})")
 
 
 def _label_ids(metadata: Metadata, ids: dict[str, int], key: str, report: Report) -> tuple[int, ...]:

@@ -15,13 +15,17 @@ LINES_SHOWN = 10
 
 
 def describe(manifest: Manifest) -> Group:
-    """Splits, classes, what was skipped and why, and the builder's notes."""
+    """Splits with the samples that have each modality, classes, what was skipped and why, and the builder's notes."""
     parts: list[RenderableType] = [_heading(manifest), _splits_table(manifest)]
+    if manifest.shapes:
+        shapes = (f"{name} {' x '.join(map(str, shape))}" for name, shape in manifest.shapes.items())
+        parts.append(f"[bold]features[/] per sample: {', '.join(shapes)}")
     if manifest.classes:
         parts.append(_classes_table(manifest))
     skipped = [f"{item.source} ({item.split}): {item.reason}" for item in manifest.skipped]
     parts += _some("skipped", skipped)
-    parts += _some("notes", manifest.notes)
+    added = [f"{member} added: {note}" for member, note in manifest.extended.items()]
+    parts += _some("notes", [*added, *manifest.notes])
     return Group(*parts)
 
 
@@ -38,11 +42,12 @@ def _options(manifest: Manifest) -> str:
 
 def _splits_table(manifest: Manifest) -> Table:
     table = Table("split", title="Splits", title_justify="left")
-    for name in ("samples", "shards", "MB"):
+    for name in ("samples", *manifest.modalities, "shards", "MB"):
         table.add_column(name, justify="right")
     for name, split in manifest.splits.items():
         megabytes = sum(shard.bytes for shard in split.shards) / 1e6
-        table.add_row(name, f"{split.samples:,}", f"{len(split.shards):,}", f"{megabytes:,.1f}")
+        counts = [split.samples, *(split.modalities.get(name, 0) for name in manifest.modalities), len(split.shards)]
+        table.add_row(name, *(f"{count:,}" for count in counts), f"{megabytes:,.1f}")
     return table
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
+from xmr_e2e.shards.schema import MODALITIES
 
 FORMAT = "xmr-shards"
-VERSION = 1
+VERSION = 2
 NAME = "manifest.json"
 WORKSHOP = ".building"
 """The folder within the dataset's, in which shards grow until the build is complete."""
+EXTENSION = ".extending"
+"""The folder within the dataset's that keeps the manifest while its shards get one member more."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split in the order of their samples' positions, and how often each class occurs in it."""
+    """The shards of one split in the order of their samples' positions, and what occurs in it how often."""
 
     shards: tuple[Shard, ...]
     labels: dict[str, int]
+    """class -> number of samples"""
+    modalities: dict[str, int]
+    """modality -> number of samples that have it, raw or as features; those that none has are left out"""
 
     @property
     def samples(self) -> int:
@@ -57,6 +64,10 @@ class Manifest:
     classes: tuple[str, ...]
     multi_label: bool
     splits: dict[str, Split]
+    required: tuple[str, ...] = ("image", "text")
+    """the modalities that each sample has; with none, each has any"""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """modality -> shape (d,) of its published features; "regions" -> shape (r, d) of each picture's regions"""
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     """what the builder repaired or left out on purpose"""
@@ -66,6 +77,19 @@ class Manifest:
     """of the build's whole input, by which a repeated build knows that there is nothing to do"""
     adopted: bool = False
     """the tars were made by another tool: their keys are unique over a split, but need not ascend"""
+    extended: dict[str, str] = field(default_factory=dict)
+    """member that was added after the build -> how it was made"""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All that occur, in the order of MODALITIES."""
+        present = {name for split in self.splits.values() for name in split.modalities}
+        return tuple(name for name in MODALITIES if name in present)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality -> width of its published features; "regions" -> that of the regions' features."""
+        return {name: shape[-1] for name, shape in self.shapes.items()}
 
     def save(self, folder: Path) -> None:
         document = {"format": FORMAT, "version": VERSION, **asdict(self)}
@@ -78,28 +102,46 @@ def load_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
-        XmrError: no manifest (the message says whether a build was left unfinished), or one that this version
+        XmrError: no manifest (the message says whether something was left unfinished), or one that this version
             cannot read.
     """
     path = folder / NAME
     if not path.exists():
-        unfinished = (folder / WORKSHOP).exists()
-        advice = "a build was left unfinished here: run the builder again" if unfinished else "build the shards first"
+        advice = "build the shards first"
+        if (folder / WORKSHOP).exists():
+            advice = "a build was left unfinished here: run the builder again"
+        elif (folder / EXTENSION / NAME).exists():
+            advice = "the shards were being extended: run that command again, it goes on where it stopped"
         raise XmrError(f"{path} does not exist: {advice}")
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest's file. Raises XmrError as `load_manifest` does."""
     try:
         document = json.loads(path.read_bytes())
         found = (document.pop("format"), document.pop("version"))
         if found != (FORMAT, VERSION):
             raise XmrError(
-                f"{path}: format {found[0]} version {found[1]}; this program reads {FORMAT} version {VERSION}"
+                f"{path}: format {found[0]} version {found[1]}; this program reads {FORMAT} version {VERSION}. "
+                "Build the shards again with --overwrite; tars of another tool: delete this file and adopt them again"
             )
         splits = {
-            name: Split(tuple(Shard(**shard) for shard in split["shards"]), split["labels"])
+            name: Split(tuple(Shard(**shard) for shard in split["shards"]), split["labels"], split["modalities"])
             for name, split in document.pop("splits").items()
         }
         skipped = tuple(Skipped(**item) for item in document.pop("skipped"))
-        classes, notes = (tuple(document.pop(name)) for name in ("classes", "notes"))
-        return Manifest(classes=classes, splits=splits, skipped=skipped, notes=notes, **document)
+        shapes = {name: tuple(shape) for name, shape in document.pop("shapes").items()}
+        classes, required, notes = (tuple(document.pop(name)) for name in ("classes", "required", "notes"))
+        return Manifest(
+            classes=classes,
+            splits=splits,
+            required=required,
+            shapes=shapes,
+            skipped=skipped,
+            notes=notes,
+            **document,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise XmrError(f"{path}: not a valid manifest: {error!r}") from error
 
@@ -108,3 +150,11 @@ def count_labels(labels: list[tuple[str, ...]], classes: tuple[str, ...]) -> dic
     """How many samples carry each class, in the order of the classes."""
     counts = Counter(name for row in labels for name in row)
     return {name: counts[name] for name in classes}
+
+
+def sum_modalities(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The shards' counts of modalities, together for a split."""
+    total: Counter[str] = Counter()
+    for part in counts:
+        total.update(part)
+    return {name: total[name] for name in MODALITIES if total[name]}

@@ -2,10 +2,14 @@
 
 A shard is a plain WebDataset tar. A sample is a run of adjacent members that share one key:
 
-    <key>.jpg    the image's bytes (or .png, .webp, .gif, .bmp, .tif: whatever the bytes really are)
     <key>.json   {"labels": [class names], "source": the id in the publisher's files, "texts": [strings]}
+    <key>.jpg    the image's bytes (or .png, .webp, .gif, .bmp, .tif: whatever the bytes really are)
+    <key>.wav    raw audio (.wav, .flac, .mp3), video (.mp4, .webm, .avi) or 3D shape (.obj, .off, .ply), as it is
+    <key>.audio.safetensors      published features of a modality, here audio
+    <key>.regions.safetensors    what a detector found in the image
 
-Keys are unique over a split, hold neither dot nor slash, and ascend within a shard and from shard to shard.
+A sample has at least one modality. `shards.features` says what the last two hold. Keys are unique over a split, hold
+neither dot nor slash, and ascend within a shard and from shard to shard.
 """
 
 from __future__ import annotations
@@ -14,15 +18,27 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from xmr_e2e.errors import XmrError
 
 SPLITS = ("train", "val", "test")
+MODALITIES = ("image", "text", "audio", "video", "shape3d")
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif")
+MEDIA_EXTENSIONS = {"audio": ("wav", "flac", "mp3"), "video": ("mp4", "webm", "avi"), "shape3d": ("obj", "off", "ply")}
+"""of the raw media that are carried as they are"""
 # The names by which other tools' tars call the same formats.
 EXTENSION_ALIASES = {"jpeg": "jpg", "tiff": "tif"}
+FEATURE_MEMBERS = {modality: f"{modality}.safetensors" for modality in MODALITIES}
+"""modality -> extension of the member with its published features"""
+REGIONS_MEMBER = "regions.safetensors"
+MEMBERS: dict[str, tuple[str, ...]] = {
+    "image": (*IMAGE_EXTENSIONS, FEATURE_MEMBERS["image"], REGIONS_MEMBER),
+    "text": (FEATURE_MEMBERS["text"],),
+    **{name: (*raw, FEATURE_MEMBERS[name]) for name, raw in MEDIA_EXTENSIONS.items()},
+}
+"""modality -> the extensions of which one makes a sample have it; text is also had by texts in the metadata"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,13 @@ def key_of(source: str) -> str:
     return f"{digest}-{readable[-60:]}"
 
 
+def modalities_of(extensions: Collection[str], texts: int) -> tuple[str, ...]:
+    """What a sample with these members and this many texts has, in the order of MODALITIES."""
+    return tuple(
+        name for name in MODALITIES if not set(MEMBERS[name]).isdisjoint(extensions) or (name == "text" and texts)
+    )
+
+
 def split_member_name(name: str) -> tuple[str, str]:
     """A tar member's key and extension. WebDataset's rule: the extension begins at the first dot of the file name."""
     folder, slash, file_name = name.rpartition("/")
@@ -61,7 +84,7 @@ def split_member_name(name: str) -> tuple[str, str]:
 
 
 def decode_metadata(members: Mapping[str, bytes], where: str) -> Metadata:
-    """Read a sample's metadata from its non-image members.
+    """Read a sample's metadata from its json, txt and cls members.
 
     Args:
         members: extension -> bytes. Beside this project's own JSON, the members of other tools are understood:

@@ -25,7 +25,8 @@ PAPER, CARD, INK, PALE = "#ffffff", "#f1f2f4", "#1d2127", "#555c66"
 class Tile:
     """One picture of a sheet, a title and a text beneath it, both wrapped; a line break begins a new paragraph."""
 
-    image: Image.Image
+    image: Image.Image | str
+    """the picture, or words that stand in its place"""
     title: str
     text: str
     mark: str | None = None
@@ -58,8 +59,12 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner
     right, bottom = left + PICTURE[0], top + PICTURE[1]
     draw.rectangle((left, top, right - 1, bottom - 1), fill=CARD, outline=tile.mark, width=FRAME if tile.mark else 0)
     inner = (PICTURE[0] - 2 * FRAME, PICTURE[1] - 2 * FRAME) if tile.mark else PICTURE
-    picture = ImageOps.contain(tile.image.convert("RGB"), inner, Image.Resampling.BICUBIC)
-    sheet.paste(picture, (left + (PICTURE[0] - picture.width) // 2, top + (PICTURE[1] - picture.height) // 2))
+    if isinstance(tile.image, str):
+        words = list(_wrap(tile.image, _font(), inner[0] - 2 * MARGIN))
+        _write(draw, (left + MARGIN, top + (PICTURE[1] - _height(words)) // 2), words, _font(), PALE)
+    else:
+        picture = ImageOps.contain(tile.image.convert("RGB"), inner, Image.Resampling.BICUBIC)
+        sheet.paste(picture, (left + (PICTURE[0] - picture.width) // 2, top + (PICTURE[1] - picture.height) // 2))
     title = _title(tile)
     _write(draw, (left, bottom + LINE // 2), title, _font(bold=True), tile.mark or INK)
     _write(draw, (left, bottom + LINE // 2 + _height(title)), _text(tile), _font(), PALE)

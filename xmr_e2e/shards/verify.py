@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
+from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
-from xmr_e2e.shards.manifest import Shard, Split, count_labels, load_manifest
+from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.parallel import CPUS, map_shards
 
@@ -20,8 +21,11 @@ class _Task:
 
     path: Path
     expected: Shard
-    classes: tuple[str, ...]
-    max_pixels: int
+    manifest: Manifest
+
+    @property
+    def max_pixels(self) -> int:
+        return int(self.manifest.options.get("max_pixels", MAX_PIXELS))
 
 
 @dataclass
@@ -31,11 +35,12 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
     keys: tuple[str, ...] = ()
     labels: dict[str, int] = field(default_factory=dict)
+    modalities: dict[str, int] = field(default_factory=dict)
     multi_label: bool = False
 
 
 def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
-    """Compare shards, indexes and manifest with each other, and decode every image.
+    """Compare shards, indexes and manifest with each other, decode every image and read all features.
 
     Returns:
         All problems found, shard by shard; none means that the folder is whole.
@@ -45,8 +50,8 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     """
     manifest = load_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    max_pixels = manifest.options.get("max_pixels", MAX_PIXELS)
-    tasks = [_Task(folder / shard.name, shard, manifest.classes, max_pixels) for shard in shards]
+    # What was skipped can be long, and goes to each worker with each task.
+    tasks = [_Task(folder / shard.name, shard, replace(manifest, skipped=(), notes=())) for shard in shards]
     sizes = [shard.samples for shard in shards]
     findings = map_shards(_verify_shard, tasks, sizes=sizes, title="verifying shards", workers=workers)
 
@@ -55,7 +60,7 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     for name, split in manifest.splits.items():
         parts = [found_in[shard.name] for shard in split.shards]
         problems += _check_keys(split, parts, ascending=not manifest.adopted)
-        problems += _check_labels(name, split, parts)
+        problems += _check_counts(name, split, parts)
     if any(found.multi_label for found in findings) and not manifest.multi_label:
         problems.append(Problem("manifest.json", "", "multi_label is false, but some samples have several labels"))
     return problems
@@ -65,15 +70,18 @@ def _verify_shard(task: _Task) -> _Findings:
     found = _Findings()
     try:
         found.problems += _check_file(task)
-        index, metadata = scan_shard(task.path, task.classes, problems=found.problems)
+        manifest = task.manifest
+        index, metadata = scan_shard(task.path, manifest.classes, required=manifest.required, problems=found.problems)
         found.problems += _check_index(task, index)
         found.problems += _check_images(task, index)
+        found.problems += _check_features(task, index)
     except OSError as error:
         found.problems.append(Problem(task.path.name, "", f"cannot be read: {error.strerror}"))
         return found
     found.keys = index.keys
-    known = [tuple(task.classes[label] for label in row) for row in index.labels]
-    found.labels = count_labels(known, task.classes)
+    known = [tuple(manifest.classes[label] for label in row) for row in index.labels]
+    found.labels = count_labels(known, manifest.classes)
+    found.modalities = index.count_modalities()
     found.multi_label = any(len(item.labels) > 1 for item in metadata)
     return found
 
@@ -106,7 +114,9 @@ def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
     moved = [key for key, row, own in pairs if _row(beside, row) != _row(found, own)]
     if moved:
         yield Problem(
-            name, moved[0], f"the index differs from the tar in members, places or labels; so in {len(moved)} samples"
+            name,
+            moved[0],
+            f"the index differs from the tar in members, places, texts or labels; so in {len(moved)} samples",
         )
     elif beside.keys != found.keys and len(pairs) == len(found):
         yield Problem(name, "", "the index has the samples in another order than the tar")
@@ -114,21 +124,38 @@ def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
 
 def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
     spans = {extension: tuple(spans[row]) for extension, spans in index.members.items() if spans[row, 0] >= 0}
-    return index.labels[row], spans
+    return index.labels[row], int(index.texts[row]), spans
 
 
 def _check_images(task: _Task, index: ShardIndex) -> Iterator[Problem]:
-    with open(task.path, "rb") as stream:
+    for key, extension, data in _read_members(task.path, index, index.image_extensions):
+        try:
+            decode_rgb(data, max_pixels=task.max_pixels)
+        except UnusableImage as error:
+            yield Problem(task.path.name, key, f".{extension}: {error}")
+
+
+def _check_features(task: _Task, index: ShardIndex) -> Iterator[Problem]:
+    for key, member, data in _read_members(task.path, index, sorted(NAME_OF_MEMBER.keys() & index.members.keys())):
+        expected = task.manifest.shapes.get(NAME_OF_MEMBER[member], "none")
+        try:
+            shape = shape_of_features(member, data)
+        except UnusableFeatures as error:
+            yield Problem(task.path.name, key, f".{member}: {error}")
+            continue
+        if shape != expected:
+            yield Problem(task.path.name, key, f".{member}: features of shape {shape}; the manifest says {expected}")
+
+
+def _read_members(path: Path, index: ShardIndex, extensions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+    """Key, extension and bytes of all members with these extensions, sample by sample."""
+    with open(path, "rb") as stream:
         for row, key in enumerate(index.keys):
-            for extension in index.image_extensions:
-                offset, size = index.members[extension][row].tolist()
-                if offset < 0:
-                    continue
-                stream.seek(offset)
-                try:
-                    decode_rgb(stream.read(size), max_pixels=task.max_pixels)
-                except UnusableImage as error:
-                    yield Problem(task.path.name, key, f".{extension}: {error}")
+            for extension in extensions:
+                span = index.span(extension, row)
+                if span:
+                    stream.seek(span[0])
+                    yield key, extension, stream.read(span[1])
 
 
 def _check_keys(split: Split, parts: Sequence[_Findings], *, ascending: bool) -> Iterator[Problem]:
@@ -145,10 +172,16 @@ def _check_keys(split: Split, parts: Sequence[_Findings], *, ascending: bool) ->
             previous = key
 
 
-def _check_labels(name: str, split: Split, parts: Sequence[_Findings]) -> Iterator[Problem]:
+def _check_counts(name: str, split: Split, parts: Sequence[_Findings]) -> Iterator[Problem]:
+    """How many samples carry each class and have each modality."""
     if [len(found.keys) for found in parts] != [shard.samples for shard in split.shards]:
-        return  # already told shard by shard; the histogram can only differ, too
+        return  # already told shard by shard; the counts can only differ, too
     for label, expected in split.labels.items():
         count = sum(found.labels.get(label, 0) for found in parts)
         if count != expected:
             yield Problem(name, "", f"{count} samples are labelled {label!r}; the manifest says {expected}")
+    counts = sum_modalities(found.modalities for found in parts)
+    for modality in dict.fromkeys((*counts, *split.modalities)):
+        count, expected = counts.get(modality, 0), split.modalities.get(modality, 0)
+        if count != expected:
+            yield Problem(name, "", f"{count} samples have {modality}; the manifest says {expected}")

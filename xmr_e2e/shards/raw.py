@@ -1,0 +1,188 @@
+"""A raw sample: what a builder hands over, and the members that it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.features import UnusableFeatures, encode_features
+from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, resize_to_jpeg
+from xmr_e2e.shards.schema import (
+    FEATURE_MEMBERS,
+    MEDIA_EXTENSIONS,
+    MODALITIES,
+    SPLITS,
+    Metadata,
+)
+
+
+class UnusableSample(Exception):
+    """A sample that cannot go into the shards, and why."""
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One sample as it lies on the disk of whoever downloaded the dataset. It may lack any modality, but not all."""
+
+    source: str
+    """the id in the publisher's files; unique over the dataset"""
+    split: str
+    image: Path | None = None
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False, repr=False)
+    """modality -> its published features (d,)"""
+    media: Mapping[str, Path] = field(default_factory=dict, compare=False)
+    """modality ("audio", "video" or "shape3d") -> its raw file, carried as it is"""
+
+    @property
+    def place(self) -> str:
+        """Where to look for it, for error messages: its image, another raw file, or else its source."""
+        return str(next(filter(None, (self.image, *self.media.values())), self.source))
+
+
+def check_samples(samples: Sequence[RawSample]) -> dict[str, tuple[int, ...]]:
+    """Check what can be seen without opening any file; return the shape of the features of each modality.
+
+    Raises:
+        XmrError: an unknown split or modality, a source that appears twice, text that is not valid UTF-8, features
+            of one modality that have different widths or are not vectors.
+    """
+    seen: dict[str, RawSample] = {}
+    first_with: dict[str, RawSample] = {}
+    for sample in samples:
+        if sample.split not in SPLITS:
+            raise XmrError(f"{sample.source}: split {sample.split!r} is none of {', '.join(SPLITS)}")
+        if sample.source in seen:
+            first = seen[sample.source]
+            raise XmrError(f"duplicate sample {sample.source!r}: {first.place} (split {first.split}) and "
+                           f"{sample.place} (split {sample.split}); each id may appear once")  # fmt: skip
+        seen[sample.source] = sample
+        _check_unicode(sample)
+        _check_modalities(sample, first_with)
+    return {name: first_with[name].features[name].shape for name in MODALITIES if name in first_with}
+
+
+def _check_unicode(sample: RawSample) -> None:
+    try:
+        "".join((sample.source, *sample.texts, *sample.labels)).encode()
+    except UnicodeEncodeError as error:
+        raise XmrError(
+            f"{sample.source!a}: name, texts or labels are not valid UTF-8; rename or re-encode them"
+        ) from error
+
+
+def _check_modalities(sample: RawSample, first_with: dict[str, RawSample]) -> None:
+    """Names of modalities, and the widths of features: all as in the first sample that has them."""
+    for given, known in ((sample.features, MODALITIES), (sample.media, tuple(MEDIA_EXTENSIONS))):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise XmrError(f"{sample.source}: modality {unknown[0]!r} is none of {', '.join(known)}")
+    for name, vector in sample.features.items():
+        first = first_with.setdefault(name, sample)
+        if vector.ndim != 1 or not vector.size:
+            raise XmrError(f"{sample.source}: its {name} features have the shape {vector.shape}; wanted is a vector")
+        if vector.size != first.features[name].size:
+            raise XmrError(
+                f"{first.source} has {first.features[name].size} {name} features, {sample.source} has {vector.size}; "
+                "all features of a modality must have the same width"
+            )
+
+
+def fingerprint_of(sample: RawSample) -> bytes:
+    """What a build depends on in this sample; files by size and time, since reading all would be the build itself."""
+    files = [(name, _state(path)) for name, path in sorted(sample.media.items())]
+    features = [(name, hashlib.sha256(row.tobytes()).hexdigest()) for name, row in sorted(sample.features.items())]
+    image = _state(sample.image) if sample.image else None
+    document = [sample.source, sample.split, sample.texts, sample.labels, image, files, features]
+    return json.dumps(document).encode()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    stat = path.stat() if path.exists() else None
+    return (stat.st_size, stat.st_mtime_ns) if stat else None
+
+
+def encode_sample(
+    sample: RawSample,
+    notes: list[str],
+    *,
+    classes: Sequence[str],
+    required: Sequence[str],
+    resize: int | None,
+    max_pixels: int,
+) -> dict[str, bytes]:
+    """The sample's members: extension -> bytes. What was repaired is added to the notes.
+
+    Raises:
+        UnusableSample: a required modality is missing, or there is none at all; a label that is no class; an image,
+            a raw file or features that cannot be used.
+    """
+    texts = tuple(text.strip() for text in sample.texts if text.strip())
+    members = {"json": Metadata(texts, tuple(dict.fromkeys(sample.labels)), sample.source).encode()}
+    try:
+        _check_required(sample, texts, required)
+        unknown = [label for label in sample.labels if label not in classes]
+        if unknown:
+            raise UnusableSample(f"label {unknown[0]!r} is in no class list")
+        for name, path in sample.media.items():
+            extension, data = _encode_media(name, path)
+            members[extension] = data
+        if sample.image:
+            extension, data = _encode_image(sample.image, resize=resize, max_pixels=max_pixels)
+            members[extension] = data
+    except (UnusableSample, UnusableImage) as error:
+        raise UnusableSample(f"{sample.place}: {error}") from error
+    for name, vector in sample.features.items():
+        try:
+            members[FEATURE_MEMBERS[name]] = encode_features(vector)
+        except UnusableFeatures as error:
+            raise UnusableSample(f"{name} features: {error}") from error
+    empty = len(sample.texts) - len(texts)
+    if empty:
+        notes.append(f"{sample.source}: {empty} of {len(sample.texts)} texts are empty, left out")
+    return members
+
+
+def _check_required(sample: RawSample, texts: tuple[str, ...], required: Sequence[str]) -> None:
+    given = {*sample.features, *sample.media, *(["image"] if sample.image else []), *(["text"] if texts else [])}
+    for name in required:
+        if name not in given:
+            raise UnusableSample("has no text, or only empty ones" if name == "text" else f"has no {name}")
+    if not given:
+        raise UnusableSample(f"has none of {', '.join(MODALITIES)}")
+
+
+def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
+    extension = path.suffix.lower().removeprefix(".")
+    if extension not in MEDIA_EXTENSIONS[modality]:
+        known = ", ".join(MEDIA_EXTENSIONS[modality])
+        raise UnusableSample(f"{modality} file {path.name}: its format is none of {known}")
+    data = _read(path)
+    if not data:
+        raise UnusableSample(f"{modality} file {path.name} is empty (zero bytes)")
+    return extension, data
+
+
+def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[str, bytes]:
+    """The member's extension and bytes. Every image is decoded once, so that what is in a shard is known to decode."""
+    data = _read(path)
+    extension = image_extension(data, max_pixels=max_pixels)
+    image = decode_rgb(data, max_pixels=max_pixels)
+    if resize is None:
+        return extension, data
+    return "jpg", resize_to_jpeg(image, resize)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableSample(f"cannot be read: {error.strerror}") from error
