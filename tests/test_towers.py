@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.image import IMAGENET_MEAN, IMAGENET_STD, AlexNetPaper, ImageTower
-from xmr_e2e.towers.text import BiLstmCnn, BiLstmCnnEncoder
+from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.networks import AlexNetPaper
+from xmr_e2e.towers.vector import VectorTower
 
 SMALL = "squeezenet1_1"
 
@@ -22,6 +25,11 @@ SMALL = "squeezenet1_1"
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+def dataset(image_size: int = 224) -> Dataset:
+    """What towers have to know, the rest being of no account to them."""
+    return Dataset(5, False, image_size, words=torch.zeros(2, 3), widths={"audio": 3})
 
 
 def photos(n: int, size: int, seed: int = 0) -> Tensor:
@@ -43,7 +51,7 @@ def photos(n: int, size: int, seed: int = 0) -> Tensor:
 )
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 def test_a_training_step_reaches_every_parameter(name: str, size: int, dim: int) -> None:
-    tower = ImageTower(name, weights="none").build(image_size=size).train()
+    tower = ImageTower(name, weights="none").build(dataset(size), "image").train()
     embeddings = tower(photos(2, size))
     assert embeddings.shape == (2, tower.dim) == (2, dim)
     (embeddings * torch.randn(2, dim)).sum().backward()
@@ -55,7 +63,7 @@ def test_a_training_step_reaches_every_parameter(name: str, size: int, dim: int)
 
 
 def test_output_is_the_input_of_the_classification_layer() -> None:
-    tower = ImageTower("alexnet", weights="none").build().eval()
+    tower = ImageTower("alexnet", weights="none").build(dataset(), "image").eval()
     features = tower.network.get_submodule("features")(photos(2, 95))
     hidden = nn.functional.adaptive_avg_pool2d(features, 6).flatten(1)
     for layer in ("1", "4"):
@@ -96,7 +104,7 @@ def test_paper_alexnet_normalises_responses_as_the_paper_writes_it() -> None:
 def test_paper_alexnet_sees_values_of_0_to_255_less_their_mean() -> None:
     rgb = torch.rand(1, 3, 67, 67, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    tower = ImageTower("alexnet_paper", weights="none").build().eval()
+    tower = ImageTower("alexnet_paper", weights="none").build(dataset(), "image").eval()
     torch.testing.assert_close(tower((rgb - mean) / std), tower.network(255 * (rgb - mean)), rtol=1e-4, atol=1e-4)
 
 
@@ -113,14 +121,16 @@ def test_weights_come_from_a_file_whatever_its_classification_layer(tmp_path: Pa
     state = {key: v for key, v in network.state_dict().items() if head != "none" or not key.startswith("classifier")}
     path = tmp_path / f"weights{suffix}"
     safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    assert same_features(ImageTower(SMALL, weights=str(path)).build(), network)
+    assert same_features(ImageTower(SMALL, weights=str(path)).build(dataset(), "image"), network)
 
 
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 def test_auxiliary_heads_of_a_file_are_ignored(tmp_path: Path) -> None:
     network = models.get_model("googlenet", aux_logits=True)
     torch.save(network.state_dict(), tmp_path / "googlenet.pth")
-    assert same_features(ImageTower("googlenet", weights=str(tmp_path / "googlenet.pth")).build(), network)
+    assert same_features(
+        ImageTower("googlenet", weights=str(tmp_path / "googlenet.pth")).build(dataset(), "image"), network
+    )
 
 
 def test_densenet_files_with_the_names_of_the_first_release_load(tmp_path: Path) -> None:
@@ -132,7 +142,9 @@ def test_densenet_files_with_the_names_of_the_first_release_load(tmp_path: Path)
     }
     assert any("norm.1.weight" in key for key in old)
     torch.save(old, tmp_path / "densenet.pth")
-    assert same_features(ImageTower("densenet121", weights=str(tmp_path / "densenet.pth")).build(), network)
+    assert same_features(
+        ImageTower("densenet121", weights=str(tmp_path / "densenet.pth")).build(dataset(), "image"), network
+    )
 
 
 def write_other_network(path: Path) -> None:
@@ -178,7 +190,7 @@ def test_a_wrong_weights_file_is_refused_by_name(
     if suffix == ".safetensors" and path.exists():
         complaint = "cannot be read"  # what torch.save writes is no safetensors file
     with pytest.raises(XmrError, match=complaint) as refusal:
-        ImageTower(SMALL, weights=str(path)).build()
+        ImageTower(SMALL, weights=str(path)).build(dataset(), "image")
     assert str(path) in str(refusal.value)
 
 
@@ -204,120 +216,65 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 def test_imagenet_weights_come_from_the_hub(hub: Hub) -> None:
     network = models.get_model(SMALL)
     hub.state = network.state_dict()
-    assert same_features(ImageTower(SMALL).build(), network)
+    assert same_features(ImageTower(SMALL).build(dataset(), "image"), network)
 
 
 def test_a_missing_network_names_both_ways_out(hub: Hub) -> None:
     with pytest.raises(XmrError, match=r"--method.image.weights none.*--method.image.weights FILE") as refusal:
-        ImageTower("vit_b_16").build()
+        ImageTower("vit_b_16").build(dataset(), "image")
     assert "https://" in str(refusal.value)
     assert "Name or service not known" in str(refusal.value)
 
 
 def test_paper_alexnet_has_no_imagenet_weights() -> None:
     with pytest.raises(XmrError, match=r"alexnet_paper.*--method.image.weights none"):
-        ImageTower("alexnet_paper").build()
+        ImageTower("alexnet_paper").build(dataset(), "image")
 
 
 def test_fresh_fully_connected_layers_replace_loaded_ones_only(hub: Hub) -> None:
     network = models.get_model("mobilenet_v3_small")
     hub.state = network.state_dict()
-    tower = ImageTower("mobilenet_v3_small", fresh_fc=True).build()
+    tower = ImageTower("mobilenet_v3_small", fresh_fc=True).build(dataset(), "image")
     fresh = tower.network.get_submodule("classifier.0")
     assert isinstance(fresh, nn.Linear)
     assert fresh.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert not fresh.bias.any()
     assert same_features(tower.network.get_submodule("features"), network.features)
     torch.manual_seed(5)
-    plain = ImageTower("mobilenet_v3_small", weights="none").build()
+    plain = ImageTower("mobilenet_v3_small", weights="none").build(dataset(), "image")
     torch.manual_seed(5)
-    assert same_features(ImageTower("mobilenet_v3_small", weights="none", fresh_fc=True).build(), plain.network)
+    assert same_features(
+        ImageTower("mobilenet_v3_small", weights="none", fresh_fc=True).build(dataset(), "image"), plain.network
+    )
 
 
 def test_fresh_fully_connected_layers_are_refused_where_there_are_none(hub: Hub) -> None:
     hub.state = models.get_model("resnet18").state_dict()
     with pytest.raises(XmrError, match="resnet18 has no fully-connected layers"):
-        ImageTower("resnet18", fresh_fc=True).build()
+        ImageTower("resnet18", fresh_fc=True).build(dataset(), "image")
 
 
 def test_an_unknown_network_is_refused_with_close_names() -> None:
     with pytest.raises(XmrError, match=r"resnet5O.*did you mean.*resnet50"):
-        ImageTower("resnet5O").build()
+        ImageTower("resnet5O").build(dataset(), "image")
     with pytest.raises(XmrError, match="known are alexnet_paper, alexnet,"):
-        ImageTower("qqqqqqqq").build()
+        ImageTower("qqqqqqqq").build(dataset(), "image")
 
 
 def test_vision_transformers_refuse_a_size_that_is_no_multiple_of_their_patches() -> None:
     with pytest.raises(XmrError, match="multiple of 16 pixels, not 70"):
-        ImageTower("vit_b_16", weights="none").build(image_size=70)
+        ImageTower("vit_b_16", weights="none").build(dataset(70), "image")
 
 
-def text_tower(**options: int | float) -> BiLstmCnnEncoder:
-    vectors = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
-    return BiLstmCnn(**{"hidden": 5, "kernels": 11, "dropout": 0.0, **options}).build(vectors)  # type: ignore[arg-type]
+def test_published_features_are_taken_as_they_are_or_at_length_1() -> None:
+    rows = torch.tensor([[3.0, 0.0, -4.0], [0.0, 0.0, 0.0], [1e-3, 2e-3, 2e-3]])
+    tower = VectorTower().build(dataset(), "audio")
+    assert tower.dim == 3
+    assert torch.equal(tower(rows), rows)
+    expected = torch.tensor([[0.6, 0.0, -0.8], [0.0, 0.0, 0.0], [1 / 3, 2 / 3, 2 / 3]])
+    torch.testing.assert_close(VectorTower(scale="unit").build(dataset(), "audio")(rows), expected)
 
 
-def padded(texts: list[list[int]], to: int) -> tuple[Tensor, Tensor]:
-    rows = [text + [0] * (to - len(text)) for text in texts]
-    return torch.tensor(rows), torch.tensor([len(text) for text in texts])
-
-
-TEXTS = [[3, 4, 5, 6, 7, 8, 9], [10, 11], [12], [13, 14, 15], [1, 1, 2, 29]]
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 9])
-def test_a_text_is_embedded_alike_whatever_padding_and_company_it_has(width: int) -> None:
-    tower = text_tower(width=width)
-    alone = torch.cat([tower(*padded([text], len(text))) for text in TEXTS])
-    assert alone.shape == (5, tower.dim) == (5, 11)
-    for length in (7, 8, 20):
-        torch.testing.assert_close(tower(*padded(TEXTS, length)), alone, rtol=1e-5, atol=1e-6)
-
-
-@torch.no_grad()
-def test_text_tower_equals_its_formula_written_with_loops() -> None:
-    tower, text = text_tower(), TEXTS[0]
-    both = torch.nn.LSTM(tower.lstm.input_size, tower.lstm.hidden_size, batch_first=True, bidirectional=True)
-    forwards, backwards = tower.lstm.state_dict(), tower.lstm_backwards.state_dict()
-    both.load_state_dict(forwards | {f"{name}_reverse": value for name, value in backwards.items()})
-    states, _ = both(tower.words.weight[torch.tensor(text)][None])
-    kernels, bias = tower.convolution.weight, tower.convolution.bias
-    assert bias is not None
-    expected = []
-    for kernel, offset in zip(kernels, bias, strict=True):
-        windows = [
-            sum(float(states[0, t + i] @ kernel[:, i]) for i in range(3)) + float(offset) for t in range(len(text) - 2)
-        ]
-        expected.append(max(0.0, *windows))
-    torch.testing.assert_close(tower(*padded([text], 12))[0], torch.tensor(expected))
-    assert max(expected) > 0
-
-
-def test_gradients_reach_the_word_vectors_but_not_the_padding() -> None:
-    tower = text_tower()
-    optimiser = torch.optim.SGD(tower.parameters(), lr=1.0, momentum=0.8, weight_decay=5e-4)
-    before = tower.words.weight.detach().clone()
-    for _ in range(2):
-        optimiser.zero_grad()
-        tower(*padded(TEXTS, 9)).sum().backward()
-        optimiser.step()
-    changed = ((tower.words.weight - before).abs() > 1e-2).any(1)
-    assert changed[torch.tensor(sorted({word for text in TEXTS for word in text}))].all()
-    assert not tower.words.weight[0].any()
-
-
-def test_text_tower_copies_the_word_vectors_and_empties_the_padding_row() -> None:
-    vectors = torch.ones(4, 3)
-    tower = BiLstmCnn().build(vectors)
-    assert tower.words.weight.tolist() == [[0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
-    with torch.no_grad():
-        tower.words.weight[2] = 7
-    assert torch.equal(vectors, torch.ones(4, 3))
-    assert (tower.lstm.hidden_size, tower.lstm_backwards.hidden_size) == (141, 141)
-
-
-def test_dropout_acts_in_training_only() -> None:
-    tower = text_tower(dropout=0.5)
-    batch = padded(TEXTS, 7)
-    assert not torch.equal(tower.train()(*batch), tower(*batch))
-    assert torch.equal(tower.eval()(*batch), tower(*batch))
+def test_published_features_that_are_not_there_are_missed_by_name() -> None:
+    with pytest.raises(XmrError, match=r"no published features of video \(features there: audio\).*--method.video"):
+        VectorTower().build(dataset(), "video")

@@ -1,17 +1,44 @@
-"""Text towers: from token ids to one vector a text."""
+"""Text towers: from token ids to one vector a text, or a word."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.data.batch import Tokens
+from xmr_e2e.errors import XmrError
+from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
+
+_RANDOM_WIDTH = 300
+
+
+class WordEncoder(nn.Module):
+    """The first layer: word vectors, copied from the data's and trained on. The same however long the padding is."""
+
+    dim: int
+
+    def __init__(self, vectors: Tensor) -> None:
+        """vectors: (v, e), row 0 being padding. Raises XmrError where e is 0."""
+        super().__init__()
+        if not vectors.shape[1]:
+            raise XmrError(
+                "this text tower starts from word vectors, and a pretrained tokeniser has none: set "
+                "--data.tokens.kind words or sentencepiece, or choose a pretrained text tower"
+            )
+        self.words = nn.Embedding(len(vectors), vectors.shape[1], padding_idx=0)
+        with torch.no_grad():
+            self.words.weight[1:] = vectors[1:]  # row 0 stays zero, and padding_idx keeps it so in training
+
 
 @dataclass(frozen=True)
-class BiLstmCnn:
+class BiLstmCnn(Tower):
     """Word vectors, a bidirectional LSTM, a convolution over time and its maximum (ALSCOR's TxtNet, Eq. 19-28)."""
+
+    reads = "tokens"
 
     hidden: int = 141
     """Width of the LSTM, per direction."""
@@ -22,54 +49,170 @@ class BiLstmCnn:
     dropout: float = 0.5
     """Share of the output that is dropped in training."""
 
-    def build(self, vectors: Tensor) -> BiLstmCnnEncoder:
-        """The tower over a table of word vectors (v, e), row 0 being padding; the table is copied and trained on."""
-        return BiLstmCnnEncoder(self, vectors)
+    def build(self, dataset: Dataset, modality: str) -> BiLstmCnnEncoder:
+        """Raises XmrError where the data has no word vectors."""
+        return BiLstmCnnEncoder(self, dataset.words)
 
 
-class BiLstmCnnEncoder(nn.Module):
-    """ids (n, t), padded with 0 at the end, and lengths (n,) -> (n, dim); the same however long the padding is."""
-
-    dim: int
+class BiLstmCnnEncoder(WordEncoder):
+    """Tokens of n texts -> (n, dim)."""
 
     def __init__(self, config: BiLstmCnn, vectors: Tensor) -> None:
-        super().__init__()
+        super().__init__(vectors)
         self.dim = config.kernels
-        self.words = nn.Embedding(len(vectors), vectors.shape[1], padding_idx=0)
-        with torch.no_grad():
-            self.words.weight[1:] = vectors[1:]  # row 0 stays zero, and padding_idx keeps it so in training
+        self.width = config.width
         # Two LSTMs on padded texts, not one on packed texts: packing costs a CPU four times the time (measured).
         self.lstm = nn.LSTM(vectors.shape[1], config.hidden, batch_first=True)
         self.lstm_backwards = nn.LSTM(vectors.shape[1], config.hidden, batch_first=True)
         self.convolution = nn.Conv1d(2 * config.hidden, config.kernels, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        hidden = self._contexts(ids, lengths)
-        maps = F.relu(self.convolution(hidden.transpose(1, 2)))
-        pooled: Tensor = self.dropout(self._mask(maps, lengths).amax(dim=2))
+    def forward(self, tokens: Tokens) -> Tensor:
+        states = both_directions(self.lstm, self.lstm_backwards, self.words(tokens.ids), tokens.lengths)
+        contexts = torch.cat(states, dim=2) * real_words(tokens)[:, :, None]
+        pooled: Tensor = self.dropout(_max_over_time(self.convolution, self.width, contexts, tokens.lengths))
         return pooled
 
-    def _contexts(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """LSTM states of both directions, (n, max(t, width), 2 * hidden), zero after a text's end."""
-        words = self.words(ids)
-        forwards, _ = self.lstm(words)
-        # Turned around within its own length, a text begins with its last word and ends before the padding begins.
-        turned = _turn_around(lengths.to(ids.device), ids.shape[1])
-        backwards, _ = self.lstm_backwards(_reorder(words, turned))
-        states = torch.cat([forwards, _reorder(backwards, turned)], dim=2)
-        within = torch.arange(ids.shape[1], device=ids.device) < lengths.to(ids.device)[:, None]
-        missing = max(0, self.convolution.kernel_size[0] - ids.shape[1])
-        return F.pad(states * within[:, :, None], (0, 0, 0, missing))
 
-    def _mask(self, maps: Tensor, lengths: Tensor) -> Tensor:
-        """Zero all windows but the H - m + 1 of Eq. 26; a text shorter than a kernel has one, filled up with zeros.
+@dataclass(frozen=True)
+class TextCnn(Tower):
+    """Word vectors, convolutions of several widths over time and their maxima (Kim, 2014): SDCMR's WordCNN."""
 
-        Zero, not minus infinity: after the ReLU it never exceeds a value that counts.
-        """
-        windows = (lengths - self.convolution.kernel_size[0] + 1).clamp(min=1).to(maps.device)
-        beyond = torch.arange(maps.shape[2], device=maps.device) >= windows[:, None]
-        return maps.masked_fill(beyond[:, None], 0)
+    reads = "tokens"
+
+    widths: tuple[int, ...] = (3, 4, 5)
+    """widths of the convolution kernels, in words"""
+    kernels: int = 100
+    """kernels of each width; the tower's output is that of all widths together"""
+    dropout: float = 0.5
+    """share of the output that is dropped in training"""
+
+    def build(self, dataset: Dataset, modality: str) -> TextCnnEncoder:
+        """Raises XmrError where the data has no word vectors."""
+        return TextCnnEncoder(self, dataset.words)
+
+
+class TextCnnEncoder(WordEncoder):
+    """Tokens of n texts -> (n, dim)."""
+
+    def __init__(self, config: TextCnn, vectors: Tensor) -> None:
+        super().__init__(vectors)
+        self.dim = config.kernels * len(config.widths)
+        self.widths = config.widths
+        self.convolutions = nn.ModuleList(
+            [nn.Conv1d(vectors.shape[1], config.kernels, width) for width in config.widths]
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        words = self.words(tokens.ids)
+        maxima = [
+            _max_over_time(convolution, width, words, tokens.lengths)
+            for convolution, width in zip(self.convolutions, self.widths, strict=True)
+        ]
+        pooled: Tensor = self.dropout(torch.cat(maxima, dim=1))
+        return pooled
+
+
+@dataclass(frozen=True)
+class BiGru(Tower):
+    """Word vectors and a bidirectional GRU; both directions' average, averaged over the words."""
+
+    reads = "tokens"
+
+    hidden: int = 1024
+    """width of the GRU, per direction: the width of the tower's output"""
+
+    def build(self, dataset: Dataset, modality: str) -> BiGruEncoder:
+        """Raises XmrError where the data has no word vectors."""
+        return BiGruEncoder(self, dataset.words)
+
+
+class BiGruEncoder(WordEncoder):
+    """Tokens of n texts -> (n, dim)."""
+
+    def __init__(self, config: BiGru, vectors: Tensor) -> None:
+        super().__init__(vectors)
+        self.dim = config.hidden
+        self.gru = GruOfBothDirections(vectors.shape[1], config.hidden)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        states: Tensor = self.gru(self.words(tokens.ids), tokens)
+        return states.sum(dim=1) / tokens.lengths.to(states.device)[:, None]
+
+
+@dataclass(frozen=True)
+class BiGruWords(SequenceTower):
+    """Word vectors and a bidirectional GRU; both directions' average for each word (Semantic Sharing, Sec. 3.1)."""
+
+    reads = "tokens"
+
+    hidden: int = 1024
+    """width of the GRU, per direction: the width of each word's output"""
+    embedding: Literal["word2vec", "random"] = "word2vec"
+    """what the word vectors start from: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""
+
+    def build(self, dataset: Dataset, modality: str) -> BiGruWordsEncoder:
+        """Raises XmrError where the data has no word vectors and the embedding is word2vec."""
+        vectors = dataset.words
+        if self.embedding == "random":
+            vectors = torch.empty(len(vectors), _RANDOM_WIDTH).uniform_(-0.1, 0.1)
+        return BiGruWordsEncoder(self, vectors)
+
+
+class BiGruWordsEncoder(WordEncoder):
+    """Tokens of n texts -> their words; rows of padding are zero. Places are the words' numbers, targets their ids."""
+
+    def __init__(self, config: BiGruWords, vectors: Tensor) -> None:
+        super().__init__(vectors)
+        self.dim = config.hidden
+        self.gru = GruOfBothDirections(vectors.shape[1], config.hidden)
+        self.mask = nn.Parameter(vectors[1:].mean(dim=0))  # begins as an average word
+
+    def forward(self, tokens: Tokens, masked: Tensor | None = None) -> Sequence:
+        """masked: (n, t) bool; True where the learned mask vector is to stand in a word's place."""
+        if masked is None:
+            masked = torch.zeros_like(tokens.ids, dtype=torch.bool)
+        words = self.words(tokens.ids)
+        words = torch.where(masked[:, :, None], self.mask.to(words.dtype), words)
+        places = torch.arange(tokens.ids.shape[1], device=words.device, dtype=torch.float32)
+        return Sequence(
+            rows=self.gru(words, tokens),
+            mask=real_words(tokens),
+            places=places[None, :, None].expand(len(words), -1, -1),
+            targets=tokens.ids,
+        )
+
+
+class GruOfBothDirections(nn.Module):
+    """Word vectors (n, t, e) of tokens -> the average of both directions' states, (n, t, hidden), zero in padding."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.forwards = nn.GRU(width, hidden, batch_first=True)
+        self.backwards = nn.GRU(width, hidden, batch_first=True)
+
+    def forward(self, words: Tensor, tokens: Tokens) -> Tensor:
+        forwards, backwards = both_directions(self.forwards, self.backwards, words, tokens.lengths)
+        return (forwards + backwards) / 2 * real_words(tokens)[:, :, None]
+
+
+def real_words(tokens: Tokens) -> Tensor:
+    """(n, t) bool: False for padding."""
+    places = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    return places < tokens.lengths.to(tokens.ids.device)[:, None]
+
+
+def both_directions(
+    forwards: nn.LSTM | nn.GRU, backwards: nn.LSTM | nn.GRU, words: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The states (n, t, hidden) of two recurrent networks, one of which reads each text from its end.
+
+    words: (n, t, e). What stands after a text's end means nothing.
+    """
+    # Turned around within its own length, a text begins with its last word and ends before the padding begins.
+    turned = _turn_around(lengths.to(words.device), words.shape[1])
+    return forwards(words)[0], _reorder(backwards(_reorder(words, turned))[0], turned)
 
 
 def _turn_around(lengths: Tensor, longest: int) -> Tensor:
@@ -81,3 +224,17 @@ def _turn_around(lengths: Tensor, longest: int) -> Tensor:
 def _reorder(rows: Tensor, places: Tensor) -> Tensor:
     """(n, t, d) with the time steps in the order of `places` (n, t)."""
     return rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2]))
+
+
+def _max_over_time(convolution: nn.Module, width: int, rows: Tensor, lengths: Tensor) -> Tensor:
+    """The largest response of each kernel, not below zero, to n texts as rows (n, t, d), zero after a text's end.
+
+    width: of the kernels, in rows.
+
+    It is that of the text's length - width + 1 windows; a text shorter than the kernels has one, filled up with zeros.
+    """
+    maps = F.relu(convolution(F.pad(rows, (0, 0, 0, max(0, width - rows.shape[1]))).transpose(1, 2)))
+    windows = (lengths - width + 1).clamp(min=1).to(maps.device)
+    beyond = torch.arange(maps.shape[2], device=maps.device) >= windows[:, None]
+    # Zero, not minus infinity: after the ReLU it never exceeds a value that counts.
+    return maps.masked_fill(beyond[:, None], 0).amax(dim=2)

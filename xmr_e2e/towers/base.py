@@ -1,0 +1,60 @@
+"""What every tower is: the network of one modality, and the configuration that builds it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from xmr_e2e.data.batch import Source
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What networks have to know of the data in order to be built."""
+
+    classes: int
+    multi_label: bool
+    image_size: int
+    """side in pixels of the images that an image tower sees"""
+    words: Tensor
+    """(v, e): the word vectors from which a text tower starts, row 0 being padding; e is 0 where the tokens are those
+    of a pretrained tokeniser, which comes with its own"""
+    widths: Mapping[str, int] = field(default_factory=dict)
+    """modality -> width of its published features, where the shards hold some"""
+
+
+@dataclass(frozen=True)
+class Tower(ABC):
+    """The options of one tower; its `build` makes the network."""
+
+    reads: ClassVar[Source]
+    """what of a sample it takes, as in `Batch.inputs`"""
+
+    @abstractmethod
+    def build(self, dataset: Dataset, modality: str) -> nn.Module:
+        """The network: forward(inputs) -> (n, dim), with its output's width as `.dim`.
+
+        Raises XmrError where the data or the options do not allow it.
+        """
+
+
+class Sequence(NamedTuple):
+    """What the towers of `SequenceTower` give: n samples as t places each (regions, or words)."""
+
+    rows: Tensor
+    """(n, t, d)"""
+    mask: Tensor
+    """(n, t) bool: True where there is something, False for padding"""
+    places: Tensor
+    """(n, t, p): where each is: a region's box (5), or a word's place in its text (1), from 0"""
+    targets: Tensor | None
+    """(n, t) int64: what each is, to be predicted where it is masked: class id of a region, token id of a word;
+    None where nothing is known of it"""
+
+
+class SequenceTower(Tower):
+    """A tower that keeps regions or words apart; its network gives a `Sequence` instead of one row per sample."""

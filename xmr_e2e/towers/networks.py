@@ -1,0 +1,263 @@
+"""Torchvision's classifiers, AlexNet as published and a slim network, without classification layer; their weights."""
+
+from __future__ import annotations
+
+import http.client
+import pickle
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from xmr_e2e.errors import XmrError
+
+_CLASSES = 1000
+_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+_WAYS_OUT = (
+    "Either start from random weights (--method.image.weights none), "
+    "or name a file with a state dict of this network (--method.image.weights FILE.pth)."
+)
+
+
+def load_network(name: str, weights: str) -> tuple[nn.Module, int]:
+    """A classifier whose classification layer is replaced by the identity, and the width of its output.
+
+    Args:
+        name: torchvision's, or one of OWN.
+        weights: imagenet, none, or a file with a state dict.
+
+    Raises:
+        XmrError: an unknown name, or weights that cannot be had, read or fitted.
+    """
+    _check_name(name)
+    network = _pretrained(name) if weights == "imagenet" else _create(name)
+    head, dim = _drop_classification_layer(network)
+    if weights not in ("imagenet", "none"):
+        _load(network, Path(weights), ignored=(f"{head}.", *_AUXILIARY.get(name, ())))
+    return network, dim
+
+
+class ResponseNorm(nn.LocalResponseNorm):
+    """Sec. 3.3: k = 2, n = 5, alpha = 1e-4, beta = .75, where torch divides alpha by n and the paper does not."""
+
+    def __init__(self) -> None:
+        super().__init__(size=5, alpha=5e-4, beta=0.75, k=2.0)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # fp32 under autocast: the squares of responses to values of 0 to 255 overflow in fp16.
+        with torch.autocast(maps.device.type, enabled=False):
+            return super().forward(maps.float())
+
+
+class AlexNetPaper(nn.Module):
+    """AlexNet as published (Krizhevsky et al., 2012, Sec. 3): two groups in conv 2, 4 and 5, as on its two GPUs.
+
+    Dropout comes before both hidden fully-connected layers. At 224 pixels the last maps are 6 x 6 as published; maps
+    of other sizes are averaged to that. Weights are drawn from N(0, 0.01), biases are 1 in conv 2, 4, 5 and the hidden
+    fully-connected layers and 0 elsewhere (Sec. 5).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 96, 11, stride=4, padding=2), nn.ReLU(inplace=True), ResponseNorm(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(inplace=True), ResponseNorm(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True)),
+            *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True)),
+            nn.Linear(4096, _CLASSES),
+        )
+        self._initialise()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
+        return logits
+
+    def _initialise(self) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+                grouped = isinstance(layer, nn.Conv2d) and layer.groups == 2
+                hidden = isinstance(layer, nn.Linear) and layer.out_features != _CLASSES
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.constant_(layer.bias, 1.0 if grouped or hidden else 0.0)
+
+
+class SlimResNet(nn.Sequential):
+    """A residual network of 10 layers and 32 to 256 channels: what two cores train from random weights in minutes.
+
+    torchvision's blocks; a 5 x 5 convolution and a pooling before them divide the picture's side by 4.
+    """
+
+    def __init__(self) -> None:
+        stem = nn.Conv2d(3, 32, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)
+        blocks = [_block(*widths) for widths in ((32, 32), (32, 64), (64, 128), (128, 256))]
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, _CLASSES)
+        super().__init__(*stem, nn.MaxPool2d(3, 2, 1), *blocks, *head)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _block(inside: int, outside: int) -> BasicBlock:
+    if inside == outside:
+        return BasicBlock(inside, outside)
+    shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, stride=2, bias=False), nn.BatchNorm2d(outside))
+    return BasicBlock(inside, outside, stride=2, downsample=shortcut)
+
+
+OWN = {"alexnet_paper": AlexNetPaper, "resnet10_slim": SlimResNet}
+"""The networks that are not torchvision's."""
+
+
+class Renormalise(nn.Module):
+    """From ImageNet's statistics to the network's own: alexnet_paper's and efficientnet_v2_l's differ."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, *, saved: bool = False) -> None:
+        """mean, std: (3,). saved: they are part of the state dict, and come from there."""
+        super().__init__()
+        scale = torch.tensor(IMAGENET_STD) / std
+        shift = (torch.tensor(IMAGENET_MEAN) - mean) / std
+        self.needed = saved or not (torch.equal(scale, torch.ones(3)) and torch.equal(shift, torch.zeros(3)))
+        self.register_buffer("scale", scale[:, None, None], persistent=saved)
+        self.register_buffer("shift", shift[:, None, None], persistent=saved)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift if self.needed else images
+
+
+def _check_name(name: str) -> None:
+    known = [*OWN, *models.list_models(module=models)]
+    if name not in known:
+        close = get_close_matches(name, known)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}."
+        raise XmrError(f"--method.image.name {name}: no such network; {hint}")
+
+
+def _create(name: str, weights: Any = None) -> nn.Module:
+    if name in OWN:
+        return OWN[name]()
+    # Without this the auxiliary heads change what the network returns in training.
+    options = {"aux_logits": False} if name in _AUXILIARY else {}
+    network: nn.Module = models.get_model(name, weights=weights, **options)
+    if isinstance(network, models.GoogLeNet | models.Inception3):
+        network.transform_input = True  # their published weights need it, from the hub and from a file alike
+    return network
+
+
+def _pretrained(name: str) -> nn.Module:
+    if name in OWN:
+        raise XmrError(f"--method.image.name {name}: torchvision has no weights for it. {_WAYS_OUT}")
+    weights: Any = models.get_model_weights(name)
+    try:
+        return _create(name, weights.DEFAULT)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        raise XmrError(
+            f"The ImageNet weights of {name} cannot be had from {weights.DEFAULT.url}: {error}. {_WAYS_OUT}"
+        ) from error
+
+
+def _drop_classification_layer(network: nn.Module) -> tuple[str, int]:
+    """Replace the last layer with 1000 outputs by the identity; returns its name and the width of its input."""
+    widths = {
+        name: layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+        for name, layer in network.named_modules()
+        if (isinstance(layer, nn.Linear) and layer.out_features == _CLASSES)
+        or (isinstance(layer, nn.Conv2d) and layer.out_channels == _CLASSES)
+    }
+    head, width = list(widths.items())[-1]
+    network.set_submodule(head, nn.Identity())
+    return head, width
+
+
+def _load(network: nn.Module, path: Path, ignored: tuple[str, ...]) -> None:
+    """Copy a file's weights into the network; keys that start with one of `ignored` are left out."""
+    state = read_state_dict(path, "--method.image.weights", "imagenet")
+    found = {key: value for key, value in state.items() if not key.startswith(ignored)}
+    wanted = network.state_dict()
+    # Files from before torch 0.4.1 do not count the batches.
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    complaints = [
+        *(f"{key} is missing" for key in missing),
+        *(f"{key} is not in the network" for key in found if key not in wanted),
+        *(
+            f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
+            for key, value in found.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ),
+    ]
+    if complaints:
+        rest = f", and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise XmrError(
+            f"{path} does not hold the weights of this network: {', '.join(complaints[:3])}{rest}. "
+            "Choose the network that it belongs to with --method.image.name."
+        )
+    network.load_state_dict(found, strict=False)
+
+
+def read_state_dict(path: Path, option: str, published: str) -> Mapping[str, Tensor]:
+    """The parameters in a .pth, .pt or .safetensors file.
+
+    option, published: by which the user names the file, and published weights instead of one; for errors.
+
+    Raises:
+        XmrError: no such file, or no state dict in it.
+    """
+    if not path.is_file():
+        raise XmrError(f"{option} {path}: neither {published}, nor none, nor a file that exists.")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise XmrError(f"{path} cannot be read as a state dict (.pth, .pt or .safetensors): {error}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise XmrError(f"{path} does not hold a state dict, a mapping of parameter names to tensors.")
+    # Torchvision's own DenseNet files still have the names of its first release.
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value for key, value in state.items()}
+
+
+def fit_image_size(network: nn.Module, name: str, image_size: int) -> None:
+    if isinstance(network, models.MaxVit) and image_size != 224:
+        raise XmrError(f"{name} takes images of 224 pixels only, not {image_size}.")
+    if not isinstance(network, VisionTransformer) or image_size == network.image_size:
+        return
+    if image_size % network.patch_size:
+        raise XmrError(f"{name} takes images of a multiple of {network.patch_size} pixels, not {image_size}.")
+    state = interpolate_embeddings(image_size, network.patch_size, network.state_dict())
+    network.encoder.pos_embedding = nn.Parameter(state["encoder.pos_embedding"])
+    network.seq_length = network.encoder.pos_embedding.shape[1]
+    network.image_size = image_size
+
+
+def statistics(name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that the published weights of this network were trained with.
+
+    By name, not by weights: a trained tower that is built again to take its saved weights must see the same input.
+    """
+    if name == "alexnet_paper":
+        # Sec. 2: values of 0 to 255 less their mean. Its N(0, 0.01) weights are too small for inputs of unit variance.
+        return torch.tensor(IMAGENET_MEAN), torch.full((3,), 1 / 255)
+    if name in OWN:
+        return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    weights: Any = models.get_model_weights(name)
+    preset = weights.DEFAULT.transforms()
+    return torch.tensor(preset.mean), torch.tensor(preset.std)

@@ -1,0 +1,242 @@
+"""Pretrained transformers by name or folder: CLIP, BLIP-2, ViT, BERT and their relatives (SDCMR, Table V)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.image_processing_base import ImageProcessingMixin
+
+from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from xmr_e2e.data.batch import Tokens
+from xmr_e2e.errors import XmrError
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.networks import Renormalise
+from xmr_e2e.towers.text import real_words
+
+_CLIP_STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+# By the first part of the model type; others are ImageNet's. Used where no file beside the model tells them.
+_STATISTICS = {"clip": _CLIP_STATISTICS, "blip": _CLIP_STATISTICS, "vit": _HALVES, "siglip": _HALVES}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What of a model of several modalities makes one tower."""
+
+    model: str
+    """class in transformers"""
+    config: str | None = "vision_config"
+    """the part's own configuration within the model's"""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """how the parameters are named in the whole model (a pattern) and in the part"""
+
+
+_VISION_PARTS = {
+    "clip": _Part("CLIPVisionModel"),
+    "siglip": _Part("SiglipVisionModel"),
+    "blip-2": _Part("Blip2VisionModel", keys={r"^vision_model\.": ""}),
+}
+_TEXT_PARTS = {
+    "clip": _Part("CLIPTextModel", "text_config"),
+    "blip-2": _Part("Blip2TextModelWithProjection", None),  # the Q-Former; in the checkpoints for retrieval only
+}
+
+
+@dataclass(frozen=True)
+class PretrainedVision(Tower):
+    """A vision transformer: its pooled output, or its class token where its pooling is a layer of another training."""
+
+    reads = "pixels"
+
+    name: str
+    """the model's name on the Hugging Face hub (openai/clip-vit-base-patch32, google/vit-base-patch16-224-in21k,
+    Salesforce/blip2-itm-vit-g), or a folder with its config.json and weights"""
+    weights: Literal["pretrained", "none"] = "pretrained"
+    """pretrained, or none: random weights, of the architecture that the name stands for"""
+
+    def build(self, dataset: Dataset, modality: str) -> VisionEncoder:
+        """Position embeddings are interpolated where the images have another size than the model's.
+
+        Raises XmrError for a model that cannot be had or is no vision model, and an impossible image size.
+        """
+        model = _load(self.name, self.weights, _VISION_PARTS, "pixel_values", modality)
+        encoder = VisionEncoder(model, _statistics(self.name, model.config), dataset.image_size)
+        example = torch.zeros(1, 3, dataset.image_size, dataset.image_size)
+        encoder.dim = _try(encoder, example, f"{self.name} cannot take images of {dataset.image_size} pixels")
+        return encoder
+
+
+class VisionEncoder(nn.Module):
+    """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> (n, dim)."""
+
+    dim: int
+
+    def __init__(self, model: PreTrainedModel, statistics: tuple[Tensor, Tensor], image_size: int) -> None:
+        super().__init__()
+        self.network = model
+        self.renormalise = Renormalise(*statistics, saved=True)
+        interpolates = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+        other_size = image_size != getattr(model.config, "image_size", image_size)
+        self.options = {"interpolate_pos_encoding": True} if interpolates and other_size else {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        output = self.network(pixel_values=self.renormalise(images), **self.options)
+        pooled: Tensor | None = output.get("pooler_output")
+        return output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
+
+
+@dataclass(frozen=True)
+class PretrainedText(Tower):
+    """A text transformer: its pooled output (CLIP, BLIP-2), or the mean over the tokens (BERT and others).
+
+    The texts are to be cut by the model's own tokeniser: --data.tokens.kind transformers, --data.tokens.name its name.
+    """
+
+    reads = "tokens"
+
+    name: str
+    """the model's name on the Hugging Face hub (openai/clip-vit-base-patch32, google-bert/bert-base-uncased,
+    Salesforce/blip2-itm-vit-g), or a folder with its config.json and weights"""
+    weights: Literal["pretrained", "none"] = "pretrained"
+    """pretrained, or none: random weights, of the architecture that the name stands for"""
+
+    def build(self, dataset: Dataset, modality: str) -> TextEncoder:
+        """Raises XmrError for a model that cannot be had or is no text model, and tokens that are not its own."""
+        if dataset.words.shape[1]:
+            raise XmrError(
+                f"{self.name} reads the tokens of its own tokeniser: set --data.tokens.kind transformers and "
+                f"--data.tokens.name {self.name}"
+            )
+        encoder = TextEncoder(_load(self.name, self.weights, _TEXT_PARTS, "input_ids", modality))
+        known = encoder.network.get_input_embeddings().num_embeddings
+        if len(dataset.words) > known:
+            raise XmrError(
+                f"{self.name} knows {known} tokens, and the tokeniser has {len(dataset.words)}: set "
+                f"--data.tokens.name {self.name}"
+            )
+        example = Tokens(torch.ones(1, 2, dtype=torch.long), torch.tensor([2]))
+        encoder.dim = _try(encoder, example, f"{self.name} cannot be used as a text tower")
+        return encoder
+
+
+class TextEncoder(nn.Module):
+    """Tokens of n texts -> (n, dim); the same however long the padding is."""
+
+    dim: int
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.network = model
+        self.padding = getattr(model.config, "pad_token_id", None) or 0
+        self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        if self.longest and tokens.ids.shape[1] > self.longest:
+            raise XmrError(
+                f"a text has {tokens.ids.shape[1]} tokens and the model reads {self.longest}: set "
+                f"--data.max-tokens {self.longest}"
+            )
+        mask = real_words(tokens)
+        # Some models tell padding by its own id, too.
+        output = self.network(input_ids=tokens.ids.masked_fill(~mask, self.padding), attention_mask=mask.long())
+        if (projected := output.get("text_embeds")) is not None:  # BLIP-2: (n, t, dim), of which the first counts
+            return projected[:, 0]
+        pooled: Tensor | None = output.get("pooler_output")
+        if pooled is not None:
+            return pooled
+        weights = mask[:, :, None].to(output.last_hidden_state.dtype)
+        return (output.last_hidden_state * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _load(name: str, weights: str, parts: Mapping[str, _Part], reads: str, modality: str) -> PreTrainedModel:
+    """The model, or its part for one modality, without a pooling layer of another training."""
+    try:
+        with _quiet():
+            model: Any = _load_part(name, weights, parts)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+        raise XmrError(
+            f"--method.{modality}.name {name}: the model cannot be had ({error}). Name a model of the Hugging Face hub "
+            "that can be reached or was downloaded before, or a folder with its config.json and model.safetensors"
+        ) from error
+    if model.main_input_name != reads:
+        raise XmrError(f"--method.{modality}.name {name}: a {type(model).__name__} does not read {modality}s")
+    if hasattr(getattr(model, "pooler", None), "dense"):
+        model.pooler = None  # ViT's and BERT's belong to a task on whole images or pairs of sentences
+    return model
+
+
+def _load_part(name: str, weights: str, parts: Mapping[str, _Part]) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(name)
+    part = parts.get(config.model_type)
+    if part is None and hasattr(config, "vision_config"):
+        raise ValueError(f"{config.model_type} has several modalities; of these, {', '.join(parts)} can be used")
+    cls: Any = getattr(transformers, part.model) if part else AutoModel
+    own = getattr(config, part.config) if part and part.config else config
+    if weights == "none":
+        model: PreTrainedModel = cls.from_config(own) if cls is AutoModel else cls(own)
+        return model
+    keys = dict(part.keys) if part else None
+    model, report = cls.from_pretrained(
+        name, config=own, dtype=torch.float32, key_mapping=keys or None, output_loading_info=True
+    )
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(f"{len(missing)} of its parameters are missing there, such as {missing[0]}")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers tells of each parameter that a part of a model does not take; what is missing is checked here."""
+    logging = transformers.utils.logging
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _statistics(name: str, config: PretrainedConfig) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the images that the model was trained with."""
+    kind = config.model_type.replace("-", "_").partition("_")[0]
+    mean, std = _STATISTICS.get(kind, (IMAGENET_MEAN, IMAGENET_STD))
+    try:
+        with _quiet():
+            processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
+    except OSError:  # no such file beside the model
+        processor = {}
+    if processor.get("do_normalize", True):
+        mean, std = processor.get("image_mean", mean), processor.get("image_std", std)
+    else:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return torch.tensor(mean), torch.tensor(std)
+
+
+def _try(encoder: nn.Module, example: Any, complaint: str) -> int:
+    """The width of the encoder's output. Parameters that have no part in it are frozen, as DistributedDataParallel
+    would wait for their gradients."""
+    encoder.eval()
+    try:
+        with torch.enable_grad():
+            output: Tensor = encoder(example)
+            output.sum().backward()
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise XmrError(f"{complaint}: {error}") from error
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    encoder.zero_grad(set_to_none=True)
+    encoder.train()
+    return output.shape[1]

@@ -1,0 +1,182 @@
+"""Region towers: a picture as a sequence of its parts, from a grid, from a detector, or from the shards."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from xmr_e2e.data.batch import Regions
+from xmr_e2e.errors import XmrError
+from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
+from xmr_e2e.towers.detector import WIDTH, Detector, describe, load_detector
+from xmr_e2e.towers.image import try_image_size
+from xmr_e2e.towers.networks import Renormalise, ResponseNorm, fit_image_size, load_network, statistics
+
+_TRIAL_SIZE = 224  # pixels; all of torchvision's classifiers take pictures of that size
+
+
+@dataclass(frozen=True)
+class GridRegions(SequenceTower):
+    """The cells of a classifier's last feature map as regions, all trained end to end; needs no detector."""
+
+    reads = "pixels"
+
+    name: str = "resnet50"
+    """any classifier by its torchvision name, or alexnet_paper, as for the image tower"""
+    weights: str = "imagenet"
+    """imagenet, none (random), or a file with a state dict, as for the image tower"""
+    cells: int = 6
+    """cells of the picture's height, and of its width; the map is averaged to that"""
+
+    def build(self, dataset: Dataset, modality: str) -> GridEncoder:
+        """Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible image
+        size."""
+        network, _ = load_network(self.name, self.weights)
+        fit_image_size(network, self.name, dataset.image_size)
+        encoder = GridEncoder(network, self.cells, *statistics(self.name))
+        try_image_size(encoder, self.name, dataset.image_size)
+        return encoder
+
+
+class GridEncoder(nn.Module):
+    """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> their cells, row by row.
+
+    `network` keeps torchvision's names of its parts: network.features, network.layer4, ...
+    """
+
+    dim: int
+    boxes: Tensor
+
+    def __init__(self, network: nn.Module, cells: int, mean: Tensor, std: Tensor) -> None:
+        """mean, std: (3,), the normalisation that the network itself was trained with."""
+        super().__init__()
+        self.cells = cells
+        node, self.dim = _last_map(network)
+        # What lies above the map, such as fully-connected layers, is left away.
+        leaves = {"leaf_modules": [ResponseNorm]}
+        self.network = create_feature_extractor(network, {node: "map"}, tracer_kwargs=leaves)
+        self.renormalise = Renormalise(mean, std)
+        self.register_buffer("boxes", _grid(cells), persistent=False)
+
+    def forward(self, images: Tensor) -> Sequence:
+        maps = self.network(self.renormalise(images))["map"]
+        if maps.dim() == 3:  # a vision transformer's patches, behind its class token
+            side = round((maps.shape[1] - 1) ** 0.5)
+            maps = maps[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        rows = F.adaptive_avg_pool2d(maps, self.cells).flatten(2).transpose(1, 2)
+        return _whole_sequence(rows, self.boxes.expand(len(rows), -1, -1), None)
+
+
+@dataclass(frozen=True)
+class FasterRcnn(SequenceTower):
+    """What Faster R-CNN finds: fc7 of its box head for the best regions (Semantic Sharing, Sec. 3.1).
+
+    torchvision's detector with ResNet-50 and feature pyramid, on images of the size that they have: 600 pixels or more
+    are its element.
+    """
+
+    reads = "pixels"
+
+    weights: str = "coco"
+    """coco (torchvision's, downloaded once), none (random), or a .pth, .pt or .safetensors file with a state dict of
+    fasterrcnn_resnet50_fpn"""
+    regions: int = 36
+    """regions of each picture, the most certain ones"""
+    trained: Literal["none", "box_head"] = "none"
+    """box_head: what describes a region (fc6, fc7) learns too; what finds the regions and their classes never does"""
+
+    def build(self, dataset: Dataset, modality: str) -> FasterRcnnEncoder:
+        """Raises XmrError for weights that cannot be had, read or fitted."""
+        return FasterRcnnEncoder(load_detector(self.weights, f"--method.{modality}.weights"), self)
+
+
+class FasterRcnnEncoder(nn.Module):
+    """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> their regions, the most certain first."""
+
+    dim: int = WIDTH
+
+    def __init__(self, detector: Detector, config: FasterRcnn) -> None:
+        super().__init__()
+        self.count = config.regions
+        self.detector = detector
+        # A copy: the detector goes on finding the regions, and naming their classes, with its own.
+        box_head = copy.deepcopy(detector.network.roi_heads.box_head).requires_grad_()
+        self.box_head = box_head if config.trained == "box_head" else None
+
+    def forward(self, images: Tensor) -> Sequence:
+        found = self.detector.find(images, self.count)
+        if self.box_head is None:
+            rows = self.detector.describe(found.pooled)
+        else:
+            rows = describe(self.box_head, found.pooled.to(next(self.box_head.parameters()).dtype))
+        return _whole_sequence(rows, found.boxes, found.classes)
+
+
+@dataclass(frozen=True)
+class StoredRegions(SequenceTower):
+    """The regions that the shards hold (python -m preprocessing.regions puts them there)."""
+
+    reads = "regions"
+
+    def build(self, dataset: Dataset, modality: str) -> StoredRegionsEncoder:
+        """Raises XmrError where the shards hold no regions."""
+        if "regions" not in dataset.widths:
+            raise XmrError(
+                "the shards hold no regions: add them with `python -m preprocessing.regions SHARDS`, or choose a "
+                f"tower that finds them in the pixels for --method.{modality} (GridRegions, FasterRcnn)"
+            )
+        return StoredRegionsEncoder(dataset.widths["regions"])
+
+
+class StoredRegionsEncoder(nn.Module):
+    """Stored regions as they are."""
+
+    dim: int
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, regions: Regions) -> Sequence:
+        return _whole_sequence(regions.features, regions.boxes, regions.classes)
+
+
+def _whole_sequence(rows: Tensor, boxes: Tensor, classes: Tensor | None) -> Sequence:
+    return Sequence(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), boxes, classes)
+
+
+def _grid(cells: int) -> Tensor:
+    """Boxes (cells * cells, 5) of a grid's cells, row by row: corners as shares of the sides, and share of the area."""
+    edges = torch.arange(cells) / cells
+    y, x = (edges.flatten()[:, None] for edges in torch.meshgrid(edges, edges, indexing="ij"))
+    return torch.cat([x, y, x + 1 / cells, y + 1 / cells, torch.full_like(x, 1 / cells**2)], dim=1)
+
+
+def _last_map(network: nn.Module) -> tuple[str, int]:
+    """The module that gives the last feature map, and the map's channels."""
+    if isinstance(network, VisionTransformer):
+        return "encoder", network.hidden_dim
+    found: list[tuple[str, int]] = []
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def note(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
+                found.append((name, output.shape[1]))
+
+        return module.register_forward_hook(note)
+
+    # Some poolings give maps too (AlexNet's and VGG's, of 6 x 6 and 7 x 7), but not of the network's own resolution.
+    inner = {name: m for name, m in network.named_modules() if name and not isinstance(m, nn.AdaptiveAvgPool2d)}
+    handles = [watch(name, module) for name, module in inner.items()]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, _TRIAL_SIZE, _TRIAL_SIZE))
+    for handle in handles:
+        handle.remove()
+    return found[-1]
