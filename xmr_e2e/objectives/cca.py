@@ -10,13 +10,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def correlation_loss(x: Tensor, y: Tensor, *, k: int | None = None, ridge: float = 1e-3) -> Tensor:
+def correlation_loss(
+    x: Tensor, y: Tensor, *, k: int | None = None, ridge: float = 1e-3, square_ridge: float = 0.0
+) -> Tensor:
     """Minus the total correlation of two views (Andrew et al., 2013, Sec. 3; ALSCOR, Eq. 8 and 29).
 
     x: (n, d_x), y: (n, d_y), row i of both being one pair. Returns -sum_{i <= k} s_i as a scalar, s_1 >= s_2 >= ...
     being the singular values of T = Sxx^-1/2 Sxy Syy^-1/2, covariances with denominator n - 1, and `ridge` added to
     the diagonals of Sxx and Syy. k=None takes all min(d_x, d_y), the tr((T'T)^{1/2}) that ALSCOR's Eq. 8 misprints.
     The value lies between -k and 0; it is 0 in expectation only where n >> d.
+
+    `square_ridge` r is added to the eigenvalues s_i^2 of T'T, as in a widely used implementation of deep CCA, where it
+    equals `ridge`: the value becomes -sum_{i <= k} sqrt(s_i^2 + r), and small correlations pull less than large ones.
 
     Computed in fp64, whatever autocast is on, and returned in fp32 (fp64 for fp64 views). Repeated singular values
     and n <= d are harmless; where s_k = s_{k+1}, the gradient is that of one choice of the k directions.
@@ -25,7 +30,7 @@ def correlation_loss(x: Tensor, y: Tensor, *, k: int | None = None, ridge: float
     """
     with torch.autocast(x.device.type, enabled=False):
         whitened = _whiten(x.double(), y.double(), k, ridge)
-        total: Tensor = _TopSingularValues.apply(whitened.cross, k or min(whitened.cross.shape))
+        total: Tensor = _TopSingularValues.apply(whitened.cross, k or min(whitened.cross.shape), square_ridge)
         return -total.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -103,23 +108,27 @@ def _covariance(x: Tensor, y: Tensor, ridge: float = 0.0) -> Tensor:
 
 
 class _TopSingularValues(torch.autograd.Function):
-    """Sum of the k largest singular values of a matrix, with the sub-gradient U_k V_k' (Eq. 13 without its -1/2).
+    """Sum over the k largest singular values s_i of sqrt(s_i^2 + r), with the (sub-)gradient U_k D V_k', D being
+    s_i / sqrt(s_i^2 + r); at r = 0, Eq. 13 without its -1/2.
 
-    Singular values that are zero to rounding get no gradient: their directions are arbitrary, and leaving them out
-    is the sub-gradient of least norm.
+    Singular values that are zero to rounding get no gradient: at r = 0 their directions are arbitrary, and leaving them
+    out is the sub-gradient of least norm.
     """
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, k: int) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, k: int, square_ridge: float) -> Tensor:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        values = values[:k]
+        roots = (values**2 + square_ridge).sqrt() if square_ridge else values
         # Measured against 1, not against the largest: these are correlations, of whitened views.
-        kept = (values[:k] > max(matrix.shape) * torch.finfo(matrix.dtype).eps).to(matrix.dtype)
-        ctx.save_for_backward((left[:, :k] * kept) @ right[:k])
-        total: Tensor = values[:k].sum()
+        kept = values > max(matrix.shape) * torch.finfo(matrix.dtype).eps
+        weights = torch.where(kept, values / torch.where(kept, roots, 1.0), 0.0)
+        ctx.save_for_backward((left[:, :k] * weights) @ right[:k])
+        total: Tensor = roots.sum()
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (direction,) = ctx.saved_tensors
-        return grad * direction, None
+        return grad * direction, None, None

@@ -19,6 +19,8 @@ def gather(rows: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return rows
+    if rows.dtype == torch.bool:  # gloo has no truth values
+        return gather(rows.to(torch.uint8)).bool()
     counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
     return _Gather.apply(rows, [int(count) for count in counts])

@@ -1,0 +1,83 @@
+"""Linear CCA on any two views against scikit-learn, and deep CCA's second ridge against symmetric matrix roots."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cross_decomposition import CCA
+from torch import Tensor
+
+from xmr_e2e.objectives.cca import correlation_loss, linear_cca
+
+
+def views(n: int, d_x: int, d_y: int, *, shared: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two views of n pairs with some latent variables in common, their columns of very different scale and offset."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(n, shared))
+    found = []
+    for d in (d_x, d_y):
+        rows = latent @ rng.normal(size=(shared, d)) + rng.normal(size=(n, d))
+        found.append(torch.tensor(rows * 10 ** rng.uniform(-1, 2, d) + rng.normal(size=d)))
+    return found[0], found[1]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    n=st.integers(30, 200), d_x=st.integers(1, 8), d_y=st.integers(1, 8), shared=st.integers(0, 4), seed=st.integers(0)
+)
+def test_linear_cca_has_the_canonical_correlations_of_scikit_learn(
+    n: int, d_x: int, d_y: int, shared: int, seed: int
+) -> None:
+    x, y = views(n, d_x, d_y, shared=shared, seed=seed)
+    k = min(d_x, d_y)
+    theirs = CCA(n_components=k, tol=1e-15, max_iter=100_000).fit(x.numpy(), y.numpy())
+    variates = theirs.transform(x.numpy(), y.numpy())
+    expected = [np.corrcoef(variates[0][:, i], variates[1][:, i])[0, 1] for i in range(k)]
+    found = linear_cca(x, y, k, ridge=1e-12)
+    np.testing.assert_allclose(found.correlations.numpy(), expected, atol=1e-6)
+    # The projections have those correlations, too; not only the fit's report of them.
+    projected = np.corrcoef(found.project_x(x).numpy(), found.project_y(y).numpy(), rowvar=False)
+    np.testing.assert_allclose(np.diag(projected[:k, k:]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d_x", "d_y"), [(40, 6, 4), (40, 4, 7), (5, 8, 6)])
+@pytest.mark.parametrize("k", [None, 2])
+def test_second_ridge_is_added_to_the_squared_correlations(n: int, d_x: int, d_y: int, k: int | None) -> None:
+    x, y = views(n, d_x, d_y, shared=2, seed=0)
+    covariance = np.cov(x.numpy(), y.numpy(), rowvar=False)
+    roots = [
+        scipy.linalg.fractional_matrix_power(block + 1e-2 * np.eye(len(block)), -0.5)
+        for block in (covariance[:d_x, :d_x], covariance[d_x:, d_x:])
+    ]
+    cross = roots[0] @ covariance[:d_x, d_x:] @ roots[1]
+    squares = sorted(scipy.linalg.eigvalsh(cross.T @ cross), reverse=True)[: k or min(d_x, d_y)]
+    expected = -sum(math.sqrt(max(square, 0) + 0.05) for square in squares)
+    assert correlation_loss(x, y, k=k, ridge=1e-2, square_ridge=0.05).item() == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize(("n", "k"), [(20, None), (20, 2), (4, None)])
+def test_gradient_with_the_second_ridge_equals_finite_differences(n: int, k: int | None) -> None:
+    x, y = (torch.nn.functional.normalize(view, dim=0).requires_grad_() for view in views(n, 4, 5, shared=2, seed=1))
+    assert torch.autograd.gradcheck(
+        lambda a, b: correlation_loss(a, b, k=k, ridge=1e-2, square_ridge=1e-2), (x, y), atol=1e-6
+    )
+
+
+def test_second_ridge_makes_the_loss_smooth_where_correlations_vanish() -> None:
+    """Without it the gradient of a vanishing correlation does not vanish with it."""
+    draw = views(40, 5, 1, shared=1, seed=0)[0]
+    columns = torch.linalg.qr(draw - draw.mean(0)).Q  # uncorrelated
+    sizes = []
+    for square_ridge in (0.0, 1e-3):
+        x = columns[:, :2].clone().requires_grad_()
+        y = columns[:, 2:4] + 1e-4 * columns[:, :2]
+        correlation_loss(x, y, ridge=1e-6, square_ridge=square_ridge).backward()
+        assert x.grad is not None
+        sizes.append(x.grad.norm().item())
+    assert sizes[1] < 0.01 * sizes[0]

@@ -1,0 +1,75 @@
+"""Semantic sharing: labels, and masked words and objects, predicted from places (Yang et al., 2021).
+
+A place is a region of an image or a word of a text; a sample has t of them, some of which may be padding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from xmr_e2e.objectives.labels import Labels, multi_hot_labels
+from xmr_e2e.objectives.similarity import full_precision
+
+
+def label_scores(logits: Tensor, *, activation: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
+    """Class scores of each place, all of one scale: (..., c) logits -> (..., c) scores in [0, 1].
+
+    "sigmoid": brought to length 1, as in the released code; "softmax": summing to 1, as printed (below Eq. 4).
+    """
+    with full_precision(logits) as (logits,):
+        return F.softmax(logits, dim=-1) if activation == "softmax" else F.normalize(logits.sigmoid(), dim=-1)
+
+
+def pool_scores(scores: Tensor, mask: Tensor, *, over: Literal["real", "all"] = "real") -> Tensor:
+    """Mean over a sample's places: scores (n, t, c), mask (n, t), True where there is something -> (n, c).
+
+    "real": over the places of the mask; zeros where a sample has none. "all": over all t, as the released code does,
+    so that the padding of a batch weighs in.
+    """
+    with full_precision(scores) as (scores,):
+        if over == "all":
+            return scores.mean(1)
+        # where, not a product: padding may hold anything, NaN included.
+        return scores.where(mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def label_score_loss(scores: Tensor, labels: Labels) -> Tensor:
+    """Mean over samples of log(1 + exp(-<score, y>)) (Eq. 4).
+
+    scores: (n, c), pooled; those of both modalities are stacked, with labels to match. labels: (n,) integer classes or
+    (n, c) multi-hot. Returns a scalar, in fp32 (fp64 for fp64 scores) whatever autocast is on. Eq. 4 sums over both
+    modalities' samples; the released code takes the mean.
+
+    Raises ValueError for labels that are not of c classes.
+    """
+    with full_precision(scores) as (scores,):
+        truth = multi_hot_labels(labels, scores.shape[1]).to(scores)
+        return -F.logsigmoid((scores * truth).sum(1)).mean()
+
+
+def masked_loss(logits: Tensor, targets: Tensor, mask: Tensor, *, sigmoid_first: bool = False) -> Tensor:
+    """Mean over masked places of the cross-entropy of what was masked there (Eq. 5, one modality).
+
+    logits: (n, t, v) over object classes or words. targets: (n, t) int64, read at masked places only. mask: (n, t)
+    bool, True for places to be predicted. sigmoid_first: as in `masked_loss_per_sample`. Returns a scalar, 0 (with
+    gradient 0) where no place is masked, in fp32 (fp64 for fp64 logits) whatever autocast is on.
+    """
+    losses = masked_loss_per_sample(logits, targets, mask, sigmoid_first=sigmoid_first)
+    return losses.sum() / mask.sum().clamp(min=1)
+
+
+def masked_loss_per_sample(logits: Tensor, targets: Tensor, mask: Tensor, *, sigmoid_first: bool = False) -> Tensor:
+    """The sum over each sample's masked places of the cross-entropy, (n,); arguments as for `masked_loss`.
+
+    These sums and the numbers of masked places, gathered over ranks, give `masked_loss` of the global batch, where
+    gathering logits would move n t v numbers.
+
+    sigmoid_first: the logits pass through a sigmoid before the softmax, as in the released code; the probability of a
+    word then stays between 1 / (1 + (v - 1) e) and e / (e + v - 1), whatever the logits.
+    """
+    with full_precision(logits[mask]) as (chosen,):
+        losses = F.cross_entropy(chosen.sigmoid() if sigmoid_first else chosen, targets[mask], reduction="none")
+        return losses.new_zeros(mask.shape).masked_scatter(mask, losses).sum(1)
