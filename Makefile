@@ -15,7 +15,7 @@ demo: $(DEMO)/shards/manifest.json
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		recipes/alscor_pascal.py --data.shards $(DEMO)/shards \
 		--method.image.weights none --data.image-size 96 --data.load-size 112 \
-		--optimiser.kind adam --optimiser.lr 3e-4 --optimiser.parts.image.network.features 3e-4 \
+		--optimiser.kind adam --optimiser.lr 3e-4 --optimiser.parts.towers.image.network.features 3e-4 \
 		--schedule.kind cosine --schedule.warmup 0.05 --train.epochs 12 --train.select mAP@all
 
 # Drawn, not photographed: the set is synthetic, and says so in its manifest and in the report.

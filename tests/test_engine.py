@@ -24,9 +24,10 @@ from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
 from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, save_checkpoint
+from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, newest_position, save_checkpoint
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.engine.metrics_log import MetricsLog
@@ -34,8 +35,9 @@ from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Dataset, Method
+from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 
@@ -71,7 +73,7 @@ def batch(rows: slice = slice(None)) -> Batch:
 
 
 def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, pieces: int) -> dict[str, Tensor]:
-    terms = backward(accelerator, model, part, pieces=pieces, progress=0.3, seed=(0, 1, 2))
+    terms = backward(accelerator, model, part, pieces=pieces, moment=Moment(progress=0.3), seed=(0, 1, 2))
     gradients = {name: p.grad for name, p in accelerator.unwrap_model(model).named_parameters()}
     return {**{f"loss {name}": value for name, value in terms.items()}, **gradients}
 
@@ -91,8 +93,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[str, Tensor]) -> None:
     assert all(gradient is not None for gradient in whole.values())
-    assert whole["image.network.features.0.weight"].abs().max() > 1e-6
-    assert whole["text.words.weight"].abs().max() > 1e-6
+    assert whole["towers.image.network.features.0.weight"].abs().max() > 1e-6
+    assert whole["towers.text.words.weight"].abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("pieces", [2, 3, 14])
@@ -155,16 +157,21 @@ def test_gather_is_the_identity_on_one_process() -> None:
 
 def test_parts_have_their_own_learning_rates() -> None:
     model = method()
-    groups = Optimiser("sgd", lr=1.0, parts={"image": 0.1, "image.network.features": 0.01}).build(model).param_groups
+    parts = {"towers.image": 0.1, "towers.image.network.features": 0.01, "second:classifier": 5.0}
+    optimiser = Optimiser("sgd", lr=1.0, parts=parts)
+    optimiser.check(model, ["first", "second"])
+    groups = optimiser.build(model, "first").param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        expected = 0.01 if name.startswith("image.network.features.") else 0.1 if name.startswith("image.") else 1.0
+        expected = 0.01 if name.startswith("towers.image.network.features.") else 0.1 if "towers.image." in name else 1.0
         assert rates[id(parameter)] == expected
+    second = {id(p): group["lr"] for group in optimiser.build(model, "second").param_groups for p in group["params"]}
+    assert second == rates | {id(parameter): 5.0 for parameter in model.classifier.parameters()}  # type: ignore[operator]
 
 
 def test_a_part_that_is_nowhere_is_an_error() -> None:
     with pytest.raises(XmrError, match="no parameter's name begins with 'picture'; they begin with classifier"):
-        Optimiser("adam", parts={"picture": 0.1}).build(method())
+        Optimiser("adam", parts={"picture": 0.1}).check(method(), ["training"])
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
@@ -172,7 +179,7 @@ def test_a_first_step_that_overflows_in_fp16_is_skipped(kind: Literal["sgd", "ad
     """torch's fused SGD began its momentum with uninitialised memory after such a step."""
     layer = nn.Linear(64, 64)
     before = layer.weight.detach().clone()
-    optimiser, scaler = Optimiser(kind, lr=1e-3, momentum=0.8).build(layer), torch.amp.GradScaler("cpu")
+    optimiser, scaler = Optimiser(kind, lr=1e-3, momentum=0.8).build(layer, ""), torch.amp.GradScaler("cpu")
     for factor in (float("inf"), 1.0, 1.0):
         optimiser.zero_grad()
         scaler.scale((layer(torch.ones(1, 64)) * factor).sum()).backward()
@@ -221,21 +228,22 @@ def test_a_document_of_another_version_is_refused() -> None:
 def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
     def prepared() -> tuple[Accelerator, Any, Any]:
         accelerator, model = Accelerator(cpu=True), method()
-        return accelerator, *accelerator.prepare(model, Optimiser("adam", lr=1e-2).build(model))
+        return accelerator, *accelerator.prepare(model, Optimiser("adam", lr=1e-2).build(model, ""))
 
     def step(accelerator: Accelerator, model: Any, optimiser: Any) -> None:
-        backward(accelerator, model, batch(), pieces=1, progress=0.0, seed=(1,))
+        backward(accelerator, model, batch(), pieces=1, moment=Moment(), seed=(1,))
         optimiser.step()
         optimiser.zero_grad()
 
     accelerator, model, optimiser = prepared()
     step(accelerator, model, optimiser)
-    assert load_newest_checkpoint(accelerator, tmp_path) == Position()
-    save_checkpoint(accelerator, tmp_path, Position(3, 4, 0.5))
-    (tmp_path / "epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
+    assert newest_position(tmp_path) == Position()
+    save_checkpoint(accelerator, tmp_path, Position(1, 3, 4, 0.5))
+    (tmp_path / "stage-0-epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
     step(accelerator, model, optimiser)
     resumed, model_again, optimiser_again = prepared()
-    assert load_newest_checkpoint(resumed, tmp_path) == Position(3, 4, 0.5)
+    load_newest_checkpoint(resumed, tmp_path)
+    assert newest_position(tmp_path) == Position(1, 3, 4, 0.5)
     step(resumed, model_again, optimiser_again)
     for name, value in model.state_dict().items():
         assert torch.equal(value, model_again.state_dict()[name]), name
@@ -245,17 +253,17 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True)
     accelerator.prepare(nn.Linear(2, 2))
     for epoch, step in [(0, 9), (0, 10), (1, 0)]:
-        save_checkpoint(accelerator, tmp_path, Position(epoch, step))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0000-step-000010", "epoch-0001-step-000000"]
+        save_checkpoint(accelerator, tmp_path, Position(0, epoch, step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stage-0-epoch-0000-step-000010", "stage-0-epoch-0001-step-000000"]
 
 
 def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    log = MetricsLog(run, first_step=0, enabled=True)
+    log = MetricsLog(run, first_step=0, validated=False, enabled=True)
     for step in range(1, 6):
         log.step({"step": step}, {"total": torch.tensor(float(step))})
     log.close()
-    again = MetricsLog(run, first_step=3, enabled=True)
+    again = MetricsLog(run, first_step=3, validated=False, enabled=True)
     again.step({"step": 4}, {"total": torch.tensor(40.0)})
     again.close()
     assert [(r["step"], r["loss"]["total"]) for r in run.records()] == [(1, 1), (2, 2), (3, 3), (4, 40)]
@@ -263,11 +271,11 @@ def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None
 
 def test_a_validation_after_the_checkpoint_of_the_same_step_happens_again(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    log = MetricsLog(run, first_step=0, enabled=True)
+    log = MetricsLog(run, first_step=0, validated=False, enabled=True)
     log.step({"step": 1}, {"total": torch.tensor(1.0)})
     log.validation({"step": 1, "epoch": 1, "val": {"average mAP@all": 0.5}})
     log.close()
-    MetricsLog(run, first_step=1, enabled=True).close()
+    MetricsLog(run, first_step=1, validated=False, enabled=True).close()
     assert [("loss" in record, "val" in record) for record in run.records()] == [(True, False)]
 
 
@@ -289,7 +297,7 @@ def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     vocabulary, vectors = fit_words(data)
     torch.manual_seed(0)
     built = METHOD.build(Dataset(4, False, 48, torch.from_numpy(vectors)))
-    original = SavedModel(METHOD, data, ["a", "b", "c", "d"], False, vocabulary, built)
+    original = SavedModel(METHOD, data, ["a", "b", "c", "d"], False, vocabulary, {}, built)
     original.save(run, built.state_dict(), "untrained")
     return run, original
 
@@ -297,7 +305,7 @@ def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_loaded_model_embeds_as_the_saved_one(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, original = saved_model
     loaded = xmr_e2e.load(run)
-    reader = SplitBatches(loaded.data, "test", loaded.vocabulary, seed=0).reader
+    reader = SplitReader(loaded.data.shards, "test")
     records = [reader.read(position) for position in range(len(reader))]
     file = tmp_path / "é ü.jpg"
     file.write_bytes(records[0].image)
@@ -329,8 +337,8 @@ def test_pictures_embed_alike_as_files_bytes_and_pil_images(
 
 def test_a_split_is_embedded_in_order_of_position(saved_model: tuple[Path, SavedModel]) -> None:
     _, model = saved_model
-    embedded = embed_split(model.method, model.data, model.vocabulary, "val")
-    reader = SplitBatches(model.data, "val", model.vocabulary, seed=0).reader
+    embedded = embed_split(model.method, model.data, model.tokeniser, "val")
+    reader = SplitReader(model.data.shards, "val")
     assert embedded.keys == tuple(reader.key(p) for p in range(12))
     assert [row.nonzero().flatten().tolist() for row in embedded.labels] == [list(reader.labels(p)) for p in range(12)]
 
@@ -339,7 +347,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     model = xmr_e2e.load(run)
-    embedded = embed_split(model.method, model.data, model.vocabulary, "train")
+    embedded = embed_split(model.method, model.data, model.tokeniser, "train")
     torch.save({**embedded.embeddings, "labels": embedded.labels}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -347,7 +355,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
 def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, model = saved_model
     mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)
-    expected = embed_split(model.method, model.data, model.vocabulary, "train")
+    expected = embed_split(model.method, model.data, model.tokeniser, "train")
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(found["labels"], expected.labels)
@@ -366,9 +374,9 @@ def test_precision_of_the_towers_does_not_reach_the_objective() -> None:
     model, part = method().float(), batch()
     part = replace(part, inputs={**part.inputs, "image": part.inputs["image"].float()})
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        low = model(part, 0.3)
+        low = model(part, Moment(progress=0.3))
     with torch.no_grad():
-        full = model(part, 0.3)
+        full = model(part, Moment(progress=0.3))
     assert all(term.dtype == torch.float32 for term in low.values())
     for name in ("discrimination", "adversary"):
         assert float(low[name]) == pytest.approx(float(full[name]), rel=0.05)
@@ -379,17 +387,17 @@ def test_diverged_representations_are_an_error_that_says_what_to_do() -> None:
     with torch.no_grad():
         model.projections["text"].weight[0] = float("nan")  # type: ignore[index]
     with pytest.raises(XmrError, match=r"the text representations hold NaN .* Lower --optimiser\.lr"):
-        model(batch(), 0.3)
+        model(batch(), Moment(progress=0.3))
 
 
 def test_multi_label_data_trains_too() -> None:
     model = method(multi_label=True)
     several = replace(batch(), labels=(torch.rand(14, 4) > 0.5).float())
-    assert model(several, 0.3)["total"].isfinite()
+    assert model(several, Moment(progress=0.3))["total"].isfinite()
 
 
 def test_training_crops_keep_the_batch_on_its_device(tiny_shards: Path) -> None:
     data = experiment(tiny_shards).data
-    first = next(Loader(SplitBatches(data, "train", fit_words(data)[0], seed=0), 8).epoch())
+    first = next(Loader(SplitBatches(data, "train", METHOD.sources, fit_words(data)[0], seed=0), 8).epoch())
     ready = prepare_training(first.inputs["image"], 48, data.augment, seed=0, epoch=0, positions=first.positions)
     assert ready.shape == (8, 3, 48, 48) and ready.dtype == torch.float32

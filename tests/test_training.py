@@ -89,7 +89,7 @@ def test_the_kept_model_is_the_best_on_validation(finished: tuple[Path, str]) ->
     assert kept["epoch"] == best["epoch"]
     document = json.loads((finished[0] / "evaluation" / "test.json").read_text())
     assert f"epoch {best['epoch']}, the best by mAP@all on the validation split" in document["selection"]
-    assert document["model"]["image_to_text"]["queries"] == 12
+    assert document["model"]["figures"]["image_to_text"]["queries"] == 12
     assert document["model"]["average"]["mAP@all"] > document["random"]["average"]["mAP@all"]
 
 
@@ -101,7 +101,7 @@ def test_the_saved_model_gives_the_figures_of_the_run_anywhere(finished: tuple[P
     assert result.returncode == 0, result.stderr
     after = json.loads((run / "evaluation" / "test.json").read_text())
     for direction in ("image_to_text", "text_to_image"):
-        assert after["model"][direction]["scores"] == pytest.approx(before["model"][direction]["scores"], abs=1e-7)
+        assert after["model"]["figures"][direction]["scores"] == pytest.approx(before["model"]["figures"][direction]["scores"], abs=1e-7)
     assert xmr_e2e.load(run).embed_texts(["a picture of apple"]).shape == (1, 4)
 
 
@@ -114,7 +114,7 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_uninterrupted_trace(
             [*ACCELERATE, *command(tiny_shards, tmp_path, *options)],
             stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/checkpoints/epoch-0001-step-000002")), process)
+    wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/checkpoints/stage-0-epoch-0001-step-000002")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = only_run(tmp_path)
@@ -152,7 +152,7 @@ def test_an_interrupt_of_two_processes_saves_too(finished: tuple[Path, str], tin
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     process.wait()
     run = only_run(tmp_path)
-    wait_for(lambda: list(run.glob("checkpoints/epoch-*[0-9]")))
+    wait_for(lambda: list(run.glob("checkpoints/stage-0-epoch-*[0-9]")))
     assert (tmp_path / "log").read_text().count("the training stops after this step") == 2  # no loader process says it
     resumed = launch([*arguments, "--train.resume", str(run)], [*ACCELERATE, "--num_processes", "2"])
     assert resumed.returncode == 0, resumed.stderr
@@ -201,7 +201,7 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     alone = [record["samples"] for record in records(finished[0]) if record["epoch"] == 1 and "loss" in record]
     assert [record["samples"] for record in records(run) if "loss" in record] == alone
     document = json.loads((run / "evaluation" / "test.json").read_text())
-    assert document["model"]["text_to_image"]["queries"] == document["model"]["text_to_image"]["gallery"] == 12
+    assert document["model"]["figures"]["text_to_image"]["queries"] == document["model"]["figures"]["text_to_image"]["gallery"] == 12
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
         (["--method.dim", "3"], "--method.dim must be at least 4"),
         (["--method.image.name", "alexnet"], "alexnet cannot take images of 48 pixels"),
         (["--train.runs", "/proc/runs"], "/proc/runs"),
-        (["--optimiser.parts.image", "x"], "--optimiser.parts.image"),
+        (["--optimiser.parts.towers.image", "x"], "--optimiser.parts.towers.image"),
     ],
 )
 def test_a_wrong_option_gets_a_clear_error(tiny_shards: Path, tmp_path: Path, options: list[str], message: str) -> None:

@@ -17,25 +17,25 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import Method, full_precision
+from xmr_e2e.methods.base import Method, Moment, full_precision
 
 
 def backward(
-    accelerator: Accelerator, model: nn.Module, batch: Batch, *, pieces: int, progress: float, seed: tuple[int, ...]
+    accelerator: Accelerator, model: nn.Module, batch: Batch, *, pieces: int, moment: Moment, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """Add the gradients of the global batch's loss to the parameters'; return the loss terms (detached).
 
     Args:
         model: the method as `accelerator.prepare` returned it.
         batch: this rank's part of the global batch, prepared on the device.
-        seed: of dropout and all else that draws random numbers in this step.
+        seed: of dropout in the towers, one for each rank; what the objective draws has the moment's seed.
     """
     if pieces == 1:
         _seed(*seed)
-        terms: Mapping[str, Tensor] = model(batch, progress)
+        terms: Mapping[str, Tensor] = model(batch, moment)
         accelerator.backward(terms["total"])
     else:
-        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), batch.labels, progress, seed)
+        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), batch.labels, moment, seed)
     return {name: term.detach() for name, term in terms.items()}
 
 
@@ -44,15 +44,14 @@ def _backward_in_pieces(
     model: nn.Module,
     pieces: list[Batch],
     labels: Tensor,
-    progress: float,
+    moment: Moment,
     seed: tuple[int, ...],
 ) -> Mapping[str, Tensor]:
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
         representations = _represent(accelerator, method, pieces, seed)
-        _seed(*seed, len(pieces))
-        terms = method.global_objective(representations, labels, progress)
+        terms = method.global_objective(representations, labels, moment)
         accelerator.backward(terms["total"])
     start = 0
     for number, piece in enumerate(pieces):
@@ -63,7 +62,7 @@ def _backward_in_pieces(
             _seed(*seed, number)
             gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
-            model(piece, progress, gradients)["total"].backward()
+            model(piece, moment, gradients)["total"].backward()
     return terms
 
 
@@ -75,7 +74,11 @@ def _represent(
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
             parts.append(method.represent(piece.inputs))
-    return {name: full_precision(torch.cat([part[name] for part in parts])).requires_grad_() for name in parts[0]}
+    return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
+
+
+def _leaf(rows: Tensor) -> Tensor:
+    return full_precision(rows).requires_grad_(rows.is_floating_point())
 
 
 def _seed(*words: int) -> None:

@@ -20,16 +20,19 @@ _POSITION = "position.json"
 class Position:
     """How far a training has come."""
 
+    stage: int = 0
+    """stages that are done"""
     epoch: int = 0
+    """epochs of this stage that are done"""
     step: int = 0
     """steps of this epoch that are done"""
     best: float | None = None
-    """the validation figure of the epoch selected so far"""
+    """by what the epoch kept so far was the best of this stage: a validation figure, or minus the validation loss"""
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, position: Position) -> None:
     """Save model, optimiser and scaler, and where the training stands. Called by every rank."""
-    target = folder / f"epoch-{position.epoch:04d}-step-{position.step:06d}"
+    target = folder / f"stage-{position.stage}-epoch-{position.epoch:04d}-step-{position.step:06d}"
     temporary = target.with_name(target.name + ".part")
     if accelerator.is_main_process:
         for unfinished in folder.glob("*.part"):
@@ -47,18 +50,22 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, position: Position) 
     accelerator.wait_for_everyone()
 
 
-def load_newest_checkpoint(accelerator: Accelerator, folder: Path) -> Position:
-    """Restore the newest checkpoint into what was given to `accelerator.prepare`; the start where there is none."""
+def newest_position(folder: Path) -> Position:
+    """Where the newest checkpoint stands; the start where there is none."""
     whole = _whole(folder)
-    if not whole:
-        return Position()
-    accelerator.load_state(str(whole[-1]))
-    return Position(**json.loads((whole[-1] / _POSITION).read_bytes()))
+    return Position(**json.loads((whole[-1] / _POSITION).read_bytes())) if whole else Position()
+
+
+def load_newest_checkpoint(accelerator: Accelerator, folder: Path) -> None:
+    """Restore the newest checkpoint, if there is one, into what was given to `accelerator.prepare`."""
+    whole = _whole(folder)
+    if whole:
+        accelerator.load_state(str(whole[-1]))
 
 
 def _whole(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first: a folder gets its final name last."""
-    return sorted(path for path in folder.glob("epoch-*") if not path.name.endswith(".part"))
+    return sorted(path for path in folder.glob("stage-*") if not path.name.endswith(".part"))
 
 
 def _flush(folder: Path) -> None:

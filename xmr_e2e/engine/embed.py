@@ -2,65 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
 from xmr_e2e.data.loader import Data, Loader, SplitBatches
-from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.tokenisers import Tokeniser
 from xmr_e2e.methods.base import Method
 from xmr_e2e.objectives.global_batch import gather
 
 BATCH = 128
 
+ExtractedSplits = Mapping[str, Mapping[str, Extracted]]
+"""Split -> modality -> what the frozen tower made of all its samples."""
+
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """n samples in order of position, on every rank."""
+    """The embeddings of a split's n samples, on every rank."""
 
     embeddings: dict[str, Tensor]
-    """modality -> (n, d)"""
+    """modality -> (n_m, d), of the n_m samples that have it"""
+    positions: dict[str, Tensor]
+    """modality -> (n_m,) int64: the positions of these samples in the split, ascending"""
     labels: Tensor
     """(n, c) multi-hot"""
     keys: tuple[str, ...]
+    """n of them"""
+
+
+def embed_split(
+    method: Method, data: Data, tokeniser: Tokeniser | None, split: str, extracted: ExtractedSplits | None = None
+) -> EmbeddedSplit:
+    """Embed all modalities of a split with all ranks, in full precision. Called by every rank."""
+    embeddings, positions = {}, {}
+    for modality in method.modalities:
+        embeddings[modality], positions[modality] = embed_modality(method, data, tokeniser, split, modality, extracted)
+    reader = SplitReader(data.shards, split)
+    everything = range(len(reader))
+    labels = multi_hot([reader.labels(position) for position in everything], len(reader.manifest.classes))
+    keys = tuple(reader.key(position) for position in everything)
+    return EmbeddedSplit(embeddings, positions, labels.to(next(method.parameters()).device), keys)
+
+
+def embed_modality(
+    method: Method,
+    data: Data,
+    tokeniser: Tokeniser | None,
+    split: str,
+    modality: str,
+    extracted: ExtractedSplits | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
+    sources = {modality: method.sources[modality]}
+    batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=(extracted or {}).get(split))
+    embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
+    return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
+
+
+def extract_frozen(
+    method: Method, data: Data, tokeniser: Tokeniser | None, splits: Sequence[str]
+) -> dict[str, dict[str, Extracted]]:
+    """What the frozen towers make of the splits' samples, once and without augmentation. Called by every rank."""
+    extracted: dict[str, dict[str, Extracted]] = {split: {} for split in splits}
+    for split in splits:
+        for modality in method.frozen:
+            batches = SplitBatches(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
+            output = collect(method, batches, lambda inputs, name=modality: method.features(name, inputs[name]))
+            places = torch.from_numpy(batches.positions)
+            samples = len(batches.reader)
+            extracted[split][modality] = Extracted(
+                map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples))
+            )
+    return extracted
+
+
+def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
+    """Rows at their places among all samples of the split; zeros for those that lack the modality, never read."""
+    if len(rows) == samples:
+        return rows
+    table = rows.new_zeros(samples, *rows.shape[1:])
+    table[places] = rows
+    return table
 
 
 @torch.no_grad()
-def embed_split(method: Method, data: Data, vocabulary: Vocabulary, split: str) -> EmbeddedSplit:
-    """Embed a split with all ranks, in full precision. Called by every rank; every rank gets all of it.
+def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]) -> Any:
+    """What the function makes of the samples' inputs, as tensors whose rows are in order of position; on every rank.
+
+    The method is in evaluation mode meanwhile.
 
     Raises:
-        RuntimeError: a sample was embedded twice or not at all.
+        RuntimeError: a sample was seen twice or not at all.
     """
-    device = next(method.parameters()).device
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    batches = SplitBatches(data, split, vocabulary, seed=0)
-    loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
     was_training = method.training
     method.eval()
-    rows = list(_embed_all(method, loader, data.image_size, device))
+    parts = list(_run_all(method, batches, function))
     method.train(was_training)
-    positions, *columns = (gather(torch.cat(column)) for column in zip(*rows))
+    positions, *leaves = (gather(torch.cat(column)) for column in zip(*(_leaves(part) for part in parts)))
     order = positions.argsort()
-    if not torch.equal(positions[order].cpu(), torch.arange(len(batches.reader))):
+    if not np.array_equal(positions[order].cpu().numpy(), batches.positions):
         raise RuntimeError(
-            f"the split {split!r} has {len(batches.reader)} samples, of which not each was embedded once"
+            f"the split {batches.reader.split!r} has {len(batches)} samples, of which not each was embedded once"
         )
-    image, text, labels = (column[order] for column in columns)
-    keys = tuple(batches.reader.key(position) for position in range(len(positions)))
-    return EmbeddedSplit({"image": image, "text": text}, labels, keys)
+    merged = iter(leaves)
+    return map_tensors(parts[0][1], lambda _: next(merged)[order])
 
 
-def _embed_all(
-    method: Method, loader: Loader, image_size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    for cpu_batch in loader.epoch():
-        batch: Batch = cpu_batch.to(device)
-        image = method.embed("image", prepare_evaluation(batch.inputs["image"], image_size))
-        text = method.embed("text", batch.inputs["text"])
-        yield batch.positions, image.float(), text.float(), batch.labels
+def _run_all(
+    method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]
+) -> Iterator[tuple[Tensor, Any]]:
+    device = next(method.parameters()).device
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
+    for batch in loader.epoch():
+        batch = batch.to(device)
+        yield batch.positions, function(prepared(batch.inputs, batches, batches.data.image_size))
+
+
+def prepared(inputs: Mapping[str, Any], batches: SplitBatches, size: int) -> dict[str, Any]:
+    """Inputs with their pictures as networks see them in evaluation."""
+    return {
+        name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()
+    }
+
+
+def _leaves(structure: Any) -> list[Tensor]:
+    leaves: list[Tensor] = []
+    map_tensors(structure, lambda tensor: leaves.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return leaves

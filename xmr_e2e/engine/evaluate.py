@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from rich import box
 from rich.table import Table
 
 from xmr_e2e.console import console
@@ -17,36 +19,47 @@ from xmr_e2e.engine.embed import EmbeddedSplit, embed_split
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures, direction_title
 from xmr_e2e.evaluation.examples import retrieved_examples
-from xmr_e2e.evaluation.metrics import CrossModalFigures, both_directions, cross_modal_figures
+from xmr_e2e.evaluation.metrics import Measures
 from xmr_e2e.evaluation.report import write_report
+from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
+from xmr_e2e.shards import manifest
 from xmr_e2e.shards.manifest import Manifest
 
-# What `both_directions` measures by default.
-SELECTABLE = ("mAP@all", "mAP@50", "R@1", "R@5", "R@10")
-SHOWN = ("mAP@all", "mAP@50", "R@1", "R@10")
+SELECTABLE = Measures().names
+SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
+OTHER_SHARDS = "These are not the shards that the run was trained with."
+EXAMPLES = 12
+"""Queries whose results the report shows, over all directions; two at least of each."""
 
 
 def validation_scores(method: Method, embedded: EmbeddedSplit) -> dict[str, float]:
-    """The figures of both directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
+    """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
     _require_labels(embedded)
-    image, text = embedded.embeddings["image"], embedded.embeddings["text"]
-    both = both_directions(image, text, embedded.labels, embedded.keys, similarity=method.similarity)
-    rows = {
-        "average": both.average,
-        "image_to_text": both.image_to_text.scores,
-        "text_to_image": both.text_to_image.scores,
-    }
+    directions = all_directions(
+        embedded.embeddings,
+        embedded.labels,
+        embedded.keys,
+        positions=embedded.positions,
+        similarity=method.similarity,
+    )
+    rows = {"average": directions.average, **{name: row.scores for name, row in directions.figures.items()}}
     return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
 
 
 def evaluate(model: SavedModel, split: str) -> tuple[EmbeddedSplit, CrossModalFigures]:
     """Embed a split and measure it, with random rankings beside. Called by every rank."""
-    embedded = embed_split(model.method, model.data, model.vocabulary, split)
+    embedded = embed_split(model.method, model.data, model.tokeniser, split)
     _require_labels(embedded)
-    image, text = embedded.embeddings["image"], embedded.embeddings["text"]
-    figures = cross_modal_figures(image, text, embedded.labels, embedded.keys, similarity=model.similarity)
+    figures = cross_modal_figures(
+        embedded.embeddings,
+        embedded.labels,
+        embedded.keys,
+        positions=embedded.positions,
+        similarity=model.similarity,
+    )
     return embedded, figures
 
 
@@ -59,6 +72,7 @@ def evaluation_document(model: SavedModel, split: str, figures: CrossModalFigure
 def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossModalFigures:
     """Measure a run's selected model on a split; write the figures and the report, print the table.
 
+    Figures on other shards than those of the training get files of their own, named by dataset and split.
     Every rank calls it.
     """
     model = load(run.folder, shards=shards)
@@ -66,34 +80,62 @@ def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossMo
     embedded, figures = evaluate(model, split)
     if not dist.is_initialized() or dist.get_rank() == 0:
         document = evaluation_document(model, split, figures)
-        written = run.save_evaluation(split, document)
-        report = _write_report(run, model, embedded, figures, document)
-        console.print(figures_table(figures, f"{document['dataset']}, {split} split; {document['selection']}"))
-        console.print(f"figures: {written}\nreport:  {report}", markup=False, highlight=False, soft_wrap=True)
+        own = _has_own_shards(run, model)
+        dataset = re.sub(r"[^\w.-]+", "_", document["dataset"])
+        name = split if own else f"{dataset}-{split}"
+        written = run.save_evaluation(name, document)
+        report = run.folder / ("report.html" if name == "test" else f"report-{name}.html")
+        _write_report(report, run, model, embedded, figures, document, notes=[] if own else [OTHER_SHARDS])
+        _say(f"{document['dataset']}, {split} split; {model.selection}")
+        console.print(figures_table(figures))
+        if not own:
+            _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
+        _say(f"figures: {written}\nreport:  {report}")
     return figures
 
 
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _has_own_shards(run: Run, model: SavedModel) -> bool:
+    """Whether the shards are those of the training; yes where the run does not say which these were."""
+    trained_on = run.document("environment.json").get("manifest_sha256")
+    return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
+
+
 def _write_report(
-    run: Run, model: SavedModel, embedded: EmbeddedSplit, figures: CrossModalFigures, document: Mapping[str, Any]
-) -> Path:
-    split = str(document["split"])
-    image, text = embedded.embeddings["image"], embedded.embeddings["text"]
-    reader = SplitReader(model.data.shards, split)
-    path = run.folder / ("report.html" if split == "test" else f"report-{split}.html")
+    path: Path,
+    run: Run,
+    model: SavedModel,
+    embedded: EmbeddedSplit,
+    figures: CrossModalFigures,
+    document: Mapping[str, Any],
+    *,
+    notes: Sequence[str],
+) -> None:
+    reader = SplitReader(model.data.shards, document["split"])
+    examples = retrieved_examples(
+        embedded.embeddings,
+        embedded.labels,
+        reader,
+        positions=embedded.positions,
+        similarity=model.similarity,
+        per_direction=max(2, EXAMPLES // len(figures.model.figures)),
+    )
     write_report(
         path,
         title=run.document("config.json").get("name", run.folder.name),
         dataset=document["dataset"],
-        split=split,
+        split=document["split"],
         selection=document["selection"],
         figures=figures,
         records=run.records(),
-        examples=retrieved_examples(image, text, embedded.labels, reader, similarity=model.similarity),
+        examples=examples,
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
-        notes=_dataset_notes(reader.manifest),
+        notes=[*notes, *_dataset_notes(reader.manifest)],
     )
-    return path
 
 
 def _dataset_notes(manifest: Manifest) -> list[str]:
@@ -106,33 +148,28 @@ def _dataset_notes(manifest: Manifest) -> list[str]:
     return notes
 
 
-def figures_table(figures: CrossModalFigures, title: str) -> Table:
-    """Each figure beside that of random rankings and the ratio of both."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("direction")
+def figures_table(figures: CrossModalFigures) -> Table:
+    """Figures of each direction, below each that of random rankings and the ratio of both."""
+    ours, random = figures.model, figures.random
+    rows = {direction_title(way): (row.scores, random.figures[way].scores) for way, row in ours.figures.items()}
+    table = Table("direction", box=box.SIMPLE_HEAD)
     for name in SHOWN:
-        for heading in (name, "random", "ratio"):
-            table.add_column(heading, justify="right", style="bold" if heading == name else "dim")
-    for direction, ours, random in _rows(figures):
-        cells = []
-        for name in SHOWN:
-            ratio = ours[name] / max(random[name], 1e-12)
-            cells += [f"{ours[name]:.4f}", f"{random[name]:.4f}", f"{ratio:.1f}x"]
-        table.add_row(direction, *cells)
+        table.add_column(name, justify="right")
+    for heading, (model, floor) in {**rows, "average": (ours.average, random.average)}.items():
+        ratios = {name: model[name] / floor[name] for name in model if floor[name]}
+        table.add_row(heading, *_cells(model, "{:.4f}"), style="bold")
+        table.add_row("random", *_cells(floor, "{:.4f}"), style="dim")
+        table.add_row("times random", *_cells(ratios, "{:.1f}x"), style="dim", end_section=True)
     return table
 
 
-def _rows(figures: CrossModalFigures) -> list[tuple[str, Mapping[str, float], Mapping[str, float]]]:
-    ours, random = figures.model, figures.random
-    return [
-        ("image → text", ours.image_to_text.scores, random.image_to_text.scores),
-        ("text → image", ours.text_to_image.scores, random.text_to_image.scores),
-        ("average", ours.average, random.average),
-    ]
+def _cells(scores: Mapping[str, float], form: str) -> Iterator[str]:
+    return (form.format(scores[name]) if name in scores else "–" for name in SHOWN)
 
 
 def _require_labels(embedded: EmbeddedSplit) -> None:
-    unlabelled = np.flatnonzero(embedded.labels.sum(1).cpu().numpy() == 0)
+    ranked = np.unique(np.concatenate([rows.cpu().numpy() for rows in embedded.positions.values()]))
+    unlabelled = ranked[embedded.labels.cpu().numpy()[ranked].sum(1) == 0]
     if len(unlabelled):
         raise XmrError(
             f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -29,35 +30,45 @@ class Optimiser:
     betas: tuple[float, float] = (0.9, 0.999)
     """of adam"""
     parts: dict[str, float] = field(default_factory=dict)
-    """other learning rates for parts of the method: the beginning of the parameters' names, and the rate"""
+    """other learning rates for parts of the method: the beginning of the parameters' names, and the rate; with
+    "STAGE:" before it, in that stage alone ("prior-image:" is all of a stage)"""
 
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """torch's optimiser over the model's parameters; its groups have an "initial_lr"."""
-        groups = self.groups(model)
+    def build(self, model: nn.Module, stage: str) -> torch.optim.Optimizer:
+        """torch's optimiser over the parameters that move in this stage; its groups have an "initial_lr"."""
+        groups = self.groups(model, stage)
         if self.kind == "sgd":
             # Not fused: after a first step that fp16's scaler skips, fused momentum starts from uninitialised memory.
             return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True)
         return torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
-    def groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """The parameters by learning rate; a parameter belongs to the longest matching part.
-
-        Raises:
-            XmrError: a part that no parameter's name begins with.
-        """
-        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        for part in self.parts:
-            if not any(_is_in(name, part) for name, _ in named):
-                tops = sorted({name.partition(".")[0] for name, _ in named})
+    def check(self, model: nn.Module, stages: Sequence[str]) -> None:
+        """Raise XmrError for a part that no parameter's name begins with, and for an unknown stage."""
+        names = [name for name, _ in model.named_parameters()]
+        for key in self.parts:
+            stage, _, part = key.rpartition(":")
+            if stage and stage not in stages:
+                raise XmrError(f"--optimiser.parts: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}")
+            if not any(_is_in(name, part) for name in names):
+                tops = sorted({".".join(name.split(".")[: 2 if name.startswith("towers.") else 1]) for name in names})
                 raise XmrError(
                     f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
                 )
+
+    def groups(self, model: nn.Module, stage: str) -> list[dict[str, object]]:
+        """The parameters by learning rate; what is said for the stage precedes, then the longest matching part."""
         groups: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in named:
-            matches = [part for part in self.parts if _is_in(name, part)]
-            rate = self.parts[max(matches, key=len)] if matches else self.lr
-            groups.setdefault(rate, []).append(parameter)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(self._rate(name, stage), []).append(parameter)
         return [{"params": parameters, "lr": rate, "initial_lr": rate} for rate, parameters in groups.items()]
+
+    def _rate(self, name: str, stage: str) -> float:
+        for prefix in (f"{stage}:", ""):
+            own = {key.removeprefix(prefix): rate for key, rate in self.parts.items() if key.startswith(prefix)}
+            matches = [part for part in own if _is_in(name, part)]
+            if matches:
+                return own[max(matches, key=len)]
+        return self.lr
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ class Train:
     """How long and in what way."""
 
     epochs: int = 60
+    """of each stage"""
     batch_size: int = 100
     """samples of a global batch, over all processes"""
     accumulate: int = 1
@@ -95,7 +107,7 @@ class Train:
     clip_norm: float | None = None
     """largest norm of the gradient"""
     select: str = "mAP@all"
-    """the validation figure (average of both directions) by which the epoch is chosen; "last" keeps the last one"""
+    """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
     seed: int = 0
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int | None = None
@@ -124,4 +136,4 @@ class Experiment:
 
 
 def _is_in(name: str, part: str) -> bool:
-    return name == part or name.startswith(f"{part}.")
+    return not part or name == part or name.startswith(f"{part}.")

@@ -29,7 +29,9 @@ def main(recipe: Callable[[], Experiment]) -> None:
     description = sys.modules[recipe.__module__].__doc__
 
     def command() -> int:
-        experiment = tyro.cli(Experiment, default=recipe(), description=description)
+        experiment = tyro.cli(
+            Experiment, default=recipe(), description=description, config=(tyro.conf.AvoidSubcommands,)
+        )
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
         return run_experiment(experiment, accelerator)

@@ -23,13 +23,13 @@ class MetricsLog:
     step.
     """
 
-    def __init__(self, run: Run, *, first_step: int, enabled: bool) -> None:
+    def __init__(self, run: Run, *, first_step: int, validated: bool, enabled: bool) -> None:
         self._run = run
         self._enabled = enabled
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
         if enabled:
-            # A checkpoint is saved after a step and before the validation that may follow it.
-            last_kept = {True: first_step - 1, False: first_step}
+            # A checkpoint after a step comes before the validation that may follow it; one at an epoch's begin after.
+            last_kept = {True: first_step if validated else first_step - 1, False: first_step}
             kept = [record for record in run.records() if record["step"] <= last_kept["val" in record]]
             write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
             self._board = SummaryWriter(str(run.folder), purge_step=first_step + 1)

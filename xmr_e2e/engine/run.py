@@ -2,7 +2,7 @@
 
 runs/<recipe>/<time>/
     config.json  environment.json  metrics.jsonl  events (TensorBoard)
-    words/           vocabulary and word vectors of the training split
+    words/           tokeniser and word vectors of the training split
     checkpoints/     to go on from
     model.safetensors  model.json    the selected epoch, self-contained
     evaluation/<split>.json  report.html
@@ -27,7 +27,7 @@ from safetensors.numpy import load_file, save
 
 from xmr_e2e.configuration import to_document
 from xmr_e2e.data.loader import Data, fit_words
-from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
@@ -84,20 +84,22 @@ class Run:
                 )
 
     def fit_words(self, data: Data) -> None:
-        """Fit vocabulary and word vectors, unless an earlier start of this run has done so."""
+        """Fit tokeniser and word vectors, unless an earlier start of this run has done so."""
         folder = self.folder / "words"
         if (folder / "vectors.safetensors").exists():
             return
-        vocabulary, vectors = fit_words(data)
+        tokeniser, vectors = fit_words(data)
         folder.mkdir(exist_ok=True)
-        self._write_json("words/vocabulary.json", vocabulary.words)
+        self._write_json("words/tokeniser.json", tokeniser.to_document())
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
 
-    def words(self) -> tuple[Vocabulary, NDArray[np.float32]]:
-        """Vocabulary and word vectors (len(vocabulary), dim)."""
+    def words(self) -> tuple[Tokeniser | None, NDArray[np.float32]]:
+        """Tokeniser and word vectors (len(tokeniser), dim); None and an empty array where no text is read."""
         folder = self.folder / "words"
-        words = json.loads((folder / "vocabulary.json").read_bytes())
-        return Vocabulary(tuple(words)), load_file(folder / "vectors.safetensors")["vectors"]
+        if not folder.exists():
+            return None, np.zeros((0, 0), np.float32)
+        document = json.loads((folder / "tokeniser.json").read_bytes())
+        return tokeniser_from_document(document), load_file(folder / "vectors.safetensors")["vectors"]
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""

@@ -17,15 +17,17 @@ from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.batch import Source, Tokens
 from xmr_e2e.data.images import centre_square, load_square
 from xmr_e2e.data.loader import Data
-from xmr_e2e.data.text import Vocabulary, pad
-from xmr_e2e.engine.embed import embed_split
+from xmr_e2e.data.text import pad
+from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
+from xmr_e2e.engine.embed import embed_modality
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
-from xmr_e2e.methods.base import Dataset, Method, MethodConfig, Similarity, without_weights
+from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
 from xmr_e2e.shards.media import upright_rgb
+from xmr_e2e.towers.base import Dataset
 
 BATCH = 64
 
@@ -39,7 +41,8 @@ class SavedModel:
         data: Data,
         classes: Sequence[str],
         multi_label: bool,
-        vocabulary: Vocabulary,
+        tokeniser: Tokeniser | None,
+        widths: Mapping[str, int],
         method: Method,
         selection: str = "",
     ) -> None:
@@ -47,7 +50,9 @@ class SavedModel:
         self.data = data
         self.classes = tuple(classes)
         self.multi_label = multi_label
-        self.vocabulary = vocabulary
+        self.tokeniser = tokeniser
+        self.widths = dict(widths)
+        """modality -> width of the dataset's published features"""
         self.method = method.eval()
         self.selection = selection
         """how its epoch was chosen, in words"""
@@ -64,7 +69,8 @@ class SavedModel:
             "data": to_document(self.data),
             "classes": self.classes,
             "multi_label": self.multi_label,
-            "vocabulary": self.vocabulary.words,
+            "widths": self.widths,
+            "tokeniser": self.tokeniser and self.tokeniser.to_document(),
             "selection": selection,
         }
         write_atomically(run / "model.safetensors", save({name: value.contiguous() for name, value in state.items()}))
@@ -76,15 +82,33 @@ class SavedModel:
         Raises:
             XmrError: a file that is missing or no picture; names it.
         """
+        self._require("image", "pixels")
         return self._embed("image", list(images), self._load_images)
 
     def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Texts to embeddings (n, d)."""
+        self._require("text", "tokens")
         return self._embed("text", list(texts), self._load_texts)
 
+    def embed_features(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Published features (n, width) of a modality to embeddings (n, d)."""
+        self._require(modality, "vector")
+        return self._embed(modality, list(features), lambda rows: torch.from_numpy(np.stack(rows)).to(self._device))
+
     def embed_split(self, split: str, modality: str) -> NDArray[np.float32]:
-        """Embeddings (n, d) of one modality of a split of `data.shards`, in order of position."""
-        return embed_split(self.method, self.data, self.vocabulary, split).embeddings[modality].cpu().numpy()
+        """Embeddings (n, d) of one modality of a split of `data.shards`: of the samples that have it, in order of
+        position."""
+        self._require(modality)
+        rows, _ = embed_modality(self.method, self.data, self.tokeniser, split, modality)
+        return rows.cpu().numpy()
+
+    def _require(self, modality: str, source: Source | None = None) -> None:
+        """Raise XmrError for a modality that the model does not have, or reads from something else."""
+        found = self.method.sources.get(modality)
+        if found is None:
+            raise XmrError(f"this model has no {modality}; it embeds {', '.join(self.method.modalities)}")
+        if source and found != source:
+            raise XmrError(f"this model reads the {modality} of a sample as {found}, not as {source}")
 
     @property
     def _device(self) -> torch.device:
@@ -96,7 +120,8 @@ class SavedModel:
         return prepare_evaluation(batch.to(self._device), self.data.image_size)
 
     def _load_texts(self, texts: Sequence[str]) -> Tokens:
-        tokens = pad([self.vocabulary.encode(text, max_tokens=self.data.max_tokens) for text in texts])
+        assert self.tokeniser is not None, "a model that reads tokens has its tokeniser"
+        tokens = pad([self.tokeniser.encode(text, max_tokens=self.data.max_tokens) for text in texts])
         return Tokens(*(tensor.to(self._device) for tensor in tokens))
 
     @torch.inference_mode()
@@ -124,19 +149,22 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         document = json.loads(path.read_bytes())
         config = from_document(document["config"], str(path))
         data = from_document(document["data"] | ({"shards": str(shards)} if shards else {}), str(path))
-        vocabulary = Vocabulary(tuple(document["vocabulary"]))
+        tokeniser = tokeniser_from_document(document["tokeniser"]) if document["tokeniser"] else None
+        widths = document["widths"]
         classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
         state = load_file(folder / "model.safetensors")
     except (json.JSONDecodeError, KeyError, OSError, SafetensorError) as error:
         raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
-    words = torch.zeros(len(vocabulary), data.words.dim)  # the true ones are in the state
-    method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words))
+    # The true word vectors are in the state; a pretrained tokeniser has none.
+    dim = 0 if data.tokens.kind == "transformers" else data.words.dim
+    words = torch.zeros(len(tokeniser) if tokeniser else 0, dim)
+    method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words, widths))
     try:
         method.load_state_dict(state)
     except RuntimeError as error:
         raise XmrError(f"{folder}: model.safetensors does not fit model.json: {error}") from error
     method.to("cuda" if torch.cuda.is_available() else "cpu")
-    return SavedModel(config, data, classes, multi_label, vocabulary, method, selection)
+    return SavedModel(config, data, classes, multi_label, tokeniser, widths, method, selection)
 
 
 def require_shards(model: SavedModel) -> None:

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch import Tensor
 
 from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
 from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.checkpoint import load_newest_checkpoint, save_checkpoint
+from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, newest_position, save_checkpoint
 from xmr_e2e.engine.display import Throughput, training_progress
-from xmr_e2e.engine.embed import embed_split
+from xmr_e2e.engine.embed import collect, embed_split, extract_frozen, prepared
 from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
@@ -26,9 +28,10 @@ from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.engine.signals import Signals, Wish
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Dataset, Method
+from xmr_e2e.methods.base import Method, Moment, Stage
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.manifest import Manifest, load_manifest
+from xmr_e2e.towers.base import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -39,66 +42,123 @@ class Trainer:
     def __init__(self, experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
         self.experiment, self.run, self.accelerator = experiment, run, accelerator
         train, data = experiment.train, experiment.data
-        manifest = load_manifest(data.shards)
-        _check_splits(manifest, data.shards, train.select, accelerator.num_processes)
+        self.manifest = load_manifest(data.shards)
+        classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
+        _check_splits(self.manifest, data.shards, train.select, accelerator.num_processes)
         with accelerator.main_process_first():
-            if accelerator.is_main_process:
+            if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
                 run.fit_words(data)
-            vocabulary, words = run.words()
+            self.tokeniser, words = run.words()
             torch.manual_seed(train.seed)
-            method = experiment.method.build(
-                Dataset(len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words))
-            )
-        self.saved = SavedModel(experiment.method, data, manifest.classes, manifest.multi_label, vocabulary, method)
-        self.loader = Loader(
-            SplitBatches(data, "train", vocabulary, seed=train.seed),
-            train.batch_size,
-            accelerator.process_index,
-            accelerator.num_processes,
-            pin_memory=accelerator.device.type == "cuda",
+            self.method = experiment.method.build(
+                Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
+            ).to(accelerator.device)
+        self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
+        experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
+        self.saved = SavedModel(
+            experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method
         )
-        self.model, self.optimiser = accelerator.prepare(method, experiment.optimiser.build(method))
-        self.position = load_newest_checkpoint(accelerator, run.checkpoints)
+        splits = [split for split in ("train", "val") if split in self.manifest.splits]
+        self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
+        self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
+        self.position = newest_position(run.checkpoints)
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
-        self.log = MetricsLog(run, first_step=self._global_step, enabled=accelerator.is_main_process)
+        self.log = MetricsLog(
+            run,
+            first_step=self._global_step,
+            validated=self.position.step == 0,
+            enabled=accelerator.is_main_process,
+        )
 
     @property
-    def method(self) -> Method:
-        method: Method = self.accelerator.unwrap_model(self.model)
-        return method
+    def stage(self) -> Stage:
+        return self.method.stages[self.position.stage]
+
+    @property
+    def loader(self) -> Loader:
+        return self.loaders[self.position.stage]
 
     @property
     def _global_step(self) -> int:
-        return self.position.epoch * self.loader.steps + self.position.step
+        before = sum(self._steps_of(stage) for stage in range(self.position.stage))
+        if self.position.stage == len(self.loaders):
+            return before
+        return before + self.position.epoch * self.loader.steps + self.position.step
+
+    def _steps_of(self, stage: int) -> int:
+        closed_form = self.method.stages[stage].closed_form
+        return 0 if closed_form else self.loaders[stage].steps * self.experiment.train.epochs
 
     def fit(self) -> bool:
         """Train to the end; False when it was asked to stop before (a checkpoint is saved then)."""
         logger.info(
             "%d samples, %d steps per epoch, %.1f million parameters, %d process(es) on %s",
-            len(self.loader.batches.reader),
-            self.loader.steps,
+            len(self.loaders[0].batches),
+            self.loaders[0].steps,
             sum(parameter.numel() for parameter in self.method.parameters()) / 1e6,
             self.accelerator.num_processes,
             self.accelerator.device,
         )
         try:
-            for epoch in range(self.position.epoch, self.experiment.train.epochs):
-                if not self._train_epoch(epoch):
+            for number in range(self.position.stage, len(self.method.stages)):
+                if not self._run_stage(number):
                     return False
-                self._select(epoch)
-                self.position = replace(self.position, epoch=epoch + 1, step=0)
             return True
         finally:
             self.log.close()
             self.signals.close()
+
+    def _run_stage(self, number: int) -> bool:
+        """A stage from where it stands to its end, with the weights that it keeps; False when asked to stop."""
+        self.method.begin_stage(self.stage)
+        if self.stage.closed_form:
+            self._fit_closed_form()
+        else:
+            self._prepare_stage()
+            for epoch in range(self.position.epoch, self.experiment.train.epochs):
+                if not self._train_epoch(epoch):
+                    return False
+                self._end_epoch(epoch)
+                self.position = replace(self.position, epoch=epoch + 1, step=0)
+            self._leave_stage()
+        self.position = Position(stage=number + 1)
+        return True
+
+    def _prepare_stage(self) -> None:
+        """An optimiser over the stage's parameters, and the checkpoint if there is one."""
+        stage = self.stage
+        for name, parameter in self.method.named_parameters():
+            moves = not stage.parts or any(name == part or name.startswith(f"{part}.") for part in stage.parts)
+            parameter.requires_grad_(moves and name in self.trainable)
+        optimiser = self.experiment.optimiser.build(self.method, stage.name)
+        self.model, self.optimiser = self.accelerator.prepare(self.method, optimiser)
+        if newest_position(self.run.checkpoints) == self.position:
+            load_newest_checkpoint(self.accelerator, self.run.checkpoints)
+        else:
+            # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
+            save_checkpoint(self.accelerator, self.run.checkpoints, self.position)
+
+    def _leave_stage(self) -> None:
+        """Back to the plain module, with the weights of the epoch that was kept."""
+        self.method = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        del self.model, self.optimiser
+        if self.position.stage + 1 < len(self.method.stages):
+            self.method.load_state_dict(load_file(self.run.folder / "model.safetensors"))
+
+    def _fit_closed_form(self) -> None:
+        """Fit the stage to the embeddings of the whole training split, and keep the result."""
+        method, batches = self.method, self._batches(self.stage, "train")
+        embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
+        method.fit(self.stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
+        self._keep(0, self._validate(), "fitted in closed form")
 
     def _train_epoch(self, epoch: int) -> bool:
         """The epoch's remaining steps; False when asked to stop among them."""
         self.method.train()
         throughput = Throughput()
         with training_progress(is_main=self.accelerator.is_main_process) as progress:
-            title = f"epoch {epoch + 1}/{self.experiment.train.epochs}"
-            bar = progress.add_task(title, total=self.loader.steps, completed=self.position.step, status="")
+            bar = progress.add_task(self._title(epoch), total=self.loader.steps, completed=self.position.step, status="")
             for batch in self.loader.epoch(epoch, first_step=self.position.step):
                 throughput.data_arrived()
                 terms, samples = self._step(batch.to(self.accelerator.device))
@@ -110,24 +170,41 @@ class Trainer:
                     return False
         return True
 
+    def _title(self, epoch: int) -> str:
+        name = f"{self.stage.name}, " if len(self.method.stages) > 1 else ""
+        return f"{name}epoch {epoch + 1}/{self.experiment.train.epochs}"
+
+    def _moment(self) -> Moment:
+        steps = self.loader.steps
+        progress = (self.position.epoch * steps + self.position.step) / (steps * self.experiment.train.epochs)
+        seed = np.random.SeedSequence((self.experiment.train.seed, self._global_step)).generate_state(1, np.uint64)
+        return Moment(self.stage.name, self.position.epoch, progress, int(seed[0]))
+
     def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """One optimiser step; the loss terms and the positions of the global batch's samples."""
-        train, data = self.experiment.train, self.experiment.data
-        progress = self._global_step / (self.loader.steps * train.epochs)
+        train = self.experiment.train
+        moment = self._moment()
         for group in self.optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * self.experiment.schedule.factor(progress)
-        image = prepare_training(
-            batch.inputs["image"], data.image_size, data.augment,
-            seed=train.seed, epoch=batch.epoch, positions=batch.positions,
-        )  # fmt: skip
-        batch = replace(batch, inputs={**batch.inputs, "image": image})
+            group["lr"] = group["initial_lr"] * self.experiment.schedule.factor(moment.progress)
+        batch = self._prepared(batch)
         seed = (train.seed, self._global_step, self.accelerator.process_index)
-        terms = backward(self.accelerator, self.model, batch, pieces=train.accumulate, progress=progress, seed=seed)
+        terms = backward(self.accelerator, self.model, batch, pieces=train.accumulate, moment=moment, seed=seed)
         if train.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         return terms, gather(batch.positions)
+
+    def _prepared(self, batch: Batch) -> Batch:
+        """The batch with its pictures augmented and normalised."""
+        data, inputs = self.experiment.data, dict(batch.inputs)
+        for name, item in batch.inputs.items():
+            if self.loader.batches.has_pixels(name):
+                inputs[name] = prepare_training(
+                    item, data.image_size, data.augment,
+                    seed=self.experiment.train.seed, epoch=batch.epoch, positions=batch.positions,
+                )  # fmt: skip
+        return replace(batch, inputs=inputs)
 
     def _record(self, terms: Mapping[str, Tensor], samples: Tensor, throughput: Throughput) -> None:
         if not self.accelerator.is_main_process:
@@ -135,6 +212,7 @@ class Trainer:
         keys = " ".join(self.loader.batches.reader.key(position) for position in samples.tolist())
         record = {
             "step": self._global_step,
+            "stage": self.stage.name,
             "epoch": self.position.epoch + 1,
             "lr": [group["lr"] for group in self.optimiser.param_groups],
             "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
@@ -150,29 +228,81 @@ class Trainer:
             self.signals.saved()
         return wish is not Wish.STOP
 
-    def _select(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""
-        select = self.experiment.train.select
+        select = self.experiment.train.select if self.stage.select == "figure" else self.stage.select
         scores = self._validate()
-        value = None if select == "last" else scores[f"average {select}"]
-        is_best = value is None or self.position.best is None or value > self.position.best
-        record = {"step": self._global_step, "epoch": epoch + 1, "val": scores}
-        if is_best:
-            record["selected"] = select
+        self.method.end_epoch(self.stage)
+        if select == "last" or not scores:
+            self._keep(epoch, scores, _selection(epoch, "last"))
+            return
+        if select != "loss" and f"average {select}" not in scores:
+            raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
+                           "select by a figure that counts labels, such as mAP@all")  # fmt: skip
+        value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
+        if self.position.best is None or value > self.position.best:
             self.position = replace(self.position, best=value)
-            state = self.accelerator.get_state_dict(self.model)
-            if self.accelerator.is_main_process:
-                self.saved.save(self.run.folder, state, _selection(epoch, select))
-            self.accelerator.wait_for_everyone()  # other ranks may read it next
-        self.log.validation(record)
-        shown = f"validation {select} {value:.4f}" if value is not None else "no selection"
-        logger.info("epoch %d: %s%s", epoch + 1, shown, " (kept)" if is_best else "")
+            self._keep(epoch, scores, _selection(epoch, select), shown=f"validation {select} {abs(value):.4f}")
+        else:
+            self.log.validation(self._validation_record(epoch, scores))
+            logger.info("%s: validation %s %.4f", self._title(epoch), select, abs(value))
+
+    def _keep(self, epoch: int, scores: Mapping[str, float], selection: str, *, shown: str = "no selection") -> None:
+        """Save the model as it is now."""
+        state = self.accelerator.get_state_dict(self.model) if hasattr(self, "model") else self.method.state_dict()
+        if self.accelerator.is_main_process:
+            self.saved.save(self.run.folder, state, selection)
+        self.accelerator.wait_for_everyone()  # other ranks may read it next
+        self.log.validation(self._validation_record(epoch, scores) | {"selected": selection})
+        logger.info("%s: %s (kept)", self._title(epoch), shown)
+
+    def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
+        return {"step": self._global_step, "stage": self.stage.name, "epoch": epoch + 1, "val": dict(scores)}
 
     def _validate(self) -> dict[str, float]:
-        if "val" not in self.loader.batches.reader.manifest.splits:
+        """The validation figures, or the loss where the stage is not chosen by figures; none without such a split."""
+        if "val" not in self.manifest.splits:
             return {}
-        embedded = embed_split(self.method, self.experiment.data, self.saved.vocabulary, "val")
+        if self.stage.select != "figure" and not self.stage.closed_form:
+            return self._validation_loss()
+        embedded = embed_split(self.method, self.experiment.data, self.tokeniser, "val", self.extracted)
         return validation_scores(self.method, embedded)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> dict[str, float]:
+        """The mean over the validation split's samples of each loss term."""
+        loader = self._loader(self.stage, "val")
+        self.method.eval()
+        totals: dict[str, float] = {}
+        for batch in loader.epoch():
+            batch = batch.to(self.accelerator.device)
+            inputs = prepared(batch.inputs, loader.batches, self.experiment.data.image_size)
+            samples = len(gather(batch.positions))
+            representations = self.method.represent(inputs)
+            for name, term in self.method.global_objective(representations, batch.labels, self._moment()).items():
+                totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)
+        self.method.train()
+        return {"loss": totals["total"]} | totals
+
+    def _batches(self, stage: Stage, split: str) -> SplitBatches:
+        sources = {modality: self.method.sources[modality] for modality in stage.modalities}
+        return SplitBatches(
+            self.experiment.data,
+            split,
+            sources,
+            self.tokeniser,
+            seed=self.experiment.train.seed,
+            extracted=self.extracted[split],
+        )
+
+    def _loader(self, stage: Stage, split: str) -> Loader:
+        return Loader(
+            self._batches(stage, split),
+            self.experiment.train.batch_size,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
 
 
 def _check_splits(manifest: Manifest, folder: Path, select: str, processes: int) -> None:
@@ -200,4 +330,6 @@ def _selection(epoch: int, select: str) -> str:
     """How an epoch was chosen, for whoever reads its figures."""
     if select == "last":
         return f"epoch {epoch + 1}, the last one"
-    return f"epoch {epoch + 1}, the best by {select} on the validation split (average of both directions)"
+    if select == "loss":
+        return f"epoch {epoch + 1}, the one with the least loss on the validation split"
+    return f"epoch {epoch + 1}, the best by {select} on the validation split (average of all directions)"

@@ -14,22 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Dataset, Method, MethodConfig
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 
-MODALITIES = ("image", "text")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Alscor(MethodConfig):
     """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
 
-    image: ImageTower = ImageTower()
-    text: BiLstmCnn = BiLstmCnn()
+    image: Tower = ImageTower()
+    text: Tower = BiLstmCnn()
     dim: int = 40
     """width of the common space; the correlation needs batches well above it"""
     correlation: float = 0.05
@@ -57,33 +56,30 @@ class AlscorModel(Method):
     similarity = "pearson"  # Eq. 6
 
     def __init__(self, config: Alscor, dataset: Dataset) -> None:
-        super().__init__()
+        super().__init__(config, dataset)
         self.config = config
-        self.multi_label = dataset.multi_label
-        self.image = config.image.build(image_size=dataset.image_size)
-        self.text = config.text.build(dataset.words)
         self.projections = nn.ModuleDict(
-            {name: _projection(getattr(self, name).dim, config.dim) for name in MODALITIES}
+            {name: _projection(width, config.dim) for name, width in self.widths().items()}
         )
         # Standardised, both modalities have the same mean and variance in every dimension. Otherwise the discriminator
         # tells them apart by their offsets alone, and the offsets spoil the similarity between modalities
         # (docs/reproduction.md).
-        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in MODALITIES})
+        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in self.towers})
         self.classifier = nn.Linear(config.dim, dataset.classes)
-        self.discriminator = _discriminator(config.dim, len(MODALITIES))
+        self.discriminator = _discriminator(config.dim, len(self.towers))
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
         return self.standardise[modality](self._project(modality, inputs))
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {modality: self._project(modality, inputs[modality]) for modality in MODALITIES}
+        return {modality: self._project(modality, item) for modality, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
         # Here, not in `represent`: these are the statistics of the global batch.
-        embeddings = [self.standardise[name](representations[name]) for name in MODALITIES]
+        embeddings = [self.standardise[name](representations[name]) for name in self.towers]
         losses = [label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings]
-        guesses = [self.discriminator(reverse_gradient(rows, reversal_schedule(progress))) for rows in embeddings]
+        guesses = [self.discriminator(reverse_gradient(rows, reversal_schedule(moment.progress))) for rows in embeddings]
         terms = {
             "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
             "discrimination": torch.stack(losses).sum(),
@@ -93,8 +89,7 @@ class AlscorModel(Method):
         return terms
 
     def _project(self, modality: str, inputs: Any) -> Tensor:
-        features = self.text(*inputs) if modality == "text" else self.image(inputs)
-        projected: Tensor = self.projections[modality](features)
+        projected: Tensor = self.projections[modality](self.features(modality, inputs))
         return projected
 
 

@@ -5,37 +5,81 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.batch import Batch, Extracted, Source
 from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.shards.schema import MODALITIES
+from xmr_e2e.towers.base import Dataset, Tower
 
 Similarity: TypeAlias = Literal["cosine", "pearson", "dot", "euclidean"]
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What a method has to know of the data in order to build its networks."""
+class Moment:
+    """Where in a training a step is: all that schedules and an objective's random numbers depend on."""
 
-    classes: int
-    multi_label: bool
-    image_size: int
-    """side in pixels of the images that the image tower sees"""
-    words: Tensor
-    """(v, e): the word vectors from which the text tower starts; row 0 is padding"""
+    stage: str = ""
+    """name of the stage"""
+    epoch: int = 0
+    """of the stage, from 0"""
+    progress: float = 0.0
+    """share of the stage that is done, in [0, 1]"""
+    seed: int = 0
+    """of what the objective draws by chance; the same on every rank"""
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a training with its own samples, parameters and optimiser; most methods have one."""
+
+    name: str
+    modalities: tuple[str, ...]
+    """samples take part that have all of these"""
+    parts: tuple[str, ...] = ()
+    """beginnings of the names of the parameters that move; all move where it is empty"""
+    select: Literal["figure", "loss", "last"] = "figure"
+    """by what its epoch is kept: the validation figure that the training names, the validation loss, or none"""
+    closed_form: bool = False
+    """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodConfig(ABC):
-    """The options of one method; its `build` makes the method."""
+    """The options of one method; its `build` makes the method. The towers are the fields with a modality's name."""
+
+    image: Tower | None
+    text: Tower | None
+    frozen: bool = False
+    """keep the towers as they begin: what they make of the samples is extracted once, and only the heads train"""
+
+    @property
+    def towers(self) -> dict[str, Tower]:
+        """By modality, in the order of MODALITIES."""
+        towers = {modality: getattr(self, modality, None) for modality in MODALITIES}
+        return {modality: tower for modality, tower in towers.items() if tower is not None}
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """What each modality's tower reads."""
+        return {modality: tower.reads for modality, tower in self.towers.items()}
 
     @abstractmethod
     def build(self, dataset: Dataset) -> Method:
         """The method with freshly initialised (or pretrained, where its towers say so) networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyModalities(MethodConfig):
+    """Options of a method for any number of modalities."""
+
+    audio: Tower | None = None
+    video: Tower | None = None
+    shape3d: Tower | None = None
 
 
 def without_weights(config: Any) -> Any:
@@ -49,12 +93,12 @@ def without_weights(config: Any) -> Any:
 
 
 def full_precision(rows: Tensor) -> Tensor:
-    """At least fp32."""
-    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+    """At least fp32; integers and truth values as they are."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32)) if rows.is_floating_point() else rows
 
 
 class Method(nn.Module, ABC):
-    """One module that holds both towers, the heads and the losses, as DistributedDataParallel and DeepSpeed want it.
+    """One module that holds the towers, the heads and the losses, as DistributedDataParallel and DeepSpeed want it.
 
     A step has two halves: `represent` runs the towers on this rank's samples, `objective` looks at the representations
     of the whole global batch. The halves are apart so that representations can be gathered across ranks, and cached.
@@ -62,29 +106,83 @@ class Method(nn.Module, ABC):
 
     similarity: ClassVar[Similarity] = "cosine"
     """by which embeddings are compared"""
+    freezable: ClassVar[tuple[str, ...]] = MODALITIES
+    """modalities whose towers `frozen` keeps as they begin"""
 
-    @abstractmethod
-    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """All that the objective needs of each sample, as tensors whose rows are samples."""
+    def __init__(self, config: MethodConfig, dataset: Dataset) -> None:
+        super().__init__()
+        self.multi_label = dataset.multi_label
+        self.classes = dataset.classes
+        self.sources = config.sources
+        self.towers = nn.ModuleDict({name: tower.build(dataset, name) for name, tower in config.towers.items()})
+        if len(self.towers) < 2:
+            raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")
+        self.frozen = tuple(name for name in self.towers if config.frozen and name in self.freezable)
+        for name in self.frozen:
+            self.towers[name].requires_grad_(False)
 
-    @abstractmethod
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """The named loss terms and their weighted "total", scalars.
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.towers)
 
-        Args:
-            representations: as `represent` gives them, of the whole global batch.
-            labels: (n, c) multi-hot.
-            progress: share of the training that is done, in [0, 1].
-        """
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the training consists of, in order."""
+        return (Stage("training", self.modalities),)
+
+    def widths(self) -> dict[str, int]:
+        """Modality -> width of its tower's output."""
+        return {name: int(tower.dim) for name, tower in self.towers.items()}  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for name in self.frozen:
+            self.towers[name].eval()
+        return self
+
+    def features(self, modality: str, inputs: Any) -> Any:
+        """What the modality's tower makes of its inputs: (n, dim), or a `Sequence`."""
+        return inputs.output if isinstance(inputs, Extracted) else self.towers[modality](inputs)
 
     @abstractmethod
     def embed(self, modality: str, inputs: Any) -> Tensor:
         """Embeddings (n, d) in the common space."""
 
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """All that the objective needs of each sample, as tensors whose rows are samples.
+
+        Here the embeddings by modality. `inputs` holds the modalities of the stage.
+        """
+        return {modality: self.embed(modality, item) for modality, item in inputs.items()}
+
+    @abstractmethod
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """The named loss terms and their weighted "total", scalars.
+
+        Args:
+            representations: as `represent` gives them, of the whole global batch.
+            labels: (n, c) multi-hot.
+        """
+
+    def begin_stage(self, stage: Stage) -> None:
+        """Called by every rank before a stage, on what the stages before it kept."""
+
+    def end_epoch(self, stage: Stage) -> None:
+        """Called by every rank after an epoch's training and its validation."""
+
+    def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Fit a closed-form stage to the training split's embeddings as they are before it, (n, d) by modality.
+
+        Every rank has all of them, and comes to the same.
+        """
+        raise NotImplementedError
+
     def global_objective(
-        self, representations: Mapping[str, Tensor], labels: Tensor, progress: float
+        self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment
     ) -> dict[str, Tensor]:
         """`objective` on what all ranks hold, in fp32 whatever the towers ran in (fp64 where they ran in that).
+
+        What it draws by chance is the same on every rank, and for any number of ranks.
 
         Raises:
             XmrError: representations that are not finite.
@@ -97,10 +195,12 @@ class Method(nn.Module, ABC):
                         f"the {name} representations hold NaN or infinite values: the training has diverged. Lower "
                         "--optimiser.lr, set --train.clip-norm, or use bf16 instead of fp16"
                     )
-            return self.objective(everywhere, gather(labels), progress)
+            labels = gather(labels)
+            torch.manual_seed(moment.seed)
+            return self.objective(everywhere, labels, moment)
 
     def forward(
-        self, batch: Batch, progress: float = 0.0, gradients: Mapping[str, Tensor] | None = None
+        self, batch: Batch, moment: Moment = Moment(), gradients: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The loss terms of the global batch of which `batch` is this rank's part.
 
@@ -109,7 +209,7 @@ class Method(nn.Module, ABC):
         """
         representations = self.represent(batch.inputs)
         if gradients is None:
-            return self.global_objective(representations, batch.labels, progress)
+            return self.global_objective(representations, batch.labels, moment)
         surrogate = sum((representations[name] * gradient).sum() for name, gradient in gradients.items())
         # Every parameter takes part, with weight zero where the towers do not use it: DistributedDataParallel waits
         # for all.

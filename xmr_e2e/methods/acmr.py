@@ -1,0 +1,100 @@
+"""ACMR: adversarial cross-modal retrieval (Wang et al., 2017), a baseline.
+
+A classifier and triplets across modalities shape the common space, a modality discriminator behind gradient reversal
+takes the modality out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.heads import fully_connected
+from xmr_e2e.objectives.acmr import acmr_loss
+from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+HIDDEN = {"image": (512, 100), "text": (40, 100)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acmr(MethodConfig):
+    """ACMR's towers, widths and weights."""
+
+    image: Tower = ImageTower("vgg19")
+    text: Tower = TextCnn()
+    dim: int = 40
+    """width of the common space"""
+    label: float = 1.0
+    """weight of the label prediction"""
+    attract: float = 1.0
+    """weight of the distance between pairs"""
+    repel: float = 0.2
+    """weight of the hinge on the distance to other classes"""
+    margin: float = 1.0
+    """of the hinge"""
+    triplets: Literal["paper", "released"] = "paper"
+    """a hinge for each triplet, or one for the whole batch, as released (with --method.label 100 --method.attract 5
+    --method.repel 1 --method.margin 0.1)"""
+    adversary: Literal["paper", "released"] = "paper"
+    """the adversarial minimax, or as released: the embeddings never feel the discriminator, and the classifier stays at
+    its random start"""
+
+    def build(self, dataset: Dataset) -> AcmrModel:
+        return AcmrModel(self, dataset)
+
+
+class AcmrModel(Method):
+    """The networks and losses of ACMR."""
+
+    def __init__(self, config: Acmr, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        self.projections = nn.ModuleDict(
+            {
+                name: fully_connected((width, *HIDDEN[name], config.dim), nn.Tanh, last=nn.Tanh)
+                for name, width in self.widths().items()
+            }
+        )
+        self.classifier = nn.Linear(config.dim, dataset.classes)
+        self.discriminator = fully_connected((config.dim, config.dim // 2, config.dim // 4, 2))
+        if config.adversary == "released":
+            self.classifier.requires_grad_(False)
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        embeddings: Tensor = self.projections[modality](self.features(modality, inputs))
+        return embeddings
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Features, by which triplets are chosen, and embeddings."""
+        features = {name: self.features(name, item) for name, item in inputs.items()}
+        embeddings = {name: self.projections[name](rows) for name, rows in features.items()}
+        return embeddings | {f"{name} features": rows for name, rows in features.items()}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """Eq. 1-7."""
+        config = self.config
+        image, text = representations["image"], representations["text"]
+        strength = reversal_schedule(moment.progress) if config.adversary == "paper" else 0.0
+        return acmr_loss(
+            image,
+            text,
+            self.classifier(image),
+            self.classifier(text),
+            [self.discriminator(reverse_gradient(rows, strength)) for rows in (image, text)],
+            labels,
+            representations["image features"].detach(),
+            representations["text features"].detach(),
+            multi_label=self.multi_label,
+            triplets=config.triplets,
+            label_weight=config.label,
+            attract=config.attract,
+            repel=config.repel,
+            margin=config.margin,
+        )

@@ -1,0 +1,69 @@
+"""CCA: linear canonical correlation analysis on the features of towers that learned the labels, a baseline.
+
+Canonical correlation has a closed form, so it cannot teach the towers. These first learn to predict the classes, each
+modality by itself (none of it with `frozen`: the classic baseline); then CCA is fitted to the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cca(MethodConfig):
+    """CCA's towers and options."""
+
+    image: Tower = ImageTower("vgg19")
+    text: Tower = TextCnn()
+    dim: int = 10
+    """number of canonical correlations"""
+    ridge: float = 1e-3
+    """added to the covariances' diagonals, as a share of their mean"""
+
+    def build(self, dataset: Dataset) -> CcaModel:
+        return CcaModel(self, dataset)
+
+
+class CcaModel(Method):
+    """Towers, their classifiers and the canonical projections. Stages: labels, correlation."""
+
+    def __init__(self, config: Cca, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        widths = self.widths()
+        if config.dim > min(widths.values()):
+            raise XmrError(f"--method.dim {config.dim} is more than the towers' widths allow ({min(widths.values())})")
+        self.classifiers = nn.ModuleDict({name: nn.Linear(width, dataset.classes) for name, width in widths.items()})
+        self.canonical = CanonicalProjections(widths["image"], widths["text"], config.dim)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        fit = Stage("correlation", self.modalities, closed_form=True)
+        return (fit,) if self.frozen else (Stage("labels", self.modalities, select="loss"), fit)
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        return self.canonical(modality, self.features(modality, inputs))
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Logits by modality."""
+        return {name: self.classifiers[name](self.features(name, item)) for name, item in inputs.items()}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in representations.items()}
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+    def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
+        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.ridge)

@@ -1,0 +1,85 @@
+"""Corr-AE: correspondence autoencoders (Feng et al., 2014), a baseline.
+
+Two autoencoders whose hidden layers agree on each pair. They need no labels, and with them alone towers could agree by
+making all features alike; so the towers first learn to predict the classes (not with `frozen`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+LABELS, AUTOENCODERS = "labels", "autoencoders"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrAe(MethodConfig):
+    """Corr-AE's towers, widths and weights."""
+
+    image: Tower = ImageTower("vgg19")
+    text: Tower = TextCnn()
+    variant: Variant = "plain"
+    """each hidden layer reconstructs its own modality (plain), the other one (cross) or both (full)"""
+    dim: int = 1024
+    """width of the hidden layers, which are the common space"""
+    correlation: float = 0.8
+    """share of the agreement (alpha); the authors took 0.2 for the variant cross"""
+
+    def build(self, dataset: Dataset) -> CorrAeModel:
+        return CorrAeModel(self, dataset)
+
+
+class CorrAeModel(Method):
+    """The networks and losses of Corr-AE. Stages: labels (not with frozen towers), autoencoders."""
+
+    def __init__(self, config: CorrAe, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        widths = self.widths()
+        self.classifiers = nn.ModuleDict({name: nn.Linear(width, dataset.classes) for name, width in widths.items()})
+        # Standardised inputs weigh the same in both modalities' errors.
+        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(d, affine=False) for name, d in widths.items()})
+        self.encoders = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in widths.items()})
+        self.decoders = nn.ModuleDict(
+            {f"{a}_{b}": nn.Linear(config.dim, widths[b]) for a, b in RECONSTRUCTIONS[config.variant]}
+        )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        # The towers stand still in the second stage, or they would make their features easy to reconstruct.
+        second = Stage(AUTOENCODERS, self.modalities, ("encoders", "decoders"))
+        first = Stage(LABELS, self.modalities, ("towers", "classifiers"), select="loss")
+        return (second,) if self.frozen else (first, second)
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        return self._hidden(modality, self.standardise[modality](self.features(modality, inputs)))
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The towers' features: standardisation needs the global batch."""
+        return {name: self.features(name, item) for name, item in inputs.items()}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        if moment.stage == LABELS:
+            logits = {name: self.classifiers[name](rows) for name, rows in representations.items()}
+            terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in logits.items()}
+            return {**terms, "total": torch.stack(list(terms.values())).sum()}
+        inputs = {name: self.standardise[name](rows) for name, rows in representations.items()}
+        hidden = {name: self._hidden(name, rows) for name, rows in inputs.items()}
+        decoded = {(a, b): self.decoders[f"{a}_{b}"](hidden[a]) for a, b in RECONSTRUCTIONS[self.config.variant]}
+        alpha, variant = self.config.correlation, self.config.variant
+        return correspondence_loss(hidden["image"], hidden["text"], decoded, inputs, alpha=alpha, variant=variant)
+
+    def _hidden(self, modality: str, rows: Tensor) -> Tensor:
+        hidden: Tensor = self.encoders[modality](rows).sigmoid()
+        return hidden

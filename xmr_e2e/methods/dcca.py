@@ -1,0 +1,78 @@
+"""DCCA: deep canonical correlation analysis (Andrew et al., 2013), a baseline without labels.
+
+Networks whose outputs correlate as much as possible, then linear CCA on the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.objectives.cca import correlation_loss
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dcca(MethodConfig):
+    """DCCA's towers, widths and options."""
+
+    image: Tower = ImageTower("vgg19")
+    text: Tower = TextCnn()
+    hidden: int = 1024
+    """width of the hidden layers on top of each tower"""
+    layers: int = 3
+    """number of these hidden layers"""
+    dim: int = 20
+    """width of the outputs, all of whose correlations are maximised; the batch must be well above it"""
+    ridge: float = 1e-3
+    """added to the covariances' diagonals of the loss"""
+    linear_ridge: float = 1e-4
+    """added to those of the linear CCA at the end, as a share of their mean"""
+
+    def build(self, dataset: Dataset) -> DccaModel:
+        return DccaModel(self, dataset)
+
+
+class DccaModel(Method):
+    """The networks and the loss of DCCA. Stages: networks, correlation."""
+
+    def __init__(self, config: Dcca, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        self.networks = nn.ModuleDict(
+            {name: _network(width, config.hidden, config.layers, config.dim) for name, width in self.widths().items()}
+        )
+        self.canonical = CanonicalProjections(config.dim, config.dim, config.dim)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return Stage("networks", self.modalities), Stage("correlation", self.modalities, closed_form=True)
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        return self.canonical(modality, self.networks[modality](self.features(modality, inputs)))
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The towers' features: batch normalisation needs the global batch."""
+        return {name: self.features(name, item) for name, item in inputs.items()}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        image, text = (self.networks[name](representations[name]) for name in ("image", "text"))
+        return {"total": correlation_loss(image, text, ridge=self.config.ridge)}
+
+    def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
+        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.linear_ridge)
+
+
+def _network(width: int, hidden: int, layers: int, dim: int) -> nn.Sequential:
+    """Sigmoid layers, each followed by batch normalisation, and a linear one."""
+    parts: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)]
+    for inside in (width, *[hidden] * (layers - 1)):
+        parts += [nn.Linear(inside, hidden), nn.Sigmoid(), nn.BatchNorm1d(hidden, affine=False)]
+    return nn.Sequential(*parts, nn.Linear(hidden, dim))

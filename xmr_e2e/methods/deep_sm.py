@@ -1,0 +1,57 @@
+"""Deep-SM: deep semantic matching (Wei et al., 2017), a baseline.
+
+Each modality learns to predict the classes; retrieval compares the predicted probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSm(MethodConfig):
+    """Deep-SM's towers."""
+
+    image: Tower = ImageTower("alexnet")
+    text: Tower = TextCnn()
+
+    def build(self, dataset: Dataset) -> DeepSmModel:
+        return DeepSmModel(self, dataset)
+
+
+class DeepSmModel(Method):
+    """The networks and losses of Deep-SM."""
+
+    def __init__(self, config: DeepSm, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.classifiers = nn.ModuleDict(
+            {name: nn.Linear(width, dataset.classes) for name, width in self.widths().items()}
+        )
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        """Class probabilities: softmax, or for several labels per sample each class's own."""
+        logits = self._logits(modality, inputs).float()
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Logits by modality."""
+        return {name: self._logits(name, item) for name, item in inputs.items()}
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in representations.items()}
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+
+    def _logits(self, modality: str, inputs: Any) -> Tensor:
+        logits: Tensor = self.classifiers[modality](self.features(modality, inputs))
+        return logits

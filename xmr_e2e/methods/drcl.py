@@ -1,0 +1,128 @@
+"""DRCL: deep reversible consistency learning (IEEE Transactions on Multimedia, 2025).
+
+Two rounds over the modalities, each trained alone, so that samples need not be paired. Selective prior learning gives
+each modality a matrix from its embeddings to the classes; the best one becomes the prior. Reversible semantic
+consistency then trains each modality towards the representations that the prior's pseudo-inverse makes of the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
+from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
+from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+PRIOR, CONSISTENCY = "prior", "consistency"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drcl(ManyModalities):
+    """DRCL's towers, widths and weights, as in the released code where the paper is silent."""
+
+    image: Tower | None = ImageTower("vgg19")
+    text: Tower | None = TextCnn()
+    hidden: int = 4096
+    """width of the two hidden layers of each modality's encoder"""
+    dim: int = 2048
+    """width of the common space: 2048 for Wikipedia and NUS-WIDE, 512 for the paper's other datasets"""
+    hardness_epochs: int = 100
+    """epochs in which the hardness mu of the label loss rises to 1"""
+    mix: float = 0.9
+    """share of a sample's own features in the feature mixing (lambda of Eq. 3)"""
+    discrimination: float = 0.1
+    """weight of Eq. 6 in Eq. 8"""
+    invariance: float = 0.1
+    """weight of Eq. 5 in Eq. 8"""
+    score_on: Literal["train", "val"] = "train"
+    """split on which the priors are compared: train, as released, which rewards the modality that overfits, or val"""
+    prior_seed: int = 1
+    """of the orthogonal matrix from which the priors of all modalities start"""
+
+    def build(self, dataset: Dataset) -> DrclModel:
+        return DrclModel(self, dataset)
+
+
+class DrclModel(Method):
+    """The networks and losses of DRCL. Stages: prior-<modality> for each modality, then consistency-<modality>."""
+
+    prior: Tensor
+    score: Tensor
+    _sums: Tensor
+
+    def __init__(self, config: Drcl, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        if dataset.classes > config.dim:
+            raise XmrError(f"--method.dim {config.dim} must not be below the {dataset.classes} classes of the dataset")
+        self.encoders = nn.ModuleDict(
+            {name: _encoder(width, config.hidden, config.dim) for name, width in self.widths().items()}
+        )
+        start = orthogonal_prior(config.dim, dataset.classes, config.prior_seed)
+        self.priors = nn.ParameterDict({name: start.clone() for name in self.towers})
+        self.register_buffer("prior", start.clone())  # the selected one
+        self.register_buffer("score", torch.zeros(len(self.towers)))
+        # Confidence and number of samples of this epoch, in training and in validation.
+        self.register_buffer("_sums", torch.zeros(2, 2))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(
+            Stage(f"{kind}-{name}", (name,), self._parts(kind, name), select="last" if kind == PRIOR else "loss")
+            for kind in (PRIOR, CONSISTENCY)
+            for name in self.towers
+        )
+
+    def _parts(self, kind: str, modality: str) -> tuple[str, ...]:
+        own = (f"towers.{modality}", f"encoders.{modality}")
+        return (*own, f"priors.{modality}") if kind == PRIOR else own
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        embeddings: Tensor = self.encoders[modality](self.features(modality, inputs))
+        return F.normalize(embeddings, dim=1)
+
+    def begin_stage(self, stage: Stage) -> None:
+        self._sums.zero_()
+        if stage.name.startswith(CONSISTENCY):
+            best = int(self.score.argmax())
+            self.prior.copy_(self.priors[list(self.towers)[best]].detach())
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """Eq. 1 of the stage's modality, or Eq. 8."""
+        kind, _, modality = moment.stage.partition("-")
+        z = representations[modality]
+        # From 0.01 and not from 0, where the released code's first epoch is one of NaN losses and no gradient.
+        mu = min(1.0, (moment.epoch + 1) / self.config.hardness_epochs)
+        if kind == PRIOR:
+            prior = self.priors[modality]
+            confidences = confidence(z, labels, prior).detach()
+            self._sums[int(self.training)] += torch.stack([confidences.sum(), confidences.new_tensor(len(z))])
+            return {"total": spl_loss(z, labels, prior, mu=mu)}
+        permutation = torch.randperm(len(z), device=z.device) if self.training else None
+        weights = {"alpha": self.config.discrimination, "beta": self.config.invariance}
+        return rsc_loss(z, labels, self.prior, mu=mu, mix=self.config.mix, permutation=permutation, **weights)
+
+    def end_epoch(self, stage: Stage) -> None:
+        """The quality score: the largest mean confidence of an epoch (Eq. 2)."""
+        total, samples = self._sums[int(self.config.score_on == "train")]
+        if stage.name.startswith(PRIOR) and samples:
+            place = list(self.towers).index(stage.modalities[0])
+            self.score[place] = torch.maximum(self.score[place], total / samples)
+        self._sums.zero_()
+
+
+def _encoder(width: int, hidden: int, dim: int) -> nn.Sequential:
+    last = nn.Linear(hidden, dim, bias=False)
+    nn.init.uniform_(last.weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)

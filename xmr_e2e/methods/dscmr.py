@@ -1,0 +1,73 @@
+"""DSCMR: deep supervised cross-modal retrieval (Zhen et al., 2019).
+
+Each modality has a layer of its own, then both share one into the common space and a linear classifier. Discrimination
+in the label space and in the common space, and the invariance of each pair, train them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dscmr(MethodConfig):
+    """DSCMR's towers, widths and weights; where paper and released code differ, the default is the code's."""
+
+    image: Tower = ImageTower("vgg19")
+    text: Tower = TextCnn()
+    hidden: int = 2048
+    """width of each modality's own layer"""
+    dim: int = 1024
+    """width of the common space"""
+    common: float = 1e-3
+    """weight of the discrimination in the common space (lambda of Eq. 5)"""
+    invariance: float = 1e-1
+    """weight of the modality invariance (eta of Eq. 5)"""
+    norm: Literal["rows", "frobenius"] = "rows"
+    """of the residuals: the mean norm of rows, as released, or the Frobenius norm over n, as printed in Eq. 1 and 4"""
+    activation: Literal["linear", "relu"] = "linear"
+    """after the shared layer: nothing, as released, or a ReLU, as printed"""
+    classifier: Literal["learned", "closed_form"] = "learned"
+    """a layer that learns with the rest, as released, or least squares on each batch, as printed in Algorithm 1"""
+    ridge: float = 1e-3
+    """added to the diagonals in closed form, where batches smaller than the common space are singular"""
+
+    def build(self, dataset: Dataset) -> DscmrModel:
+        return DscmrModel(self, dataset)
+
+
+class DscmrModel(Method):
+    """The networks and losses of DSCMR."""
+
+    def __init__(self, config: Dscmr, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        self.own = nn.ModuleDict({name: nn.Linear(width, config.hidden) for name, width in self.widths().items()})
+        self.shared = nn.Linear(config.hidden, config.dim)
+        if config.classifier == "learned":
+            self.classifier = nn.Linear(config.dim, dataset.classes)
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        common: Tensor = self.shared(self.own[modality](self.features(modality, inputs)).relu())
+        return common.relu() if self.config.activation == "relu" else common
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """Eq. 1-5."""
+        image, text = representations["image"], representations["text"]
+        if self.config.classifier == "learned":
+            logits = self.classifier(image), self.classifier(text)
+        else:
+            fitted = closed_form_classifier(image, text, labels, ridge=self.config.ridge)
+            logits = image @ fitted, text @ fitted
+        weights = {"lam": self.config.common, "eta": self.config.invariance}
+        return dscmr_loss(image, text, *logits, labels, norm=self.config.norm, **weights)

@@ -1,0 +1,177 @@
+"""Semantic Sharing: regions and words through one self-attention encoder, in label space (Yang et al., IJCAI 2021).
+
+One encoder for both modalities predicts the labels of each region and word; their mean is both the classification and
+the embedding. Masked words and masked objects, predicted from their context, teach the encoder relations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import RobertaPreLayerNormConfig
+from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormEncoder
+
+from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.text import UNKNOWN
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.objectives.semantic_sharing import label_score_loss, label_scores, masked_loss_per_sample, pool_scores
+from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
+from xmr_e2e.towers.regions import FasterRcnn
+from xmr_e2e.towers.text import BiGruWords
+
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticSharing(MethodConfig):
+    """Semantic Sharing's towers, encoder and weights."""
+
+    image: Tower = FasterRcnn()
+    text: Tower = BiGruWords()
+    dim: int = 1024
+    """width of the shared encoder"""
+    layers: int = 6
+    heads: int = 8
+    """attention heads of each layer"""
+    feedforward: int = 2048
+    """width of each layer's hidden feed-forward layer"""
+    context: float = 0.1
+    """weight of the prediction of masked words and objects (lambda): 0.1 for Flickr and NUS-WIDE, 0.01 for COCO"""
+    masked: float = 0.15
+    """share of the regions and words that are masked in training"""
+    objects: int = 91
+    """classes of the detector's objects"""
+    scores: Literal["sigmoid", "softmax"] = "sigmoid"
+    """of a region or word: sigmoid brought to length 1, as released, or softmax, as printed"""
+    released: bool = False
+    """do as the released code did: no positions, no masks on regions, <unk> in place of masked words, padding attended
+    to and averaged over, a sigmoid before the softmax of the predictions"""
+
+    def build(self, dataset: Dataset) -> SemanticSharingModel:
+        for name, tower in self.towers.items():
+            if not isinstance(tower, SequenceTower):
+                raise XmrError(f"--method.{name}: {type(tower).__name__} gives one row per sample; Semantic Sharing "
+                               "needs regions or words (GridRegions, FasterRcnn, StoredRegions, BiGruWords)")  # fmt: skip
+        return SemanticSharingModel(self, dataset)
+
+
+class SemanticSharingModel(Method):
+    """The networks and losses of Semantic Sharing."""
+
+    freezable = ("image",)  # the papers' own setting: regions were extracted once, words were always learned
+
+    def __init__(self, config: SemanticSharing, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.config = config
+        places = {"image": 5, "text": 1}
+        self.entrance = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in self.widths().items()})
+        self.region_mask = nn.Parameter(torch.zeros(self.widths()["image"]))
+        if not config.released:
+            self.places = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in places.items()})
+        self.encoder = _encoder(config)
+        self.norm = nn.LayerNorm(config.dim)
+        self.label_head = nn.Linear(config.dim, dataset.classes)
+        outputs = {"image": config.objects, "text": len(dataset.words)}
+        self.context_heads = nn.ModuleDict({name: nn.Linear(config.dim, width) for name, width in outputs.items()})
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        sequence: Sequence = self.features(modality, inputs)
+        return self._scores(sequence, self._encode(modality, sequence))
+
+    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Label scores, and of the masked regions and words the sum of losses and their number, of each sample."""
+        result = {}
+        for name, item in inputs.items():
+            sequence, masked = self._masked_features(name, item)
+            states = self._encode(name, sequence)
+            result[f"{name} scores"] = self._scores(sequence, states)
+            losses = self._context_losses(name, states, sequence, masked)
+            result[f"{name} context"] = losses
+            result[f"{name} masked"] = masked.sum(1).to(losses)
+        return result
+
+    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """Eq. 4 and 5."""
+        scores = torch.cat([representations["image scores"], representations["text scores"]])
+        context = [
+            representations[f"{name} context"].sum() / representations[f"{name} masked"].sum().clamp(min=1)
+            for name in ("image", "text")
+        ]
+        terms = {"label": label_score_loss(scores, torch.cat([labels, labels])), "object": context[0], "word": context[1]}
+        return {**terms, "total": terms["label"] + self.config.context * (terms["object"] + terms["word"])}
+
+    def _masked_features(self, modality: str, inputs: Any) -> tuple[Sequence, Tensor]:
+        """The sequence with some of its places masked, and which ones: (n, t) bool."""
+        if modality == "text":
+            masked = self._draw(inputs.ids, _real(inputs))
+            if self.config.released:
+                return self.towers["text"](Tokens(inputs.ids.masked_fill(masked, UNKNOWN), inputs.lengths)), masked
+            return self.towers["text"](inputs, masked), masked
+        sequence: Sequence = self.features(modality, inputs)
+        # Without classes there is nothing to predict, and masks would only take regions away.
+        masked = self._draw(sequence.mask, sequence.mask & (sequence.targets is not None))
+        if self.config.released:
+            return sequence, masked
+        rows = torch.where(masked[:, :, None], self.region_mask.to(sequence.rows), sequence.rows)
+        return sequence._replace(rows=rows), masked
+
+    def _draw(self, like: Tensor, real: Tensor) -> Tensor:
+        if not self.training:
+            return torch.zeros_like(real)
+        return (torch.rand(like.shape, device=like.device) < self.config.masked) & real
+
+    def _encode(self, modality: str, sequence: Sequence) -> Tensor:
+        """States of the shared encoder, (n, t, dim)."""
+        states = self.entrance[modality](sequence.rows)
+        attended = None
+        if not self.config.released:
+            states = (states + self.places[modality](_scaled(sequence.places).to(states))) / 2
+            attended = sequence.mask[:, None, None, :]
+            attended = torch.zeros_like(attended, dtype=states.dtype).masked_fill(~attended, torch.finfo(states.dtype).min)
+        encoded = self.encoder(states, attention_mask=attended).last_hidden_state
+        return torch.relu(self.norm(encoded))
+
+    def _scores(self, sequence: Sequence, states: Tensor) -> Tensor:
+        scores = label_scores(self.label_head(states), activation=self.config.scores)
+        return pool_scores(scores, sequence.mask, over="all" if self.config.released else "real")
+
+    def _context_losses(self, modality: str, states: Tensor, sequence: Sequence, masked: Tensor) -> Tensor:
+        head = self.context_heads[modality]
+        if sequence.targets is None:
+            # All parameters take part in each step: DistributedDataParallel waits for them.
+            return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum() + self.region_mask.sum())
+        return masked_loss_per_sample(head(states), sequence.targets, masked, sigmoid_first=self.config.released)
+
+
+def _real(tokens: Tokens) -> Tensor:
+    return torch.arange(tokens.ids.shape[1], device=tokens.ids.device) < tokens.lengths[:, None]
+
+
+def _scaled(places: Tensor) -> Tensor:
+    """Boxes are shares already; words' places are brought to hundreds, so that one step of learning suits both."""
+    return places / 100 if places.shape[-1] == 1 else places
+
+
+def _encoder(config: SemanticSharing) -> RobertaPreLayerNormEncoder:
+    """Pre-norm layers with Xavier's initialisation, as the released code has them."""
+    encoder = RobertaPreLayerNormEncoder(
+        RobertaPreLayerNormConfig(
+            hidden_size=config.dim,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.feedforward,
+            hidden_act="relu",
+            hidden_dropout_prob=DROPOUT,
+            attention_probs_dropout_prob=DROPOUT,
+            attn_implementation="sdpa",
+        )
+    )
+    for parameter in encoder.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return encoder
