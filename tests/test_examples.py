@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.examples import Example, retrieved_examples, thumbnail
 from xmr_e2e.evaluation.ranking import nearest
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 
 def labels_of(reader: SplitReader) -> np.ndarray:
@@ -24,9 +26,9 @@ def labels_of(reader: SplitReader) -> np.ndarray:
     return labels
 
 
-def embeddings(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def embeddings(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((count, 5)), rng.standard_normal((count, 5))
+    return {name: rng.standard_normal((count, 5)) for name in ("image", "text")}
 
 
 @pytest.fixture
@@ -35,12 +37,11 @@ def reader(tiny_shards: Path) -> SplitReader:
 
 
 def examples(reader: SplitReader, **options: Any) -> list[Example]:
-    image, text = embeddings(len(reader))
-    return retrieved_examples(image, text, labels_of(reader), reader, similarity="cosine", **options)
+    return retrieved_examples(embeddings(len(reader)), labels_of(reader), reader, similarity="cosine", **options)
 
 
 def test_results_are_the_highest_scores_with_relevance_and_pair_as_the_shards_say(reader: SplitReader) -> None:
-    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in embeddings(len(reader)))
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in embeddings(len(reader)).values())
     position_of = {reader.key(position): position for position in range(len(reader))}
     for example in examples(reader, shown=4):
         query = position_of[example.query.key]
@@ -79,9 +80,73 @@ def test_a_small_split_shows_each_query_once(reader: SplitReader) -> None:
 
 
 def test_rows_that_are_not_the_splits_are_refused(reader: SplitReader) -> None:
-    image, text = embeddings(len(reader) - 1)
+    few = embeddings(len(reader) - 1)
     with pytest.raises(ValueError, match="12 samples"):
-        retrieved_examples(image, text, labels_of(reader)[:-1], reader, similarity="cosine")
+        retrieved_examples(few, labels_of(reader)[:-1], reader, similarity="cosine")
+    with pytest.raises(ValueError, match="image: 11 embeddings with 12 positions"):
+        retrieved_examples(few, labels_of(reader), reader, similarity="cosine")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, make_image: Callable[..., Path]) -> SplitReader:
+    """Of each of two classes: 4 pictures, the first 3 with a text, and 3 audio clips that stand alone."""
+    samples = []
+    for name in ("cat", "dog"):
+        for number in range(4):
+            image = make_image(tmp_path / f"{name}{number}.jpg", seed=number)
+            texts = (f"one {name}",) if number < 3 else ()
+            samples.append(RawSample(image.name, "test", image, texts, (name,)))
+        for number in range(3):
+            features = {"audio": np.full(4, number, np.float32)}
+            samples.append(RawSample(f"{name} sound {number}", "test", labels=(name,), features=features))
+    options = BuildOptions(shard_samples=5, workers=1)
+    folder = tmp_path / "mixed"
+    build_shards(folder, dataset="mixed", classes=["cat", "dog"], samples=samples, required=(), options=options)
+    return SplitReader(folder, "test")
+
+
+def test_samples_may_lack_modalities(mixed: SplitReader) -> None:
+    modalities = ("image", "text", "audio")
+    positions = {name: mixed.positions_with([name]) for name in modalities}
+    rng = np.random.default_rng(1)
+    rows = {name: rng.standard_normal((len(positions[name]), 5)) for name in modalities}
+    assert [len(rows[name]) for name in modalities] == [8, 6, 6]
+    found = retrieved_examples(
+        rows, labels_of(mixed), mixed, positions=positions, similarity="dot", per_direction=20, shown=3
+    )
+    position_of = {mixed.key(position): position for position in range(len(mixed))}
+    for example in found:
+        query, gallery = example.direction.split("_to_")
+        own = position_of[example.query.key]
+        scores = rows[gallery] @ rows[query][positions[query].tolist().index(own)]
+        ranked = positions[gallery][np.argsort(-scores)].tolist()
+        assert [position_of[result.item.key] for result in example.results] == ranked[:3]
+        assert example.gallery == len(ranked)
+        assert example.pair_rank == (ranked.index(own) + 1 if own in ranked else None)
+        assert [result.paired for result in example.results] == [position == own for position in ranked[:3]]
+        for result in example.results:
+            assert result.relevant == (result.item.labels == example.query.labels)
+    counts = {(query, gallery): 0 for query in modalities for gallery in modalities if query != gallery}
+    for example in found:
+        query, gallery = example.direction.split("_to_")
+        counts[query, gallery] += 1
+    assert counts == {(query, gallery): len(rows[query]) for query, gallery in counts}
+
+
+def test_an_item_without_picture_has_its_source_as_name(mixed: SplitReader) -> None:
+    positions = {name: mixed.positions_with([name]) for name in ("image", "audio")}
+    rows = {name: np.ones((len(places), 2)) for name, places in positions.items()}
+    found = retrieved_examples(rows, labels_of(mixed), mixed, positions=positions, similarity="dot")
+    for example in found:
+        clips = [example.query] if example.direction == "audio_to_image" else [r.item for r in example.results]
+        for clip in clips:
+            assert clip.image is None
+            assert clip.name == clip.source == mixed.metadata(position_of(mixed, clip.key)).source
+            assert clip.name.startswith(f"{clip.labels[0]} sound")
+
+
+def position_of(reader: SplitReader, key: str) -> int:
+    return next(position for position in range(len(reader)) if reader.key(position) == key)
 
 
 @pytest.mark.parametrize(("size", "expected"), [((400, 300), (160, 120)), ((3, 900), (1, 160)), ((50, 20), (50, 20))])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,7 @@ from sklearn.metrics import average_precision_score
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation import ranking
 from xmr_e2e.evaluation.metrics import (
-    both_directions,
-    cross_modal_figures,
+    Measures,
     mean_average_precision,
     ndcg,
     precision_recall_curve,
@@ -263,17 +260,39 @@ def test_one_pass_gives_what_the_single_metrics_give() -> None:
     rng = np.random.default_rng(5)
     problem.queries, problem.gallery = rng.standard_normal((23, 4)), rng.standard_normal((31, 4))
     query_ids, gallery_ids = np.arange(23), np.arange(31)[::-1] // 2
+    measures = Measures(map_ks=(3, 50), ndcg_ks=(4, 500))
     figures = retrieval_figures(
-        *problem.arguments, query_ids=query_ids, gallery_ids=gallery_ids, similarity="pearson", ks=(3, 50), chunk=5
+        *problem.arguments,
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        similarity="pearson",
+        measures=measures,
+        chunk=5,
     )
-    by_pair = problem.queries, problem.gallery, query_ids, gallery_ids
     expected = {f"mAP@{k}": mean_average_precision(*problem.arguments, similarity="pearson", k=k) for k in (3, 50)}
     expected |= {"mAP@all": mean_average_precision(*problem.arguments, similarity="pearson")}
+    expected |= {f"NDCG@{k}": ndcg(*problem.arguments, similarity="pearson", k=k) for k in (4, 500)}
+    by_pair = problem.queries[:16], problem.gallery, query_ids[:16], gallery_ids  # the others have none
     expected |= {f"R@{k}": recall_at_k(*by_pair, similarity="pearson", k=k) for k in (1, 5, 10)}
     assert figures.scores == pytest.approx(expected, abs=1e-12)
+    assert set(figures.scores) == set(measures.names)
     curve = precision_recall_curve(*problem.arguments, similarity="pearson")
     assert figures.curve.precision == pytest.approx(curve.precision, abs=1e-12)
-    assert (figures.queries, figures.gallery) == (23, 31)
+    assert (figures.queries, figures.gallery, figures.queries_with_pair) == (23, 31, 16)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, None])
+def test_recall_counts_the_queries_that_have_a_pair_in_the_gallery(chunk: int | None) -> None:
+    queries, gallery = np.array([[1.0], [1.0], [1.0]]), np.array([[3.0], [2.0]])  # every query ranks item 0 first
+    arguments = queries, gallery, np.zeros(3, int), np.zeros(2, int)
+    for gallery_ids, first in [(("b", "x"), 1.0), (("x", "b"), 0.0), (("a", "b"), 0.5)]:
+        figures = retrieval_figures(
+            *arguments, query_ids=["a", "b", "c"], gallery_ids=gallery_ids, similarity="dot", chunk=chunk
+        )
+        assert (figures.scores["R@1"], figures.scores["R@5"]) == (first, 1.0)
+    alone = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=["x", "y"], chunk=chunk)
+    assert set(alone.scores) == {"mAP@all", "mAP@50", "NDCG@500"}
+    assert alone.queries_with_pair == 0
 
 
 def test_random_rankings_are_permutations_that_only_the_seed_moves() -> None:
@@ -302,29 +321,21 @@ def test_random_map_is_near_its_expectation() -> None:
     assert figures.scores["R@10"] == pytest.approx(10 / count, abs=0.015)
 
 
-def test_cross_modal_figures_are_both_directions_and_random_rows_ready_for_json() -> None:
-    rng = np.random.default_rng(4)
-    labels = np.arange(60) % 6
-    image = np.eye(6)[labels] + 0.3 * rng.standard_normal((60, 6))
-    text = np.eye(6)[labels] + 0.6 * rng.standard_normal((60, 6))
-    ids = [f"pair-{index:03d}" for index in range(60)]
-    figures = cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=7)
-    written = json.loads(json.dumps(asdict(figures)))
-    assert written["model"]["image_to_text"]["scores"]["mAP@all"] == pytest.approx(
-        mean_average_precision(image, text, labels, labels, similarity="pearson"), abs=1e-12
+def test_random_ndcg_is_near_its_expectation() -> None:
+    # a rank holds a random item, so its expected gain is the mean gain of the gallery
+    rng = np.random.default_rng(6)
+    labels = (rng.random((150, 6)) < 0.3).astype(float)
+    labels[:, 0] = 1
+    k = 20
+    discount = [1 / math.log2(rank + 1) for rank in range(1, k + 1)]
+    gains = labels @ labels.T
+    ideal = [math.fsum(g * d for g, d in zip(sorted(row, reverse=True), discount)) for row in gains.tolist()]
+    expected = mean(row.mean() * sum(discount) / best for row, best in zip(gains, ideal))
+    ids = range(150)
+    figures = random_figures(
+        labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20), measures=Measures(ndcg_ks=(k,))
     )
-    assert written["model"]["text_to_image"]["scores"]["R@5"] == pytest.approx(
-        recall_at_k(text, image, np.arange(60), np.arange(60), k=5, similarity="pearson"), abs=1e-12
-    )
-    for row in ("model", "random"):
-        both = [written[row][way]["scores"]["mAP@50"] for way in ("image_to_text", "text_to_image")]
-        assert written[row]["average"]["mAP@50"] == pytest.approx(mean(both))
-        assert both[0] != both[1]
-    assert written["model"]["average"]["mAP@all"] > 2 * written["random"]["average"]["mAP@all"]
-    assert written["definitions"]["similarity"] == "pearson"
-    assert figures == cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=7)
-    assert figures.random != cross_modal_figures(image, text, labels, ids, similarity="pearson", seed=8).random
-    assert figures.model == both_directions(image, text, labels, ids, similarity="pearson")
+    assert figures.scores[f"NDCG@{k}"] == pytest.approx(expected, abs=3e-3)
 
 
 def test_diverged_embeddings_are_refused_by_name_and_row() -> None:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xmr_e2e.evaluation.metrics import CrossModalFigures, cross_modal_figures
+from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.plots import precision_recall_plot, training_plot
 
 
-def figures(noise: float) -> CrossModalFigures:
+def figures(noise: float, modalities: tuple[str, ...] = ("image", "text")) -> CrossModalFigures:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
-    image, text = (np.eye(6)[labels] + noise * rng.standard_normal((60, 6)) for _ in range(2))
-    return cross_modal_figures(image, text, labels, range(60))
+    embeddings = {name: np.eye(6)[labels] + noise * rng.standard_normal((60, 6)) for name in modalities}
+    return cross_modal_figures(embeddings, labels, range(60))
 
 
 def records(*, nested: bool, terms: int = 3, steps: int = 30) -> list[dict[str, Any]]:
@@ -41,6 +41,19 @@ def test_figures_are_twice_700_pixels_wide() -> None:
 def test_precision_recall_plot_shows_the_figures() -> None:
     assert precision_recall_plot(figures(0.3)) == precision_recall_plot(figures(0.3))
     assert precision_recall_plot(figures(0.3)) != precision_recall_plot(figures(0.6))
+
+
+def test_more_than_two_modalities_get_a_panel_each() -> None:
+    shapes = [
+        pixels(precision_recall_plot(figures(0.3, modalities))).shape
+        for modalities in (
+            ("image", "text"),
+            ("image", "text", "audio"),
+            ("image", "text", "audio", "video", "shape3d"),
+        )
+    ]
+    assert {shape[1] for shape in shapes} == {1400}
+    assert shapes[0][0] < shapes[1][0] < shapes[2][0]
 
 
 def test_nested_and_flat_records_give_the_same_figure() -> None:

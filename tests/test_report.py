@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.examples import Example, Item, Result
-from xmr_e2e.evaluation.metrics import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.report import write_report
 
 HOSTILE = """<script>alert("x")</script> & 'Zoë' ← 犬"""
@@ -64,16 +64,29 @@ def figures(seed: int = 0) -> CrossModalFigures:
     rng = np.random.default_rng(seed)
     labels = np.arange(60) % 6
     image, text = (np.eye(6)[labels] + rng.standard_normal((60, 6)) for _ in range(2))
-    return cross_modal_figures(image, text, labels, range(60), seed=seed)
+    return cross_modal_figures({"image": image, "text": text}, labels, range(60), seed=seed)
+
+
+def five_modalities() -> CrossModalFigures:
+    """Images and texts are pairs of samples 0 to 39; each other modality has 20 samples of its own."""
+    rng = np.random.default_rng(1)
+    positions = {name: np.arange(40) for name in ("image", "text")}
+    positions |= {name: np.arange(40, 60) + 20 * n for n, name in enumerate(("audio", "video", "shape3d"))}
+    labels = np.arange(100) % 6
+    embeddings = {
+        name: np.eye(6)[labels[rows]] + rng.standard_normal((len(rows), 6)) for name, rows in positions.items()
+    }
+    return cross_modal_figures(embeddings, labels, range(100), positions=positions)
 
 
 def item(number: int) -> Item:
     stream = io.BytesIO()
     Image.new("RGB", (16, 12), (number * 9 % 256, 80, 120)).save(stream, "JPEG")
-    return Item(f"key{number}", stream.getvalue(), (f"text {number} {HOSTILE}", "another"), (f"class<{number}>",))
+    texts = (f"text {number} {HOSTILE}", "another")
+    return Item(f"key{number}", f"file{number}", stream.getvalue(), texts, (f"class<{number}>",))
 
 
-def example(direction: Any, relevant: list[bool], own: int | None) -> Example:
+def example(direction: str, relevant: list[bool], own: int | None) -> Example:
     results = tuple(Result(item(i), 1 - i / 10, right, paired=i == own) for i, right in enumerate(relevant))
     return Example(direction, item(40), results, pair_rank=1 + (own if own is not None else 30), gallery=1234)
 
@@ -118,11 +131,11 @@ def test_every_element_is_closed(page: Page) -> None:
 
 def test_the_table_holds_each_figure_its_random_row_and_their_ratio(page: Page) -> None:
     given = figures()
-    for name in ("mAP@all", "mAP@50", "R@1", "R@5", "R@10"):
+    for name in ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"):
         start = next(number for number, row in enumerate(page.rows) if row[0] == name)
         ours, random, ratios = page.rows[start : start + 3]
-        expected = [given.model.image_to_text.scores[name], given.model.text_to_image.scores[name]]
-        floors = [given.random.image_to_text.scores[name], given.random.text_to_image.scores[name]]
+        expected = [given.model.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
+        floors = [given.random.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
         expected.append(sum(expected) / 2)
         floors.append(sum(floors) / 2)
         assert [float(cell) for cell in ours[1:]] == pytest.approx(expected, abs=5e-4)
@@ -193,3 +206,74 @@ def test_the_training_curves_show_only_the_main_validation_score(tmp_path: Path,
     other = [*RECORDS[:-1], {"step": 8, "val": {"average mAP@all": 0.4}}]
     assert report(tmp_path, records=more) == html
     assert report(tmp_path, records=other) != html
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    clip = Item("key of clip", f"clip 7 {HOSTILE}", None, (), ("dog",))
+    wordless = Item("key", "article 3", None, (), ("cat",))
+    results = tuple(Result(clip, 0.5, right, paired=False) for right in (True, False))
+    examples = [
+        Example("text_to_audio", item(1), results, pair_rank=None, gallery=20),
+        Example("audio_to_text", clip, (Result(wordless, 0.25, True, paired=False),), pair_rank=None, gallery=40),
+    ]
+    return Page(report(tmp_path_factory.mktemp("five"), figures=five_modalities(), examples=examples))
+
+
+def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five: Page) -> None:
+    assert five.open == []
+    given = five_modalities()
+    start = next(number for number, row in enumerate(five.rows) if row[0].startswith("mAP@all"))
+    assert five.rows[start][1:] == ["image", "text", "audio", "video", "3D shape"]
+    for row, query in enumerate(given.model.modalities):
+        title, *cells = five.rows[start + 1 + row]
+        assert title == query.replace("shape3d", "3D shape")
+        for cell, gallery in zip(cells, given.model.modalities):
+            if query == gallery:
+                assert cell == ""
+                continue
+            way = f"{query}_to_{gallery}"
+            expected = [each.figures[way].scores["mAP@all"] for each in (given.model, given.random)]
+            assert [float(cell[:5]), float(cell[5:])] == pytest.approx(expected, abs=5e-4)
+
+
+def test_each_of_twenty_directions_is_listed_and_a_figure_that_it_lacks_is_no_zero(five: Page) -> None:
+    rows = {row[0]: row[1:] for row in five.rows if len(row) == 7}
+    assert rows.pop("query → gallery") == ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"]
+    assert len(rows) == 21
+    assert "video → 3D shape" in rows
+    for title, cells in rows.items():
+        has_pairs = title in ("image → text", "text → image", "average")
+        assert (cells[-1] == "–") != has_pairs
+
+
+def test_the_headline_of_five_modalities_is_the_average_and_says_how_many_items_there_are(five: Page) -> None:
+    (card,) = five.of_class["headline"]
+    assert "average of all directions" in card
+    assert f"{five_modalities().model.average['mAP@all']:.3f}" in card
+    for words in ("40 images", "40 texts", "20 sounds", "20 videos", "20 3D shapes"):
+        assert words in five.of_class["facts"][0]
+
+
+def test_an_item_without_picture_shows_modality_source_and_labels(five: Page) -> None:
+    assert "A text asks, sounds answer" in five.text
+    assert five.of_class["pictures"][0].count(f"audio clip 7 {HOSTILE}") == 2
+    assert five.of_class["pictures"][0].count("dog") == 2
+    assert "(no text) article 3" in five.of_class["sentences"][0]
+    assert "no own pair among the 40" in five.text
+
+
+def test_queries_without_relevant_items_are_counted_by_direction(tmp_path: Path, page: Page) -> None:
+    assert "share no label" not in page.text
+    labels = np.array([0, 1, 1, 2])
+    rows = {"image": np.eye(3)[labels[:3]], "audio": np.eye(3)[labels[2:]]}
+    given = cross_modal_figures(rows, labels, range(4), positions={"image": np.arange(3), "audio": np.array([2, 3])})
+    text = Page(report(tmp_path, figures=given, examples=[])).text
+    assert "count 0: 1 of image → audio, 1 of audio → image." in text
+
+
+def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_path: Path) -> None:
+    scores = {f"{way} mAP@all": 0.2 for way in ("average", "image_to_text", "text_to_image", "audio_to_text")}
+    more = [*RECORDS[:-1], {"step": 8, "val": scores}]
+    less = [*RECORDS[:-1], {"step": 8, "val": {"average mAP@all": 0.2}}]
+    assert report(tmp_path, records=more) == report(tmp_path, records=less)

@@ -19,6 +19,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search.command import hits_table, search_command
 from xmr_e2e.search.query import as_picture, save_sheet, search
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 COLOUR_OF = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 
@@ -28,13 +29,19 @@ class Folder:
     shards: Path
 
 
+@dataclass(frozen=True)
+class Embeds:
+    modalities: tuple[str, ...]
+
+
 class ColourModel:
     """Images by their mean colour, texts by the mean colour of the things that they name."""
 
     similarity: Similarity = "euclidean"
 
-    def __init__(self, shards: Path) -> None:
+    def __init__(self, shards: Path, modalities: tuple[str, ...] = ("image", "text")) -> None:
         self.data = Folder(shards)
+        self.method = Embeds(modalities)
 
     def embed_images(self, images: Sequence[Path | bytes]) -> np.ndarray:
         streams = [io.BytesIO(image) if isinstance(image, bytes) else image for image in images]
@@ -45,9 +52,10 @@ class ColourModel:
         return np.array([np.mean(colours, 0) for colours in named], np.float32)
 
     def embed_split(self, split: str, modality: str) -> np.ndarray:
-        records = [reader.read(i) for reader in [SplitReader(self.data.shards, split)] for i in range(len(reader))]
+        reader = SplitReader(self.data.shards, split)
+        records = [reader.read(position) for position in reader.positions_with([modality]).tolist()]
         if modality == "image":
-            return self.embed_images([record.image for record in records])
+            return self.embed_images([record.image for record in records if record.image])
         return self.embed_texts([" ".join(record.metadata.texts) for record in records])
 
 
@@ -87,6 +95,41 @@ def test_a_hit_says_what_it_is_and_where_it_lies(model: ColourModel) -> None:
     )
     assert (hit.where, hit.image) == (record.where, record.image)
     assert str(model.data.shards) in hit.where
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
+    """Pictures without text, texts without picture, and sounds, in four colours."""
+    samples = []
+    for number, (name, colour) in enumerate(COLOUR_OF.items()):
+        image = make_image(tmp_path / f"{name}.jpg", colour=colour, seed=number)
+        samples.append(RawSample(f"picture of {name}", "test", image, labels=(name,)))
+        samples.append(RawSample(f"text on {name}", "test", texts=(f"an article on {name}",), labels=(name,)))
+        samples.append(RawSample(f"{name} sounds", "test", labels=(name,), features={"audio": np.ones(3, np.float32)}))
+    options = BuildOptions(shard_samples=5, workers=1)
+    folder = tmp_path / "mixed"
+    build_shards(folder, dataset="mixed", classes=list(COLOUR_OF), samples=samples, required=(), options=options)
+    return folder
+
+
+def test_only_samples_that_have_the_modality_are_searched(mixed: Path, photo: Path, tmp_path: Path) -> None:
+    model = ColourModel(mixed, ("image", "text", "audio"))
+    pictures = search(model, "the sea at noon", k=10)
+    assert pictures[0].source == "picture of sea"
+    assert len(pictures) == 4 and all(hit.source.startswith("picture of") and hit.image for hit in pictures)
+    texts = search(model, photo, k=10)
+    assert texts[0].source == "text on leaf"
+    assert len(texts) == 4 and all(hit.source.startswith("text on") and hit.image is None for hit in texts)
+    save_sheet(tmp_path / "sheet.png", photo, texts)  # with words where a hit has no picture
+    assert Image.open(tmp_path / "sheet.png").width > 0
+
+
+@pytest.mark.parametrize("modalities", [("audio", "text"), ("image", "video"), ("audio", "shape3d")])
+def test_a_model_without_images_or_texts_says_what_it_embeds(mixed: Path, modalities: tuple[str, ...]) -> None:
+    with pytest.raises(
+        XmrError, match=f"from texts to images or back, and this model embeds {' and '.join(modalities)}"
+    ):
+        search(ColourModel(mixed, modalities), "the sea")
 
 
 def test_more_hits_than_samples_are_all_samples(model: ColourModel) -> None:

@@ -1,11 +1,12 @@
-"""Retrieved examples to look at: a few queries in both directions, each with what the model ranks first."""
+"""Retrieved examples to look at: a few queries of each direction, each with what the model ranks first."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Literal, TypeAlias
+from itertools import permutations, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,10 @@ from numpy.typing import NDArray
 
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import direction_name, rows_by_modality
 from xmr_e2e.evaluation.ranking import Array, nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb, resize_to_jpeg
-
-Direction: TypeAlias = Literal["image_to_text", "text_to_image"]
 
 THUMBNAIL = 160
 """The longer side of a thumbnail, in pixels."""
@@ -25,13 +25,19 @@ THUMBNAIL = 160
 
 @dataclass(frozen=True)
 class Item:
-    """A pair of the split, to be shown."""
+    """A sample of the split, to be shown."""
 
     key: str
-    image: bytes
-    """a thumbnail, JPEG"""
+    source: str
+    """the id in the publisher's files"""
+    image: bytes | None
+    """a thumbnail, JPEG; None for a sample without a picture"""
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source or self.key
 
 
 @dataclass(frozen=True)
@@ -50,21 +56,22 @@ class Result:
 class Example:
     """A query and the first of its results, best first."""
 
-    direction: Direction
+    direction: str
+    """"image_to_text", …"""
     query: Item
     results: tuple[Result, ...]
-    pair_rank: int
-    """rank of the query's own pair, from 1"""
+    pair_rank: int | None
+    """rank of the query's own pair, from 1; None where it has none in the gallery"""
     gallery: int
     """number of items that were ranked"""
 
 
 def retrieved_examples(
-    image: Array,
-    text: Array,
+    embeddings: Mapping[str, Array],
     labels: Array,
     reader: SplitReader,
     *,
+    positions: Mapping[str, Array] | None = None,
     similarity: Similarity,
     per_direction: int = 6,
     shown: int = 5,
@@ -72,24 +79,28 @@ def retrieved_examples(
 ) -> list[Example]:
     """Queries spread over the classes, the same ones for the same seed, and their first results.
 
-    image, text: (n, d) embeddings, labels: (n, c) multi-hot, in order of position in the reader's split.
-    Returns `per_direction` image queries, then as many text queries.
+    embeddings: modality -> (n_m, d). labels: (n, c) multi-hot, of all n samples of the reader's split.
+    positions: modality -> (n_m,) the ascending positions of its rows; None where every modality has all n.
+    Returns `per_direction` examples of each ordered pair of modalities.
     Raises XmrError for NaN or infinite embeddings and for a picture that cannot be decoded.
     """
     classes = torch.as_tensor(labels).cpu().numpy()
-    if not len(image) == len(text) == len(classes) == len(reader):
-        raise ValueError(f"{len(image)} images, {len(text)} texts, {len(classes)} labels, {len(reader)} samples")
+    if len(classes) != len(reader):
+        raise ValueError(f"{len(classes)} labels, {len(reader)} samples")
+    places = rows_by_modality(embeddings, len(reader), positions)
     rng = np.random.default_rng(seed)
-    ways: tuple[tuple[Direction, Array, Array], ...] = (("image_to_text", image, text), ("text_to_image", text, image))
     examples = []
-    for direction, queries, gallery in ways:
-        positions = _spread_over_classes(classes, per_direction, rng)
-        order, scores = nearest(queries[positions], gallery, similarity=similarity)
-        for position, row, row_scores in zip(positions, order.tolist(), scores.tolist()):
-            top = zip(row[:shown], row_scores)
+    for query, gallery in permutations(embeddings, 2):
+        rows = _spread_over_classes(classes[places[query]], per_direction, rng)
+        order, scores = nearest(embeddings[query][rows], embeddings[gallery], similarity=similarity)
+        found = zip(places[query][rows].tolist(), places[gallery][order.numpy(force=True)], scores.tolist())
+        for position, ranking, row_scores in found:
+            top = zip(ranking[:shown].tolist(), row_scores)
             results = tuple(_result(reader, classes, position, item, score) for item, score in top)
-            pair_rank = row.index(position) + 1
-            examples.append(Example(direction, _item(reader, position), results, pair_rank, len(row)))
+            own = np.flatnonzero(ranking == position)
+            pair_rank = int(own[0]) + 1 if len(own) else None
+            name = direction_name(query, gallery)
+            examples.append(Example(name, _item(reader, position), results, pair_rank, len(ranking)))
     return examples
 
 
@@ -105,15 +116,15 @@ def thumbnail(data: bytes) -> bytes:
 
 
 def _spread_over_classes(labels: NDArray[Any], count: int, rng: np.random.Generator) -> list[int]:
-    """Positions of random samples: one of each class, then a second one of each, until there are `count`.
+    """Rows of random samples: one of each class, then a second one of each, until there are `count`.
 
     A sample of several classes stands for its first.
     """
     by_class: dict[int, list[int]] = defaultdict(list)
-    for position in rng.permutation(len(labels)).tolist():
-        by_class[int(labels[position].argmax())].append(position)
+    for row in rng.permutation(len(labels)).tolist():
+        by_class[int(labels[row].argmax())].append(row)
     turns = zip_longest(*by_class.values())
-    return [position for turn in turns for position in turn if position is not None][:count]
+    return [row for turn in turns for row in turn if row is not None][:count]
 
 
 def _result(reader: SplitReader, labels: NDArray[Any], query: int, item: int, score: float) -> Result:
@@ -123,8 +134,9 @@ def _result(reader: SplitReader, labels: NDArray[Any], query: int, item: int, sc
 
 def _item(reader: SplitReader, position: int) -> Item:
     record = reader.read(position)
+    about = record.metadata
     try:
-        image = thumbnail(record.image)
+        image = thumbnail(record.image) if record.image is not None else None
     except UnusableImage as error:
         raise XmrError(f"{record.where}: {error}") from error
-    return Item(record.key, image, record.metadata.texts, record.metadata.labels)
+    return Item(record.key, about.source, image, about.texts, about.labels)

@@ -8,8 +8,8 @@ Equal scores rank in gallery order.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,36 +38,37 @@ class PrecisionRecallCurve:
 
 
 @dataclass(frozen=True)
+class Measures:
+    """Which figures a single pass over the rankings measures."""
+
+    normaliser: Normaliser = "relevant_in_top_k"
+    """of average precision; see `mean_average_precision`"""
+    map_ks: tuple[int, ...] = (50,)
+    """the cutoffs of mAP, beside mAP@all"""
+    ndcg_ks: tuple[int, ...] = (500,)
+    recall_ks: tuple[int, ...] = (1, 5, 10)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores' names: "mAP@all", "mAP@50", …"""
+        by_label = ("mAP@all", *(f"mAP@{k}" for k in self.map_ks), *(f"NDCG@{k}" for k in self.ndcg_ks))
+        return (*by_label, *(f"R@{k}" for k in self.recall_ks))
+
+
+@dataclass(frozen=True)
 class RetrievalFigures:
     """What one direction of retrieval measured."""
 
     scores: dict[str, float]
-    """"mAP@all" and "mAP@k" by labels, "R@k" by pair: the item with the query's own id is among the first k."""
+    """"mAP@all", "mAP@k" and "NDCG@k" by labels. "R@k" by pair: the share of the queries with a pair in the gallery
+    that have it among the first k; missing where no query has one."""
     curve: PrecisionRecallCurve
     queries: int
     gallery: int
+    queries_with_pair: int
+    """Queries whose own id is in the gallery."""
     queries_without_relevant: int
-    """Queries that share no label with any item: they count 0 in mAP and in the curve."""
-
-
-@dataclass(frozen=True)
-class BothDirections:
-    """Image to text, text to image, and the average of their scores."""
-
-    image_to_text: RetrievalFigures
-    text_to_image: RetrievalFigures
-    average: dict[str, float]
-
-
-@dataclass(frozen=True)
-class CrossModalFigures:
-    """What a result file holds; `dataclasses.asdict` of it is ready for JSON."""
-
-    model: BothDirections
-    random: BothDirections
-    """The same figures for random rankings of the same items."""
-    definitions: dict[str, str]
-    """How each figure was computed, in words."""
+    """Queries that share no label with any item: they count 0 in mAP, in NDCG and in the curve."""
 
 
 def mean_average_precision(
@@ -154,20 +155,16 @@ def retrieval_figures(
     query_ids: Ids,
     gallery_ids: Ids,
     similarity: Similarity = "cosine",
-    normaliser: Normaliser = "relevant_in_top_k",
-    ks: Sequence[int] = (50,),
-    recall_ks: Sequence[int] = (1, 5, 10),
+    measures: Measures = Measures(),
     chunk: int | None = None,
 ) -> RetrievalFigures:
     """All figures of one direction from a single pass over the rankings.
 
-    ks: the cutoffs of mAP, beside mAP@all. *_ids: one string or integer per item; a query and a gallery item with the
-    same id are a pair, and an id may have several gallery items (captions). Other arguments and errors: see
-    `mean_average_precision`.
+    *_ids: one string or integer per item; a query and a gallery item with the same id are a pair, and an id may have
+    several gallery items (captions). Other arguments and errors: see `ranked_relevance`.
     """
     chunks = ranked_relevance(queries, gallery, query_labels, gallery_labels, similarity=similarity, chunk=chunk)
-    pairing = _Pairing.of(query_ids, gallery_ids, len(queries), len(gallery))
-    return _figures(chunks, pairing, normaliser, ks, recall_ks)
+    return _figures(chunks, _Pairing.of(query_ids, gallery_ids, len(queries), len(gallery)), measures)
 
 
 def random_figures(
@@ -177,97 +174,25 @@ def random_figures(
     query_ids: Ids,
     gallery_ids: Ids,
     seeds: Sequence[int],
-    normaliser: Normaliser = "relevant_in_top_k",
-    ks: Sequence[int] = (50,),
-    recall_ks: Sequence[int] = (1, 5, 10),
+    measures: Measures = Measures(),
     chunk: int | None = None,
 ) -> RetrievalFigures:
     """The mean of `retrieval_figures` over random rankings, one per seed: the row to read beside a model's."""
     pairing = _Pairing.of(query_ids, gallery_ids, len(query_labels), len(gallery_labels))
     rankings = (random_relevance(query_labels, gallery_labels, seed=seed, chunk=chunk) for seed in seeds)
-    runs = [_figures(chunks, pairing, normaliser, ks, recall_ks) for chunks in rankings]
+    runs = [_figures(chunks, pairing, measures) for chunks in rankings]
     precision = np.mean([run.curve.precision for run in runs], axis=0).tolist()
-    return RetrievalFigures(
-        scores=_average([run.scores for run in runs]),
+    return replace(
+        runs[0],
+        scores=average_scores([run.scores for run in runs]),
         curve=PrecisionRecallCurve(runs[0].curve.recall, precision),
-        queries=runs[0].queries,
-        gallery=runs[0].gallery,
-        queries_without_relevant=runs[0].queries_without_relevant,
     )
 
 
-def both_directions(
-    image: Array,
-    text: Array,
-    labels: Array,
-    ids: Ids,
-    *,
-    similarity: Similarity = "cosine",
-    normaliser: Normaliser = "relevant_in_top_k",
-    ks: Sequence[int] = (50,),
-    recall_ks: Sequence[int] = (1, 5, 10),
-) -> BothDirections:
-    """`retrieval_figures` both ways over n pairs, without the random row: what validation needs.
-
-    image, text: (n, d); row i of both belongs to labels[i] and ids[i].
-    """
-
-    def direction(queries: Array, gallery: Array) -> RetrievalFigures:
-        return retrieval_figures(
-            queries,
-            gallery,
-            labels,
-            labels,
-            query_ids=ids,
-            gallery_ids=ids,
-            similarity=similarity,
-            normaliser=normaliser,
-            ks=ks,
-            recall_ks=recall_ks,
-        )
-
-    return _both(direction(image, text), direction(text, image))
-
-
-def cross_modal_figures(
-    image: Array,
-    text: Array,
-    labels: Array,
-    ids: Ids,
-    *,
-    similarity: Similarity = "cosine",
-    seed: int = 0,
-    normaliser: Normaliser = "relevant_in_top_k",
-    ks: Sequence[int] = (50,),
-    recall_ks: Sequence[int] = (1, 5, 10),
-    random_rankings: int = 5,
-) -> CrossModalFigures:
-    """Everything a result file says about n pairs: both directions, the random rows beside them, the definitions.
-
-    The random row of a direction is the mean over `random_rankings` rankings drawn from `seed`.
-    Other arguments: see `both_directions`.
-    """
-    seeds = np.random.SeedSequence(seed).generate_state(2 * random_rankings).tolist()
-
-    def random_direction(own_seeds: list[int]) -> RetrievalFigures:
-        return random_figures(
-            labels,
-            labels,
-            query_ids=ids,
-            gallery_ids=ids,
-            seeds=own_seeds,
-            normaliser=normaliser,
-            ks=ks,
-            recall_ks=recall_ks,
-        )
-
-    return CrossModalFigures(
-        model=both_directions(
-            image, text, labels, ids, similarity=similarity, normaliser=normaliser, ks=ks, recall_ks=recall_ks
-        ),
-        random=_both(random_direction(seeds[:random_rankings]), random_direction(seeds[random_rankings:])),
-        definitions=_definitions(similarity, normaliser, random_rankings, seed),
-    )
+def average_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each score over those that have it."""
+    names = dict.fromkeys(name for each in scores for name in each)
+    return {name: float(np.mean([each[name] for each in scores if name in each])) for name in names}
 
 
 @dataclass(frozen=True)
@@ -289,21 +214,19 @@ class _Pairing:
         return self.gallery[ranked.indices[:, :k].cpu()] == self.query[ranked.rows, None]
 
 
-def _figures(
-    chunks: Iterator[RankedChunk],
-    pairing: _Pairing,
-    normaliser: Normaliser,
-    ks: Sequence[int],
-    recall_ks: Sequence[int],
-) -> RetrievalFigures:
+def _figures(chunks: Iterator[RankedChunk], pairing: _Pairing, measures: Measures) -> RetrievalFigures:
     per_query: defaultdict[str, list[Tensor]] = defaultdict(list)
     precision: list[Tensor] = []
     without_relevant = 0
+    has_pair = torch.isin(pairing.query, pairing.gallery)
+    recall_ks = measures.recall_ks if has_pair.any() else ()
     for ranked in chunks:
-        for k in (None, *ks):
+        for k in (None, *measures.map_ks):
             name = f"mAP@{'all' if k is None else k}"
-            per_query[name].append(average_precision(ranked.relevance, k, normaliser))
-        paired = pairing.relevance(ranked, max(recall_ks, default=1))
+            per_query[name].append(average_precision(ranked.relevance, k, measures.normaliser))
+        for k in measures.ndcg_ks:
+            per_query[f"NDCG@{k}"].append(normalised_gain(ranked.relevance, k))
+        paired = pairing.relevance(ranked, max(recall_ks, default=1))[has_pair[ranked.rows]]
         for k in recall_ks:
             per_query[f"R@{k}"].append(found(paired, k))
         precision.append(interpolated_precision(ranked.relevance))
@@ -313,6 +236,7 @@ def _figures(
         curve=_curve(precision),
         queries=len(pairing.query),
         gallery=len(pairing.gallery),
+        queries_with_pair=int(has_pair.sum()),
         queries_without_relevant=without_relevant,
     )
 
@@ -324,26 +248,3 @@ def _mean(per_query: Iterable[Tensor]) -> float:
 def _curve(precision: list[Tensor]) -> PrecisionRecallCurve:
     recall = [step / RECALL_STEPS for step in range(RECALL_STEPS + 1)]
     return PrecisionRecallCurve(recall, torch.cat(precision).mean(0).tolist())
-
-
-def _both(image_to_text: RetrievalFigures, text_to_image: RetrievalFigures) -> BothDirections:
-    return BothDirections(image_to_text, text_to_image, _average([image_to_text.scores, text_to_image.scores]))
-
-
-def _average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
-
-
-def _definitions(similarity: Similarity, normaliser: Normaliser, random_rankings: int, seed: int) -> dict[str, str]:
-    return {
-        "similarity": similarity,
-        "scores": "fp32",
-        "ties": "equal scores rank in gallery order",
-        "relevance": "at least one shared label",
-        "normaliser": normaliser,
-        "mAP@k": "mean over queries of the sum of precision(r) over the relevant ranks r <= k, over the normaliser",
-        "R@k": "share of queries whose own pair (same id) is among the first k",
-        "curve": "mean over queries of the highest precision at any rank whose recall reaches the level",
-        "queries_without_relevant": "count 0 and stay in the mean",
-        "random": f"mean of {random_rankings} random rankings per direction, seed {seed}",
-    }

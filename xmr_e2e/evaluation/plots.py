@@ -13,32 +13,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from xmr_e2e.evaluation.metrics import CrossModalFigures, RetrievalFigures
+from xmr_e2e.evaluation.directions import (
+    CrossModalFigures,
+    direction_name,
+    direction_title,
+    modality_title,
+    split_direction,
+)
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 
 # Okabe and Ito's palette, which the colour-blind can tell apart
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#767676"
+GALLERY_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
 WIDTH = 7.0  # inches: 700 px at the 100 dpi that the sizes below are chosen for
 
 
 def precision_recall_plot(figures: CrossModalFigures) -> bytes:
-    """The precision-recall curves of both directions over those of random rankings."""
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    axes = _styled(figure.add_subplot())
-    random = f"random ranking  (mAP@all {figures.random.average['mAP@all']:.3f})"
-    rows = [
-        (figures.model.image_to_text, BLUE, "-", _named("image → text", figures.model.image_to_text)),
-        (figures.model.text_to_image, VERMILION, "-", _named("text → image", figures.model.text_to_image)),
-        (figures.random.image_to_text, GREY, "--", random),
-        (figures.random.text_to_image, GREY, "--", None),  # all but the same curve: one entry in the legend
-    ]
-    for row, colour, line, label in rows:
-        axes.plot(row.curve.recall, row.curve.precision, line, color=colour, linewidth=1.8, label=label)
-    highest = max(max(row.curve.precision) for row, *_ in rows)
-    axes.set(xlim=(0, 1), ylim=(0, min(1.0, 1.1 * highest) or 1.0), xlabel="recall", ylabel="precision")
-    axes.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    """The precision-recall curves of all directions over those of random rankings.
+
+    One panel for two modalities; for more, one for each modality of the queries.
+    """
+    return _png(_both_directions(figures) if len(figures.model.modalities) == 2 else _panel_by_query(figures))
 
 
 def training_plot(records: Sequence[Mapping[str, Any]]) -> bytes:
@@ -70,8 +66,50 @@ def training_plot(records: Sequence[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
-def _named(direction: str, row: RetrievalFigures) -> str:
-    return f"{direction}  (mAP@all {row.scores['mAP@all']:.3f})"
+def _both_directions(figures: CrossModalFigures) -> Figure:
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    labels = {
+        name: f"{direction_title(name)}  (mAP@all {row.scores['mAP@all']:.3f})"
+        for name, row in figures.model.figures.items()
+    }
+    _plot_curves(axes, figures, labels, f"random ranking  (mAP@all {figures.random.average['mAP@all']:.3f})")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _panel_by_query(figures: CrossModalFigures) -> Figure:
+    modalities = figures.model.modalities
+    rows = math.ceil(len(modalities) / 2)
+    figure = Figure(figsize=(WIDTH, 0.8 + 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2).flatten().tolist()
+    entries: dict[str, Any] = {}  # of one legend for all panels
+    for axes, query in zip(grid, modalities, strict=False):
+        titles = {direction_name(query, other): f"→ {modality_title(other)}" for other in modalities if other != query}
+        _plot_curves(axes, figures, titles, "random ranking")
+        axes.set_title(f"query: {modality_title(query)}", fontsize=10, loc="left")
+        entries |= {label: line for line, label in zip(*axes.get_legend_handles_labels())}
+    for axes in grid[len(modalities) :]:
+        axes.set_axis_off()
+    labels = [*(f"→ {modality_title(name)}" for name in modalities), "random ranking"]
+    lines = [entries[label] for label in labels]
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9)
+    return figure
+
+
+def _plot_curves(axes: Axes, figures: CrossModalFigures, labels: Mapping[str, str], random_label: str) -> None:
+    """The curves of these directions, each modality of the gallery in its own colour, and the random ones in grey."""
+    for direction, label in labels.items():
+        curve = figures.model.figures[direction].curve
+        colour = GALLERY_COLOURS[figures.model.modalities.index(split_direction(direction)[1])]
+        axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.8, label=label)
+    for direction in labels:
+        curve = figures.random.figures[direction].curve
+        axes.plot(curve.recall, curve.precision, "--", color=GREY, linewidth=1.8, label=random_label)
+        random_label = "_"  # all but the same curve: one entry in the legend
+    rows = [row for way in (figures.model, figures.random) for row in way.figures.values()]
+    highest = max(max(row.curve.precision) for row in rows)
+    _styled(axes).set(xlim=(0, 1), ylim=(0, min(1.0, 1.1 * highest) or 1.0), xlabel="recall", ylabel="precision")
 
 
 def _plot_loss(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:

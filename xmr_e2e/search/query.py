@@ -32,11 +32,20 @@ class Dataset(Protocol):
     def shards(self) -> Path: ...
 
 
+class Method(Protocol):
+    """What a model embeds."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+
 class Model(Protocol):
     """What a search needs of a trained model; `xmr_e2e.load(run)` gives one."""
 
     @property
     def data(self) -> Dataset: ...
+    @property
+    def method(self) -> Method: ...
     @property
     def similarity(self) -> Similarity: ...
     def embed_images(self, images: Sequence[Path], /) -> NDArray[np.float32]: ...
@@ -56,8 +65,8 @@ class Hit:
     labels: tuple[str, ...]
     where: str
     """shard and key"""
-    image: bytes = field(repr=False)
-    """as stored in the shard"""
+    image: bytes | None = field(repr=False)
+    """as stored in the shard; None for a sample without a picture"""
 
 
 def search(model: Model, query: str | Path, split: str = "test", k: int = 10) -> list[Hit]:
@@ -66,8 +75,12 @@ def search(model: Model, query: str | Path, split: str = "test", k: int = 10) ->
     query: a sentence ranks the split's images, a picture's path ranks its texts; see `as_picture`.
 
     Raises:
-        XmrError: an empty query, a picture that is missing or cannot be read, no such split, or k below 1.
+        XmrError: an empty query, a picture that is missing or cannot be read, no such split, k below 1, or a model
+            that does not embed both images and texts.
     """
+    modalities = model.method.modalities
+    if not {"image", "text"} <= set(modalities):
+        raise XmrError(f"a search goes from texts to images or back, and this model embeds {' and '.join(modalities)}")
     if k < 1:
         raise XmrError(f"the number of hits must be at least 1, not {k}")
     picture = as_picture(query)
@@ -79,8 +92,9 @@ def search(model: Model, query: str | Path, split: str = "test", k: int = 10) ->
     else:
         embedded, gallery = model.embed_texts([str(query)]), "image"
     items = model.embed_split(split, gallery)
-    positions, scores = nearest(embedded, items, similarity=model.similarity, k=k)
-    return [_hit(reader, position, score) for position, score in zip(positions[0].tolist(), scores[0].tolist())]
+    rows, scores = nearest(embedded, items, similarity=model.similarity, k=k)
+    positions = reader.positions_with([gallery])[rows[0].numpy()].tolist()
+    return [_hit(reader, position, score) for position, score in zip(positions, scores[0].tolist())]
 
 
 def as_picture(query: str | Path) -> Path | None:
@@ -128,7 +142,8 @@ def _hit(reader: SplitReader, position: int, score: float) -> Hit:
 
 def _tile(rank: int, hit: Hit) -> Tile:
     title = " · ".join([str(rank), score_text(hit.score), *hit.labels])
-    return Tile(_decode(hit.image, hit.where), title, "\n".join(hit.texts))
+    picture = _decode(hit.image, hit.where) if hit.image is not None else f"no picture: {hit.source or hit.key}"
+    return Tile(picture, title, "\n".join(hit.texts))
 
 
 def score_text(score: float) -> str:

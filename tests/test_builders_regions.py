@@ -1,0 +1,116 @@
+"""Regions that a detector finds once: what is in the shards, for which samples, and with which errors."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from preprocessing import regions as command
+from preprocessing.command import run
+from preprocessing.regions import add_regions, detect_regions, regions
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.towers.detector import Detector, load_detector
+
+SIZES = [(64, 48), (30, 80), (50, 50)]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """Random weights, and a smaller side than torchvision's 800 pixels."""
+    torch.manual_seed(0)
+    detector = load_detector("none", "--weights")
+    detector.network.transform.min_size, detector.network.transform.max_size = (32,), 64
+    return detector
+
+
+@pytest.fixture
+def shards(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
+    """Three pictures of different shapes, and a text without a picture between them."""
+    samples = [
+        RawSample(f"p{number}", "train", make_image(tmp_path / f"p{number}.png", size=size, seed=number), ("a text",))
+        for number, size in enumerate(SIZES)
+    ]
+    samples.insert(1, RawSample("t", "train", None, ("no picture",)))
+    out = tmp_path / "shards"
+    build_shards(out, dataset="d", classes=(), samples=samples, required=(), options=BuildOptions(workers=1))
+    return out
+
+
+def test_each_picture_gets_its_regions_and_a_text_alone_gets_none(shards: Path, detector: Detector) -> None:
+    manifest = add_regions(shards, detector, count=5, note="five")
+    assert manifest.shapes["regions"] == (5, 1024)
+    reader = SplitReader(shards, "train")
+    with_image = reader.positions_with(["image"]).tolist()
+    assert len(with_image) == 3
+    for position in set(range(4)) - set(with_image):
+        with pytest.raises(XmrError, match="has no regions"):
+            reader.regions(position)
+    for position in with_image:
+        stored = reader.regions(position)
+        image = Image.open(io.BytesIO(reader.read(position).image or b"")).convert("RGB")
+        picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        alone = detector.find_in_pictures([picture / 255], 5)
+        np.testing.assert_allclose(stored.boxes, alone.boxes[0], atol=1e-4)
+        np.testing.assert_allclose(stored.features, detector.describe(alone.pooled)[0], rtol=2e-3, atol=1e-3)
+        assert stored.classes.tolist() == alone.classes[0].tolist()
+        assert stored.features.dtype == np.float16
+        width, height = stored.boxes[:, 2] - stored.boxes[:, 0], stored.boxes[:, 3] - stored.boxes[:, 1]
+        np.testing.assert_allclose(stored.boxes[:, 4], width * height, atol=1e-6)
+
+
+def test_regions_made_in_another_way_are_replaced_only_when_asked(shards: Path, detector: Detector) -> None:
+    add_regions(shards, detector, count=2, note="two")
+    before = (shards / "manifest.json").read_bytes()
+    add_regions(shards, detector, count=2, note="two")
+    assert (shards / "manifest.json").read_bytes() == before
+    with pytest.raises(XmrError, match=r"already has regions.safetensors \(two\).*--overwrite"):
+        add_regions(shards, detector, count=3, note="three")
+    manifest = add_regions(shards, detector, count=3, note="three", overwrite=True)
+    assert manifest.shapes["regions"] == (3, 1024)
+
+
+def test_detecting_nothing_gives_nothing(detector: Detector) -> None:
+    assert detect_regions(detector, [], 5) == []
+
+
+def test_the_command_says_how_the_regions_were_made(
+    shards: Path,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "load_detector", lambda weights, option: detector)
+    weights = shards.parent / "weights.pth"
+    weights.write_bytes(b"of whatever kind")
+    regions(shards, weights=str(weights), count=4, device="cpu")
+    note = load_manifest(shards).extended["regions.safetensors"]
+    assert "4 regions of torchvision's fasterrcnn_resnet50_fpn" in note
+    assert f"weights {hashlib.sha256(b'of whatever kind').hexdigest()[:16]}" in note  # wherever the file lies
+    assert str(shards) in capsys.readouterr().out
+
+
+def test_what_cannot_be_used_is_refused_by_name(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(XmrError, match=r"--weights .*nothing.pth: neither coco, nor none, nor a file"):
+        regions(shards, weights=str(tmp_path / "nothing.pth"))
+    with pytest.raises(XmrError, match=r"--device cude"):
+        regions(shards, weights="none", device="cude")
+    with pytest.raises(XmrError, match="nowhere"):
+        regions(tmp_path / "nowhere", weights="none", device="cpu")
+
+
+def test_help_shows_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["regions", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        run(regions)
+    assert "python -m preprocessing.regions data/shards/mscoco" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,221 @@
+"""A run's figures: of every direction, in files that other shards' figures do not overwrite, in a table that fits."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.engine import evaluate as engine
+from xmr_e2e.engine.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
+from xmr_e2e.engine.run import Run
+from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures
+from xmr_e2e.files import sha256_of
+from xmr_e2e.methods.base import ManyModalities, Method
+from xmr_e2e.shards.build import BuildOptions, build_shards
+from xmr_e2e.shards.raw import RawSample
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.vector import VectorTower
+
+CLASSES = ("cat", "dog", "owl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsTheyAre(ManyModalities):
+    """Published features as embeddings."""
+
+    image: Tower | None = VectorTower()
+    text: Tower | None = VectorTower()
+    audio: Tower | None = VectorTower()
+
+    def build(self, dataset: Dataset) -> Method:
+        return AsTheyAreModel(self, dataset)
+
+
+class AsTheyAreModel(Method):
+    similarity = "euclidean"
+
+    def __init__(self, config: AsTheyAre, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def embed(self, modality: str, inputs: Any) -> Tensor:
+        return self.features(modality, inputs)
+
+    def objective(self, *_: Any) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+def build(folder: Path, dataset: str, *, seed: int, labelled: bool = True) -> Path:
+    """12 pairs of an image's and a text's features and 6 sounds that stand alone, in the splits val and test."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for split in ("val", "test"):
+        for number in range(18):
+            names = ("image", "text") if number < 12 else ("audio",)
+            middle = np.eye(3)[number % 3]
+            features = {name: (middle + rng.standard_normal(3)).astype(np.float32) for name in names}
+            labels = (CLASSES[number % 3],) if labelled or number else ()
+            samples.append(RawSample(f"{split} {number}", split, labels=labels, features=features))
+    options = BuildOptions(shard_samples=7, workers=1)
+    build_shards(folder, dataset=dataset, classes=CLASSES, samples=samples, required=(), options=options)
+    return folder
+
+
+def model(shards: Path) -> SavedModel:
+    manifest = SplitReader(shards, "test").manifest
+    widths = dict.fromkeys(("image", "text", "audio"), 3)
+    config = AsTheyAre()
+    method = config.build(Dataset(3, False, 32, torch.zeros(0, 0), widths))
+    data = Data(shards=shards, workers=0)
+    return SavedModel(config, data, manifest.classes, manifest.multi_label, None, widths, method, "the last epoch")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("evaluate") / "shards", "library", seed=0)
+
+
+@pytest.fixture
+def run(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that was trained on these shards."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    environment = {"manifest_sha256": sha256_of(shards / "manifest.json")}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    own = shards
+    monkeypatch.setattr(engine, "load", lambda folder, shards: model(shards or own))
+    return Run(folder)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    out = io.StringIO()
+    monkeypatch.setattr(engine, "console", Console(file=out, width=300))
+    return out
+
+
+def test_figures_are_those_of_the_stored_features_in_every_direction(shards: Path) -> None:
+    reader = SplitReader(shards, "test")
+    positions = {name: reader.positions_with([name]) for name in ("image", "text", "audio")}
+    rows = {
+        name: np.stack([reader.features(position, name) for position in places.tolist()])
+        for name, places in positions.items()
+    }
+    labels = np.array([reader.labels(position)[0] for position in range(len(reader))])
+    keys = [reader.key(position) for position in range(len(reader))]
+    embedded, figures = evaluate(model(shards), "test")
+    expected = all_directions(rows, labels, keys, positions=positions, similarity="euclidean")
+    assert len(figures.model.figures) == 6
+    for name, row in figures.model.figures.items():
+        assert row.scores == pytest.approx(expected.figures[name].scores)
+    assert embedded.keys == tuple(keys)
+
+
+def test_validation_scores_are_flat_and_hold_all_that_can_be_selected_by(shards: Path) -> None:
+    given = model(shards)
+    embedded, figures = evaluate(given, "val")
+    scores = validation_scores(given.method, embedded)
+    assert {f"average {name}" for name in SELECTABLE} <= scores.keys()
+    assert "average NDCG@500" in scores
+    for name, row in figures.model.figures.items():
+        assert {key.removeprefix(f"{name} "): scores[key] for key in scores if key.startswith(name)} == row.scores
+    assert "image_to_text R@1" in scores
+    assert "image_to_audio R@1" not in scores
+
+
+def test_the_runs_own_figures_are_named_by_the_split(run: Run, printed: io.StringIO) -> None:
+    evaluate_run(run, "test")
+    evaluate_run(run, "val")
+    written = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    assert written == {
+        "environment.json", "evaluation/test.json", "evaluation/val.json", "report.html", "report-val.html",
+    }  # fmt: skip
+    document = json.loads((run.folder / "evaluation" / "test.json").read_text())
+    assert list(document) == ["dataset", "split", "selection", "model", "random", "definitions"]
+    assert (document["dataset"], document["split"]) == ("library", "test")
+    assert len(document["random"]["figures"]) == 6
+    assert "not the shards" not in printed.getvalue()
+
+
+def test_figures_on_other_shards_leave_the_runs_own_alone_and_say_so(
+    run: Run, printed: io.StringIO, tmp_path: Path
+) -> None:
+    evaluate_run(run, "test")
+    before = [(run.folder / name).read_bytes() for name in ("evaluation/test.json", "report.html")]
+    other = build(tmp_path / "other", "Other set / 2", seed=1)
+    evaluate_run(run, "test", shards=other)
+    assert before == [(run.folder / name).read_bytes() for name in ("evaluation/test.json", "report.html")]
+    document = json.loads((run.folder / "evaluation" / "Other_set_2-test.json").read_text())
+    assert document["dataset"] == "Other set / 2"
+    assert document["model"] != json.loads(before[0])["model"]
+    assert "not the shards that the run was trained with" in (run.folder / "report-Other_set_2-test.html").read_text()
+    assert "not the shards that the run was trained with" in printed.getvalue()
+    assert str(run.folder / "evaluation" / "Other_set_2-test.json") in printed.getvalue()
+
+
+def test_the_runs_own_shards_at_another_place_are_still_its_own(
+    run: Run, shards: Path, tmp_path: Path, printed: io.StringIO
+) -> None:
+    shutil.copytree(shards, tmp_path / "moved")
+    evaluate_run(run, "test", shards=tmp_path / "moved")
+    assert (run.folder / "evaluation" / "test.json").exists()
+    assert "not the shards" not in printed.getvalue()
+
+
+def test_samples_without_labels_are_named_if_they_are_ranked(tmp_path: Path) -> None:
+    folder = build(tmp_path / "shards", "unlabelled", seed=2, labelled=False)
+    with pytest.raises(XmrError, match=r"1 samples have no label \(the first: .*test_0\)"):
+        evaluate(model(folder), "test")
+
+
+def printed_rows(figures: CrossModalFigures) -> tuple[int, dict[str, list[list[str]]]]:
+    """The table's width in columns, and its rows by their first words."""
+    out = io.StringIO()
+    Console(file=out, width=300).print(figures_table(figures))
+    lines = out.getvalue().splitlines()
+    rows: dict[str, list[list[str]]] = {}
+    for line in lines:
+        heading, *cells = re.split(r"\s{2,}", line.strip())
+        rows.setdefault(heading, []).append(cells)
+    return max(map(len, lines)), rows
+
+
+def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.arange(500) % 50
+    rows = {name: np.eye(50)[labels] + 0.1 * rng.standard_normal((500, 50)) for name in ("image", "text")}
+    figures = cross_modal_figures(rows, labels, range(500))
+    width, shown = printed_rows(figures)
+    assert width <= 80
+    names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10"]
+    assert shown["direction"] == [names]
+    ours, floors = figures.model, figures.random
+    ways = [(ours.figures[way].scores, floors.figures[way].scores) for way in ("image_to_text", "text_to_image")]
+    for number, (scores, floor) in enumerate([*ways, (ours.average, floors.average)]):
+        heading = ("image → text", "text → image", "average")[number]
+        assert shown[heading] == [[f"{scores[name]:.4f}" for name in names]]
+        assert shown["random"][number] == [f"{floor[name]:.4f}" for name in names]
+        assert shown["times random"][number] == [f"{scores[name] / floor[name]:.1f}x" for name in names]
+
+
+def test_a_figure_that_a_direction_lacks_is_no_zero(shards: Path) -> None:
+    _, figures = evaluate(model(shards), "test")
+    _, shown = printed_rows(figures)
+    for heading, ((*_, at_1, at_10),) in ((name, rows) for name, rows in shown.items() if "→" in name):
+        assert ((at_1, at_10) == ("–", "–")) == ("audio" in heading)
+    assert "–" not in shown["average"][0]

@@ -1,0 +1,322 @@
+"""Every recipe: its docstring can be followed, and its configuration trains, each stage, on a miniature.
+
+Recipes are found by their files, so a new one is tested without a change here. Sizes alone are made small: pictures,
+batches, epochs, the widths in LIMITS, and the hidden fully-connected layers of VGG and AlexNet.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tyro
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+
+from xmr_e2e.engine import launch
+from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.engine.run import Run, environment
+from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.towers.regions import FasterRcnn
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__")
+CLASSES = ("cat", "dog")
+SAMPLES = {"train": 8, "val": 4, "test": 4}
+BATCH = 4  # so that an epoch has two steps
+MULTI_LABEL = ("nuswide_tc21", "nuswide_tc21_official", "mirflickr", "mscoco", "flickr8k_concepts")
+FEATURES = {"audio": 29, "video": 40, "shape3d": 47}
+LIMITS = {"hidden": 512, "dim": 256, "layers": 2, "feedforward": 512}
+"""largest widths and depths of methods and towers here, by the option's name"""
+HIDDEN_FC = 64
+"""units of VGG's and AlexNet's hidden fully-connected layers here, 4096 in truth: six in seven of VGG-19's weights"""
+NARROWED = ("vgg19", "alexnet")
+BUILD = models.get_model
+SMALL_PICTURES = ("vgg19", "resnet10_slim")
+"""networks that take pictures of 32 pixels"""
+
+
+# ---- what the docstring says
+
+
+def recipe(name: str) -> Any:
+    return importlib.import_module(f"recipes.{name}")
+
+
+def docstring(name: str) -> str:
+    return str(recipe(name).__doc__)
+
+
+def commands(name: str, beginning: str) -> list[list[str]]:
+    """The docstring's command lines with this beginning, as words."""
+    lines = docstring(name).splitlines()
+    return [shlex.split(line) for line in lines if line.startswith(f"    {beginning}")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_short_and_named_after_its_file(name: str) -> None:
+    assert recipe(name).experiment().name == name
+    assert 30 <= len((ROOT / "recipes" / f"{name}.py").read_text().splitlines()) <= 65
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_builder_of_the_docstring_accepts_its_options_and_fills_the_recipes_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((python, dash_m, module, raw, out, *options),) = commands(name, "python -m preprocessing.")
+    assert (python, dash_m, raw) == ("python", "-m", "RAW")
+    assert Path(out) == recipe(name).experiment().data.shards
+    monkeypatch.chdir(tmp_path)
+    builder = getattr(importlib.import_module(module), module.rpartition(".")[2])
+    # An option that the builder does not know ends in SystemExit, before it looks for the raw data.
+    with pytest.raises(XmrError, match="RAW"):
+        tyro.cli(builder, args=[raw, out, *options], config=(tyro.conf.OmitArgPrefixes,))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_launch_lines_of_the_docstring_start_this_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = commands(name, "accelerate launch ")
+    assert [words[2] for words in lines] == [f"recipes/{name}.py"] * len(lines)
+    plain, *changed = [parsed(name, words[3:], monkeypatch) for words in lines]
+    assert plain == recipe(name).experiment()
+    assert all(experiment != plain for experiment in changed)
+
+
+def parsed(name: str, options: list[str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """What `main` makes of a command line."""
+    found: list[Experiment] = []
+    monkeypatch.setattr(sys, "argv", [name, *options])
+    monkeypatch.setattr(launch, "make_accelerator", lambda train: SimpleNamespace(is_main_process=True))
+    monkeypatch.setattr(launch, "setup_logging", lambda is_main: None)
+    monkeypatch.setattr(launch, "run_experiment", lambda experiment, accelerator: found.append(experiment) or 0)
+    with pytest.raises(SystemExit) as end:
+        launch.main(recipe(name).experiment)
+    assert end.value.code == 0
+    return found[0]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("_flickr8k")])
+def test_the_docstring_of_a_papers_own_dataset_gives_the_published_figures(name: str) -> None:
+    if ", a baseline," not in docstring(name).splitlines()[0]:
+        assert re.search(r"^Published, (mAP@all|mAP@50|NDCG): .*\d\.\d.*\d\.\d", docstring(name), re.MULTILINE)
+
+
+# ---- miniatures of the datasets
+
+
+def make_samples(folder: Path, *, multi_label: bool, modalities: tuple[str, ...]) -> Iterator[RawSample]:
+    """Pairs of picture and texts, and for each further modality as many samples of its own with features."""
+    random = np.random.default_rng(0)
+    for split, count in SAMPLES.items():
+        for number in range(count):
+            labels = CLASSES if multi_label and number % 3 == 2 else (CLASSES[number % 2],)
+            image = folder / f"{split}_{number}.png"
+            Image.fromarray(random.integers(0, 256, (80, 96, 3), np.uint8)).save(image)
+            texts = (f"a small picture of one {labels[0]} in the park", f"the {labels[-1]} again")
+            yield RawSample(image.name, split, image, texts, labels)
+            for name in modalities:
+                features = {name: random.normal(size=FEATURES[name]).astype(np.float32)}
+                yield RawSample(f"{split}_{number}.{name}", split, labels=labels, features=features)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment], Path]:
+    """The shards of a miniature of the experiment's dataset."""
+
+    @cache
+    def build(multi_label: bool, modalities: tuple[str, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("recipes")
+        samples = list(make_samples(folder, multi_label=multi_label, modalities=modalities))
+        required = () if modalities else ("image", "text")
+        options = BuildOptions(workers=1)
+        build_shards(
+            folder / "shards", dataset="tiny", classes=CLASSES, samples=samples, required=required, options=options
+        )
+        return folder / "shards"
+
+    def choose(experiment: Experiment) -> Path:
+        further = tuple(name for name in experiment.method.towers if name in FEATURES)
+        return build(experiment.data.shards.name in MULTI_LABEL, further)
+
+    return choose
+
+
+# ---- the recipe made small
+
+
+@cache
+def narrowed(name: str) -> nn.Module:
+    """torchvision's VGG or AlexNet with HIDDEN_FC units in its hidden fully-connected layers."""
+    network = BUILD(name)
+    before = next(layer.in_features for layer in network.classifier if isinstance(layer, nn.Linear))
+    for place, layer in enumerate(network.classifier):
+        if isinstance(layer, nn.Linear):
+            width = HIDDEN_FC if layer.out_features == 4096 else layer.out_features
+            network.classifier[place] = nn.Linear(before, width)
+            before = width
+    return network
+
+
+@pytest.fixture
+def narrow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG-19 and AlexNet with narrow hidden fully-connected layers; all else is torchvision's."""
+
+    def build(name: str, weights: None = None, **options: Any) -> nn.Module:
+        assert weights is None
+        return copy.deepcopy(narrowed(name)) if name in NARROWED else BUILD(name, **options)
+
+    monkeypatch.setattr(models, "get_model", build)
+
+
+def shrunk(config: Any) -> Any:
+    """The configuration without pretrained weights and with nothing above LIMITS."""
+    changes: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            changes[field.name] = shrunk(value)
+        elif field.name == "weights":
+            changes[field.name] = "none"
+        elif field.name in LIMITS:
+            changes[field.name] = min(value, LIMITS[field.name])
+    return replace(config, **changes)
+
+
+def small(experiment: Experiment, shards: Path) -> Experiment:
+    """The recipe with its method, towers, stages, optimiser and precision, at the size of the miniature."""
+    data, train, method = experiment.data, experiment.train, experiment.method
+    size = 32 if getattr(method.towers["image"], "name", "") in SMALL_PICTURES else 64
+    words = replace(data.words, dim=8)
+    return replace(
+        experiment,
+        data=replace(data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0),
+        method=shrunk(method),
+        train=replace(train, epochs=1, batch_size=BATCH, accumulate=min(2, train.accumulate)),
+    )
+
+
+# ---- training
+
+
+@dataclass
+class Trained:
+    """A training's method, what its state was before, and the lines of metrics.jsonl."""
+
+    method: Method
+    before: Mapping[str, Tensor]
+    records: list[dict[str, Any]]
+
+    def moved(self, name: str) -> bool:
+        return not self.method.state_dict()[name].equal(self.before[name])
+
+
+@pytest.fixture
+def fit(tmp_path: Path, narrow_networks: None) -> Iterator[Callable[[Experiment], Trained]]:
+    """Train as `run_experiment` does, but keep hold of the networks, and do not evaluate."""
+
+    def train(experiment: Experiment) -> Trained:
+        run = Run(tmp_path / "run")
+        run.start(experiment, environment(experiment, 1))
+        trainer = Trainer(experiment, run, make_accelerator(experiment.train))
+        before = {name: value.clone() for name, value in trainer.method.state_dict().items()}
+        assert trainer.fit()
+        return Trained(trainer.method, before, run.records())
+
+    # Accelerate's state outlives a training, and refuses the precision of the next.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield train
+    AcceleratorState._reset_state(reset_partial_state=True)
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)  # pytest would keep a hundred megabytes of each
+
+
+def check_stages(trained: Trained) -> None:
+    """Two steps with finite losses of each stage, or a fit in closed form."""
+    for stage in trained.method.stages:
+        own = [record for record in trained.records if record["stage"] == stage.name]
+        losses = [record["loss"] for record in own if "loss" in record]
+        if stage.closed_form:
+            assert not losses and "closed form" in own[0]["selected"]
+        else:
+            assert len(losses) >= 2
+            assert all(math.isfinite(value) for terms in losses for value in terms.values())
+            assert all({"total"} <= terms.keys() for terms in losses)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_all_its_stages_down_to_pixels_and_words(
+    name: str, miniature: Callable[[Experiment], Path], fit: Callable[[Experiment], Trained]
+) -> None:
+    whole = recipe(name).experiment()
+    experiment = small(whole, miniature(whole))
+    trained = fit(experiment)
+    check_stages(trained)
+    assert trained.moved("towers.text.words.weight")
+    tower = experiment.method.image
+    if isinstance(tower, FasterRcnn):
+        # What finds the regions stands still; what describes them learns.
+        assert trained.moved("towers.image.box_head.fc6.weight") == (tower.trained == "box_head")
+        assert not [key for key in trained.before if key.startswith("towers.image.detector") and trained.moved(key)]
+    else:
+        first = next(iter(trained.method.towers["image"].parameters()))
+        assert first.dim() == 4 and first.shape[1] == 3  # of the pixels' three colours
+        key = next(key for key, value in trained.method.named_parameters() if value is first)
+        assert trained.moved(key)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_frozen_towers_stay_exactly_as_they_were(
+    name: str, miniature: Callable[[Experiment], Path], fit: Callable[[Experiment], Trained]
+) -> None:
+    whole = recipe(name).experiment()
+    experiment = small(whole, miniature(whole))
+    trained = fit(replace(experiment, method=replace(experiment.method, frozen=True)))
+    check_stages(trained)
+    assert trained.method.frozen
+    still = tuple(f"towers.{modality}." for modality in trained.method.frozen)
+    moved = {key for key in trained.before if trained.moved(key)}
+    assert not {key for key in moved if key.startswith(still)}
+    assert moved  # the heads
+
+
+def test_a_recipe_of_full_size_runs_from_its_command_line(
+    miniature: Callable[[Experiment], Path], tmp_path: Path
+) -> None:
+    """VGG-19 with all its 140 million weights, from the shards to the report."""
+    shards = miniature(recipe("dscmr_pascal").experiment())
+    options = (
+        f"--data.shards {shards} --train.runs {tmp_path} --method.image.weights none --data.image-size 32 "
+        f"--data.load-size 36 --data.words.dim 8 --data.workers 0 --train.epochs 1 --train.batch-size {BATCH}"
+    )
+    command = [sys.executable, str(ROOT / "recipes" / "dscmr_pascal.py"), *shlex.split(options)]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        assert result.returncode == 0, result.stderr
+        (run,) = (tmp_path / "dscmr_pascal").iterdir()
+        assert (run / "model.safetensors").stat().st_size > 4 * 140e6
+        assert (run / "report.html").exists()
+        figures = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["average"]
+        assert 0 < figures["mAP@all"] <= 1
+    finally:
+        shutil.rmtree(tmp_path / "dscmr_pascal", ignore_errors=True)  # a gigabyte
