@@ -32,7 +32,7 @@ def experiment() -> Experiment:
         method=Alscor(
             image=ImageTower(weights="none"), text=BiLstmCnn(), dim=40, correlation=0.02, adversary=0.3, ridge=0.1
         ),
-        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"image": 2e-4}),
+        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"towers.image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=14, batch_size=100),
     )

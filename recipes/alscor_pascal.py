@@ -33,7 +33,9 @@ def experiment() -> Experiment:
         method=Alscor(
             image=ImageTower("alexnet", weights="imagenet", fresh_fc=True), text=BiLstmCnn(hidden=141), dim=40
         ),
-        optimiser=Optimiser("sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, parts={"image.network.features": 1e-3}),
+        optimiser=Optimiser(
+            "sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, parts={"towers.image.network.features": 1e-3}
+        ),
         train=Train(epochs=60, batch_size=100, select="mAP@50"),
     )
 

@@ -1,0 +1,46 @@
+"""DCCA, a baseline, on Flickr8k (Andrew et al., 2013): a slim residual network and sentence CNN.
+
+    python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
+    accelerate launch recipes/dcca_flickr8k.py
+    accelerate launch recipes/dcca_flickr8k.py --method.frozen
+
+Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
+words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
+from random weights, so that two cores train it in minutes. It sees no labels, only pairs; its batches must be large.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.loader import Data
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+def experiment() -> Experiment:
+    """The configuration; every field can be changed on the command line."""
+    return Experiment(
+        name="dcca_flickr8k",
+        data=Data(
+            Path("data/shards/flickr8k"),
+            image_size=96,
+            load_size=112,
+            max_tokens=80,
+            augment=Augment(min_area=0.5, colour=0.2),
+        ),
+        method=Dcca(
+            image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(), hidden=512, layers=2, dim=10, ridge=0.1
+        ),
+        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
+        schedule=Schedule("cosine", warmup=0.05),
+        train=Train(epochs=12, batch_size=300, accumulate=3),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,39 @@
+"""DSCMR on Pascal Sentence: VGG-19 and sentence CNN, end to end (Zhen et al., 2019).
+
+    python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
+    accelerate launch recipes/dscmr_pascal.py
+    accelerate launch recipes/dscmr_pascal.py --method.frozen
+
+The released code's hyper-parameters: Adam at 1e-4 with betas 0.5 and 0.999, batches of 100, 500 epochs, lambda 1e-3,
+eta 1e-1. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes on to the
+pixels and to the word vectors, VGG-19 at a tenth of the rate.
+
+Published, mAP@all: image to text 0.710, text to image 0.722.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+def experiment() -> Experiment:
+    """The configuration; every field can be changed on the command line."""
+    return Experiment(
+        name="dscmr_pascal",
+        data=Data(Path("data/shards/pascal_sentence"), words=WordVectors(dim=300)),
+        method=Dscmr(image=ImageTower("vgg19"), text=TextCnn(), common=1e-3, invariance=1e-1),
+        optimiser=Optimiser("adam", lr=1e-4, betas=(0.5, 0.999), parts={"towers.image": 1e-5}),
+        train=Train(epochs=500, batch_size=100, precision="bf16"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,48 @@
+"""SDCMR on Pascal Sentence: VGG-19 and sentence CNN, end to end (Wang et al., 2024).
+
+    python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
+    accelerate launch recipes/sdcmr_pascal.py
+    accelerate launch recipes/sdcmr_pascal.py --method.frozen
+
+The paper's hyper-parameters: Adam at 2e-4, batches of 64, factors of 32, weights 1, 5, 10 and 1; its 500 iterations
+are read as epochs. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes
+on to the pixels and to the word vectors, VGG-19 at a tenth of the rate. The paper has no validation split (800/200);
+--splits 800/200 builds that, for --train.select last.
+
+Published, mAP@all: image to text 0.628, text to image 0.608.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.sdcmr import Sdcmr
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+
+def experiment() -> Experiment:
+    """The configuration; every field can be changed on the command line."""
+    return Experiment(
+        name="sdcmr_pascal",
+        data=Data(Path("data/shards/pascal_sentence"), words=WordVectors(dim=300)),
+        method=Sdcmr(
+            image=ImageTower("vgg19"),
+            text=TextCnn(),
+            dim=32,
+            reconstruction=1,
+            invariance=5,
+            adversary=10,
+            independence=1,
+        ),
+        optimiser=Optimiser("adam", lr=2e-4, parts={"towers.image": 2e-5}),
+        train=Train(epochs=500, batch_size=64, precision="bf16"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

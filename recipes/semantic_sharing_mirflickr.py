@@ -1,0 +1,53 @@
+"""Semantic Sharing on MIRFLICKR-25K: Faster R-CNN's regions and word2vec-BiGRU (Yang et al., IJCAI 2021).
+
+    python -m preprocessing.mirflickr RAW data/shards/mirflickr
+    accelerate launch recipes/semantic_sharing_mirflickr.py
+    accelerate launch recipes/semantic_sharing_mirflickr.py --method.image.weights none --data.image-size 224
+
+The supplement's hyper-parameters: Adam at 1e-4, 45 epochs, batches of 64, gradients of norm 2 at most, lambda 0.1,
+masks on 15 %. Six layers of width 1024 with 8 heads, as released; --method.released brings back the rest of what the
+released code does. The paper calls the set FLICKR25K and quotes Flickr30k's size; its data are MIRFLICKR-25K's, tags
+as texts.
+
+Published, NDCG: image to text 66.3, text to image 71.3 percent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.towers.regions import FasterRcnn
+from xmr_e2e.towers.text import BiGruWords
+
+
+def experiment() -> Experiment:
+    """The configuration; every field can be changed on the command line."""
+    return Experiment(
+        name="semantic_sharing_mirflickr",
+        data=Data(
+            Path("data/shards/mirflickr"),
+            image_size=448,
+            load_size=512,
+            texts="concatenate",
+            words=WordVectors(dim=300),
+        ),
+        method=SemanticSharing(
+            image=FasterRcnn(weights="coco", regions=36, trained="box_head"),
+            text=BiGruWords(hidden=1024),
+            dim=1024,
+            layers=6,
+            heads=8,
+            context=0.1,
+        ),
+        optimiser=Optimiser("adam", lr=1e-4, parts={"towers.image": 1e-5}),
+        train=Train(epochs=45, batch_size=64, clip_norm=2.0, precision="bf16", select="NDCG@500"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,52 @@
+"""Semantic Sharing on NUS-WIDE's 21 concepts: Faster R-CNN's regions and word2vec-BiGRU (Yang et al., IJCAI 2021).
+
+    python -m preprocessing.nuswide RAW data/shards/nuswide_tc21 --subset tc21 --tags 1k
+    accelerate launch recipes/semantic_sharing_nuswide.py
+    accelerate launch recipes/semantic_sharing_nuswide.py --method.image.weights none --data.image-size 224
+
+The supplement's hyper-parameters: Adam at 1e-4, 45 epochs, batches of 64, gradients of norm 2 at most, lambda 0.1,
+masks on 15 %. Six layers of width 1024 with 8 heads, as released; --method.released brings back the rest of what the
+released code does. Texts are the 1,000 most frequent tags.
+
+Published, NDCG: image to text 75.2, text to image 75.3 percent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.launch import main
+from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.towers.regions import FasterRcnn
+from xmr_e2e.towers.text import BiGruWords
+
+
+def experiment() -> Experiment:
+    """The configuration; every field can be changed on the command line."""
+    return Experiment(
+        name="semantic_sharing_nuswide",
+        data=Data(
+            Path("data/shards/nuswide_tc21"),
+            image_size=448,
+            load_size=512,
+            texts="concatenate",
+            words=WordVectors(dim=300),
+        ),
+        method=SemanticSharing(
+            image=FasterRcnn(weights="coco", regions=36, trained="box_head"),
+            text=BiGruWords(hidden=1024),
+            dim=1024,
+            layers=6,
+            heads=8,
+            context=0.1,
+        ),
+        optimiser=Optimiser("adam", lr=1e-4, parts={"towers.image": 1e-5}),
+        train=Train(epochs=45, batch_size=64, clip_norm=2.0, precision="bf16", select="NDCG@500"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)
