@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Train a recipe on the nodes of a Slurm job, one process on each GPU. From the repository's root:
+#
+#     sbatch slurm/train.sh recipes/alscor_pascal.py
+#     sbatch --nodes 4 --partition gpu --time 1-0 slurm/train.sh recipes/alscor_pascal.py --train.epochs 30
+#     sbatch --ntasks-per-node 8 slurm/train.sh recipes/alscor_pascal.py    # 8 processes on each node
+#
+# What stands before the script is for Slurm, what stands behind it for the recipe. Nodes without GPUs get one process
+# each unless --ntasks-per-node says otherwise. Nodes are taken whole; for a part of one:
+#
+#     sbatch --oversubscribe --gpus-per-node 2 --cpus-per-task 16 --mem 100G slurm/train.sh recipes/alscor_pascal.py
+#
+# The log is runs/slurm/JOB.out, unless sbatch got an --output. The job ends with the recipe's exit status: 2 after an
+# error that you can mend, 75 where it was stopped and has saved a checkpoint.
+#SBATCH --nodes=1
+#SBATCH --exclusive
+#SBATCH --mem=0
+set -euo pipefail
+
+# Slurm opens a job's log before it runs anything, and makes no folder for it.
+mkdir -p runs/slurm
+if [ -e "slurm-$SLURM_JOB_ID.out" ]; then
+    exec >> "runs/slurm/$SLURM_JOB_ID.out" 2>&1
+    rm "slurm-$SLURM_JOB_ID.out"
+fi
+
+# The environment that was active at sbatch, if the project is installed in it.
+command -v xmr > /dev/null || source .venv/bin/activate
+
+# Where the processes meet: at the address by which Slurm itself reaches the first node.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
+
+LOCAL_WORLD_SIZE=${SLURM_NTASKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+export MASTER_ADDR MASTER_PORT LOCAL_WORLD_SIZE OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE / LOCAL_WORLD_SIZE))
+
+# srun starts the processes itself, since accelerate launch and torchrun end with 1 whatever the recipe's status was.
+# Every process sees all of the job's cores on its node: the recipe divides them among the processes' loaders.
+# (--cpus-per-task would ask for whole cores: more of them than there are, where they do not divide evenly.)
+statuses=$(mktemp "runs/slurm/$SLURM_JOB_ID.XXXX")
+srun --ntasks=$((SLURM_JOB_NUM_NODES * LOCAL_WORLD_SIZE)) --ntasks-per-node="$LOCAL_WORLD_SIZE" --cpu-bind=none \
+    --kill-on-bad-exit=1 --label bash slurm/rank.sh "$statuses" "$@" || status=$?
+# srun gives the highest status, which may be that of a process that it killed because another had failed.
+[ -s "$statuses" ] && status=$(head -n 1 "$statuses")
+rm "$statuses"
+exit "${status:-0}"
