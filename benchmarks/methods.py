@@ -28,8 +28,12 @@ from xmr_e2e.files import write_atomically
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 # ALSCOR's own recipe trains AlexNet; here all methods have the same image tower.
-SAME_TOWER = {"alscor_flickr8k": ["--method.image.name", "resnet10_slim", "--data.image-size", "96", "--data.load-size",
-                                  "112", "--data.max-tokens", "80", "--optimiser.parts.towers.image", "1e-3"]}  # fmt: skip
+SAME_TOWER = {
+    "alscor_flickr8k": (
+        "--method.image.name=resnet10_slim --data.image-size=96 --data.load-size=112 --data.max-tokens=80 "
+        "--optimiser.parts.towers.image=1e-3 --train.epochs=8"
+    ).split()
+}
 FIGURES = ("mAP@all", "mAP@50", "NDCG@500")
 DIRECTIONS = ("image_to_text", "text_to_image")
 COLUMNS = ("method", "towers", "epochs", "dataset", *(f"{d} {f}" for d in DIRECTIONS for f in FIGURES), "command")
@@ -87,7 +91,7 @@ def methods(
     todo = [job for job in wanted if (job.recipe.removesuffix("_flickr8k"), job.towers) not in rows]
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        for job, found in zip(todo, pool.map(lambda job: _run(job, shards, runs, threads), todo)):
+        for found in pool.map(lambda job: _run(job, shards, runs, threads), todo):
             rows |= {(row["method"], row["towers"]): row for row in found}
             _write(out, rows.values())
     console.print(_table(list(rows.values())))

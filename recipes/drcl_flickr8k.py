@@ -37,7 +37,7 @@ def experiment() -> Experiment:
         method=Drcl(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(), hidden=1024, dim=512),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=6, batch_size=100),
+        train=Train(epochs=5, batch_size=100),
     )
 
 

@@ -6,7 +6,8 @@
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
-from random weights, so that two cores train it in minutes.
+from random weights, so that two cores train it in minutes. With the paper's weights (5 and 1) and the full reversal, the
+shared factors collapse before towers from random weights have learned anything: hence the smaller ones.
 """
 
 from __future__ import annotations
@@ -33,10 +34,16 @@ def experiment() -> Experiment:
             max_tokens=80,
             augment=Augment(min_area=0.5, colour=0.2),
         ),
-        method=Sdcmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn()),
+        method=Sdcmr(
+            image=ImageTower("resnet10_slim", weights="none"),
+            text=TextCnn(),
+            invariance=0.5,
+            independence=0.01,
+            reversal_strength=0.05,
+        ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=12, batch_size=100),
+        train=Train(epochs=8, batch_size=100),
     )
 
 

@@ -6,8 +6,8 @@
 
 The paper's hyper-parameters: Adam at 2e-4, batches of 64, factors of 32, weights 1, 5, 10 and 1; its 500 iterations
 are read as epochs. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes
-on to the pixels and to the word vectors, VGG-19 at a tenth of the rate. The paper calls these 71,602 pairs NUS-
-WIDE-10k, which elsewhere are 10,000 others.
+on to the pixels and to the word vectors, VGG-19 at a tenth of the rate. The paper calls these 71,602 pairs
+NUS-WIDE-10k, which elsewhere are 10,000 others.
 
 Published, mAP@all: image to text 0.597, text to image 0.607.
 """

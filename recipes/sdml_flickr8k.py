@@ -36,7 +36,7 @@ def experiment() -> Experiment:
         method=Sdml(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn()),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=12, batch_size=100),
+        train=Train(epochs=8, batch_size=100),
     )
 
 

@@ -45,7 +45,7 @@ def experiment() -> Experiment:
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=12, batch_size=100, select="NDCG@500"),
+        train=Train(epochs=6, batch_size=100, select="NDCG@500"),
     )
 
 

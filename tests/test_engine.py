@@ -163,7 +163,9 @@ def test_parts_have_their_own_learning_rates() -> None:
     groups = optimiser.build(model, "first").param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        expected = 0.01 if name.startswith("towers.image.network.features.") else 0.1 if "towers.image." in name else 1.0
+        expected = (
+            0.01 if name.startswith("towers.image.network.features.") else 0.1 if "towers.image." in name else 1.0
+        )
         assert rates[id(parameter)] == expected
     second = {id(p): group["lr"] for group in optimiser.build(model, "second").param_groups for p in group["params"]}
     assert second == rates | {id(parameter): 5.0 for parameter in model.classifier.parameters()}  # type: ignore[operator]
@@ -254,7 +256,10 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     accelerator.prepare(nn.Linear(2, 2))
     for epoch, step in [(0, 9), (0, 10), (1, 0)]:
         save_checkpoint(accelerator, tmp_path, Position(0, epoch, step))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["stage-0-epoch-0000-step-000010", "stage-0-epoch-0001-step-000000"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "stage-0-epoch-0000-step-000010",
+        "stage-0-epoch-0001-step-000000",
+    ]
 
 
 def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None:

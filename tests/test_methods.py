@@ -57,7 +57,14 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     "drcl": lambda **options: Drcl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "dscmr": lambda **options: Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "dscmr printed": lambda **options: Dscmr(
-        image=IMAGE, text=TEXT, hidden=16, dim=8, classifier="closed_form", activation="relu", norm="frobenius", **options
+        image=IMAGE,
+        text=TEXT,
+        hidden=16,
+        dim=8,
+        classifier="closed_form",
+        activation="relu",
+        norm="frobenius",
+        **options,
     ),
     "mars": lambda **options: Mars(image=IMAGE, text=TEXT, dim=8, **options),
     "sdcmr": lambda **options: Sdcmr(image=IMAGE, text=TEXT, dim=4, **options),

@@ -105,7 +105,7 @@ def reference(
     pairs = zip(image.shared.sample.tolist(), text.shared.sample.tolist())
     return {
         "elbo": sum(
-            kl * (divergence(v.shared) + divergence(v.unrelated))
+            (kl * (divergence(v.shared) + divergence(v.unrelated))) * (1 if gaussian else 2 / D)
             + mean_square(v.reconstruction, v.features) * (D / 2 if gaussian else 1)
             for v in both
         ),

@@ -41,6 +41,7 @@ def photos(n: int, size: int, seed: int = 0) -> Tensor:
     [
         ("alexnet", 63, 4096),
         ("alexnet_paper", 67, 4096),
+        ("resnet10_slim", 32, 256),
         ("vgg19", 32, 4096),
         (SMALL, 64, 512),
         ("resnet18", 64, 512),
@@ -257,7 +258,7 @@ def test_fresh_fully_connected_layers_are_refused_where_there_are_none(hub: Hub)
 def test_an_unknown_network_is_refused_with_close_names() -> None:
     with pytest.raises(XmrError, match=r"resnet5O.*did you mean.*resnet50"):
         ImageTower("resnet5O").build(dataset(), "image")
-    with pytest.raises(XmrError, match="known are alexnet_paper, alexnet,"):
+    with pytest.raises(XmrError, match="known are alexnet_paper, resnet10_slim, alexnet,"):
         ImageTower("qqqqqqqq").build(dataset(), "image")
 
 

@@ -101,7 +101,9 @@ def test_the_saved_model_gives_the_figures_of_the_run_anywhere(finished: tuple[P
     assert result.returncode == 0, result.stderr
     after = json.loads((run / "evaluation" / "test.json").read_text())
     for direction in ("image_to_text", "text_to_image"):
-        assert after["model"]["figures"][direction]["scores"] == pytest.approx(before["model"]["figures"][direction]["scores"], abs=1e-7)
+        assert after["model"]["figures"][direction]["scores"] == pytest.approx(
+            before["model"]["figures"][direction]["scores"], abs=1e-7
+        )
     assert xmr_e2e.load(run).embed_texts(["a picture of apple"]).shape == (1, 4)
 
 
@@ -201,7 +203,11 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     alone = [record["samples"] for record in records(finished[0]) if record["epoch"] == 1 and "loss" in record]
     assert [record["samples"] for record in records(run) if "loss" in record] == alone
     document = json.loads((run / "evaluation" / "test.json").read_text())
-    assert document["model"]["figures"]["text_to_image"]["queries"] == document["model"]["figures"]["text_to_image"]["gallery"] == 12
+    assert (
+        document["model"]["figures"]["text_to_image"]["queries"]
+        == document["model"]["figures"]["text_to_image"]["gallery"]
+        == 12
+    )
 
 
 @pytest.mark.parametrize(

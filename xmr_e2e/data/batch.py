@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-
 Source: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
 """What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
 

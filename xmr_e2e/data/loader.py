@@ -64,7 +64,7 @@ class Request(NamedTuple):
 
 
 class SplitBatches(Dataset[Batch | XmrError]):
-    """The samples of one split that have certain modalities, batch by batch: what the loader's workers are asked for."""
+    """The samples of a split that have certain modalities, batch by batch: what the loader's workers are asked for."""
 
     def __init__(
         self,

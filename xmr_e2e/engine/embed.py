@@ -76,13 +76,14 @@ def extract_frozen(
     for split in splits:
         for modality in method.frozen:
             batches = SplitBatches(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
-            output = collect(method, batches, lambda inputs, name=modality: method.features(name, inputs[name]))
-            places = torch.from_numpy(batches.positions)
-            samples = len(batches.reader)
-            extracted[split][modality] = Extracted(
-                map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples))
-            )
+            extracted[split][modality] = _extract(method, batches, modality)
     return extracted
+
+
+def _extract(method: Method, batches: SplitBatches, modality: str) -> Extracted:
+    output = collect(method, batches, lambda inputs: method.features(modality, inputs[modality]))
+    places, samples = torch.from_numpy(batches.positions), len(batches.reader)
+    return Extracted(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
 
 
 def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
@@ -130,9 +131,7 @@ def _run_all(
 
 def prepared(inputs: Mapping[str, Any], batches: SplitBatches, size: int) -> dict[str, Any]:
     """Inputs with their pictures as networks see them in evaluation."""
-    return {
-        name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()
-    }
+    return {name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()}
 
 
 def _leaves(structure: Any) -> list[Tensor]:

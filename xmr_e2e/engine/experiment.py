@@ -47,7 +47,9 @@ class Optimiser:
         for key in self.parts:
             stage, _, part = key.rpartition(":")
             if stage and stage not in stages:
-                raise XmrError(f"--optimiser.parts: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}")
+                raise XmrError(
+                    f"--optimiser.parts: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}"
+                )
             if not any(_is_in(name, part) for name in names):
                 tops = sorted({".".join(name.split(".")[: 2 if name.startswith("towers.") else 1]) for name in names})
                 raise XmrError(

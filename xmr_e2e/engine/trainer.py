@@ -28,7 +28,7 @@ from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.engine.signals import Signals, Wish
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, Moment, Stage
+from xmr_e2e.methods.base import Moment, Stage
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import Dataset
@@ -55,9 +55,7 @@ class Trainer:
             ).to(accelerator.device)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
-        self.saved = SavedModel(
-            experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method
-        )
+        self.saved = SavedModel(experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method)
         splits = [split for split in ("train", "val") if split in self.manifest.splits]
         self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
@@ -100,10 +98,7 @@ class Trainer:
             self.accelerator.device,
         )
         try:
-            for number in range(self.position.stage, len(self.method.stages)):
-                if not self._run_stage(number):
-                    return False
-            return True
+            return all(self._run_stage(number) for number in range(self.position.stage, len(self.method.stages)))
         finally:
             self.log.close()
             self.signals.close()
@@ -158,7 +153,9 @@ class Trainer:
         self.method.train()
         throughput = Throughput()
         with training_progress(is_main=self.accelerator.is_main_process) as progress:
-            bar = progress.add_task(self._title(epoch), total=self.loader.steps, completed=self.position.step, status="")
+            bar = progress.add_task(
+                self._title(epoch), total=self.loader.steps, completed=self.position.step, status=""
+            )
             for batch in self.loader.epoch(epoch, first_step=self.position.step):
                 throughput.data_arrived()
                 terms, samples = self._step(batch.to(self.accelerator.device))

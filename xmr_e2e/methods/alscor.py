@@ -79,7 +79,9 @@ class AlscorModel(Method):
         # Here, not in `represent`: these are the statistics of the global batch.
         embeddings = [self.standardise[name](representations[name]) for name in self.towers]
         losses = [label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings]
-        guesses = [self.discriminator(reverse_gradient(rows, reversal_schedule(moment.progress))) for rows in embeddings]
+        guesses = [
+            self.discriminator(reverse_gradient(rows, reversal_schedule(moment.progress))) for rows in embeddings
+        ]
         terms = {
             "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
             "discrimination": torch.stack(losses).sum(),

@@ -33,6 +33,8 @@ class Dcca(MethodConfig):
     """width of the outputs, all of whose correlations are maximised; the batch must be well above it"""
     ridge: float = 1e-3
     """added to the covariances' diagonals of the loss"""
+    square_ridge: float = 0.0
+    """added to the squared correlations before their roots are summed; the released code has 1e-3"""
     linear_ridge: float = 1e-4
     """added to those of the linear CCA at the end, as a share of their mean"""
 
@@ -64,7 +66,8 @@ class DccaModel(Method):
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         image, text = (self.networks[name](representations[name]) for name in ("image", "text"))
-        return {"total": correlation_loss(image, text, ridge=self.config.ridge)}
+        ridge = self.config.ridge
+        return {"total": correlation_loss(image, text, ridge=ridge, square_ridge=self.config.square_ridge)}
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
         self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.linear_ridge)

@@ -35,6 +35,9 @@ class Dscmr(MethodConfig):
     """weight of the modality invariance (eta of Eq. 5)"""
     norm: Literal["rows", "frobenius"] = "rows"
     """of the residuals: the mean norm of rows, as released, or the Frobenius norm over n, as printed in Eq. 1 and 4"""
+    similar: Literal["indicator", "count"] = "indicator"
+    """what a pair of samples counts in Eq. 2: 1 if they share a label, as printed, or the number of shared labels, as
+    released; the same where samples have one label"""
     activation: Literal["linear", "relu"] = "linear"
     """after the shared layer: nothing, as released, or a ReLU, as printed"""
     classifier: Literal["learned", "closed_form"] = "learned"
@@ -69,5 +72,13 @@ class DscmrModel(Method):
         else:
             fitted = closed_form_classifier(image, text, labels, ridge=self.config.ridge)
             logits = image @ fitted, text @ fitted
-        weights = {"lam": self.config.common, "eta": self.config.invariance}
-        return dscmr_loss(image, text, *logits, labels, norm=self.config.norm, **weights)
+        return dscmr_loss(
+            image,
+            text,
+            *logits,
+            labels,
+            lam=self.config.common,
+            eta=self.config.invariance,
+            norm=self.config.norm,
+            similar=self.config.similar,
+        )

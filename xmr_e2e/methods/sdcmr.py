@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
 HIDDEN = (2048, 1024)
-OTHER = {"image": "text", "text": "image"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +45,12 @@ class Sdcmr(MethodConfig):
     kl: float = 1.0
     """weight of the divergences from the standard normal distribution within the bound of Eq. 4"""
     likelihood: Literal["mse", "gaussian"] = "mse"
-    """of the features in the bound: their mean squared error, or the Gaussian likelihood, dim / 2 times as large"""
+    """scale of the bound: with the features' Gaussian likelihood, or divided by half their number, so that it holds
+    their mean squared error"""
     reversal: Literal["schedule", "constant"] = "schedule"
-    """strength of the gradient reversal: from 0 to 1 over the training, or 1 throughout"""
+    """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""
+    reversal_strength: float = 1.0
+    """the largest strength; the reversed gradients also have the adversary's weight"""
     final_relu: bool = False
     """a ReLU after the last layer of encoders and decoders too, as the paper says literally"""
     update: Literal["joint", "literal"] = "joint"
@@ -92,12 +94,13 @@ class SdcmrModel(Method):
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """Eq. 15."""
         config = self.config
-        posteriors = {key: rows.unbind(1) for key, rows in representations.items() if not key.endswith("features")}
-        samples = {key: mean + torch.randn_like(mean) * (log / 2).exp() for key, (mean, log) in posteriors.items()}
-        strength = reversal_schedule(moment.progress) if config.reversal == "schedule" else 1.0
-        views = [self._view(name, representations, posteriors, samples, strength) for name in ("image", "text")]
+        latents = {key: _draw(rows) for key, rows in representations.items() if not key.endswith("features")}
+        schedule = reversal_schedule(moment.progress) if config.reversal == "schedule" else 1.0
+        strength = config.reversal_strength * schedule
+        image, text = (self._view(name, representations, latents, strength) for name in ("image", "text"))
         return sdcmr_loss(
-            *views,
+            image,
+            text,
             labels,
             multi_label=self.multi_label,
             alpha=config.reconstruction,
@@ -109,40 +112,33 @@ class SdcmrModel(Method):
         )
 
     def _view(
-        self,
-        name: str,
-        representations: Mapping[str, Tensor],
-        posteriors: Mapping[str, tuple[Tensor, ...]],
-        samples: Mapping[str, Tensor],
-        strength: float,
+        self, name: str, representations: Mapping[str, Tensor], latents: Mapping[str, _Latent], strength: float
     ) -> View:
-        shared, unrelated = samples[f"{name} shared"], samples[f"{name} unrelated"]
-        other = samples[f"{OTHER[name]} shared"]
-        unrelated_posterior = posteriors[f"{name} unrelated"]
+        shared, unrelated, other = (latents[f"{a} {b}"] for a, b in _factors_of(name))
         decoder = self.decoders[name]
-        swapped = decoder(torch.cat([unrelated, other], dim=1))
-        bounded = unrelated  # the sample that the bound and the adversary see
-        parameters = dict(decoder.named_parameters())
+        parameters: dict[str, Tensor] = dict(decoder.named_parameters())
+        # What the bound and the adversary see of the unrelated factor, and the decoder that the bound uses.
+        bounded = unrelated
         if self.config.update == "literal":
-            # Eq. 16 and 17: encoders of the unrelated factor and decoders learn nothing from the bound, the former
-            # nothing from the adversary either.
-            bounded = unrelated.detach()
-            unrelated_posterior = tuple(rows.detach() for rows in unrelated_posterior)
+            # Eq. 16 and 17: the unrelated factor's encoder learns from neither, the decoder not from the bound.
+            bounded = _Latent(*(rows.detach() for rows in unrelated))
             parameters = {key: parameter.detach() for key, parameter in parameters.items()}
         return View(
             # What is to be reconstructed stands still: towers could make it easy by making all features alike.
             features=representations[f"{name} features"].detach(),
-            reconstruction=functional_call(decoder, parameters, (torch.cat([bounded, shared], dim=1),)),
-            swapped=swapped,
+            reconstruction=functional_call(decoder, parameters, (torch.cat([bounded.sample, shared.sample], dim=1),)),
+            swapped=decoder(torch.cat([unrelated.sample, other.sample], dim=1)),
             shared=Factor(
-                *posteriors[f"{name} shared"],
-                shared,
-                Guesses(self.semantic(shared), self.modality(reverse_gradient(shared, strength))),
+                shared.mean,
+                shared.log_variance,
+                shared.sample,
+                Guesses(self.semantic(shared.sample), self.modality(reverse_gradient(shared.sample, strength))),
             ),
             unrelated=Factor(
-                *unrelated_posterior,
-                unrelated,
-                Guesses(self.semantic(reverse_gradient(bounded, strength)), self.modality(bounded)),
+                bounded.mean,
+                bounded.log_variance,
+                unrelated.sample,
+                Guesses(self.semantic(reverse_gradient(bounded.sample, strength)), self.modality(bounded.sample)),
             ),
         )
 
@@ -153,6 +149,25 @@ class SdcmrModel(Method):
         """Mean and log-variance; the latter within bounds that no sensible posterior leaves."""
         mean, log_variance = posterior.chunk(2, dim=1)
         return mean.relu() if self.config.final_relu else mean, log_variance.clamp(-10, 10)
+
+
+class _Latent(NamedTuple):
+    """A factor's posterior and a sample of it, (n, k) each."""
+
+    mean: Tensor
+    log_variance: Tensor
+    sample: Tensor
+
+
+def _draw(posterior: Tensor) -> _Latent:
+    """posterior: (n, 2, k), mean and log-variance."""
+    mean, log_variance = posterior.unbind(1)
+    return _Latent(mean, log_variance, mean + torch.randn_like(mean) * (log_variance / 2).exp())
+
+
+def _factors_of(name: str) -> tuple[tuple[str, str], ...]:
+    """Its shared and its unrelated factor, and the other modality's shared one."""
+    return (name, "shared"), (name, "unrelated"), ("text" if name == "image" else "image", "shared")
 
 
 def _posterior(width: int, k: int, hidden: tuple[int, ...] = HIDDEN) -> nn.Sequential:

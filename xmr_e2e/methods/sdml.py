@@ -72,5 +72,5 @@ class SdmlModel(Method):
         return {"embeddings": embeddings, "decoded": decoded, "features": F.normalize(features.detach(), dim=1)}
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        rows = (representations[name] for name in ("embeddings", "decoded", "features"))
-        return sdml_loss(*rows, labels, self.prior, alpha=self.config.reconstruction)
+        z, decoded, features = (representations[name] for name in ("embeddings", "decoded", "features"))
+        return sdml_loss(z, decoded, features, labels, self.prior, alpha=self.config.reconstruction)

@@ -55,8 +55,10 @@ class SemanticSharing(MethodConfig):
     def build(self, dataset: Dataset) -> SemanticSharingModel:
         for name, tower in self.towers.items():
             if not isinstance(tower, SequenceTower):
-                raise XmrError(f"--method.{name}: {type(tower).__name__} gives one row per sample; Semantic Sharing "
-                               "needs regions or words (GridRegions, FasterRcnn, StoredRegions, BiGruWords)")  # fmt: skip
+                raise XmrError(
+                    f"--method.{name}: {type(tower).__name__} gives one row per sample; Semantic Sharing needs "
+                    "regions or words (GridRegions, FasterRcnn, StoredRegions, BiGruWords)"
+                )
         return SemanticSharingModel(self, dataset)
 
 
@@ -102,7 +104,11 @@ class SemanticSharingModel(Method):
             representations[f"{name} context"].sum() / representations[f"{name} masked"].sum().clamp(min=1)
             for name in ("image", "text")
         ]
-        terms = {"label": label_score_loss(scores, torch.cat([labels, labels])), "object": context[0], "word": context[1]}
+        terms = {
+            "label": label_score_loss(scores, torch.cat([labels, labels])),
+            "object": context[0],
+            "word": context[1],
+        }
         return {**terms, "total": terms["label"] + self.config.context * (terms["object"] + terms["word"])}
 
     def _masked_features(self, modality: str, inputs: Any) -> tuple[Sequence, Tensor]:
@@ -110,7 +116,8 @@ class SemanticSharingModel(Method):
         if modality == "text":
             masked = self._draw(inputs.ids, _real(inputs))
             if self.config.released:
-                return self.towers["text"](Tokens(inputs.ids.masked_fill(masked, UNKNOWN), inputs.lengths)), masked
+                unknown = Tokens(inputs.ids.masked_fill(masked, UNKNOWN), inputs.lengths)
+                return self.towers["text"](unknown), masked
             return self.towers["text"](inputs, masked), masked
         sequence: Sequence = self.features(modality, inputs)
         # Without classes there is nothing to predict, and masks would only take regions away.
@@ -127,12 +134,13 @@ class SemanticSharingModel(Method):
 
     def _encode(self, modality: str, sequence: Sequence) -> Tensor:
         """States of the shared encoder, (n, t, dim)."""
-        states = self.entrance[modality](sequence.rows)
+        states: Tensor = self.entrance[modality](sequence.rows)
         attended = None
         if not self.config.released:
             states = (states + self.places[modality](_scaled(sequence.places).to(states))) / 2
-            attended = sequence.mask[:, None, None, :]
-            attended = torch.zeros_like(attended, dtype=states.dtype).masked_fill(~attended, torch.finfo(states.dtype).min)
+            padding = ~sequence.mask[:, None, None, :]
+            attended = torch.zeros_like(padding, dtype=states.dtype)
+            attended = attended.masked_fill(padding, torch.finfo(states.dtype).min)
         encoded = self.encoder(states, attention_mask=attended).last_hidden_state
         return torch.relu(self.norm(encoded))
 
@@ -144,7 +152,8 @@ class SemanticSharingModel(Method):
         head = self.context_heads[modality]
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
-            return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum() + self.region_mask.sum())
+            unused = torch.stack([parameter.sum() for parameter in (*head.parameters(), self.region_mask)]).sum()
+            return states.new_zeros(len(states)) + 0 * unused
         return masked_loss_per_sample(head(states), sequence.targets, masked, sigmoid_first=self.config.released)
 
 
@@ -168,7 +177,6 @@ def _encoder(config: SemanticSharing) -> RobertaPreLayerNormEncoder:
             hidden_act="relu",
             hidden_dropout_prob=DROPOUT,
             attention_probs_dropout_prob=DROPOUT,
-            attn_implementation="sdpa",
         )
     )
     for parameter in encoder.parameters():

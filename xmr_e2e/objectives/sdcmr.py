@@ -72,8 +72,10 @@ def sdcmr_loss(
         multi_label: whether samples may have several classes; see `adversarial_loss`.
         alpha, beta, gamma, eta: weights of "reconstruction", "similarity", "adversary", "independence".
         kl: weight of the divergences within "elbo".
-        likelihood: what "elbo" takes for -log p(x | z^u, z^s): "mse", `reconstruction_loss`, or "gaussian",
-            `gaussian_negative_log_likelihood`. The paper does not say which.
+        likelihood: scale of "elbo", which the paper leaves open: "gaussian", `gaussian_negative_log_likelihood`'s, or
+            "mse", the same bound divided by d / 2 for each modality of width d, so that it holds the mean squared
+            error. Otherwise the sum over thousands of dimensions outweighs all other terms; and with the mean squared
+            error beside undivided divergences, these would be all that counts, and z would tell nothing of x.
 
     Returns:
         The scalars "elbo" (minus the bound of Eq. 4, which is to be maximised), "reconstruction" (Eq. 10),
@@ -82,15 +84,9 @@ def sdcmr_loss(
         inputs) whatever autocast is on.
     """
     views = (image, text)
-    fit = {"mse": reconstruction_loss, "gaussian": gaussian_negative_log_likelihood}[likelihood]
-    divergences = [
-        kl_to_standard_normal(z.mean, z.log_variance) for view in views for z in (view.shared, view.unrelated)
-    ]
     shared, unrelated = ([getattr(view, name).guesses for view in views] for name in ("shared", "unrelated"))
     terms = {
-        "elbo": _sum(
-            [kl * value for value in divergences] + [fit(view.reconstruction, view.features) for view in views]
-        ),
+        "elbo": _sum([_negative_bound(view, kl, likelihood) for view in views]),
         "reconstruction": _sum([reconstruction_loss(view.swapped, view.features) for view in views]),
         "similarity": similarity_loss(image.shared.sample, text.shared.sample),
         "adversary": adversarial_loss(shared, unrelated, labels, multi_label=multi_label),
@@ -98,6 +94,12 @@ def sdcmr_loss(
     }
     weights = {"elbo": 1.0, "reconstruction": alpha, "similarity": beta, "adversary": gamma, "independence": eta}
     return {**terms, "total": _sum([weights[name] * term for name, term in terms.items()])}
+
+
+def _negative_bound(view: View, kl: float, likelihood: Literal["mse", "gaussian"]) -> Tensor:
+    divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in (view.shared, view.unrelated)]
+    bound = gaussian_negative_log_likelihood(view.reconstruction, view.features) + kl * _sum(divergences)
+    return bound if likelihood == "gaussian" else bound * 2 / view.features.shape[1]
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

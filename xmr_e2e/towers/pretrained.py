@@ -27,6 +27,8 @@ _HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 # By the first part of the model type; others are ImageNet's. Used where no file beside the model tells them.
 _STATISTICS = {"clip": _CLIP_STATISTICS, "blip": _CLIP_STATISTICS, "vit": _HALVES, "siglip": _HALVES}
 
+_ADDED_TOKENS = 64  # that a tokeniser may have beyond its model's, such as <image>; texts do not hold them
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -117,10 +119,9 @@ class PretrainedText(Tower):
                 f"--data.tokens.name {self.name}"
             )
         encoder = TextEncoder(_load(self.name, self.weights, _TEXT_PARTS, "input_ids", modality))
-        known = encoder.network.get_input_embeddings().num_embeddings
-        if len(dataset.words) > known:
+        if len(dataset.words) > encoder.known + _ADDED_TOKENS:
             raise XmrError(
-                f"{self.name} knows {known} tokens, and the tokeniser has {len(dataset.words)}: set "
+                f"{self.name} knows {encoder.known} tokens, and the tokeniser has {len(dataset.words)}: set "
                 f"--data.tokens.name {self.name}"
             )
         example = Tokens(torch.ones(1, 2, dtype=torch.long), torch.tensor([2]))
@@ -136,6 +137,7 @@ class TextEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.network = model
+        self.known = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
         self.padding = getattr(model.config, "pad_token_id", None) or 0
         self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
 
@@ -147,7 +149,8 @@ class TextEncoder(nn.Module):
             )
         mask = real_words(tokens)
         # Some models tell padding by its own id, too.
-        output = self.network(input_ids=tokens.ids.masked_fill(~mask, self.padding), attention_mask=mask.long())
+        ids = tokens.ids.clamp(max=self.known - 1).masked_fill(~mask, self.padding)
+        output = self.network(input_ids=ids, attention_mask=mask.long())
         if (projected := output.get("text_embeds")) is not None:  # BLIP-2: (n, t, dim), of which the first counts
             return projected[:, 0]
         pooled: Tensor | None = output.get("pooler_output")
