@@ -6,7 +6,7 @@
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
-from random weights, so that two cores train it in minutes. With the paper's weights (5 and 1) and the full reversal, the
+from random weights, so that two cores train it in minutes. With the paper's weights (5, 1) and the full reversal, the
 shared factors collapse before towers from random weights have learned anything: hence the smaller ones.
 """
 

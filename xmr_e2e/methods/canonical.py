@@ -37,12 +37,12 @@ class CanonicalProjections(nn.Module):
 
         ridge: added to the covariances' diagonals, as a share of their mean, so that it suits features of any scale.
         """
-        scales = [rows.double().var(0).mean().sqrt() for rows in (image, text)]
-        views = [rows.double() / scale for rows, scale in zip((image, text), scales)]
-        fitted = linear_cca(*views, self.image.shape[1], ridge=ridge)
-        self.image_mean.copy_(fitted.x_mean * scales[0])
-        self.text_mean.copy_(fitted.y_mean * scales[1])
-        self.image.copy_(fitted.x_projection / scales[0])
-        self.text.copy_(fitted.y_projection / scales[1])
+        x, y = image.double(), text.double()
+        x_scale, y_scale = (rows.var(0).mean().sqrt() for rows in (x, y))
+        fitted = linear_cca(x / x_scale, y / y_scale, self.image.shape[1], ridge=ridge)
+        self.image_mean.copy_(fitted.x_mean * x_scale)
+        self.text_mean.copy_(fitted.y_mean * y_scale)
+        self.image.copy_(fitted.x_projection / x_scale)
+        self.text.copy_(fitted.y_projection / y_scale)
         self.fitted.fill_(True)
         return fitted.correlations
