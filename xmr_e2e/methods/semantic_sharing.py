@@ -72,8 +72,8 @@ class SemanticSharingModel(Method):
         self.config = config
         places = {"image": 5, "text": 1}
         self.entrance = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in self.widths().items()})
-        self.region_mask = nn.Parameter(torch.zeros(self.widths()["image"]))
         if not config.released:
+            self.region_mask = nn.Parameter(torch.zeros(self.widths()["image"]))
             self.places = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in places.items()})
         self.encoder = _encoder(config)
         self.norm = nn.LayerNorm(config.dim)
@@ -114,23 +114,24 @@ class SemanticSharingModel(Method):
     def _masked_features(self, modality: str, inputs: Any) -> tuple[Sequence, Tensor]:
         """The sequence with some of its places masked, and which ones: (n, t) bool."""
         if modality == "text":
-            masked = self._draw(inputs.ids, _real(inputs))
+            masked = self._draw(_real(inputs))
             if self.config.released:
                 unknown = Tokens(inputs.ids.masked_fill(masked, UNKNOWN), inputs.lengths)
                 return self.towers["text"](unknown), masked
             return self.towers["text"](inputs, masked), masked
         sequence: Sequence = self.features(modality, inputs)
         # Without classes there is nothing to predict, and masks would only take regions away.
-        masked = self._draw(sequence.mask, sequence.mask & (sequence.targets is not None))
+        masked = self._draw(sequence.mask & (sequence.targets is not None))
         if self.config.released:
             return sequence, masked
         rows = torch.where(masked[:, :, None], self.region_mask.to(sequence.rows), sequence.rows)
         return sequence._replace(rows=rows), masked
 
-    def _draw(self, like: Tensor, real: Tensor) -> Tensor:
+    def _draw(self, real: Tensor) -> Tensor:
+        """Which of the places to mask, by chance; none in evaluation."""
         if not self.training:
             return torch.zeros_like(real)
-        return (torch.rand(like.shape, device=like.device) < self.config.masked) & real
+        return (torch.rand(real.shape, device=real.device) < self.config.masked) & real
 
     def _encode(self, modality: str, sequence: Sequence) -> Tensor:
         """States of the shared encoder, (n, t, dim)."""
@@ -152,8 +153,7 @@ class SemanticSharingModel(Method):
         head = self.context_heads[modality]
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
-            unused = torch.stack([parameter.sum() for parameter in (*head.parameters(), self.region_mask)]).sum()
-            return states.new_zeros(len(states)) + 0 * unused
+            return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum())
         return masked_loss_per_sample(head(states), sequence.targets, masked, sigmoid_first=self.config.released)
 
 
@@ -168,17 +168,17 @@ def _scaled(places: Tensor) -> Tensor:
 
 def _encoder(config: SemanticSharing) -> RobertaPreLayerNormEncoder:
     """Pre-norm layers with Xavier's initialisation, as the released code has them."""
-    encoder = RobertaPreLayerNormEncoder(
-        RobertaPreLayerNormConfig(
-            hidden_size=config.dim,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=config.feedforward,
-            hidden_act="relu",
-            hidden_dropout_prob=DROPOUT,
-            attention_probs_dropout_prob=DROPOUT,
-        )
+    layers = RobertaPreLayerNormConfig(
+        hidden_size=config.dim,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.feedforward,
+        hidden_act="relu",
+        hidden_dropout_prob=DROPOUT,
+        attention_probs_dropout_prob=DROPOUT,
     )
+    layers._attn_implementation = "sdpa"  # which transformers' own models choose, and an encoder alone does not
+    encoder = RobertaPreLayerNormEncoder(layers)
     for parameter in encoder.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
