@@ -150,7 +150,7 @@ class SemanticSharingModel(Method):
         return pool_scores(scores, sequence.mask, over="all" if self.config.released else "real")
 
     def _context_losses(self, modality: str, states: Tensor, sequence: Sequence, masked: Tensor) -> Tensor:
-        head = self.context_heads[modality]
+        head: nn.Linear = self.context_heads[modality]  # type: ignore[assignment]
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
             return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum())
