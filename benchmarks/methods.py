@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ def methods(
     only: tuple[str, ...] = (),
     jobs: int = 1,
     runs: Path = Path("runs/methods"),
-    options: tuple[str, ...] = (),
+    options: str = "",
 ) -> None:
     """Train and measure every method on Flickr8k.
 
@@ -80,14 +81,15 @@ def methods(
         only: recipes to run, such as dscmr_flickr8k; all of them by default
         jobs: trainings at a time; each then has its share of the cores
         runs: the folder of the run folders
-        options: given to each recipe, such as --train.epochs=1
+        options: given to each recipe: --options="--train.epochs=1 --data.workers=0"
     """
     names = sorted(path.stem for path in RECIPES.glob("*_flickr8k.py"))
     unknown = [name for name in only if name not in names]
     if unknown:
         raise XmrError(f"--only {unknown[0]}: no such recipe; there are {', '.join(names)}")
     rows = _read(out)
-    wanted = [Job(name, frozen, options) for name in names if not only or name in only for frozen in (False, True)]
+    given = tuple(shlex.split(options))
+    wanted = [Job(name, frozen, given) for name in only or names for frozen in (False, True)]
     todo = [job for job in wanted if (job.recipe.removesuffix("_flickr8k"), job.towers) not in rows]
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     with ThreadPoolExecutor(jobs) as pool:

@@ -38,7 +38,7 @@ def experiment() -> Experiment:
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=8, batch_size=300, accumulate=3),
+        train=Train(epochs=20, batch_size=300),
     )
 
 
