@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from enum import IntEnum
@@ -36,6 +37,7 @@ class Signals:
         self._last = time.monotonic()
         self._steps_since = 0
         self._stop = False
+        self._process = os.getpid()
         self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def agreed(self) -> Wish:
@@ -62,6 +64,11 @@ class Signals:
         return Wish.CHECKPOINT if due else Wish.NOTHING
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A loader's worker that has just been forked and has not yet set its own handlers (data.loader).
+            if number == signal.SIGTERM:
+                raise SystemExit(0)
+            return
         if self._stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._stop = True
