@@ -50,7 +50,7 @@ class Optimiser:
                 raise XmrError(
                     f"--optimiser.parts: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}"
                 )
-            if not any(_is_in(name, part) for name in names):
+            if not any(is_in(name, part) for name in names):
                 tops = sorted({".".join(name.split(".")[: 2 if name.startswith("towers.") else 1]) for name in names})
                 raise XmrError(
                     f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
@@ -67,7 +67,7 @@ class Optimiser:
     def _rate(self, name: str, stage: str) -> float:
         for prefix in (f"{stage}:", ""):
             own = {key.removeprefix(prefix): rate for key, rate in self.parts.items() if key.startswith(prefix)}
-            matches = [part for part in own if _is_in(name, part)]
+            matches = [part for part in own if is_in(name, part)]
             if matches:
                 return own[max(matches, key=len)]
         return self.lr
@@ -137,5 +137,6 @@ class Experiment:
     train: Train = Train()
 
 
-def _is_in(name: str, part: str) -> bool:
+def is_in(name: str, part: str) -> bool:
+    """Whether the parameter of this name belongs to a part of the method; all belong to the part ""."""
     return not part or name == part or name.startswith(f"{part}.")

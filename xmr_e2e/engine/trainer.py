@@ -22,7 +22,7 @@ from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, newest_p
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import collect, embed_split, extract_frozen, prepared
 from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
-from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.experiment import Experiment, is_in
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
@@ -123,7 +123,7 @@ class Trainer:
         """An optimiser over the stage's parameters, and the checkpoint if there is one."""
         stage = self.stage
         for name, parameter in self.method.named_parameters():
-            moves = not stage.parts or any(name == part or name.startswith(f"{part}.") for part in stage.parts)
+            moves = not stage.parts or any(is_in(name, part) for part in stage.parts)
             parameter.requires_grad_(moves and name in self.trainable)
         optimiser = self.experiment.optimiser.build(self.method, stage.name)
         self.model, self.optimiser = self.accelerator.prepare(self.method, optimiser)

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.methods.canonical import CanonicalProjections
-from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -62,8 +61,7 @@ class CcaModel(Method):
         return {name: self.classifiers[name](self.features(name, item)) for name, item in inputs.items()}
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in representations.items()}
-        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+        return label_losses(representations, labels, multi_label=self.multi_label)
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
         self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.ridge)

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
-from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
@@ -72,8 +71,7 @@ class CorrAeModel(Method):
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         if moment.stage == LABELS:
             logits = {name: self.classifiers[name](rows) for name, rows in representations.items()}
-            terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in logits.items()}
-            return {**terms, "total": torch.stack(list(terms.values())).sum()}
+            return label_losses(logits, labels, multi_label=self.multi_label)
         inputs = {name: self.standardise[name](rows) for name, rows in representations.items()}
         hidden = {name: self._hidden(name, rows) for name, rows in inputs.items()}
         decoded = {(a, b): self.decoders[f"{a}_{b}"](hidden[a]) for a, b in RECONSTRUCTIONS[self.config.variant]}

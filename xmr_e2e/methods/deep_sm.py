@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
-from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -49,8 +48,7 @@ class DeepSmModel(Method):
         return {name: self._logits(name, item) for name, item in inputs.items()}
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        terms = {name: label_loss(rows, labels, multi_label=self.multi_label) for name, rows in representations.items()}
-        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+        return label_losses(representations, labels, multi_label=self.multi_label)
 
     def _logits(self, modality: str, inputs: Any) -> Tensor:
         logits: Tensor = self.classifiers[modality](self.features(modality, inputs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,3 +22,9 @@ def label_loss(logits: Tensor, labels: Tensor, *, multi_label: bool) -> Tensor:
         if multi_label:
             return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
         return F.cross_entropy(logits, labels)
+
+
+def label_losses(logits: Mapping[str, Tensor], labels: Tensor, *, multi_label: bool) -> dict[str, Tensor]:
+    """`label_loss` of each modality's logits, (n, c) by modality, and their sum, "total"."""
+    terms = {name: label_loss(rows, labels, multi_label=multi_label) for name, rows in logits.items()}
+    return {**terms, "total": torch.stack(list(terms.values())).sum()}
