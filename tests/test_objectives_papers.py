@@ -18,7 +18,7 @@ from xmr_e2e.objectives.drcl import rsc_loss, spl_loss
 from xmr_e2e.objectives.dscmr import dscmr_loss
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.objectives.sdcmr import Factor, Guesses, View, sdcmr_loss
-from xmr_e2e.objectives.semantic_sharing import label_score_loss, masked_loss, masked_loss_per_sample, pool_scores
+from xmr_e2e.objectives.semantic_sharing import label_score_loss, masked_loss_per_sample, pool_scores
 
 N, D, C = 8, 4, 3
 PERMUTATION = torch.tensor([4, 0, 7, 2, 1, 6, 3, 5])
@@ -61,10 +61,9 @@ def sdcmr(x: list[Tensor], y: Tensor) -> dict[str, Tensor]:
 def semantic_sharing(x: list[Tensor], y: Tensor) -> dict[str, Tensor]:
     scores = pool_scores(torch.stack(x[:2], 1)[..., :C], torch.tensor([[True, False], [True, True]] * (N // 2)))
     mask = torch.tensor([[True, True], [False, False], [True, False], [False, True]] * (N // 4))
-    return {
-        "labels": label_score_loss(scores, y),
-        "masked": masked_loss(torch.stack(x[2:4], 1), torch.arange(2 * N).view(N, 2) % D, mask),
-    }
+    logits = torch.stack(x[2:4], 1)[mask]
+    losses = masked_loss_per_sample(logits, torch.arange(2 * N).view(N, 2) % D, mask)
+    return {"labels": label_score_loss(scores, y), "masked": losses.sum() / mask.sum()}
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -90,7 +89,7 @@ def masked_loss_from_samples(part: slice) -> Tensor:
     """The masked loss of the global batch where only sums and counts are gathered; here, its gradient."""
     logits = torch.stack(tensors()[2:4], 1)[part].clone().requires_grad_()
     mask = torch.tensor([[True, True], [False, False], [True, False], [False, True]] * (N // 4))[part]
-    losses = gather(masked_loss_per_sample(logits, torch.arange(2 * N).view(N, 2)[part] % D, mask))
+    losses = gather(masked_loss_per_sample(logits[mask], torch.arange(2 * N).view(N, 2)[part] % D, mask))
     loss = losses.sum() / gather(mask.sum(1)).sum()
     return torch.autograd.grad(loss, logits)[0]
 

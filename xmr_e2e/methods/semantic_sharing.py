@@ -154,7 +154,8 @@ class SemanticSharingModel(Method):
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
             return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum())
-        return masked_loss_per_sample(head(states), sequence.targets, masked, sigmoid_first=self.config.released)
+        logits = head(states[masked])
+        return masked_loss_per_sample(logits, sequence.targets, masked, sigmoid_first=self.config.released)
 
 
 def _real(tokens: Tokens) -> Tensor:

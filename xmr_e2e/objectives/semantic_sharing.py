@@ -50,26 +50,19 @@ def label_score_loss(scores: Tensor, labels: Labels) -> Tensor:
         return -F.logsigmoid((scores * truth).sum(1)).mean()
 
 
-def masked_loss(logits: Tensor, targets: Tensor, mask: Tensor, *, sigmoid_first: bool = False) -> Tensor:
-    """Mean over masked places of the cross-entropy of what was masked there (Eq. 5, one modality).
-
-    logits: (n, t, v) over object classes or words. targets: (n, t) int64, read at masked places only. mask: (n, t)
-    bool, True for places to be predicted. sigmoid_first: as in `masked_loss_per_sample`. Returns a scalar, 0 (with
-    gradient 0) where no place is masked, in fp32 (fp64 for fp64 logits) whatever autocast is on.
-    """
-    losses = masked_loss_per_sample(logits, targets, mask, sigmoid_first=sigmoid_first)
-    return losses.sum() / mask.sum().clamp(min=1)
-
-
 def masked_loss_per_sample(logits: Tensor, targets: Tensor, mask: Tensor, *, sigmoid_first: bool = False) -> Tensor:
-    """The sum over each sample's masked places of the cross-entropy, (n,); arguments as for `masked_loss`.
+    """The sum over each sample's masked places of the cross-entropy of what was masked there, (n,).
 
-    These sums and the numbers of masked places, gathered over ranks, give `masked_loss` of the global batch, where
-    gathering logits would move n t v numbers.
+    mask: (n, t) bool, True for the m places to be predicted. logits: (m, v) over object classes or words, of those
+    places in the mask's order (`states[mask]`): a vocabulary's scores at every place would be most of a step's work.
+    targets: (n, t) int64, read at masked places only. A sample without masked places has 0.
+
+    Summed over samples, and divided by the number of masked places, they are Eq. 5 (one modality): these sums and
+    numbers are what has to be gathered over ranks.
 
     sigmoid_first: the logits pass through a sigmoid before the softmax, as in the released code; the probability of a
     word then stays between 1 / (1 + (v - 1) e) and e / (e + v - 1), whatever the logits.
     """
-    with full_precision(logits[mask]) as (chosen,):
-        losses = F.cross_entropy(chosen.sigmoid() if sigmoid_first else chosen, targets[mask], reduction="none")
+    with full_precision(logits) as (logits,):
+        losses = F.cross_entropy(logits.sigmoid() if sigmoid_first else logits, targets[mask], reduction="none")
         return losses.new_zeros(mask.shape).masked_scatter(mask, losses).sum(1)
