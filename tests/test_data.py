@@ -305,9 +305,16 @@ def test_ranks_share_an_epoch(tiny_shards: Path) -> None:
     assert len({key for part in parts for key in part}) == sum(map(len, parts)) == 40
 
 
-def test_more_processes_than_samples_in_a_batch_is_an_error(tiny_shards: Path) -> None:
-    with pytest.raises(XmrError, match="cannot be shared among 11 processes"):
-        Loader(split_batches(tiny_shards), 10, 0, 11)
+def test_a_rank_without_a_sample_gets_a_stand_in_that_does_not_count(tiny_shards: Path) -> None:
+    batches = split_batches(tiny_shards, workers=0)
+    parts = [list(Loader(batches, 3, rank, 5).epoch()) for rank in range(5)]
+    assert len({len(part) for part in parts}) == 1  # as many steps on each rank
+    keys = [key for part in parts for batch in part for key in batch.keys]
+    assert len(keys) == len(set(keys)) == 40
+    empty = next(batch for part in parts for batch in part if not len(batch))
+    assert len(empty.labels) == len(empty.positions) == 0
+    assert len(empty.inputs["image"]) == len(empty.inputs["text"].ids) == 1
+    assert empty.pieces(4) == [empty]
 
 
 def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:

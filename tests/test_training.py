@@ -116,7 +116,7 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_uninterrupted_trace(
             [*ACCELERATE, *command(tiny_shards, tmp_path, *options)],
             stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/checkpoints/stage-0-epoch-0001-step-000002")), process)
+    wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/checkpoints/stage-00-epoch-0001-step-000002")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = only_run(tmp_path)
@@ -154,7 +154,7 @@ def test_an_interrupt_of_two_processes_saves_too(finished: tuple[Path, str], tin
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     process.wait()
     run = only_run(tmp_path)
-    wait_for(lambda: list(run.glob("checkpoints/stage-0-epoch-*[0-9]")))
+    wait_for(lambda: list(run.glob("checkpoints/stage-00-epoch-*[0-9]")))
     assert (tmp_path / "log").read_text().count("the training stops after this step") == 2  # no loader process says it
     resumed = launch([*arguments, "--train.resume", str(run)], [*ACCELERATE, "--num_processes", "2"])
     assert resumed.returncode == 0, resumed.stderr

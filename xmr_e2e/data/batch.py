@@ -50,7 +50,11 @@ class Extracted(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """n samples, keyed by modality."""
+    """n samples, keyed by modality.
+
+    Where a rank has no sample of a global batch, n is 0 and `inputs` hold one sample of it as a stand-in: networks want
+    something to run on, and every rank must take part in every step. What they make of it is thrown away.
+    """
 
     inputs: dict[str, Any]
     """modality -> what its tower reads: "pixels", uint8 (n, 3, h, w), RGB, as it comes from the loader, and float,
@@ -73,8 +77,14 @@ class Batch:
         """Called by torch's DataLoader where batches go to a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def with_inputs(self, inputs: dict[str, Any]) -> Batch:
+        """The same samples, as something else to read."""
+        return replace(self, inputs=inputs)
+
     def pieces(self, count: int) -> list[Batch]:
         """The batch in `count` parts of nearly equal size, in order; fewer where there are fewer samples."""
+        if not len(self):
+            return [self]
         count = min(count, len(self))
         bounds = [len(self) * part // count for part in range(count + 1)]
         return [self._rows(slice(a, b)) for a, b in itertools.pairwise(bounds)]

@@ -57,10 +57,12 @@ class Data:
 
 
 class Request(NamedTuple):
-    """The samples of one batch."""
+    """The samples of this rank's part of a batch."""
 
     epoch: int
     positions: NDArray[np.int64]
+    stand_in: bool = False
+    """the part is empty, and `positions` is that of a stand-in (see `Batch`)"""
 
 
 class SplitBatches(Dataset[Batch | XmrError]):
@@ -129,11 +131,12 @@ class SplitBatches(Dataset[Batch | XmrError]):
                     inputs[modality] = torch.from_numpy(np.stack(rows))
                 case "regions":
                     inputs[modality] = _stack_regions([self.reader.regions(position) for position in positions])
+        counted = request.positions[: 0 if request.stand_in else None]
         return Batch(
             inputs=inputs,
-            labels=self.labels(request.positions),
-            positions=torch.from_numpy(request.positions),
-            keys=tuple(self.reader.key(position) for position in positions),
+            labels=self.labels(counted),
+            positions=torch.from_numpy(counted),
+            keys=tuple(self.reader.key(position) for position in counted.tolist()),
             epoch=request.epoch,
         )
 
@@ -184,15 +187,6 @@ class Loader:
     world_size: int = 1
     pin_memory: bool = False
 
-    def __post_init__(self) -> None:
-        reader = self.batches.reader
-        smallest = len(self.batches) // self.steps
-        if smallest < self.world_size:
-            raise XmrError(
-                f"{reader.folder}: batches of {smallest} samples of the split {reader.split!r} cannot be shared among "
-                f"{self.world_size} processes; use fewer processes or a larger --train.batch-size"
-            )
-
     def plan(self, epoch: int) -> EpochPlan:
         shuffle = self.batches.reader.split == "train"
         return EpochPlan(len(self.batches), self.batch_size, self.batches.seed, epoch, shuffle=shuffle)
@@ -209,10 +203,7 @@ class Loader:
             XmrError: a sample that cannot be read or decoded; names shard and key.
         """
         plan = self.plan(epoch)
-        requests = (
-            Request(epoch, self.batches.positions[plan.batch(step, self.rank, self.world_size)])
-            for step in range(first_step, plan.steps)
-        )
+        requests = (self._request(plan, step) for step in range(first_step, plan.steps))
         workers = self.batches.data.workers if self.batches.reads else 0
         loader: DataLoader[Batch | XmrError] = DataLoader(
             self.batches,
@@ -224,10 +215,29 @@ class Loader:
             generator=torch.Generator(),
             worker_init_fn=_leave_signals_to_the_parent,
         )
-        for batch in loader:
-            if isinstance(batch, XmrError):
-                raise batch
-            yield batch
+        try:
+            for batch in loader:
+                if isinstance(batch, XmrError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error):
+                raise lost_worker(error) from error
+            raise
+
+    def _request(self, plan: EpochPlan, step: int) -> Request:
+        part = plan.batch(step, self.rank, self.world_size)
+        if len(part):
+            return Request(plan.epoch, self.batches.positions[part])
+        return Request(plan.epoch, self.batches.positions[plan.batch(step)[:1]], stand_in=True)
+
+
+def lost_worker(error: RuntimeError) -> XmrError:
+    """What torch says, wherever the training stands, of a loader's worker that has died."""
+    return XmrError(
+        f"{str(error).splitlines()[0]} A loader process has died, most often because memory or /dev/shm is full: try "
+        "fewer --data.workers or a smaller --data.load-size"
+    )
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -9,7 +9,8 @@ its share of the gradient down to the pixels. Memory is that of one piece; the p
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,23 +20,34 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.methods.base import Method, Moment, full_precision
 
+Prepare: TypeAlias = Callable[[Batch], Batch]
+
 
 def backward(
-    accelerator: Accelerator, model: nn.Module, batch: Batch, *, pieces: int, moment: Moment, seed: tuple[int, ...]
+    accelerator: Accelerator,
+    model: nn.Module,
+    batch: Batch,
+    prepare: Prepare,
+    *,
+    pieces: int,
+    moment: Moment,
+    seed: tuple[int, ...],
 ) -> dict[str, Tensor]:
     """Add the gradients of the global batch's loss to the parameters'; return the loss terms (detached).
 
     Args:
         model: the method as `accelerator.prepare` returned it.
-        batch: this rank's part of the global batch, prepared on the device.
+        batch: this rank's part of the global batch, on the device.
+        prepare: augments and normalises pictures; called for one piece at a time, since floats take four times the
+            memory of the pixels, and the same each time that it is called.
         seed: of dropout in the towers, one for each rank; what the objective draws has the moment's seed.
     """
     if pieces == 1:
         _seed(*seed)
-        terms: Mapping[str, Tensor] = model(batch, moment)
+        terms: Mapping[str, Tensor] = model(prepare(batch), moment)
         accelerator.backward(terms["total"])
     else:
-        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), batch.labels, moment, seed)
+        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), prepare, batch.labels, moment, seed)
     return {name: term.detach() for name, term in terms.items()}
 
 
@@ -43,6 +55,7 @@ def _backward_in_pieces(
     accelerator: Accelerator,
     model: nn.Module,
     pieces: list[Batch],
+    prepare: Prepare,
     labels: Tensor,
     moment: Moment,
     seed: tuple[int, ...],
@@ -50,7 +63,7 @@ def _backward_in_pieces(
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
-        representations = _represent(accelerator, method, pieces, seed)
+        representations = _represent(accelerator, method, pieces, prepare, seed)
         terms = method.global_objective(representations, labels, moment)
         accelerator.backward(terms["total"])
     start = 0
@@ -62,18 +75,18 @@ def _backward_in_pieces(
             _seed(*seed, number)
             gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
-            model(piece, moment, gradients)["total"].backward()
+            model(prepare(piece), moment, gradients)["total"].backward()
     return terms
 
 
 def _represent(
-    accelerator: Accelerator, method: Method, pieces: list[Batch], seed: tuple[int, ...]
+    accelerator: Accelerator, method: Method, pieces: list[Batch], prepare: Prepare, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     parts = []
     for number, piece in enumerate(pieces):
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
-            parts.append(method.represent(piece.inputs))
+            parts.append(method.represent_batch(prepare(piece)))
     return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 

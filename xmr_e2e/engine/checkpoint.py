@@ -1,19 +1,29 @@
-"""Checkpoints: a whole folder or none, the newest whole one found at resume."""
+"""Checkpoints: a whole folder or none, and at resume the newest one that is undamaged."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 
-from xmr_e2e.files import write_atomically
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import place_copy, sha256_of, write_atomically
 
-KEPT = 2
-_POSITION = "position.json"
+logger = logging.getLogger(__name__)
+
+MODEL = ("model.safetensors", "model.json")
+"""the files of a run folder that hold the epoch kept so far"""
+KEPT = "kept"
+"""the folder of a checkpoint that has them as they were then"""
+_SEAL = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -28,48 +38,111 @@ class Position:
     """steps of this epoch that are done"""
     best: float | None = None
     """by what the epoch kept so far was the best of this stage: a validation figure, or minus the validation loss"""
+    skipped: int = 0
+    """steps that moved nothing, because a loss or gradient was not finite"""
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, position: Position) -> None:
-    """Save model, optimiser and scaler, and where the training stands. Called by every rank."""
-    target = folder / f"stage-{position.stage}-epoch-{position.epoch:04d}-step-{position.step:06d}"
-    temporary = target.with_name(target.name + ".part")
-    if accelerator.is_main_process:
-        for unfinished in folder.glob("*.part"):
-            shutil.rmtree(unfinished)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_atomically(temporary / _POSITION, json.dumps(asdict(position)).encode())
-        _flush(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-        for old in _whole(folder)[:-KEPT]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that holds the state of a training."""
+
+    folder: Path
+    position: Position
 
 
-def newest_position(folder: Path) -> Position:
-    """Where the newest checkpoint stands; the start where there is none."""
-    whole = _whole(folder)
-    return Position(**json.loads((whole[-1] / _POSITION).read_bytes())) if whole else Position()
+class Checkpoints:
+    """The checkpoints of a run. `save`, `find` and `load` are called by every rank."""
 
+    def __init__(self, accelerator: Accelerator, run: Path, kept: int) -> None:
+        self._accelerator = accelerator
+        self._run = run
+        self._folder = run / "checkpoints"
+        self._kept = kept
 
-def load_newest_checkpoint(accelerator: Accelerator, folder: Path) -> None:
-    """Restore the newest checkpoint, if there is one, into what was given to `accelerator.prepare`."""
-    whole = _whole(folder)
-    if whole:
-        accelerator.load_state(str(whole[-1]))
+    def save(self, position: Position) -> None:
+        """Save model, optimiser and scaler, where the training stands, and the epoch's model that was kept.
 
+        The folder gets its name last: it is whole or not there. Older ones than the last few are removed.
 
-def _whole(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first: a folder gets its final name last."""
-    return sorted(path for path in folder.glob("stage-*") if not path.name.endswith(".part"))
+        Raises:
+            XmrError: it cannot be written, as on a full disk; what was begun is removed.
+        """
+        name = f"stage-{position.stage:02d}-epoch-{position.epoch:04d}-step-{position.step:06d}"
+        temporary = self._folder / f"{name}.part"
+        if self._accelerator.is_main_process:
+            for unfinished in self._folder.glob("*.part"):
+                shutil.rmtree(unfinished)
+        self._accelerator.wait_for_everyone()
+        try:
+            self._accelerator.save_state(str(temporary))
+            self._accelerator.wait_for_everyone()
+            if self._accelerator.is_main_process:
+                self._seal(temporary, position)
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+                os.replace(temporary, self._folder / name)
+                for old in self._all()[: -self._kept]:
+                    shutil.rmtree(old)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError where a disk is full
+            shutil.rmtree(temporary, ignore_errors=True)
+            whole = self._all()
+            raise XmrError(
+                f"{self._folder / name}: the checkpoint cannot be written: {_cause(error)}. Mend that and go on with "
+                f"--train.resume {self._run} " + (f"from {whole[-1].name}" if whole else "from the start")
+            ) from error
+        self._accelerator.wait_for_everyone()
 
+    def find(self) -> Checkpoint | None:
+        """The newest undamaged checkpoint, the same on every rank; what is damaged is said and passed over."""
+        found = self._newest() if self._accelerator.is_main_process else None
+        found = broadcast_object_list([found])[0]
+        self._accelerator.wait_for_everyone()
+        return found
 
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Restore its state into what was given to `accelerator.prepare`."""
+        self._accelerator.load_state(str(checkpoint.folder))
+
+    def _newest(self) -> Checkpoint | None:
+        for folder in reversed(self._all()):
+            try:
+                position = _opened(folder)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning("%s is damaged and passed over: %s", folder, error)
+                continue
+            # The epoch kept so far may be of a later moment, or of a run that was copied in parts.
+            for name in MODEL:
+                if (folder / KEPT / name).exists():
+                    place_copy(folder / KEPT / name, self._run / name)
+            return Checkpoint(folder, position)
+        return None
+
+    def _all(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(path for path in self._folder.glob("stage-*") if path.suffix != ".part")
+
+    def _seal(self, folder: Path, position: Position) -> None:
+        """Add the model kept so far, bring everything to the disk, and write down what belongs to it."""
+        (folder / KEPT).mkdir()
+        for name in MODEL:
+            if (self._run / name).exists():
+                place_copy(self._run / name, folder / KEPT / name)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in files:
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
+        sums = {str(path.relative_to(folder)): sha256_of(path) for path in files}
+        document: dict[str, Any] = {"position": asdict(position), "sha256": sums}
+        write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
+
+
+def _opened(folder: Path) -> Position:
+    """The position of a whole checkpoint; ValueError, OSError, KeyError or TypeError where it is not whole."""
+    document = json.loads((folder / _SEAL).read_bytes())
+    for name, expected in document["sha256"].items():
+        if sha256_of(folder / name) != expected:
+            raise ValueError(f"{name} is not what was written (its checksum differs)")
+    return Position(**document["position"])
+
+
+def _cause(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]

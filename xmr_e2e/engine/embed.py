@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from xmr_e2e import watch
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
 from xmr_e2e.data.loader import Data, Loader, SplitBatches
@@ -124,9 +125,11 @@ def _run_all(
     device = next(method.parameters()).device
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
-    for batch in loader.epoch():
+    for number, batch in enumerate(loader.epoch(), 1):
+        watch.now(f"embedding the split {batches.reader.split!r}, batch {number}")
         batch = batch.to(device)
-        yield batch.positions, function(prepared(batch.inputs, batches, batches.data.image_size))
+        output = function(prepared(batch.inputs, batches, batches.data.image_size))
+        yield batch.positions, map_tensors(output, lambda rows: rows[: len(batch)])  # noqa: B023
 
 
 def prepared(inputs: Mapping[str, Any], batches: SplitBatches, size: int) -> dict[str, Any]:

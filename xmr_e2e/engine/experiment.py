@@ -111,18 +111,39 @@ class Train:
     select: str = "mAP@all"
     """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
     seed: int = 0
+    max_skipped_steps: int = 0
+    """steps that may be left out, in the whole training, because a loss or gradient was not finite; one more ends it"""
+    zero: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed's ZeRO stage: what is divided among the processes, the optimiser's state (1), gradients too (2),
+    parameters too (3); 0 is DistributedDataParallel, the fastest where a model fits"""
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int | None = None
     """also after every so many steps"""
+    checkpoints_kept: int = 2
+    """the last ones; the best epoch's model is kept beside them"""
+    timeout_minutes: float = 30.0
+    """a process that stands still for so long is named, and the training ends"""
     runs: Path = Path("runs")
     """folder of the run folders"""
+    name: str = ""
+    """of the run folder, RUNS/RECIPE/NAME; by default the time of the start. A run of this name that exists goes on"""
     resume: Path | None = None
     """a run folder to go on with"""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("accumulate", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise XmrError(f"--train.{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
+        least = {
+            "epochs": 1,
+            "batch_size": 2,
+            "accumulate": 1,
+            "seed": 0,
+            "max_skipped_steps": 0,
+            "checkpoints_kept": 1,
+        }
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise XmrError(f"--train.{name.replace('_', '-')} must be at least {value}, not {getattr(self, name)}")
+        if Path(self.name).name != self.name:
+            raise XmrError(f"--train.name {self.name!r} must be the name of a folder, without a path")
 
 
 @dataclass(frozen=True)

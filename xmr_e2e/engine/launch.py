@@ -12,12 +12,15 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from xmr_e2e.console import report_errors, setup_logging
+from xmr_e2e.data.loader import lost_worker
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
     run = _open_run(experiment, accelerator)
     logger.info("run folder: %s", run.folder)
-    finished = Trainer(experiment, run, accelerator).fit()
+    finished = _train(experiment, run, accelerator)
     if finished:
         measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
         if measured:
@@ -58,6 +61,21 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     return 0 if finished else STOPPED
 
 
+def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
+    """Whether the training came to its end; watched, so that what goes wrong elsewhere is said here."""
+    trainer = Trainer(experiment, run, accelerator)
+    limit = 60 * experiment.train.timeout_minutes
+    with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
+        try:
+            return trainer.fit()
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error):
+                raise lost_worker(error) from error
+            if is_lost_connection(error):
+                raise XmrError(f"the connection to another process was lost: {watch.diagnosis()}") from error
+            raise
+
+
 def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:
     """A new run folder, or the one to go on with; the same on every rank."""
     load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
@@ -65,9 +83,11 @@ def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:
         run = Run(experiment.train.resume)
         run.check_same(experiment)
         return run
-    name = broadcast_object_list([time.strftime("%Y%m%d-%H%M%S")])[0]
+    name = broadcast_object_list([experiment.train.name or time.strftime("%Y%m%d-%H%M%S")])[0]
     run = Run(experiment.train.runs / experiment.name / name)
-    if accelerator.is_main_process:
+    if broadcast_object_list([run.exists])[0]:
+        run.check_same(experiment)
+    elif accelerator.is_main_process:
         run.start(experiment, environment(experiment, accelerator.num_processes))
     accelerator.wait_for_everyone()
     return run

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from xmr_e2e.engine.run import Run
+from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 
 FLUSH_EVERY = 20
@@ -41,6 +42,12 @@ class MetricsLog:
             if len(self._pending) >= FLUSH_EVERY:
                 self.flush()
 
+    def skipped(self, record: dict[str, Any]) -> None:
+        """A step that moved nothing: `record` holds "step" and why under "skipped"."""
+        if self._enabled:
+            self.flush()
+            self._write([record])
+
     def validation(self, record: dict[str, Any]) -> None:
         """A validation: `record` holds "step", "epoch" and the scores under "val"."""
         if self._enabled:
@@ -58,8 +65,11 @@ class MetricsLog:
             self._board.close()
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
-        with open(self._run.metrics, "a") as stream:
-            stream.writelines(json.dumps(record) + "\n" for record in records)
+        try:
+            with open(self._run.metrics, "a") as stream:
+                stream.writelines(json.dumps(record) + "\n" for record in records)
+        except OSError as error:
+            raise XmrError(f"{self._run.metrics}: cannot be written: {error.strerror}") from error
         for record in records:
             for group in ("loss", "val"):
                 for name, value in record.get(group, {}).items():

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psutil
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import InitProcessGroupKwargs
@@ -28,8 +29,15 @@ def make_accelerator(train: Train) -> Accelerator:
     precision = {"fp32": "no"}.get(train.precision, train.precision)
     # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    group = InitProcessGroupKwargs(backend=None if has_gpu else "gloo", timeout=PATIENCE)
+    patience = max(PATIENCE, 2 * timedelta(minutes=train.timeout_minutes))
+    group = InitProcessGroupKwargs(backend=None if has_gpu else "gloo", timeout=patience)
     return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[group] if several else [])
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process is gone; gloo says so in words alone."""
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def _start_missing_processes() -> None:

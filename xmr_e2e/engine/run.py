@@ -34,12 +34,17 @@ from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards import manifest
 
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
-# What may differ between a run and its continuation: none of it changes what is computed.
+# What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
 FREE_TO_DIFFER = (
     "train.resume",
     "train.runs",
+    "train.name",
+    "train.zero",
+    "train.max_skipped_steps",
+    "train.timeout_minutes",
     "train.checkpoint_minutes",
     "train.checkpoint_steps",
+    "train.checkpoints_kept",
     "data.workers",
     "data.shards",
 )
@@ -52,29 +57,29 @@ class Run:
     folder: Path
 
     @property
+    def exists(self) -> bool:
+        """Whether a training was started here, so that it can go on."""
+        return (self.folder / "config.json").exists()
+
+    @property
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
     def start(self, experiment: Experiment, environment: Mapping[str, Any]) -> None:
         """Make the folder and say what goes in."""
-        self.folder.mkdir(parents=True)
-        self._write_json("config.json", to_document(experiment))
+        self.folder.mkdir(parents=True, exist_ok=True)  # a start that was killed leaves it without a configuration
         self._write_json("environment.json", environment)
+        self._write_json("config.json", to_document(experiment))  # the last one: with it, the run can be gone on with
 
     def check_same(self, experiment: Experiment) -> None:
         """Raise XmrError unless the run was started with this configuration."""
-        path = self.folder / "config.json"
-        if not path.exists():
+        if not self.exists:
             raise XmrError(f"--train.resume {self.folder}: no run folder (it has no config.json)")
         if self.document("environment.json")["manifest_sha256"] != _manifest_sha256(experiment):
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
-        old = dict(_flatten(json.loads(path.read_bytes())))
+        old = dict(_flatten(self.document("config.json")))
         new = dict(_flatten(to_document(experiment)))
         for name in sorted(old.keys() | new.keys()):
             if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
@@ -102,10 +107,11 @@ class Run:
         return tokeniser_from_document(document), load_file(folder / "vectors.safetensors")["vectors"]
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
+        """The lines of metrics.jsonl; without the last one where it was cut as its process was killed."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines() if line.endswith("}")]
+        lines = self.metrics.read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1]]
 
     def document(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty where it is missing, as beside a model that was copied alone."""

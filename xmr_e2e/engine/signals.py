@@ -1,4 +1,4 @@
-"""What the ranks must agree on between two steps: to stop, or to save a checkpoint."""
+"""What the ranks must agree on between two steps: to save a checkpoint, to stop, to end with an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+from xmr_e2e.errors import XmrError
+
 logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Wish(IntEnum):
@@ -21,13 +25,14 @@ class Wish(IntEnum):
     NOTHING = 0
     CHECKPOINT = 1
     STOP = 2
+    FAIL = 3
 
 
 class Signals:
     """Collects wishes; `agreed` gives every rank the same answer.
 
-    Ctrl-C and SIGTERM only set a flag here: the step in progress ends, a checkpoint is saved, and the process leaves.
-    A second Ctrl-C interrupts at once.
+    Ctrl-C, SIGTERM and SIGUSR1 (by which clusters announce the time limit) only set a flag here: the step in progress
+    ends, a checkpoint is saved, and the process leaves. A second Ctrl-C interrupts at once.
     """
 
     def __init__(self, device: torch.device, checkpoint_minutes: float, checkpoint_steps: int | None) -> None:
@@ -37,16 +42,27 @@ class Signals:
         self._last = time.monotonic()
         self._steps_since = 0
         self._stop = False
+        self._error: XmrError | None = None
         self._process = os.getpid()
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def agreed(self) -> Wish:
-        """Called by every rank after each step."""
-        self._steps_since += 1
+        """Called by every rank before each step, and at the end of an epoch."""
         wish = torch.tensor(self._own_wish(), device=self._device)
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(wish, dist.ReduceOp.MAX)
         return Wish(int(wish))
+
+    def step_done(self) -> None:
+        self._steps_since += 1
+
+    def fail(self, error: XmrError) -> None:
+        """This rank cannot go on."""
+        self._error = error
+
+    def error(self) -> XmrError:
+        """What to raise where the ranks agreed to fail."""
+        return self._error or XmrError("stopped: another process met an error, which it names")
 
     def saved(self) -> None:
         """A checkpoint was saved: wait anew."""
@@ -58,6 +74,8 @@ class Signals:
             signal.signal(number, handler)
 
     def _own_wish(self) -> Wish:
+        if self._error:
+            return Wish.FAIL
         if self._stop:
             return Wish.STOP
         due = time.monotonic() - self._last > self._seconds or self._steps_since == self._steps

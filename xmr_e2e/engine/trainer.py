@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,26 +14,30 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor
 
-from xmr_e2e.data.augment import prepare_training
+from xmr_e2e import watch
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
-from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.checkpoint import Position, load_newest_checkpoint, newest_position, save_checkpoint
+from xmr_e2e.engine.checkpoint import Checkpoints, Position
 from xmr_e2e.engine.display import Throughput, training_progress
-from xmr_e2e.engine.embed import collect, embed_split, extract_frozen, prepared
+from xmr_e2e.engine.embed import collect, embed_split, extract_frozen
 from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
 from xmr_e2e.engine.experiment import Experiment, is_in
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.engine.signals import Signals, Wish
+from xmr_e2e.engine.step import Stepper
+from xmr_e2e.engine.validate import selection, validation_loss
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Moment, Stage
+from xmr_e2e.methods.base import Moment, NotFinite, Stage
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import Dataset
 
 logger = logging.getLogger(__name__)
+
+NAMED = 8
+"""of a step's samples, in a message"""
 
 
 class Trainer:
@@ -44,7 +48,7 @@ class Trainer:
         train, data = experiment.train, experiment.data
         self.manifest = load_manifest(data.shards)
         classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
-        _check_splits(self.manifest, data.shards, train.select, accelerator.num_processes)
+        _check_splits(self.manifest, data.shards, train.select)
         with accelerator.main_process_first():
             if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
                 run.fit_words(data)
@@ -59,7 +63,9 @@ class Trainer:
         splits = [split for split in ("train", "val") if split in self.manifest.splits]
         self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
-        self.position = newest_position(run.checkpoints)
+        self.checkpoints = Checkpoints(accelerator, run.folder, train.checkpoints_kept)
+        self.begun_from = self.checkpoints.find()
+        self.position = self.begun_from.position if self.begun_from else Position()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
             run,
@@ -75,6 +81,11 @@ class Trainer:
     @property
     def loader(self) -> Loader:
         return self.loaders[self.position.stage]
+
+    @property
+    def _is_as_found(self) -> bool:
+        """Whether the training stands where the checkpoint stands from which it goes on."""
+        return self.begun_from is not None and self.begun_from.position == self.position
 
     @property
     def _global_step(self) -> int:
@@ -97,8 +108,15 @@ class Trainer:
             self.accelerator.num_processes,
             self.accelerator.device,
         )
+        if self.begun_from:
+            logger.info("going on from %s", self.begun_from.folder)
         try:
-            return all(self._run_stage(number) for number in range(self.position.stage, len(self.method.stages)))
+            for number in range(self.position.stage, len(self.method.stages)):
+                if not self._run_stage(number):
+                    return False
+            if not self._is_as_found:
+                self._save(self.position)  # what is left is to measure
+            return True
         finally:
             self.log.close()
             self.signals.close()
@@ -116,28 +134,27 @@ class Trainer:
                 self._end_epoch(epoch)
                 self.position = replace(self.position, epoch=epoch + 1, step=0)
             self._leave_stage()
-        self.position = Position(stage=number + 1)
+        self.position = Position(stage=number + 1, skipped=self.position.skipped)
         return True
 
     def _prepare_stage(self) -> None:
-        """An optimiser over the stage's parameters, and the checkpoint if there is one."""
+        """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
         stage = self.stage
         for name, parameter in self.method.named_parameters():
             moves = not stage.parts or any(is_in(name, part) for part in stage.parts)
             parameter.requires_grad_(moves and name in self.trainable)
-        optimiser = self.experiment.optimiser.build(self.method, stage.name)
-        self.model, self.optimiser = self.accelerator.prepare(self.method, optimiser)
-        if newest_position(self.run.checkpoints) == self.position:
-            load_newest_checkpoint(self.accelerator, self.run.checkpoints)
+        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name, self.loader.batches)
+        if self.begun_from and self._is_as_found:
+            self.checkpoints.load(self.begun_from)
         else:
             # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
-            save_checkpoint(self.accelerator, self.run.checkpoints, self.position)
+            self._save(self.position)
 
     def _leave_stage(self) -> None:
         """Back to the plain module, with the weights of the epoch that was kept."""
-        self.method = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.method = self.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
-        del self.model, self.optimiser
+        del self.stepper
         if self.position.stage + 1 < len(self.method.stages):
             self.method.load_state_dict(load_file(self.run.folder / "model.safetensors"))
 
@@ -156,16 +173,41 @@ class Trainer:
             bar = progress.add_task(
                 self._title(epoch), total=self.loader.steps, completed=self.position.step, status=""
             )
-            for batch in self.loader.epoch(epoch, first_step=self.position.step):
-                throughput.data_arrived()
-                terms, samples = self._step(batch.to(self.accelerator.device))
-                throughput.step_done(len(samples))
-                self.position = replace(self.position, step=self.position.step + 1)
-                self._record(terms, samples, throughput)
-                progress.update(bar, advance=1, status=str(throughput))
-                if not self._continue_after(self.signals.agreed()):
+            batches = self.loader.epoch(epoch, first_step=self.position.step)
+            while True:
+                batch = self._next(batches)
+                if not self._agree_to_go_on():
                     return False
-        return True
+                if batch is None:
+                    return True
+                throughput.data_arrived()
+                self._step(batch, throughput)
+                progress.update(bar, advance=1, status=str(throughput))
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch; None at the end of the epoch, and where this rank cannot go on."""
+        watch.now(f"reading the batch of step {self._global_step + 1}")
+        try:
+            return next(batches, None)
+        except XmrError as error:
+            self.signals.fail(error)
+            return None
+
+    def _agree_to_go_on(self) -> bool:
+        """Before each step: save if a rank wishes it, and stop if a rank must; False where it was asked to."""
+        watch.now(f"agreeing with the other processes before step {self._global_step + 1}")
+        wish = self.signals.agreed()
+        if wish > Wish.NOTHING:
+            self.log.flush()
+            self._save(self.position)
+        if wish is Wish.FAIL:
+            raise self.signals.error()
+        return wish is not Wish.STOP
+
+    def _save(self, position: Position) -> None:
+        watch.now("saving a checkpoint")
+        self.checkpoints.save(position)
+        self.signals.saved()
 
     def _title(self, epoch: int) -> str:
         name = f"{self.stage.name}, " if len(self.method.stages) > 1 else ""
@@ -177,31 +219,35 @@ class Trainer:
         seed = np.random.SeedSequence((self.experiment.train.seed, self._global_step)).generate_state(1, np.uint64)
         return Moment(self.stage.name, self.position.epoch, progress, int(seed[0]))
 
-    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """One optimiser step; the loss terms and the positions of the global batch's samples."""
-        train = self.experiment.train
-        moment = self._moment()
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * self.experiment.schedule.factor(moment.progress)
-        batch = self._prepared(batch)
-        seed = (train.seed, self._global_step, self.accelerator.process_index)
-        terms = backward(self.accelerator, self.model, batch, pieces=train.accumulate, moment=moment, seed=seed)
-        if train.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        return terms, gather(batch.positions)
+    def _step(self, batch: Batch, throughput: Throughput) -> None:
+        """One optimiser step, and its record."""
+        watch.now(f"in step {self._global_step + 1}")
+        samples = gather(batch.positions.to(self.accelerator.device))
+        seed = (self.experiment.train.seed, self._global_step, self.accelerator.process_index)
+        try:
+            terms = self.stepper.step(batch, self._moment(), seed)
+        except NotFinite as error:
+            self._leave_out(error, samples)
+            return
+        throughput.step_done(len(samples))
+        self.position = replace(self.position, step=self.position.step + 1)
+        self.signals.step_done()
+        self._record(terms, samples, throughput)
 
-    def _prepared(self, batch: Batch) -> Batch:
-        """The batch with its pictures augmented and normalised."""
-        data, inputs = self.experiment.data, dict(batch.inputs)
-        for name, item in batch.inputs.items():
-            if self.loader.batches.has_pixels(name):
-                inputs[name] = prepare_training(
-                    item, data.image_size, data.augment,
-                    seed=self.experiment.train.seed, epoch=batch.epoch, positions=batch.positions,
-                )  # fmt: skip
-        return replace(batch, inputs=inputs)
+    def _leave_out(self, error: NotFinite, samples: Tensor) -> None:
+        """Go on without this step, or end with a checkpoint before it where too many were left out."""
+        bad = samples if error.rows is None else samples[error.rows]
+        keys = [self.loader.batches.reader.key(position) for position in bad.tolist()]
+        shown = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
+        place = f"{self._title(self.position.epoch)}, step {self.position.step + 1}, samples {shown}"
+        if self.position.skipped >= self.experiment.train.max_skipped_steps:
+            self._save(self.position)
+            raise XmrError(f"{place}: {error}")
+        self.position = replace(self.position, step=self.position.step + 1, skipped=self.position.skipped + 1)
+        logger.warning("%s: left out, NaN or infinite values in %s", place, error.what)
+        if self.accelerator.is_main_process:
+            record = {"step": self._global_step, "stage": self.stage.name, "epoch": self.position.epoch + 1}
+            self.log.skipped(record | {"skipped": error.what, "keys": keys})
 
     def _record(self, terms: Mapping[str, Tensor], samples: Tensor, throughput: Throughput) -> None:
         if not self.accelerator.is_main_process:
@@ -211,19 +257,12 @@ class Trainer:
             "step": self._global_step,
             "stage": self.stage.name,
             "epoch": self.position.epoch + 1,
-            "lr": [group["lr"] for group in self.optimiser.param_groups],
+            "lr": self.stepper.rates,
             "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
             "images_per_second": round(throughput.images_per_second, 2),
             "data_wait": round(throughput.data_wait, 4),
         }
         self.log.step(record, terms)
-
-    def _continue_after(self, wish: Wish) -> bool:
-        if wish > Wish.NOTHING:
-            self.log.flush()
-            save_checkpoint(self.accelerator, self.run.checkpoints, self.position)
-            self.signals.saved()
-        return wish is not Wish.STOP
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""
@@ -231,7 +270,7 @@ class Trainer:
         scores = self._validate()
         self.method.end_epoch(self.stage)
         if select == "last" or not scores:
-            self._keep(epoch, scores, _selection(epoch, "last"))
+            self._keep(epoch, scores, selection(epoch, "last"))
             return
         if select != "loss" and f"average {select}" not in scores:
             raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
@@ -239,18 +278,19 @@ class Trainer:
         value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
         if self.position.best is None or value > self.position.best:
             self.position = replace(self.position, best=value)
-            self._keep(epoch, scores, _selection(epoch, select), shown=f"validation {select} {abs(value):.4f}")
+            self._keep(epoch, scores, selection(epoch, select), shown=f"validation {select} {abs(value):.4f}")
         else:
             self.log.validation(self._validation_record(epoch, scores))
             logger.info("%s: validation %s %.4f", self._title(epoch), select, abs(value))
 
-    def _keep(self, epoch: int, scores: Mapping[str, float], selection: str, *, shown: str = "no selection") -> None:
+    def _keep(self, epoch: int, scores: Mapping[str, float], chosen: str, *, shown: str = "no selection") -> None:
         """Save the model as it is now."""
-        state = self.accelerator.get_state_dict(self.model) if hasattr(self, "model") else self.method.state_dict()
+        trained = hasattr(self, "stepper")
+        state = self.accelerator.get_state_dict(self.stepper.model) if trained else self.method.state_dict()
         if self.accelerator.is_main_process:
-            self.saved.save(self.run.folder, state, selection)
+            self.saved.save(self.run.folder, state, chosen)
         self.accelerator.wait_for_everyone()  # other ranks may read it next
-        self.log.validation(self._validation_record(epoch, scores) | {"selected": selection})
+        self.log.validation(self._validation_record(epoch, scores) | {"selected": chosen})
         logger.info("%s: %s (kept)", self._title(epoch), shown)
 
     def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
@@ -260,26 +300,12 @@ class Trainer:
         """The validation figures, or the loss where the stage is not chosen by figures; none without such a split."""
         if "val" not in self.manifest.splits:
             return {}
+        watch.now("validating")
         if self.stage.select != "figure" and not self.stage.closed_form:
-            return self._validation_loss()
+            loader = self._loader(self.stage, "val")
+            return validation_loss(self.method, loader, self._moment(), self.accelerator.device)
         embedded = embed_split(self.method, self.experiment.data, self.tokeniser, "val", self.extracted)
         return validation_scores(self.method, embedded)
-
-    @torch.no_grad()
-    def _validation_loss(self) -> dict[str, float]:
-        """The mean over the validation split's samples of each loss term."""
-        loader = self._loader(self.stage, "val")
-        self.method.eval()
-        totals: dict[str, float] = {}
-        for batch in loader.epoch():
-            batch = batch.to(self.accelerator.device)
-            inputs = prepared(batch.inputs, loader.batches, self.experiment.data.image_size)
-            samples = len(gather(batch.positions))
-            representations = self.method.represent(inputs)
-            for name, term in self.method.global_objective(representations, batch.labels, self._moment()).items():
-                totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)
-        self.method.train()
-        return {"loss": totals["total"]} | totals
 
     def _batches(self, stage: Stage, split: str) -> SplitBatches:
         sources = {modality: self.method.sources[modality] for modality in stage.modalities}
@@ -302,7 +328,7 @@ class Trainer:
         )
 
 
-def _check_splits(manifest: Manifest, folder: Path, select: str, processes: int) -> None:
+def _check_splits(manifest: Manifest, folder: Path, select: str) -> None:
     """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
     if "train" not in manifest.splits:
         raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
@@ -319,14 +345,3 @@ def _check_splits(manifest: Manifest, folder: Path, select: str, processes: int)
                 f"{folder}: the samples of the split {name!r} have no labels, by which methods train and mAP counts; "
                 "build the shards with a label table"
             )
-        if split.samples < processes:
-            raise XmrError(f"{folder}: the split {name!r} has {split.samples} samples for {processes} processes")
-
-
-def _selection(epoch: int, select: str) -> str:
-    """How an epoch was chosen, for whoever reads its figures."""
-    if select == "last":
-        return f"epoch {epoch + 1}, the last one"
-    if select == "loss":
-        return f"epoch {epoch + 1}, the one with the least loss on the validation split"
-    return f"epoch {epoch + 1}, the best by {select} on the validation split (average of all directions)"

@@ -92,6 +92,23 @@ def without_weights(config: Any) -> Any:
     return replace(config, **changes)
 
 
+class NotFinite(XmrError):
+    """NaN or infinite values in a step.
+
+    Args:
+        what: where they are, such as "the loss term 'label'".
+        rows: (n,) bool, which samples of the global batch have them; None where that cannot be told.
+    """
+
+    def __init__(self, what: str, rows: Tensor | None = None) -> None:
+        super().__init__(
+            f"NaN or infinite values in {what}: the training has diverged. Lower --optimiser.lr, set "
+            "--train.clip-norm, use bf16 instead of fp16, or leave such steps out with --train.max-skipped-steps"
+        )
+        self.what = what
+        self.rows = rows
+
+
 def full_precision(rows: Tensor) -> Tensor:
     """At least fp32; integers and truth values as they are."""
     return rows.to(torch.promote_types(rows.dtype, torch.float32)) if rows.is_floating_point() else rows
@@ -155,6 +172,10 @@ class Method(nn.Module, ABC):
         """
         return {modality: self.embed(modality, item) for modality, item in inputs.items()}
 
+    def represent_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """`represent` for the samples of this rank's part of a batch; no rows where there is but a stand-in."""
+        return {name: rows[: len(batch)] for name, rows in self.represent(batch.inputs).items()}
+
     @abstractmethod
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """The named loss terms and their weighted "total", scalars.
@@ -185,19 +206,17 @@ class Method(nn.Module, ABC):
         What it draws by chance is the same on every rank, and for any number of ranks.
 
         Raises:
-            XmrError: representations that are not finite.
+            NotFinite: in representations or loss terms; on every rank.
         """
         with torch.autocast(labels.device.type, enabled=False):
             everywhere = {name: gather(full_precision(rows)) for name, rows in representations.items()}
-            for name, rows in everywhere.items():
-                if not rows.isfinite().all():
-                    raise XmrError(
-                        f"the {name} representations hold NaN or infinite values: the training has diverged. Lower "
-                        "--optimiser.lr, set --train.clip-norm, or use bf16 instead of fp16"
-                    )
+            # Before the objective: decompositions fail on such values in ways of their own.
+            _check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
             labels = gather(labels)
             torch.manual_seed(moment.seed)
-            return self.objective(everywhere, labels, moment)
+            terms = self.objective(everywhere, labels, moment)
+            _check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
+            return terms
 
     def forward(
         self, batch: Batch, moment: Moment = Moment(), gradients: Mapping[str, Tensor] | None = None
@@ -207,7 +226,7 @@ class Method(nn.Module, ABC):
         With `gradients`, the loss's gradients with respect to the representations of these samples (see
         `xmr_e2e.engine.accumulate`), "total" is a surrogate whose backward pass sends them through the towers.
         """
-        representations = self.represent(batch.inputs)
+        representations = self.represent_batch(batch)
         if gradients is None:
             return self.global_objective(representations, batch.labels, moment)
         surrogate = sum((representations[name] * gradient).sum() for name, gradient in gradients.items())
@@ -215,3 +234,12 @@ class Method(nn.Module, ABC):
         # for all.
         everything = torch.stack([parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
         return {"total": surrogate + 0.0 * everything}
+
+
+def _check_finite(values: Mapping[str, Tensor]) -> None:
+    """Raise NotFinite for the first one that is not; a single look at the device where all are."""
+    values = {name: value.detach() for name, value in values.items() if value.is_floating_point()}
+    if torch.stack([value.isfinite().all() for value in values.values()]).all():
+        return
+    what, value = next((name, value) for name, value in values.items() if not value.isfinite().all())
+    raise NotFinite(what, ~value.flatten(1).isfinite().all(1) if value.dim() > 1 else None)

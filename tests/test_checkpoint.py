@@ -1,0 +1,159 @@
+"""Checkpoints and the log that goes with them: whole or not there, the newest undamaged one at resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
+from xmr_e2e.engine.experiment import Optimiser
+from xmr_e2e.engine.metrics_log import MetricsLog
+from xmr_e2e.engine.run import Run
+from xmr_e2e.errors import XmrError
+
+
+def prepared() -> tuple[Accelerator, Any, Any]:
+    torch.manual_seed(0)
+    accelerator, model = Accelerator(cpu=True), nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+    return accelerator, *accelerator.prepare(model, Optimiser("adam", lr=1e-2).build(model, ""))
+
+
+def step(model: Any, optimiser: Any) -> None:
+    model(torch.arange(12.0).view(2, 6)).square().sum().backward()
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def found(checkpoints: Checkpoints) -> Checkpoint:
+    checkpoint = checkpoints.find()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
+    accelerator, model, optimiser = prepared()
+    checkpoints = Checkpoints(accelerator, tmp_path, kept=2)
+    step(model, optimiser)
+    assert checkpoints.find() is None
+    checkpoints.save(Position(1, 3, 4, 0.5))
+    (tmp_path / "checkpoints" / "stage-00-epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
+    step(model, optimiser)
+    resumed, model_again, optimiser_again = prepared()
+    again = Checkpoints(resumed, tmp_path, kept=2)
+    assert found(again).position == Position(1, 3, 4, 0.5)
+    again.load(found(again))
+    step(model_again, optimiser_again)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, model_again.state_dict()[name]), name
+
+
+def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=3)
+    positions = [Position(0, 9, 9), Position(2, 0, 9), Position(2, 0, 10), Position(10, 0, 0)]
+    for position in positions:
+        checkpoints.save(position)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [
+        "stage-02-epoch-0000-step-000009", "stage-02-epoch-0000-step-000010", "stage-10-epoch-0000-step-000000"
+    ]  # fmt: skip
+    assert found(checkpoints).position == positions[-1]
+
+
+@pytest.mark.parametrize("damage", ["a flipped byte", "a cut file", "a missing file", "no seal", "half a seal"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=2)
+    for epoch in (1, 2):
+        checkpoints.save(Position(0, epoch))
+    folder = found(checkpoints).folder
+    weights, seal = folder / "model.safetensors", folder / "checkpoint.json"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    match damage:
+        case "a flipped byte":
+            weights.write_bytes(content)
+        case "a cut file":
+            weights.write_bytes(content[:-8])
+        case "a missing file":
+            (folder / "optimizer.bin").unlink()
+        case "no seal":
+            seal.unlink()
+        case "half a seal":
+            seal.write_bytes(seal.read_bytes()[:50])
+    with caplog.at_level(logging.WARNING):
+        assert found(checkpoints).position == Position(0, 1)
+    assert f"{folder} is damaged and passed over" in caplog.text
+
+
+def test_a_checkpoint_brings_back_the_epoch_that_was_kept_then(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=2)
+    kept = tmp_path / "kept"  # replaced as the trainer does, never written into
+    for content in ("early", "late"):
+        kept.write_text(content)
+        os.replace(kept, tmp_path / "model.json")
+        if content == "early":
+            checkpoints.save(Position(0, 1))
+    checkpoints.find()
+    assert (tmp_path / "model.json").read_text() == "early"
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
+    try:
+        accelerator, _, _ = prepared()
+        checkpoints = Checkpoints(accelerator, disk, kept=2)
+        checkpoints.save(Position(0, 1))
+        accelerator.prepare(nn.Linear(600, 600))
+        with pytest.raises(
+            XmrError, match=r"step-000000: the checkpoint cannot be written: .*from stage-00-epoch-0001"
+        ):
+            checkpoints.save(Position(0, 2))
+        assert [path.name for path in (disk / "checkpoints").iterdir()] == ["stage-00-epoch-0001-step-000000"]
+        assert found(checkpoints).position == Position(0, 1)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# The log
+
+
+def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    log = MetricsLog(run, first_step=0, validated=False, enabled=True)
+    for step in range(1, 6):
+        log.step({"step": step}, {"total": torch.tensor(float(step))})
+    log.close()
+    again = MetricsLog(run, first_step=3, validated=False, enabled=True)
+    again.step({"step": 4}, {"total": torch.tensor(40.0)})
+    again.close()
+    assert [(r["step"], r["loss"]["total"]) for r in run.records()] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+
+
+def test_a_validation_after_the_checkpoint_of_the_same_step_happens_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    log = MetricsLog(run, first_step=0, validated=False, enabled=True)
+    log.step({"step": 1}, {"total": torch.tensor(1.0)})
+    log.validation({"step": 1, "epoch": 1, "val": {"average mAP@all": 0.5}})
+    log.close()
+    MetricsLog(run, first_step=1, validated=False, enabled=True).close()
+    assert [("loss" in record, "val" in record) for record in run.records()] == [(True, False)]
+
+
+def test_a_record_that_was_cut_is_no_record(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.metrics.write_text(json.dumps({"step": 1}) + "\n" + json.dumps({"step": 2, "loss": {"total": 1.0}})[:-1])
+    assert run.records() == [{"step": 1}]

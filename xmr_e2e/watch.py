@@ -1,0 +1,148 @@
+"""Where each process of a training is, so that one that stands still or has died can be named.
+
+Each process writes every few seconds what it is at into a small file of the run folder. When its own main thread has
+stood still for too long, it reads everybody's files, says who keeps the others waiting and in what, and ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from xmr_e2e.console import console
+
+STATUS = 2
+"""the exit status after standing still"""
+_current: Watch | None = None
+
+
+def now(doing: str) -> None:
+    """Say what this process begins to do, in words for a person; nothing happens where nobody watches."""
+    if _current is not None:
+        _current.now(doing)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a process last said of itself."""
+
+    rank: int
+    host: str
+    pid: int
+    doing: str
+    turns: int
+    """how often it has begun something"""
+    standing: float
+    """seconds since then"""
+    count: int
+    """of its beats: it lives as long as this rises"""
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} (process {self.pid} on {self.host})"
+
+
+class Watch:
+    """Watches over this process while it is entered.
+
+    Args:
+        folder: for the beats of all processes; all of them see it.
+        limit: seconds for which the main thread may stand still.
+    """
+
+    def __init__(self, folder: Path, rank: int, world_size: int, limit: float) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._limit = limit
+        # Thousands of processes on one file system: the more there are, the less often each writes.
+        self._pause = min(max(0.5, world_size / 64), limit / 4)
+        self._doing, self._turns, self._since, self._count = "starting", 0, time.monotonic(), 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        global _current
+        _current = self
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        global _current
+        _current = None
+        self._over.set()
+        self._thread.join()
+        if kind is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def now(self, doing: str) -> None:
+        """The main thread begins something."""
+        self._doing, self._turns, self._since = doing, self._turns + 1, time.monotonic()
+
+    def diagnosis(self) -> str:
+        """Who has died, or keeps the others waiting, and in what; a few seconds long, for it looks twice."""
+        before = self._beats()
+        for _ in range(3):
+            time.sleep(self._pause)
+            if threading.current_thread() is self._thread:
+                self._beat()  # for the others, which look at the same time
+        after = self._beats()
+        dead = [beat for rank, beat in after.items() if not _lives(beat, before.get(rank))]
+        if dead:
+            return "; ".join(f"{beat} has died while it was {beat.doing} (killed? out of memory?)" for beat in dead)
+        behind = min(beat.turns for beat in after.values())
+        return "; ".join(
+            f"{beat} has been {beat.doing} for {beat.standing:.0f} s" for beat in after.values() if beat.turns == behind
+        )
+
+    def _run(self) -> None:
+        while not self._over.wait(self._pause):
+            self._beat()
+            if time.monotonic() - self._since > self._limit:
+                self._give_up()
+
+    def _beat(self) -> None:
+        self._count += 1
+        standing = time.monotonic() - self._since
+        beat = Beat(self._rank, socket.gethostname(), os.getpid(), self._doing, self._turns, standing, self._count)
+        path = self._folder / f"rank-{self._rank:05d}.json"
+        try:
+            path.with_suffix(".part").write_text(json.dumps(asdict(beat)))
+            os.replace(path.with_suffix(".part"), path)
+        except OSError:
+            return  # a full disk shall not end a training that has nothing else to write at the moment
+
+    def _beats(self) -> dict[int, Beat]:
+        beats = (Beat(**json.loads(path.read_bytes())) for path in sorted(self._folder.glob("rank-*.json")))
+        return {beat.rank: beat for beat in beats}
+
+    def _give_up(self) -> None:
+        """Name the culprit and end this process: its main thread cannot."""
+        console.print(
+            f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self.diagnosis()}. The "
+            f"last whole checkpoint is in {self._folder.parent}",
+            style="red", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        faulthandler.dump_traceback(sys.stderr)
+        os._exit(STATUS)
+
+
+def _lives(beat: Beat, earlier: Beat | None) -> bool:
+    """Whether it goes on beating; on this host, whether its process is there, which needs no waiting."""
+    if beat.host == socket.gethostname():
+        try:
+            return psutil.Process(beat.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+    return earlier is None or beat.count > earlier.count
