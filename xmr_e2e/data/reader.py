@@ -15,22 +15,25 @@ from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, decode_feat
 from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.shards.record import Record, read_metadata, read_record
+from xmr_e2e.shards.remote import load_mount, open_tar
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
 
 OPEN_FILES = 64
 
 
 class SplitReader:
-    """Random access to one split of a folder of shards.
+    """Random access to one split of a folder of shards, which may be mounted.
 
     Raises:
-        XmrError: no such split, or (while reading) a shard that is missing, cut or does not fit its index.
+        XmrError: no such split, or (while reading) a shard that is missing, cut or does not fit its index,
+            or cannot be fetched.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder = folder
         self.split = split
         self.manifest: Manifest = load_manifest(folder)
+        self.mount = load_mount(folder)
         if split not in self.manifest.splits:
             raise XmrError(f"{folder} has no split {split!r}; it has {', '.join(self.manifest.splits)}")
         self.shards = self.manifest.splits[split].shards
@@ -50,10 +53,19 @@ class SplitReader:
     def _file(self, shard: int) -> int:
         """The open file of a shard; at most OPEN_FILES are open at a time, the longest open is closed first."""
         if shard not in self._files:
+            self._close_evicted()
             if len(self._files) >= OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._files[shard] = os.open(self.folder / self.shards[shard].name, os.O_RDONLY)
+            self._files[shard] = open_tar(self.folder, self.shards[shard], self.mount)
+        elif self.mount:
+            self.mount.touch(self.shards[shard])
         return self._files[shard]
+
+    def _close_evicted(self) -> None:
+        """The tars that the cache has let go: as long as they are open, they take room on the disk."""
+        if self.mount:
+            for shard in [shard for shard, file in self._files.items() if os.fstat(file).st_nlink == 0]:
+                os.close(self._files.pop(shard))
 
     def read(self, position: int) -> Record:
         """The sample at this position of the split, 0 <= position < len(self)."""
@@ -87,11 +99,13 @@ class SplitReader:
         except UnusableFeatures as error:
             raise XmrError(f"{self._where(position)}: regions: {error}") from error
 
+    def has_all(self, modalities: Sequence[str]) -> bool:
+        """Whether each sample has all of these modalities, raw or as features; no index is read for it."""
+        counts = self.manifest.splits[self.split].modalities
+        return all(counts.get(name, 0) == len(self) for name in modalities)
+
     def positions_with(self, modalities: Sequence[str]) -> NDArray[np.int64]:
         """The ascending positions of the samples that have all of these modalities, raw or as features."""
-        counts = self.manifest.splits[self.split].modalities
-        if all(counts.get(name, 0) == len(self) for name in modalities):
-            return np.arange(len(self))  # without reading any index
         has = [
             np.logical_and.reduce([self._index(shard).has(name) for name in modalities])
             for shard in range(len(self.shards))

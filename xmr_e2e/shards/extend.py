@@ -23,6 +23,7 @@ from xmr_e2e.shards.index import Span, index_path, scan_shard
 from xmr_e2e.shards.manifest import (
     EXTENSION,
     NAME,
+    REMOTE,
     WORKSHOP,
     Manifest,
     Shard,
@@ -97,6 +98,8 @@ def _manifest_to_extend(folder: Path, member: str, note: str, overwrite: bool) -
 def _check_place(folder: Path, manifest: Manifest) -> None:
     if manifest.adopted:
         raise XmrError(f"{folder}: these tars were made by another tool and stay as they are; build shards of your own")
+    if (folder / REMOTE).exists():
+        raise XmrError(f"{folder} is mounted, its tars lie elsewhere; extend them there, then mount the folder again")
 
 
 def _resume(folder: Path, member: str, note: str) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,8 @@ WORKSHOP = ".building"
 """The folder within the dataset's, in which shards grow until the build is complete."""
 EXTENSION = ".extending"
 """The folder within the dataset's that keeps the manifest while its shards get one member more."""
+REMOTE = "remote.json"
+"""The file within the folder that says where the tars of a mounted dataset lie."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,34 @@ def load_manifest(folder: Path) -> Manifest:
             advice = "a build was left unfinished here: run the builder again"
         elif (folder / EXTENSION / NAME).exists():
             advice = "the shards were being extended: run that command again, it goes on where it stopped"
+        elif (folder / REMOTE).exists():
+            advice = "a mount was left unfinished here: run `xmr shards mount` again"
+        elif url := _url_of(folder):
+            raise XmrError(f"{url}: shards that lie elsewhere are mounted first: `xmr shards mount {url} FOLDER`; "
+                           "then give FOLDER")  # fmt: skip
         raise XmrError(f"{path} does not exist: {advice}")
     return read_manifest(path)
 
 
+def _url_of(folder: Path) -> str:
+    """The URL that was given as a folder, which has cost it a slash; empty if none was."""
+    scheme, colon, rest = str(folder).partition(":")
+    if not colon or not re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
+        return ""
+    if scheme == "pipe":
+        return f"'{folder}'"
+    return f"{scheme}:{'///' if scheme == 'file' else '//'}{rest[1:]}" if rest.startswith("/") else ""
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest's file. Raises XmrError as `load_manifest` does."""
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(content: bytes, path: str) -> Manifest:
+    """Read a manifest's bytes, which come from this path or URL. Raises XmrError as `load_manifest` does."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(content)
         found = (document.pop("format"), document.pop("version"))
         if found != (FORMAT, VERSION):
             raise XmrError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
 from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.parallel import CPUS, map_shards
+from xmr_e2e.shards.remote import load_mount, open_tar
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class _Findings:
 def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     """Compare shards, indexes and manifest with each other, decode every image and read all features.
 
+    The tars of a mounted folder are fetched for it, as far as they are not in the cache.
+
     Returns:
         All problems found, shard by shard; none means that the folder is whole.
 
@@ -68,16 +73,23 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
 
 def _verify_shard(task: _Task) -> _Findings:
     found = _Findings()
+    manifest = task.manifest
     try:
-        found.problems += _check_file(task)
-        manifest = task.manifest
-        index, metadata = scan_shard(task.path, manifest.classes, required=manifest.required, problems=found.problems)
-        found.problems += _check_index(task, index)
-        found.problems += _check_images(task, index)
-        found.problems += _check_features(task, index)
+        with _open_tar(task) as tar:
+            found.problems += _check_file(task, tar)
+            index, metadata = scan_shard(tar, manifest.classes, required=manifest.required, problems=found.problems)
+            found.problems += _check_index(task, index)
+            found.problems += _check_images(task, tar, index)
+            found.problems += _check_features(task, tar, index)
     except OSError as error:
         found.problems.append(Problem(task.path.name, "", f"cannot be read: {error.strerror}"))
         return found
+    except XmrError as error:  # it cannot be fetched
+        found.problems.append(Problem(task.path.name, "", str(error)))
+        return found
+    finally:
+        # the open file's name is not the shard's
+        found.problems = [replace(problem, shard=task.path.name) for problem in found.problems]
     found.keys = index.keys
     known = [tuple(manifest.classes[label] for label in row) for row in index.labels]
     found.labels = count_labels(known, manifest.classes)
@@ -86,12 +98,27 @@ def _verify_shard(task: _Task) -> _Findings:
     return found
 
 
-def _check_file(task: _Task) -> Iterator[Problem]:
-    size = task.path.stat().st_size
+@contextmanager
+def _open_tar(task: _Task) -> Iterator[Path]:
+    """The tar to read. That of a mounted folder is fetched; it is read through its open file, since the cache may evict
+    it meanwhile."""
+    folder = task.path.parent
+    file = open_tar(folder, task.expected, load_mount(folder))
+    try:
+        yield Path(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
+
+
+def _check_file(task: _Task, tar: Path) -> Iterator[Problem]:
+    size = tar.stat().st_size
     if size != task.expected.bytes:
         yield Problem(task.path.name, "", f"{size:,} bytes; the manifest says {task.expected.bytes:,}")
-    elif sha256_of(task.path) != task.expected.sha256:
-        yield Problem(task.path.name, "", "the sha256 is not the manifest's: the content has changed")
+    elif sha256_of(tar) != task.expected.sha256:
+        what = "the sha256 is not the manifest's: the content has changed"
+        if not task.path.exists():
+            what += f"; it is a copy of what is mounted, {tar.readlink()}: delete it, and it is fetched again"
+        yield Problem(task.path.name, "", what)
 
 
 def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
@@ -127,16 +154,16 @@ def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
     return index.labels[row], int(index.texts[row]), spans
 
 
-def _check_images(task: _Task, index: ShardIndex) -> Iterator[Problem]:
-    for key, extension, data in _read_members(task.path, index, index.image_extensions):
+def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
+    for key, extension, data in _read_members(tar, index, index.image_extensions):
         try:
             decode_rgb(data, max_pixels=task.max_pixels)
         except UnusableImage as error:
             yield Problem(task.path.name, key, f".{extension}: {error}")
 
 
-def _check_features(task: _Task, index: ShardIndex) -> Iterator[Problem]:
-    for key, member, data in _read_members(task.path, index, sorted(NAME_OF_MEMBER.keys() & index.members.keys())):
+def _check_features(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
+    for key, member, data in _read_members(tar, index, sorted(NAME_OF_MEMBER.keys() & index.members.keys())):
         expected = task.manifest.shapes.get(NAME_OF_MEMBER[member], "none")
         try:
             shape = shape_of_features(member, data)
