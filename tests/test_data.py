@@ -6,6 +6,7 @@ import gzip
 import io
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenise
 from xmr_e2e.data.tokenisers import Tokenisation, fit_tokeniser
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 
 def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
@@ -315,6 +317,52 @@ def test_a_rank_without_a_sample_gets_a_stand_in_that_does_not_count(tiny_shards
     assert len(empty.labels) == len(empty.positions) == 0
     assert len(empty.inputs["image"]) == len(empty.inputs["text"].ids) == 1
     assert empty.pieces(4) == [empty]
+
+
+def test_class_balanced_batches_hold_as_many_samples_of_each_class(tiny_shards: Path) -> None:
+    loader = Loader(split_batches(tiny_shards, workers=0), 6, batch_classes=3)
+    for batch in loader.epoch(1):
+        assert sorted(batch.labels.sum(0).tolist()) == [0, 2, 2, 2]
+    with pytest.raises(XmrError, match=r"--train\.batch-classes 5: .* has samples of 4 classes"):
+        Loader(split_batches(tiny_shards, workers=0), 10, batch_classes=5)
+    with pytest.raises(XmrError, match=r"--train\.batch-size 7 is no multiple of --train\.batch-classes 3"):
+        Loader(split_batches(tiny_shards, workers=0), 7, batch_classes=3)
+
+
+def test_further_folders_are_mixed_into_training_alone(
+    tiny_shards: Path, tiny_samples: tuple[RawSample, ...], tmp_path: Path
+) -> None:
+    # The classes in another order, as another builder may have them.
+    other = [replace(sample, source=f"other_{sample.source}") for sample in tiny_samples if sample.split == "train"]
+    build_shards(
+        tmp_path / "other", dataset="other", classes=["sun", "apple", "sea", "leaf"], samples=other[:20],
+        options=BuildOptions(workers=1),
+    )  # fmt: skip
+    batches = split_batches(tiny_shards, workers=0, also={str(tmp_path / "other"): 0.5})
+    assert batches.sizes == (40, 20)
+    epochs = [[key for batch in Loader(batches, 8).epoch(epoch) for key in batch.keys] for epoch in (0, 1)]
+    reader, here = batches.reader, SplitReader(tiny_shards, "train")
+    own = [here.key(position) for position in range(40)]
+    labels = {here.metadata(position).source: here.labels(position) for position in range(40)}
+    assert all(sorted(key for key in keys if "other" not in key) == own for keys in epochs)
+    assert len({key for keys in epochs for key in keys if "other" in key}) == 20
+    for position in range(40, 60):
+        source = reader.metadata(position).source.replace("other_", "")
+        assert reader.labels(position) == labels[source]
+        assert reader.read(position).metadata == reader.metadata(position)
+    assert len(split_batches(tiny_shards, "val", workers=0, also={str(tmp_path / "other"): 0.5})) == 12
+
+
+def test_a_folder_with_unknown_classes_is_not_mixed_in(
+    tiny_shards: Path, tiny_samples: tuple[RawSample, ...], tmp_path: Path
+) -> None:
+    strange = [replace(sample, labels=("moon",)) for sample in tiny_samples[:4]]
+    options = BuildOptions(workers=1)
+    build_shards(tmp_path / "other", dataset="other", classes=["moon"], samples=strange, options=options)
+    with pytest.raises(
+        XmrError, match=r"other has the class 'moon', which the set that it is mixed with does not have"
+    ):
+        split_batches(tiny_shards, also={str(tmp_path / "other"): 1.0})
 
 
 def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:

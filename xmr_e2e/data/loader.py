@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.batch import Batch, Extracted, Regions, Source, Tokens, multi_hot
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.plan import EpochPlan
+from xmr_e2e.data.mixture import open_split
+from xmr_e2e.data.plan import BalancedPlan, EpochPlan, MixedPlan
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import Record, SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
@@ -36,6 +39,9 @@ class Data:
 
     shards: Path
     """folder of shards, as the builders in preprocessing/ make it"""
+    also: dict[str, float] = field(default_factory=dict)
+    """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
+    every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
     image_size: int = 224
     """side in pixels of the square that the image network sees"""
     load_size: int = 256
@@ -52,8 +58,14 @@ class Data:
     machine"""
 
     def __post_init__(self) -> None:
+        for folder, weight in self.also.items():
+            if weight <= 0:
+                raise XmrError(f"--data.also {folder} {weight}: the weight must be above 0")
         if not 0 < self.image_size <= self.load_size:
             raise XmrError(f"--data.image-size {self.image_size} must not be above --data.load-size {self.load_size}")
+
+
+Plan: TypeAlias = EpochPlan | MixedPlan | BalancedPlan
 
 
 class Request(NamedTuple):
@@ -87,17 +99,45 @@ class SplitBatches(Dataset[Batch | XmrError]):
                 these modalities are not read.
         """
         self.data = data
-        self.reader = SplitReader(data.shards, split)
+        self.reader = open_split(data.shards, split, data.also if split == "train" else ())
         self.sources = dict(sources)
         self.tokeniser = tokeniser
         self.seed = seed
         self.extracted = {name: item for name, item in (extracted or {}).items() if name in sources}
-        self.positions = self.reader.positions_with(list(sources))
-        if not len(self.positions):
+        # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
+        self._chosen = None if self.reader.has_all(list(sources)) else self.reader.positions_with(list(sources))
+        if not len(self):
             raise XmrError(f"{data.shards}: no sample of the split {split!r} has {' and '.join(sources)}")
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.reader) if self._chosen is None else len(self._chosen)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Of all the samples, ascending."""
+        return self.at(np.arange(len(self)))
+
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions in the split of the samples of these numbers, 0 <= number < len(self)."""
+        return numbers if self._chosen is None else self._chosen[numbers]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many of the samples each of the folders has."""
+        if isinstance(self.reader, SplitReader):
+            return (len(self),)
+        ends = np.cumsum(self.reader.sizes)
+        if self._chosen is not None:
+            ends = np.searchsorted(self._chosen, ends)
+        return tuple(np.diff(ends, prepend=0).tolist())
+
+    @cached_property
+    def classes(self) -> tuple[NDArray[np.int64], ...]:
+        """Class by class, which of the samples it has; of several labels, a sample counts to the rarest."""
+        labels = [self.reader.labels(position) for position in self.positions.tolist()]
+        counts = Counter(label for row in labels for label in row)
+        rarest = np.array([min(row, key=lambda label: (counts[label], label), default=-1) for row in labels])
+        return tuple(np.flatnonzero(rarest == label) for label in np.unique(rarest[rarest >= 0]).tolist())
 
     @property
     def reads(self) -> bool:
@@ -186,10 +226,34 @@ class Loader:
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
+    batch_classes: int | None = None
+    """classes of each batch, where batches are class-balanced"""
 
-    def plan(self, epoch: int) -> EpochPlan:
-        shuffle = self.batches.reader.split == "train"
-        return EpochPlan(len(self.batches), self.batch_size, self.batches.seed, epoch, shuffle=shuffle)
+    def __post_init__(self) -> None:
+        if self.batch_classes is None:
+            return
+        available, reader = len(self.batches.classes), self.batches.reader
+        if self.batch_classes > available:
+            raise XmrError(
+                f"--train.batch-classes {self.batch_classes}: {reader.folder} has samples of {available} classes"
+            )
+        if self.batch_size % self.batch_classes:
+            raise XmrError(
+                f"--train.batch-size {self.batch_size} is no multiple of --train.batch-classes {self.batch_classes}"
+            )
+        if self.batches.data.also:
+            raise XmrError("--train.batch-classes and --data.also do not go together: either decides what is drawn")
+
+    def plan(self, epoch: int) -> Plan:
+        """What each batch of an epoch holds; a function of the data and the options, not of ranks and workers."""
+        batches, size, seed = self.batches, self.batch_size, self.batches.seed
+        if batches.reader.split != "train":
+            return EpochPlan(len(batches), size, shuffle=False)
+        if self.batch_classes:
+            return BalancedPlan(batches.classes, size, self.batch_classes, seed, epoch)
+        if batches.data.also:
+            return MixedPlan(batches.sizes, (1.0, *batches.data.also.values()), size, seed, epoch)
+        return EpochPlan(len(batches), size, seed, epoch)
 
     @property
     def steps(self) -> int:
@@ -203,7 +267,7 @@ class Loader:
             XmrError: a sample that cannot be read or decoded; names shard and key.
         """
         plan = self.plan(epoch)
-        requests = (self._request(plan, step) for step in range(first_step, plan.steps))
+        requests = (self._request(plan, epoch, step) for step in range(first_step, plan.steps))
         workers = self.batches.data.workers if self.batches.reads else 0
         loader: DataLoader[Batch | XmrError] = DataLoader(
             self.batches,
@@ -225,11 +289,11 @@ class Loader:
                 raise lost_worker(error) from error
             raise
 
-    def _request(self, plan: EpochPlan, step: int) -> Request:
+    def _request(self, plan: Plan, epoch: int, step: int) -> Request:
         part = plan.batch(step, self.rank, self.world_size)
         if len(part):
-            return Request(plan.epoch, self.batches.positions[part])
-        return Request(plan.epoch, self.batches.positions[plan.batch(step)[:1]], stand_in=True)
+            return Request(epoch, self.batches.at(part))
+        return Request(epoch, self.batches.at(plan.batch(step)[:1]), stand_in=True)
 
 
 def lost_worker(error: RuntimeError) -> XmrError:
@@ -264,6 +328,6 @@ def default_workers(world_size: int) -> int:
 
 def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
     """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts."""
-    reader = SplitReader(data.shards, "train")
+    reader = open_split(data.shards, "train", data.also)
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
     return fit_tokeniser(texts, data.tokens, data.words)
