@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
@@ -45,7 +45,9 @@ def backward(
     if pieces == 1:
         _seed(*seed)
         terms: Mapping[str, Tensor] = model(prepare(batch), moment)
-        accelerator.backward(terms["total"])
+        # Accelerate would take DeepSpeed's step here, too, whatever the gradients are.
+        engine: Any = model if accelerator.distributed_type == DistributedType.DEEPSPEED else accelerator
+        engine.backward(terms["total"])
     else:
         terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), prepare, batch.labels, moment, seed)
     return {name: term.detach() for name, term in terms.items()}

@@ -13,6 +13,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import place_copy, sha256_of, write_atomically
@@ -23,6 +25,7 @@ MODEL = ("model.safetensors", "model.json")
 """the files of a run folder that hold the epoch kept so far"""
 KEPT = "kept"
 """the folder of a checkpoint that has them as they were then"""
+WEIGHTS = "weights.safetensors"
 _SEAL = "checkpoint.json"
 
 
@@ -48,16 +51,36 @@ class Checkpoint:
 
     folder: Path
     position: Position
+    zero: int
+    """the ZeRO stage with which it was saved"""
+    world_size: int
+
+    @property
+    def weights(self) -> Path:
+        """All parameters of the model in one file."""
+        return self.folder / (WEIGHTS if self.zero else "model.safetensors")
+
+    def fits(self, zero: int, world_size: int) -> bool:
+        """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
+        return self.zero == zero and (not zero or self.world_size == world_size)
 
 
 class Checkpoints:
-    """The checkpoints of a run. `save`, `find` and `load` are called by every rank."""
+    """The checkpoints of a run. `save`, `find` and `load` are called by every rank.
 
-    def __init__(self, accelerator: Accelerator, run: Path, kept: int) -> None:
+    Args:
+        kept: how many there are at a time.
+        zero: DeepSpeed's ZeRO stage; 0 is DistributedDataParallel, or one process.
+    """
+
+    def __init__(self, accelerator: Accelerator, run: Path, kept: int, zero: int = 0) -> None:
         self._accelerator = accelerator
         self._run = run
         self._folder = run / "checkpoints"
         self._kept = kept
+        self._zero = zero
+        if zero:
+            accelerator.register_save_state_pre_hook(self._save_weights)
 
     def save(self, position: Position) -> None:
         """Save model, optimiser and scaler, where the training stands, and the epoch's model that was kept.
@@ -105,7 +128,7 @@ class Checkpoints:
     def _newest(self) -> Checkpoint | None:
         for folder in reversed(self._all()):
             try:
-                position = _opened(folder)
+                found = _opened(folder)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s is damaged and passed over: %s", folder, error)
                 continue
@@ -113,12 +136,20 @@ class Checkpoints:
             for name in MODEL:
                 if (folder / KEPT / name).exists():
                     place_copy(folder / KEPT / name, self._run / name)
-            return Checkpoint(folder, position)
+            return found
         return None
 
     def _all(self) -> list[Path]:
         """Oldest first."""
         return sorted(path for path in self._folder.glob("stage-*") if path.suffix != ".part")
+
+    def _save_weights(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
+        """DeepSpeed's files are parts of the parameters, one for each process: beside them, all in one."""
+        for model in models:
+            state = self._accelerator.get_state_dict(model)
+            if self._accelerator.is_main_process:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                save_file({name: value.contiguous() for name, value in state.items()}, Path(folder) / WEIGHTS)
 
     def _seal(self, folder: Path, position: Position) -> None:
         """Add the model kept so far, bring everything to the disk, and write down what belongs to it."""
@@ -131,17 +162,18 @@ class Checkpoints:
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
         sums = {str(path.relative_to(folder)): sha256_of(path) for path in files}
-        document: dict[str, Any] = {"position": asdict(position), "sha256": sums}
+        kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
+        document: dict[str, Any] = {"position": asdict(position), **kind, "sha256": sums}
         write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
 
 
-def _opened(folder: Path) -> Position:
-    """The position of a whole checkpoint; ValueError, OSError, KeyError or TypeError where it is not whole."""
+def _opened(folder: Path) -> Checkpoint:
+    """What a whole checkpoint says of itself; ValueError, OSError, KeyError or TypeError where it is not whole."""
     document = json.loads((folder / _SEAL).read_bytes())
     for name, expected in document["sha256"].items():
         if sha256_of(folder / name) != expected:
             raise ValueError(f"{name} is not what was written (its checksum differs)")
-    return Position(**document["position"])
+    return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
 
 
 def _cause(error: Exception) -> str:

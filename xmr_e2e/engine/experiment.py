@@ -101,6 +101,8 @@ class Train:
     """of each stage"""
     batch_size: int = 100
     """samples of a global batch, over all processes"""
+    batch_classes: int | None = None
+    """class-balanced batches: each holds so many classes (P), with batch-size / P samples of each"""
     accumulate: int = 1
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""

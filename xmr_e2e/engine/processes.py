@@ -14,6 +14,7 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import InitProcessGroupKwargs
 
 from xmr_e2e.engine.experiment import Train
+from xmr_e2e.engine.zero import zero_plugin
 from xmr_e2e.errors import XmrError
 
 # Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
@@ -26,12 +27,16 @@ def make_accelerator(train: Train) -> Accelerator:
     has_gpu = torch.cuda.is_available()
     if not has_gpu:
         _start_missing_processes()
-    precision = {"fp32": "no"}.get(train.precision, train.precision)
-    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    # DeepSpeed looks after the precision itself.
+    precision = "no" if train.precision == "fp32" or train.zero else train.precision
+    plugin = zero_plugin(train, world_size) if train.zero else None
     patience = max(PATIENCE, 2 * timedelta(minutes=train.timeout_minutes))
     group = InitProcessGroupKwargs(backend=None if has_gpu else "gloo", timeout=patience)
-    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[group] if several else [])
+    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
+    handlers = [group] if world_size > 1 else []
+    on_cpu = not has_gpu and not plugin  # with which Accelerate would pass over the plugin and say nothing
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
 
 
 def is_lost_connection(error: RuntimeError) -> bool:

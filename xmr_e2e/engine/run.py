@@ -10,6 +10,7 @@ runs/<recipe>/<time>/
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -143,7 +144,9 @@ def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
 
 
 def _manifest_sha256(experiment: Experiment) -> str:
-    return sha256_of(experiment.data.shards / manifest.NAME)
+    folders = [experiment.data.shards, *map(Path, experiment.data.also)]
+    sums = [sha256_of(folder / manifest.NAME) for folder in folders]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def _version(library: str) -> str:

@@ -11,6 +11,7 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.zero import read_without_pickle, zero_step
 from xmr_e2e.methods.base import Method, Moment, NotFinite
 
 
@@ -30,6 +31,8 @@ class Stepper:
         self._batches = batches
         self.model: nn.Module
         self.model, self.optimiser = accelerator.prepare(method, experiment.optimiser.build(method, stage))
+        if experiment.train.zero:
+            read_without_pickle(self.model)
 
     @property
     def rates(self) -> list[float]:
@@ -53,6 +56,9 @@ class Stepper:
                 accelerator, self.model, batch.to(accelerator.device), self._prepared,
                 pieces=train.accumulate, moment=moment, seed=seed,
             )  # fmt: skip
+            if train.zero:
+                zero_step(self.model)
+                return terms
             self._check_gradients()
             self.optimiser.step()
         finally:

@@ -17,7 +17,7 @@ from torch import Tensor
 from xmr_e2e import watch
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
-from xmr_e2e.engine.checkpoint import Checkpoints, Position
+from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import collect, embed_split, extract_frozen
 from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
@@ -48,7 +48,7 @@ class Trainer:
         train, data = experiment.train, experiment.data
         self.manifest = load_manifest(data.shards)
         classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
-        _check_splits(self.manifest, data.shards, train.select)
+        check_splits(self.manifest, data.shards, train.select)
         with accelerator.main_process_first():
             if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
                 run.fit_words(data)
@@ -63,7 +63,7 @@ class Trainer:
         splits = [split for split in ("train", "val") if split in self.manifest.splits]
         self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
-        self.checkpoints = Checkpoints(accelerator, run.folder, train.checkpoints_kept)
+        self.checkpoints = Checkpoints(accelerator, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.position = self.begun_from.position if self.begun_from else Position()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
@@ -143,12 +143,26 @@ class Trainer:
         for name, parameter in self.method.named_parameters():
             moves = not stage.parts or any(is_in(name, part) for part in stage.parts)
             parameter.requires_grad_(moves and name in self.trainable)
+        found = self.begun_from if self._is_as_found else None
+        whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
+        if found and not whole:
+            self._load_weights(found)
         self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name, self.loader.batches)
-        if self.begun_from and self._is_as_found:
-            self.checkpoints.load(self.begun_from)
-        else:
+        if found and whole:
+            self.checkpoints.load(found)
+        elif not found:
             # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
             self._save(self.position)
+
+    def _load_weights(self, checkpoint: Checkpoint) -> None:
+        """All that can be had of a checkpoint of another kind of training; what cannot is said."""
+        if self.accelerator.is_main_process:
+            logger.warning(
+                "%s was saved by %d process(es) with --train.zero %d: weights and position go on, BUT THE OPTIMISER "
+                "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
+                checkpoint.folder, checkpoint.world_size, checkpoint.zero,
+            )  # fmt: skip
+        self.method.load_state_dict(load_file(checkpoint.weights))
 
     def _leave_stage(self) -> None:
         """Back to the plain module, with the weights of the epoch that was kept."""
@@ -325,10 +339,11 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             pin_memory=self.accelerator.device.type == "cuda",
+            batch_classes=self.experiment.train.batch_classes if split == "train" else None,
         )
 
 
-def _check_splits(manifest: Manifest, folder: Path, select: str) -> None:
+def check_splits(manifest: Manifest, folder: Path, select: str) -> None:
     """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
     if "train" not in manifest.splits:
         raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
