@@ -27,8 +27,10 @@ def run(command: Callable[..., None]) -> NoReturn:
     sys.exit(report_errors(lambda: tyro.cli(command, prog=prog, config=(tyro.conf.OmitArgPrefixes,))))
 
 
-def show_built(manifest: Manifest, out: Path) -> None:
-    """Print what was built: counts, what was skipped, notes."""
+def show_built(manifest: Manifest | None, out: Path) -> None:
+    """Print what was built: counts, what was skipped, notes. Nothing yet (None) where other parts still build."""
+    if manifest is None:
+        return
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     console.print(f"shards written to {out}", markup=False)

@@ -16,6 +16,9 @@
 #SBATCH --nodes=2
 #SBATCH --exclusive
 #SBATCH --mem=0
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
 set -euo pipefail
 
 exec bash slurm/train.sh recipes/semantic_sharing_mscoco.py "$@"

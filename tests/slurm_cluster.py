@@ -1,6 +1,6 @@
 """A Slurm of the tests' own: real daemons on this machine, everything they write in one folder, no service touched.
 
-A test module that says `pytest_plugins = ["slurm_cluster"]` has the fixture `slurm`.
+A test module that says `pytest_plugins = ["slurm_cluster"]` has the fixtures `slurm` and `root`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
+PROJECT = Path(__file__).parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 NODES = ("n1", "n2", "g1", "g2")
 # Partition "main" is n1 and n2, with a core each. "gpu" is g1 and g2, with two cores and two things that pass for
-# GPUs each. Addresses are numbers, so that no name needs to be resolved, and cores and memory need not be there.
+# GPUs each, and jobs there preempt those of "spare". Addresses are numbers, so that no name needs to be resolved, and
+# cores and memory need not be there. Once a second Slurm looks for jobs whose time to start has come.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -35,6 +37,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
@@ -45,6 +48,8 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 JobAcctGatherType=jobacct_gather/none
 SwitchType=switch/none
 MpiDefault=none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000
@@ -52,6 +57,7 @@ NodeName=g1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=2 RealMe
 NodeName=g2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[4]} CPUs=2 RealMemory=4000 Gres=gpu:2
 PartitionName=main Nodes=n1,n2 Default=YES
 PartitionName=gpu Nodes=g1,g2
+PartitionName=spare Nodes=g1,g2 PriorityTier=0 GraceTime=30
 """
 GPUS = "NodeName=g[1-2] Name=gpu File=/dev/null\nNodeName=g[1-2] Name=gpu File=/dev/zero\n"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
@@ -86,9 +92,15 @@ class Slurm:
 
     def wait(self, job: str, seconds: float = 240) -> int:
         """The exit status of a job's script, once it has ended (`sbatch --wait` looks only every ten seconds)."""
-        self.wait_for(lambda: self._field(job, "JobState") in ENDED, f"job {job}", seconds)
-        status, signal = map(int, self._field(job, "ExitCode").split(":"))
+        self.wait_for(lambda: self.field(job, "JobState") in ENDED, f"job {job}", seconds)
+        status, signal = map(int, self.field(job, "ExitCode").split(":"))
         return 128 + signal if signal else status
+
+    def wait_for_requeue(self, job: str) -> None:
+        """Wait until a job has gone back to the queue, and let it start without the pause of two minutes."""
+        self.wait_for(lambda: self.field(job, "JobState") == "PENDING", f"the requeue of job {job}", 120)
+        # Not in the same second: nodes refuse what was allowed before they have heard of the requeue.
+        self.command("scontrol", "update", f"jobid={job}", "StartTime=now+2")
 
     @staticmethod
     def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
@@ -98,10 +110,26 @@ class Slurm:
             assert time.monotonic() < end, f"{what}: waited {seconds} seconds for nothing"
             time.sleep(0.2)
 
-    def _field(self, job: str, name: str) -> str:
+    @staticmethod
+    def log(root: Path, job: str) -> str:
+        """What a job has printed."""
+        return (root / f"runs/slurm/{job}.out").read_text()
+
+    def field(self, job: str, name: str) -> str:
+        """What `scontrol show job` says, such as "Restarts"."""
         found = re.search(rf"\b{name}=(\S+)", self.command("scontrol", "show", "job", job))
         assert found
         return found[1]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder like the project's root, with runs of its own."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("slurm", "recipes"):
+        (root / name).symlink_to(PROJECT / name)
+    return root
 
 
 @pytest.fixture(scope="session")

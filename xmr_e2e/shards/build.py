@@ -1,8 +1,8 @@
 """Raw samples to a folder of shards: in parallel, resumable, the same bytes each time.
 
 Which sample goes into which shard is decided before any image is opened, so each shard can be made alone, in any order,
-by any number of processes, and a build that was interrupted goes on where it stopped. Shards grow in `OUT/.building`
-and the manifest comes last: what has a manifest is whole.
+by any number of processes on any number of machines, and a build that was interrupted goes on where it stopped. Shards
+grow in `OUT/.building` (`shards.workshop`) and the manifest comes last: what has a manifest is whole.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +19,6 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards.index import index_path, scan_shard
 from xmr_e2e.shards.manifest import (
-    EXTENSION,
     NAME,
     VERSION,
     WORKSHOP,
@@ -37,6 +34,7 @@ from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, encode_sample, fingerprint_of
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
+from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
@@ -59,6 +57,9 @@ class BuildOptions:
     """images with more pixels than this are not decoded and count as unusable"""
     workers: int = CPUS
     """processes that build shards"""
+    part: str = "0/1"
+    """make this part of the shards only, INDEX/COUNT: 0/8 to 7/8 for eight machines that share OUT. The part that ends
+    last puts all shards in place, as one build would"""
     overwrite: bool = False
     """replace the dataset that lies in OUT"""
 
@@ -89,8 +90,10 @@ def build_shards(
     notes: Sequence[str] = (),
     required: Sequence[str] = ("image", "text"),
     options: BuildOptions = BuildOptions(),
-) -> Manifest:
+) -> Manifest | None:
     """Write shards, their indexes and the manifest to `out`; return the manifest.
+
+    None where `options.part` is a part that has made its share, and other parts have not.
 
     Args:
         classes: all class names, in the order of their ids.
@@ -107,6 +110,7 @@ def build_shards(
         raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
     shapes = check_samples(samples)
     _check_options(options)
+    part = Part.parse(options.part)
     required = tuple(name for name in MODALITIES if name in required)
     fingerprint = _fingerprint(dataset, classes, samples, skipped, required, options)
     if not options.overwrite:
@@ -114,25 +118,32 @@ def build_shards(
         if present:
             logger.info("%s is already built from this input: nothing to do", out)
             return present
-    workshop = _open_workshop(out, fingerprint)
-    tasks = list(_plan_shards(workshop, samples, tuple(classes), required, options))
-    _make_missing(tasks, options.workers)
-    results = [json.loads(_result_path(task.path).read_bytes()) for task in tasks]
-    all_skipped = [*skipped, *(Skipped(**item) for result in results for item in result["skipped"])]
-    _check_budget(all_skipped, len(samples) + len(skipped), options.max_skipped)
-    manifest = Manifest(
-        dataset=dataset,
-        classes=tuple(classes),
-        multi_label=any(result["multi_label"] for result in results),
-        splits=_splits(results, all_skipped, tuple(classes)),
-        required=required,
-        shapes=shapes,
-        skipped=tuple(all_skipped),
-        notes=(*notes, *(note for result in results for note in result["notes"])),
-        options=options.shaping_bytes(),
-        fingerprint=fingerprint,
-    )
-    _publish(out, workshop, manifest)
+    workshop = Workshop(out, fingerprint, part)
+    workshop.open()
+    tasks = list(_plan_shards(workshop.folder, samples, tuple(classes), required, options))
+    _make_missing(workshop, part.of(tasks), options.workers)
+    if not _is_to_publish(workshop, tasks):
+        return None
+    try:
+        results = [json.loads(result_path(task.path).read_bytes()) for task in tasks]
+        all_skipped = [*skipped, *(Skipped(**item) for result in results for item in result["skipped"])]
+        _check_budget(all_skipped, len(samples) + len(skipped), options.max_skipped)
+        manifest = Manifest(
+            dataset=dataset,
+            classes=tuple(classes),
+            multi_label=any(result["multi_label"] for result in results),
+            splits=_splits(results, all_skipped, tuple(classes)),
+            required=required,
+            shapes=shapes,
+            skipped=tuple(all_skipped),
+            notes=(*notes, *(note for result in results for note in result["notes"])),
+            options=options.shaping_bytes(),
+            fingerprint=fingerprint,
+        )
+    except XmrError:
+        workshop.release()
+        raise
+    workshop.publish(manifest)
     return manifest
 
 
@@ -145,6 +156,8 @@ def _check_options(options: BuildOptions) -> None:
         raise XmrError(f"--max-pixels must be at most {PILLOW_MAX_PIXELS}: Pillow refuses larger pictures")
     if not 0 <= options.max_skipped <= 1:
         raise XmrError(f"--max-skipped is a share between 0 and 1, not {options.max_skipped}")
+    if options.overwrite and not Part.parse(options.part).is_whole:
+        raise XmrError("--part and --overwrite do not go together: remove the dataset that lies in OUT first")
 
 
 def _fingerprint(
@@ -179,19 +192,8 @@ def _look_at_place(out: Path, fingerprint: str) -> Manifest | None:
     return None
 
 
-def _open_workshop(out: Path, fingerprint: str) -> Path:
-    """The folder in which shards grow; what an interrupted build of the same input left there is kept."""
-    workshop = out / WORKSHOP
-    mark = workshop / "fingerprint"
-    if workshop.exists() and not (mark.exists() and mark.read_text() == fingerprint):
-        shutil.rmtree(workshop)
-    workshop.mkdir(parents=True, exist_ok=True)
-    write_atomically(mark, fingerprint.encode())
-    return workshop
-
-
 def _plan_shards(
-    workshop: Path,
+    folder: Path,
     samples: Sequence[RawSample],
     classes: tuple[str, ...],
     required: tuple[str, ...],
@@ -202,25 +204,36 @@ def _plan_shards(
             (sample for sample in samples if sample.split == split), key=lambda sample: key_of(sample.source)
         )
         for number, start in enumerate(range(0, len(members), options.shard_samples)):
-            path = workshop / f"{split}-{number:05d}.tar"
+            path = folder / f"{split}-{number:05d}.tar"
             yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, required, options)
 
 
-def _make_missing(tasks: Sequence[_Task], workers: int) -> None:
+def _make_missing(workshop: Workshop, tasks: Sequence[_Task], workers: int) -> None:
     """Make the shards that an interrupted build has not left behind whole."""
-    to_do = [task for task in tasks if not _is_made(task.path)]
+    missing = set(workshop.missing([task.path for task in tasks]))
+    to_do = [task for task in tasks if task.path in missing]
     sizes = [len(task.samples) for task in to_do]
     done = sum(len(task.samples) for task in tasks) - sum(sizes)
     map_shards(_make_shard, to_do, sizes=sizes, title="building shards", done=done, workers=workers)
 
 
-def _is_made(shard: Path) -> bool:
-    # The result file is written last, but a build that was killed while publishing has already moved some shards away.
-    return all(path.exists() for path in (_result_path(shard), shard, index_path(shard)))
-
-
-def _result_path(shard: Path) -> Path:
-    return shard.with_suffix(".result.json")
+def _is_to_publish(workshop: Workshop, tasks: Sequence[_Task]) -> bool:
+    """Whether all shards are made, and no other part puts them in place."""
+    missing = workshop.missing([task.path for task in tasks])
+    if missing and not (workshop.out / NAME).exists():
+        logger.info(
+            "part %s is made; %d of all %d shards are still missing: the part that ends last puts all in place",
+            *(workshop.part, len(missing), len(tasks)),
+        )
+        return False
+    if not workshop.claim():
+        logger.info(
+            "part %s is made, and another part puts all shards in place; if that one was killed, run the builder once "
+            "more without --part",
+            workshop.part,
+        )
+        return False
+    return True
 
 
 def _make_shard(task: _Task) -> None:
@@ -240,7 +253,7 @@ def _make_shard(task: _Task) -> None:
         "skipped": [asdict(item) for item in skipped],
         "notes": notes,
     }
-    write_atomically(_result_path(task.path), json.dumps(result).encode())
+    write_atomically(result_path(task.path), json.dumps(result).encode())
 
 
 def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -289,18 +302,3 @@ def _splits(
         if shards:
             splits[name] = Split(shards, labels, sum_modalities(part["modalities"] for part in parts))
     return splits
-
-
-def _publish(out: Path, workshop: Path, manifest: Manifest) -> None:
-    """Move the finished shards into place. The old manifest goes first and the new one comes last."""
-    (out / NAME).unlink(missing_ok=True)
-    shutil.rmtree(out / EXTENSION, ignore_errors=True)  # what was begun with the shards that are replaced
-    for old in out.glob("*.tar"):
-        old.unlink()
-        index_path(old).unlink(missing_ok=True)
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            for path in (workshop / shard.name, index_path(workshop / shard.name)):
-                os.replace(path, out / path.name)
-    manifest.save(out)
-    shutil.rmtree(workshop)
