@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
 from rich.console import Console
 from tyro.extras import SubcommandApp
 
@@ -33,8 +34,16 @@ app.command(name="search")(search_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return report_errors(lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=argv))
+    """Run the command line; return the exit status.
+
+    `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
+        return report_errors(lambda: doctor(Path(words[1]), options=words[2:]))
+    return report_errors(
+        lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=words)
+    )
 
 
 @app.command
@@ -51,6 +60,27 @@ def eval(run: Path, /, *, split: Literal["train", "val", "test"] = "test", shard
     from xmr_e2e.engine.run import Run
 
     evaluate_run(Run(run), split, shards=shards)
+
+
+@app.command
+def doctor(
+    recipe: Annotated[Path | None, tyro.conf.arg(metavar="[RECIPE [OPTIONS]]")] = None,
+    /,
+    *,
+    options: tyro.conf.Suppress[Sequence[str]] = (),
+) -> int:
+    """Look at this machine, and dry-run a recipe on it, before hours are spent. No GPU is needed; it takes seconds.
+
+    The machine: GPUs, cores, memory, disks, libraries, and whether processes can talk to each other. The recipe: its
+    shards and weights, a step of each stage on two samples, and the memory that the training will take. Exits with 1 if
+    there are problems. Under a launcher (torchrun -m xmr_e2e.cli doctor RECIPE) all processes take part.
+
+    Args:
+        recipe: such as recipes/alscor_pascal.py, and after it the options with which it is going to be trained
+    """
+    from xmr_e2e.engine.doctor.examine import examine
+
+    return examine(recipe, options)
 
 
 @shards.command
@@ -155,6 +185,36 @@ def index(
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     console.print(f"adopted; check the images with: xmr shards verify {folder}", markup=False)
+
+
+@shards.command
+def mount(
+    url: str, folder: Path, /, *, cache: Path | None = None, cache_gb: float = 100, allow_pipe: bool = False
+) -> None:
+    """Make a folder of shards whose tars stay at a URL, and are fetched when they are needed. Run again, it brings the
+    folder up to date.
+
+    Args:
+        url: of the folder with manifest.json: https://, s3://, …; or pipe:COMMAND with {} where a file's name goes
+        folder: the folder to make; it is then given as any folder of shards
+        cache: folder of a node's disk for the tars that were fetched; by default xmr_e2e-USER in its temporary folder
+        cache_gb: size of the cache in 10^9 bytes; the tars that were not used for longest make room for others
+        allow_pipe: let the command of a pipe: URL run, now and whenever a tar is needed
+    """
+    from xmr_e2e.shards.info import describe
+    from xmr_e2e.shards.remote import mount
+
+    if not 0 < cache_gb < float("inf"):
+        raise XmrError(f"--cache-gb {cache_gb:g} must be a number above 0")
+    manifest = mount(url, folder, cache=cache, cache_bytes=int(cache_gb * 1e9), allow_pipe=allow_pipe)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(describe(manifest))
+    size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
+    console.print(f"mounted: {folder}; the tars, {size / 1e6:,.1f} MB, stay at {url}", markup=False)
+    if size > cache_gb * 1e9:
+        console.print(
+            f"--cache-gb {cache_gb:g} does not hold all of them: what is evicted is fetched again in each epoch"
+        )
 
 
 def _print_problems(console: Console, problems: Sequence[Problem]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tyro
 from accelerate import Accelerator
@@ -29,17 +29,32 @@ STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
 
 def main(recipe: Callable[[], Experiment]) -> None:
     """Parse the command line over the recipe's experiment, train, measure the selected epoch, report."""
-    description = sys.modules[recipe.__module__].__doc__
 
     def command() -> int:
-        experiment = tyro.cli(
-            Experiment, default=recipe(), description=description, config=(tyro.conf.AvoidSubcommands,)
-        )
+        experiment = parse(recipe)
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
         return run_experiment(experiment, accelerator)
 
     sys.exit(report_errors(command))
+
+
+def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> Experiment:
+    """The recipe's experiment, changed by the options of a command line; by default this process's own.
+
+    Raises:
+        SystemExit: options that it does not have, or --help; said to the user.
+        XmrError: an option has no possible value.
+    """
+    module = sys.modules[recipe.__module__]
+    return tyro.cli(
+        Experiment,
+        prog=None if args is None else module.__file__,
+        args=args,
+        default=recipe(),
+        description=module.__doc__,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
 
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:

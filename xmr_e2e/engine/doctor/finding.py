@@ -1,0 +1,42 @@
+"""What `xmr doctor` finds out: the lines of its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    about: str
+    """one or two words"""
+    text: str
+    """what was found and, unless all is well, what to do about it"""
+    level: Literal["ok", "note", "problem"] = "ok"
+    """a note may cost time or be meant; with a problem, the training fails or wastes what it is given"""
+
+
+def note(about: str, text: str) -> Finding:
+    return Finding(about, text, "note")
+
+
+def problem(about: str, text: str) -> Finding:
+    return Finding(about, text, "problem")
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as 1 process, 2 processes."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def in_words(count: float) -> str:
+    """A number of bytes for a person, such as 1.3 GB; decimal, as disks are sold."""
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {UNITS[power]}" if power < 3 else f"{count:.1f} {UNITS[power]}"
