@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import xmr_e2e
@@ -173,73 +170,19 @@ def test_the_same_seed_gives_the_same_losses(name: str) -> None:
     assert (values[0] != values[2]) == (name in ("sdcmr", "drcl"))  # these draw noise, or a permutation
 
 
-# One process and two
-
-
 def without_chance(name: str) -> Method:
-    """The method in fp64 with a tower that has neither batch statistics nor dropout, and without masks."""
+    """The method with a tower that has neither batch statistics nor dropout, and without masks (test_same_answer)."""
     torch.manual_seed(0)
     config = METHODS[name]()
     smooth = {"weights": "none", "name": "squeezenet1_1"}
     config = replace(config, image=replace(config.image, **smooth))  # type: ignore[type-var]
     if isinstance(config, SemanticSharing):
         config = replace(config, masked=0.0)
-    method = config.build(DATASET).double().train()
+    method = config.build(DATASET).train()
     for module in method.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return method
-
-
-def double(whole: Batch) -> Batch:
-    return replace(whole, inputs={**whole.inputs, "image": whole.inputs["image"].double()})
-
-
-def losses_and_gradients(method: Method, wrapped: Callable[[Method], nn.Module], part: Batch) -> dict[str, Tensor]:
-    """Of each stage that trains by gradient, with the stage's parameters alone moving."""
-    found: dict[str, Tensor] = {}
-    for stage in method.stages:
-        if stage.closed_form:
-            continue
-        for name, parameter in method.named_parameters():
-            parameter.grad = None
-            parameter.requires_grad_(not stage.parts or any(name.startswith(f"{p}.") or name == p for p in stage.parts))
-        inputs = {modality: part.inputs[modality] for modality in stage.modalities}
-        moment = Moment(stage=stage.name, epoch=1, progress=0.5, seed=7)
-        model = wrapped(method)  # which has to live until the gradients have been averaged
-        total = model(replace(part, inputs=inputs), moment)["total"]
-        total.backward()
-        found[f"{stage.name} total"] = total.detach()
-        gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
-        found |= {f"{stage.name} {name}": gradient.clone() for name, gradient in gradients.items()}
-    return found
-
-
-def run_rank(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    whole = double(batch())
-    rows = slice(0, 7) if rank == 0 else slice(7, 12)  # unequal parts
-    part = whole.pieces(1)[0]._rows(rows)
-    for name in METHODS:
-        found = losses_and_gradients(without_chance(name), nn.parallel.DistributedDataParallel, part)
-        torch.save(found, f"{folder}/{name}-{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path: Path) -> None:
-    """Under DistributedDataParallel, which also fails where a parameter of the stage takes no part in it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(run_rank, (port, str(tmp_path)), nprocs=2)
-    for name in METHODS:
-        expected = losses_and_gradients(without_chance(name), lambda method: method, double(batch()))
-        for rank in range(2):
-            found = torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True)
-            assert found.keys() == expected.keys()
-            for key, value in expected.items():
-                assert torch.allclose(found[key], value, rtol=1e-6, atol=1e-9), (name, key)
 
 
 def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) -> Path:
