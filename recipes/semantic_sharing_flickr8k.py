@@ -42,10 +42,11 @@ def experiment() -> Experiment:
             layers=2,
             heads=4,
             feedforward=256,
+            context=0.01,
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=6, batch_size=100, select="NDCG@500"),
+        train=Train(epochs=14, batch_size=50, select="mAP@all"),
     )
 
 

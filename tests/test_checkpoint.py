@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
             seal.write_bytes(seal.read_bytes()[:50])
     with caplog.at_level(logging.WARNING):
         assert found(checkpoints).position == Position(0, 1)
-    assert f"{folder} is damaged and passed over" in caplog.text
+    assert f"{folder} is no whole checkpoint" in caplog.text
 
 
 def test_a_checkpoint_brings_back_the_epoch_that_was_kept_then(tmp_path: Path) -> None:

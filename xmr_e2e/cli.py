@@ -83,6 +83,23 @@ def doctor(
     return examine(recipe, options)
 
 
+@app.command
+def export(run: Path, out: Path, /, *, checkpoint: str | None = None) -> None:
+    """Write a run's model to a folder of its own: model.safetensors, the weights in one file whatever they were trained
+    with (DeepSpeed's ZeRO, too), and model.json. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
+
+    Args:
+        run: the run folder
+        out: the folder to write to
+        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
+    """
+    from xmr_e2e.engine.export import export
+    from xmr_e2e.engine.run import Run
+
+    names = export(Run(run), out, checkpoint)
+    Console().print(f"{len(names)} weights written: {out}", highlight=False, markup=False, soft_wrap=True)
+
+
 @shards.command
 def info(folder: Path, /) -> None:
     """Show what a folder of shards holds: splits, classes, what was skipped and why.

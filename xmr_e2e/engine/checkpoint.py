@@ -13,8 +13,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import place_copy, sha256_of, write_atomically
@@ -55,10 +55,17 @@ class Checkpoint:
     """the ZeRO stage with which it was saved"""
     world_size: int
 
-    @property
-    def weights(self) -> Path:
-        """All parameters of the model in one file."""
-        return self.folder / (WEIGHTS if self.zero else "model.safetensors")
+    def weights(self) -> dict[str, Tensor]:
+        """The method's parameters and buffers, by the names that they have in a plain module.
+
+        Raises:
+            XmrError: there are none, since the training was over.
+        """
+        path = self.folder / (WEIGHTS if self.zero else "model.safetensors")
+        if not path.exists():
+            raise XmrError(f"{self.folder}: the training was over, and its selected epoch's model is what there is")
+        # DistributedDataParallel's module is one floor down.
+        return {name.removeprefix("module."): value for name, value in load_file(path).items()}
 
     def fits(self, zero: int, world_size: int) -> bool:
         """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
@@ -128,9 +135,9 @@ class Checkpoints:
     def _newest(self) -> Checkpoint | None:
         for folder in reversed(self._all()):
             try:
-                found = _opened(folder)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.warning("%s is damaged and passed over: %s", folder, error)
+                found = open_checkpoint(folder)
+            except XmrError as error:
+                logger.warning("%s: passed over", error)
                 continue
             # The epoch kept so far may be of a later moment, or of a run that was copied in parts.
             for name in MODEL:
@@ -167,13 +174,20 @@ class Checkpoints:
         write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
 
 
-def _opened(folder: Path) -> Checkpoint:
-    """What a whole checkpoint says of itself; ValueError, OSError, KeyError or TypeError where it is not whole."""
-    document = json.loads((folder / _SEAL).read_bytes())
-    for name, expected in document["sha256"].items():
-        if sha256_of(folder / name) != expected:
-            raise ValueError(f"{name} is not what was written (its checksum differs)")
-    return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """What a checkpoint says of itself.
+
+    Raises:
+        XmrError: it is missing, unfinished or damaged.
+    """
+    try:
+        document = json.loads((folder / _SEAL).read_bytes())
+        for name, expected in document["sha256"].items():
+            if sha256_of(folder / name) != expected:
+                raise ValueError(f"{name} is not what was written (its checksum differs)")
+        return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
 
 
 def _cause(error: Exception) -> str:

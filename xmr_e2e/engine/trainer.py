@@ -162,7 +162,7 @@ class Trainer:
                 "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
                 checkpoint.folder, checkpoint.world_size, checkpoint.zero,
             )  # fmt: skip
-        self.method.load_state_dict(load_file(checkpoint.weights))
+        self.method.load_state_dict(checkpoint.weights())
 
     def _leave_stage(self) -> None:
         """Back to the plain module, with the weights of the epoch that was kept."""
