@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,33 @@ def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[
 @pytest.mark.parametrize("pieces", [2, 3, 14])
 def test_a_batch_in_pieces_gives_the_gradients_of_the_whole_batch(whole: dict[str, Tensor], pieces: int) -> None:
     assert_same(losses_and_gradients(Accelerator(cpu=True), method(), batch(), pieces), whole)
+
+
+def most_saved(pieces: int) -> int:
+    """The largest number of bytes that wait for the backward pass at a time, parameters left out."""
+    bytes_now = most = 0
+
+    class Saved:
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal bytes_now, most
+            self.tensor = tensor
+            size = 0 if isinstance(tensor, nn.Parameter) else tensor.nbytes
+            bytes_now += size
+            most = max(most, bytes_now)
+            weakref.finalize(self, self.forget, size)
+
+        @staticmethod
+        def forget(size: int) -> None:
+            nonlocal bytes_now
+            bytes_now -= size
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        losses_and_gradients(Accelerator(cpu=True), method(), batch(), pieces)
+    return most
+
+
+def test_pieces_take_the_memory_of_one_piece() -> None:
+    assert most_saved(7) < 1.2 * most_saved(1) / 7
 
 
 def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:

@@ -305,8 +305,10 @@ def lost_worker(error: RuntimeError) -> XmrError:
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the workers end when the training, which saves first, ends them."""
+    """Ctrl-C reaches every process of the terminal, and a cluster's signal every process of the job; the workers end
+    when the training, which saves first, ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

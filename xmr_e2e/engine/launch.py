@@ -17,6 +17,7 @@ from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
+from xmr_e2e.engine.signals import leave_at_once
 from xmr_e2e.engine.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.manifest import load_manifest
@@ -63,6 +64,7 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     logger.info("run folder: %s", run.folder)
     finished = _train(experiment, run, accelerator)
     if finished:
+        leave_at_once(STOPPED)  # started again, the run goes on with the measuring
         measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
         if measured:
             evaluate_run(run, measured[0])
