@@ -24,7 +24,6 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.evaluate import validation_scores
-from xmr_e2e.engine.experiment import is_in
 from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.towers.base import Dataset
 
@@ -53,7 +52,7 @@ def trace(name: str, rank: int = 0, world: int = 1, pieces: int = 1) -> Iterator
     for stage, part in stage_batches(method, whole):
         method.zero_grad()
         for key, parameter in method.named_parameters():
-            parameter.requires_grad_(not stages[stage].parts or any(is_in(key, part) for part in stages[stage].parts))
+            parameter.requires_grad_(stages[stage].moves(key))
         moving = [p for p in method.parameters() if p.requires_grad]
         optimiser = torch.optim.SGD(moving, lr=1e-4)
         model: nn.Module = nn.parallel.DistributedDataParallel(method) if world > 1 else method

@@ -13,7 +13,7 @@ from torch import nn
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.methods.base import MethodConfig, is_in
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,3 @@ class Experiment:
     optimiser: Optimiser
     schedule: Schedule = Schedule()
     train: Train = Train()
-
-
-def is_in(name: str, part: str) -> bool:
-    """Whether the parameter of this name belongs to a part of the method; all belong to the part ""."""
-    return not part or name == part or name.startswith(f"{part}.")

@@ -21,7 +21,7 @@ from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import collect, embed_split, extract_frozen
 from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
-from xmr_e2e.engine.experiment import Experiment, is_in
+from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
@@ -141,8 +141,7 @@ class Trainer:
         """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
         stage = self.stage
         for name, parameter in self.method.named_parameters():
-            moves = not stage.parts or any(is_in(name, part) for part in stage.parts)
-            parameter.requires_grad_(moves and name in self.trainable)
+            parameter.requires_grad_(stage.moves(name) and name in self.trainable)
         found = self.begun_from if self._is_as_found else None
         whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
         if found and not whole:

@@ -47,6 +47,15 @@ class Stage:
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
 
+    def moves(self, name: str) -> bool:
+        """Whether the parameter of this name moves in the stage."""
+        return not self.parts or any(is_in(name, part) for part in self.parts)
+
+
+def is_in(name: str, part: str) -> bool:
+    """Whether the parameter of this name belongs to a part of the method; all belong to the part ""."""
+    return not part or name == part or name.startswith(f"{part}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(ABC):

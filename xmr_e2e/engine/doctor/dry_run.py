@@ -19,7 +19,7 @@ from xmr_e2e.data.batch import Batch, Extracted, map_tensors
 from xmr_e2e.data.loader import Request, SplitBatches
 from xmr_e2e.data.tokenisers import Tokeniser
 from xmr_e2e.engine.embed import prepared
-from xmr_e2e.engine.experiment import Experiment, is_in
+from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, Moment, Stage
 
@@ -147,8 +147,7 @@ def _run_stage(
     """A step of a stage without the optimiser's: the gradients, and what they took."""
     method.begin_stage(stage)
     for name, parameter in method.named_parameters():
-        moves = not stage.parts or any(is_in(name, part) for part in stage.parts)
-        parameter.requires_grad_(moves and name in trainable)
+        parameter.requires_grad_(stage.moves(name) and name in trainable)
         parameter.grad = None
     read = {name: item for name, item in batch.inputs.items() if name not in extracted}
     made = {name: _prepare(experiment, item, batch) for name, item in read.items() if batches.has_pixels(name)}
