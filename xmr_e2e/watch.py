@@ -91,7 +91,7 @@ class Watch:
         self._doing, self._turns, self._since = doing, self._turns + 1, time.monotonic()
 
     def diagnosis(self) -> str:
-        """Who has died, or keeps the others waiting, and in what; a few seconds long, for it looks twice."""
+        """Who has died, stands still as a whole, or keeps the others waiting, and in what; a few seconds long, for it looks twice."""
         before = self._beats()
         for _ in range(3):
             time.sleep(self._pause)
@@ -101,6 +101,9 @@ class Watch:
         dead = [beat for rank, beat in after.items() if not _lives(beat, before.get(rank))]
         if dead:
             return "; ".join(f"{beat} has died while it was {beat.doing} (killed? out of memory?)" for beat in dead)
+        silent = [beat for rank, beat in after.items() if rank in before and beat.count == before[rank].count]
+        if silent:
+            return "; ".join(f"{beat} gives no sign of life since it was {beat.doing} (stopped?)" for beat in silent)
         behind = min(beat.turns for beat in after.values())
         return "; ".join(
             f"{beat} has been {beat.doing} for {beat.standing:.0f} s" for beat in after.values() if beat.turns == behind

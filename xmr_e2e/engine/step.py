@@ -46,11 +46,12 @@ class Stepper:
             seed: of dropout, one for each rank.
 
         Raises:
-            NotFinite: a representation, a loss term or a gradient; the parameters stay as they were.
+            NotFinite: a representation, a loss term or a gradient; parameters and buffers stay as they were.
         """
         train, accelerator = self._experiment.train, self._accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * self._experiment.schedule.factor(moment.progress)
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
             terms = backward(
                 accelerator, self.model, batch.to(accelerator.device), self._prepared,
@@ -61,6 +62,11 @@ class Stepper:
                 return terms
             self._check_gradients()
             self.optimiser.step()
+        except NotFinite:
+            # The forward pass has already mixed this batch, NaN where it has any, into the running statistics.
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+            raise
         finally:
             self.optimiser.zero_grad()
         return terms

@@ -75,7 +75,7 @@ def _complaint(answer: Connection, deadline: float) -> str:
 
 
 def _answer(backend: str, store: str, place: Place, question: Connection) -> None:
-    shared = dist.FileStore(store, place.world_size)  # type: ignore[attr-defined]
+    shared = dist.FileStore(store, place.world_size)
     question.send(add_up(backend, shared, place))
 
 

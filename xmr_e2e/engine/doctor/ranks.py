@@ -68,7 +68,7 @@ def meet(place: Place, findings: Sequence[Finding]) -> list[Finding]:
 
 def _store(place: Place) -> Store:
     """Where the training's processes will meet; torchrun has opened it already."""
-    return dist.TCPStore(  # type: ignore[attr-defined]
+    return dist.TCPStore(
         os.environ.get("MASTER_ADDR", "localhost"),
         int(os.environ.get("MASTER_PORT", "29500")),
         place.world_size,
