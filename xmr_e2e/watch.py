@@ -48,6 +48,8 @@ class Beat:
     """seconds since then"""
     count: int
     """of its beats: it lives as long as this rises"""
+    verdict: str = ""
+    """whom it has found to keep the others waiting, as it ended for that reason"""
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -64,10 +66,12 @@ class Watch:
     def __init__(self, folder: Path, rank: int, world_size: int, limit: float) -> None:
         self._folder = folder
         self._rank = rank
+        self._world_size = world_size
         self._limit = limit
         # Thousands of processes on one file system: the more there are, the less often each writes.
         self._pause = min(max(0.5, world_size / 64), limit / 4)
         self._doing, self._turns, self._since, self._count = "starting", 0, time.monotonic(), 0
+        self._verdict = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -75,6 +79,7 @@ class Watch:
         global _current
         _current = self
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._beat()  # in place of what an earlier start may have left
         self._thread.start()
         return self
 
@@ -91,13 +96,17 @@ class Watch:
         self._doing, self._turns, self._since = doing, self._turns + 1, time.monotonic()
 
     def diagnosis(self) -> str:
-        """Who has died, stands still as a whole, or keeps the others waiting, and in what; a few seconds long, for it looks twice."""
+        """Who has died, stands still as a whole, or keeps the others waiting, and in what. It looks twice, and takes
+        seconds for it."""
         before = self._beats()
         for _ in range(3):
             time.sleep(self._pause)
             if threading.current_thread() is self._thread:
                 self._beat()  # for the others, which look at the same time
         after = self._beats()
+        verdicts = [beat.verdict for beat in after.values() if beat.verdict]
+        if verdicts:  # whoever has found it is gone by now, and not to blame
+            return verdicts[0]
         dead = [beat for rank, beat in after.items() if not _lives(beat, before.get(rank))]
         if dead:
             return "; ".join(f"{beat} has died while it was {beat.doing} (killed? out of memory?)" for beat in dead)
@@ -118,7 +127,16 @@ class Watch:
     def _beat(self) -> None:
         self._count += 1
         standing = time.monotonic() - self._since
-        beat = Beat(self._rank, socket.gethostname(), os.getpid(), self._doing, self._turns, standing, self._count)
+        beat = Beat(
+            self._rank,
+            socket.gethostname(),
+            os.getpid(),
+            self._doing,
+            self._turns,
+            standing,
+            self._count,
+            self._verdict,
+        )
         path = self._folder / f"rank-{self._rank:05d}.json"
         try:
             path.with_suffix(".part").write_text(json.dumps(asdict(beat)))
@@ -128,12 +146,14 @@ class Watch:
 
     def _beats(self) -> dict[int, Beat]:
         beats = (Beat(**json.loads(path.read_bytes())) for path in sorted(self._folder.glob("rank-*.json")))
-        return {beat.rank: beat for beat in beats}
+        return {beat.rank: beat for beat in beats if beat.rank < self._world_size}
 
     def _give_up(self) -> None:
         """Name the culprit and end this process: its main thread cannot."""
+        self._verdict = self.diagnosis()
+        self._beat()
         console.print(
-            f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self.diagnosis()}. The "
+            f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self._verdict}. The "
             f"last whole checkpoint is in {self._folder.parent}",
             style="red", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
