@@ -301,6 +301,17 @@ def test_an_epoch_can_begin_in_its_middle(tiny_shards: Path) -> None:
     assert [batch.keys for batch in loader.epoch(2, first_step=3)] == whole[3:]
 
 
+def test_one_shard_is_enough_for_several_ranks_and_workers(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
+    options = BuildOptions(shard_samples=100, workers=1)
+    build_shards(
+        tmp_path, dataset="tiny", classes=["apple", "leaf", "sea", "sun"], samples=tiny_samples, options=options
+    )
+    assert len(list(tmp_path.glob("train-*.tar"))) == 1
+    batches = split_batches(tmp_path, workers=3)
+    keys = [key for rank in range(2) for batch in Loader(batches, 9, rank, 2).epoch() for key in batch.keys]
+    assert len(keys) == len(set(keys)) == 40
+
+
 def test_ranks_share_an_epoch(tiny_shards: Path) -> None:
     batches = split_batches(tiny_shards, workers=0)
     parts = [[key for batch in Loader(batches, 9, rank, 3).epoch() for key in batch.keys] for rank in range(3)]

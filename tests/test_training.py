@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import xmr_e2e
+from xmr_e2e.cli import main
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "alscor_flickr8k.py"
@@ -105,6 +106,24 @@ def test_the_saved_model_gives_the_figures_of_the_run_anywhere(finished: tuple[P
             before["model"]["figures"][direction]["scores"], abs=1e-7
         )
     assert xmr_e2e.load(run).embed_texts(["a picture of apple"]).shape == (1, 4)
+
+
+def test_export_writes_the_selected_model_to_a_folder_of_its_own(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = finished[0], tmp_path / "out"
+    assert main(["export", str(run), str(out)]) == 0
+    assert f"weights written: {out}" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.safetensors"]
+    texts = ["a picture of apple", "the sea"]
+    assert (xmr_e2e.load(out).embed_texts(texts) == xmr_e2e.load(run).embed_texts(texts)).all()
+    for options, message in (
+        ([str(out)], "holds a model already"),
+        ([str(tmp_path / "new"), "--checkpoint", "stage-09"], "stage-09 is no whole checkpoint"),
+        ([str(tmp_path / "new"), "--checkpoint", "stage-01-epoch-0000-step-000000"], "the training was over"),
+    ):
+        assert main(["export", str(run), *options]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_killed_in_mid_epoch_and_resumed_gives_the_uninterrupted_trace(
