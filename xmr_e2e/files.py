@@ -16,6 +16,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(path.name + ".part")
     try:
+        temporary.unlink(missing_ok=True)  # of a killed process; it may be a second name of a file in use (place_copy)
         with open(temporary, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -44,3 +45,4 @@ def place_copy(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, temporary)
     os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # rename leaves it there where target was the same file already

@@ -49,7 +49,7 @@ class Beat:
     count: int
     """of its beats: it lives as long as this rises"""
     verdict: str = ""
-    """whom it has found to keep the others waiting, as it ended for that reason"""
+    """why it has ended, or ends: its own error, or whom it has found to be dead or to keep the others waiting"""
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -90,12 +90,21 @@ class Watch:
         self._thread.join()
         if kind is None:
             shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        self._verdict = self._verdict or f"{self._own()} has ended with an error: {str(error) or kind.__name__}"
+        self._beat()
 
     def now(self, doing: str) -> None:
         """The main thread begins something."""
         self._doing, self._turns, self._since = doing, self._turns + 1, time.monotonic()
 
-    def diagnosis(self) -> str:
+    def diagnose(self) -> str:
+        """`_diagnosis`, also for the others, which may ask when this process is gone."""
+        self._verdict = self._diagnosis()
+        self._beat()
+        return self._verdict
+
+    def _diagnosis(self) -> str:
         """Who has died, stands still as a whole, or keeps the others waiting, and in what. It looks twice, and takes
         seconds for it."""
         before = self._beats()
@@ -105,14 +114,14 @@ class Watch:
                 self._beat()  # for the others, which look at the same time
         after = self._beats()
         verdicts = [beat.verdict for beat in after.values() if beat.verdict]
-        if verdicts:  # whoever has found it is gone by now, and not to blame
+        if verdicts:  # whoever has found it may be gone by now, and is not to blame
             return verdicts[0]
         dead = [beat for rank, beat in after.items() if not _lives(beat, before.get(rank))]
         if dead:
-            return "; ".join(f"{beat} has died while it was {beat.doing} (killed? out of memory?)" for beat in dead)
+            return "; ".join(f"{beat} has died (killed? out of memory?); last seen {beat.doing}" for beat in dead)
         silent = [beat for rank, beat in after.items() if rank in before and beat.count == before[rank].count]
         if silent:
-            return "; ".join(f"{beat} gives no sign of life since it was {beat.doing} (stopped?)" for beat in silent)
+            return "; ".join(f"{beat} gives no sign of life (stopped?); last seen {beat.doing}" for beat in silent)
         behind = min(beat.turns for beat in after.values())
         return "; ".join(
             f"{beat} has been {beat.doing} for {beat.standing:.0f} s" for beat in after.values() if beat.turns == behind
@@ -124,19 +133,14 @@ class Watch:
             if time.monotonic() - self._since > self._limit:
                 self._give_up()
 
+    def _own(self) -> Beat:
+        standing = time.monotonic() - self._since
+        host, pid = socket.gethostname(), os.getpid()
+        return Beat(self._rank, host, pid, self._doing, self._turns, standing, self._count, self._verdict)
+
     def _beat(self) -> None:
         self._count += 1
-        standing = time.monotonic() - self._since
-        beat = Beat(
-            self._rank,
-            socket.gethostname(),
-            os.getpid(),
-            self._doing,
-            self._turns,
-            standing,
-            self._count,
-            self._verdict,
-        )
+        beat = self._own()
         path = self._folder / f"rank-{self._rank:05d}.json"
         try:
             path.with_suffix(".part").write_text(json.dumps(asdict(beat)))
@@ -150,10 +154,8 @@ class Watch:
 
     def _give_up(self) -> None:
         """Name the culprit and end this process: its main thread cannot."""
-        self._verdict = self.diagnosis()
-        self._beat()
         console.print(
-            f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self._verdict}. The "
+            f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self.diagnose()}. The "
             f"last whole checkpoint is in {self._folder.parent}",
             style="red", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip

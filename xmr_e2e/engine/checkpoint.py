@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xmr_e2e.engine.processes import is_lost_connection
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import place_copy, sha256_of, write_atomically
 
@@ -110,10 +112,16 @@ class Checkpoints:
                 self._seal(temporary, position)
                 shutil.rmtree(self._folder / name, ignore_errors=True)
                 os.replace(temporary, self._folder / name)
-                for old in self._all()[: -self._kept]:
-                    shutil.rmtree(old)
+                # Those of a later position were damaged, or the training would stand there.
+                past = [folder for folder in self._all() if folder.name <= name]
+                for folder in self._all():
+                    if folder not in past[-self._kept :]:
+                        shutil.rmtree(folder)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError where a disk is full
-            shutil.rmtree(temporary, ignore_errors=True)
+            if self._accelerator.is_main_process:  # others may fail first, while it still writes
+                shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, RuntimeError) and is_lost_connection(error):
+                raise  # whose fault it is, the watch can say
             whole = self._all()
             raise XmrError(
                 f"{self._folder / name}: the checkpoint cannot be written: {_cause(error)}. Mend that and go on with "
@@ -129,8 +137,18 @@ class Checkpoints:
         return found
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Restore its state into what was given to `accelerator.prepare`."""
-        self._accelerator.load_state(str(checkpoint.folder))
+        """Restore its state into what was given to `accelerator.prepare`.
+
+        Raises:
+            XmrError: a file holds more than tensors and plain values, which could be a program.
+        """
+        try:
+            self._accelerator.load_state(str(checkpoint.folder))
+        except UnpicklingError as error:
+            raise XmrError(
+                f"{checkpoint.folder}: the checkpoint holds more than tensors and plain values, which no training of "
+                "ours writes, and is not read; if you do not know where it comes from, remove the run"
+            ) from error
 
     def _newest(self) -> Checkpoint | None:
         for folder in reversed(self._all()):
@@ -191,4 +209,5 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _cause(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+    words = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+    return f"{words} (is the disk full?)" if isinstance(error, RuntimeError) else words

@@ -89,7 +89,7 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
             if "DataLoader worker" in str(error):
                 raise lost_worker(error) from error
             if is_lost_connection(error):
-                raise XmrError(f"the connection to another process was lost: {watch.diagnosis()}") from error
+                raise XmrError(f"the connection to another process was lost: {watch.diagnose()}") from error
             raise
 
 
