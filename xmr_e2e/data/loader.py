@@ -39,9 +39,6 @@ class Data:
 
     shards: Path
     """folder of shards, as the builders in preprocessing/ make it"""
-    also: dict[str, float] = field(default_factory=dict)
-    """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
-    every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
     image_size: int = 224
     """side in pixels of the square that the image network sees"""
     load_size: int = 256
@@ -53,6 +50,9 @@ class Data:
     tokens: Tokenisation = Tokenisation()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
+    also: dict[str, float] = field(default_factory=dict)
+    """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
+    every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
     workers: int | None = None
     """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
     machine"""
