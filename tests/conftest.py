@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,18 @@ def draw_image(
     path.parent.mkdir(parents=True, exist_ok=True)
     image.convert(mode).save(path, format, **save_options)
     return path
+
+
+def die_after(last_file: str) -> None:
+    """In a process of its own: be killed as soon as a file of this name has come into its place."""
+    replace_file = os.replace
+
+    def replace_and_die(source: Path, target: Path) -> None:
+        replace_file(source, target)
+        if Path(target).name == last_file:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replace_and_die  # type: ignore[assignment]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import signal
 from dataclasses import replace
@@ -11,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS
+from conftest import COLOURS, die_after
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
@@ -36,14 +35,7 @@ def started(out: Path, samples: Samples, part: str, dies_after: str = "") -> Bas
     """A process that builds a part, and is killed when the file of this name has come into place."""
 
     def build_it() -> None:
-        replace_file = os.replace
-
-        def replace_and_die(source: Path, target: Path) -> None:
-            replace_file(source, target)
-            if Path(target).name == dies_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        os.replace = replace_and_die  # type: ignore[assignment]
+        die_after(dies_after)
         build(out, samples, part)
 
     process = multiprocessing.get_context("fork").Process(target=build_it)

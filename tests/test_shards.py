@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset
+from conftest import die_after
 from PIL import Image
 
 from xmr_e2e.cli import main
@@ -191,14 +191,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(
     out = tmp_path / "out"
 
     def build_until_killed() -> None:
-        replace_file = os.replace
-
-        def replace_and_die(source: Path, target: Path) -> None:
-            replace_file(source, target)
-            if Path(target).name == last_file:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        os.replace = replace_and_die  # type: ignore[assignment]
+        die_after(last_file)
         build(out, tiny_samples)
 
     process = multiprocessing.get_context("fork").Process(target=build_until_killed)

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,18 +19,18 @@ from xmr_e2e.data.loader import Loader, SplitBatches
 from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
 from xmr_e2e.engine.display import Throughput, training_progress
 from xmr_e2e.engine.embed import collect, embed_split, extract_frozen
-from xmr_e2e.engine.evaluate import SELECTABLE, validation_scores
+from xmr_e2e.engine.evaluate import validation_scores
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.engine.signals import Signals, Wish
 from xmr_e2e.engine.step import Stepper
-from xmr_e2e.engine.validate import selection, validation_loss
+from xmr_e2e.engine.validate import check_splits, selection, validation_loss
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Moment, NotFinite, Stage
 from xmr_e2e.objectives.global_batch import gather
-from xmr_e2e.shards.manifest import Manifest, load_manifest
+from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Dataset
 
 logger = logging.getLogger(__name__)
@@ -340,22 +339,3 @@ class Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
             batch_classes=self.experiment.train.batch_classes if split == "train" else None,
         )
-
-
-def check_splits(manifest: Manifest, folder: Path, select: str) -> None:
-    """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
-    if "train" not in manifest.splits:
-        raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
-    if select not in (*SELECTABLE, "last"):
-        raise XmrError(f"--train.select {select!r} is none of {', '.join(SELECTABLE)}, last")
-    if select != "last" and "val" not in manifest.splits:
-        raise XmrError(
-            f"{folder} has no validation split to select the epoch on; build the shards with one, "
-            "or keep the last epoch with --train.select last"
-        )
-    for name, split in manifest.splits.items():
-        if not sum(split.labels.values()):
-            raise XmrError(
-                f"{folder}: the samples of the split {name!r} have no labels, by which methods train and mAP counts; "
-                "build the shards with a label table"
-            )

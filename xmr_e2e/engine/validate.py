@@ -1,13 +1,18 @@
-"""By what an epoch is chosen."""
+"""By what an epoch is chosen, and whether the data allow it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.engine.embed import prepared
+from xmr_e2e.engine.evaluate import SELECTABLE
+from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.shards.manifest import Manifest
 
 
 @torch.no_grad()
@@ -34,3 +39,22 @@ def selection(epoch: int, select: str) -> str:
     if select == "loss":
         return f"epoch {epoch + 1}, the one with the least loss on the validation split"
     return f"epoch {epoch + 1}, the best by {select} on the validation split (average of all directions)"
+
+
+def check_splits(manifest: Manifest, folder: Path, select: str) -> None:
+    """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
+    if "train" not in manifest.splits:
+        raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
+    if select not in (*SELECTABLE, "last"):
+        raise XmrError(f"--train.select {select!r} is none of {', '.join(SELECTABLE)}, last")
+    if select != "last" and "val" not in manifest.splits:
+        raise XmrError(
+            f"{folder} has no validation split to select the epoch on; build the shards with one, "
+            "or keep the last epoch with --train.select last"
+        )
+    for name, split in manifest.splits.items():
+        if not sum(split.labels.values()):
+            raise XmrError(
+                f"{folder}: the samples of the split {name!r} have no labels, by which methods train and mAP counts; "
+                "build the shards with a label table"
+            )

@@ -30,7 +30,7 @@ from xmr_e2e.engine.doctor.shards import check_samples, check_shards, check_word
 from xmr_e2e.engine.doctor.weights import check_weights
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.launch import parse
-from xmr_e2e.engine.trainer import check_splits
+from xmr_e2e.engine.validate import check_splits
 from xmr_e2e.engine.zero import zero_plugin
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
