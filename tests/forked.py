@@ -56,7 +56,7 @@ class Training:
 
     def __init__(self, experiment: Experiment, log: Path, prepare: Callable[[], None], rank: Mapping[str, str]) -> None:
         self.log = log
-        self.process = _server.Process(target=_train, args=(experiment, log, prepare, rank))
+        self.process = _server.Process(target=_train, args=(experiment, log, prepare, {**os.environ, **rank}))
         self.process.start()
 
     @property
@@ -128,15 +128,16 @@ def result(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return timeless, json.loads((run / "evaluation" / "test.json").read_text())
 
 
-def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], rank: Mapping[str, str]) -> None:
+def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], environment: Mapping[str, str]) -> None:
     os.setsid()
+    os.environ.clear()  # the server's own is that of whichever test started it
     # Loader processes are started as in a process that no server has forked.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     gc.freeze()  # of what was imported, the collector would copy every page from the server
     with open(log, "a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    os.environ.update(rank, CUDA_VISIBLE_DEVICES="")  # on a CPU, a trace is the same to the last bit
+    os.environ.update(environment, CUDA_VISIBLE_DEVICES="")  # on a CPU, a trace is the same to the last bit
     torch.set_num_threads(1)
     prepare()
 
