@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,19 @@ from rich.table import Table
 from xmr_e2e.console import console
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import EmbeddedSplit, embed_split
+from xmr_e2e.engine.report import report_on_run
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures, direction_title
-from xmr_e2e.evaluation.examples import retrieved_examples
 from xmr_e2e.evaluation.metrics import Measures
-from xmr_e2e.evaluation.report import write_report
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
 from xmr_e2e.shards import manifest
-from xmr_e2e.shards.manifest import Manifest
 
 SELECTABLE = Measures().names
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
 OTHER_SHARDS = "These are not the shards that the run was trained with."
-EXAMPLES = 12
-"""Queries whose results the report shows, over all directions; two at least of each."""
 
 
 def validation_scores(method: Method, embedded: EmbeddedSplit) -> dict[str, float]:
@@ -85,7 +81,7 @@ def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossMo
         name = split if own else f"{dataset}-{split}"
         written = run.save_evaluation(name, document)
         report = run.folder / ("report.html" if name == "test" else f"report-{name}.html")
-        _write_report(report, run, model, embedded, figures, document, notes=[] if own else [OTHER_SHARDS])
+        report_on_run(report, run, model, embedded, figures, document, notes=[] if own else [OTHER_SHARDS])
         _say(f"{document['dataset']}, {split} split; {model.selection}")
         console.print(figures_table(figures))
         if not own:
@@ -102,50 +98,6 @@ def _has_own_shards(run: Run, model: SavedModel) -> bool:
     """Whether the shards are those of the training; yes where the run does not say which these were."""
     trained_on = run.document("environment.json").get("manifest_sha256")
     return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
-
-
-def _write_report(
-    path: Path,
-    run: Run,
-    model: SavedModel,
-    embedded: EmbeddedSplit,
-    figures: CrossModalFigures,
-    document: Mapping[str, Any],
-    *,
-    notes: Sequence[str],
-) -> None:
-    reader = SplitReader(model.data.shards, document["split"])
-    examples = retrieved_examples(
-        embedded.embeddings,
-        embedded.labels,
-        reader,
-        positions=embedded.positions,
-        similarity=model.similarity,
-        per_direction=max(2, EXAMPLES // len(figures.model.figures)),
-    )
-    write_report(
-        path,
-        title=run.document("config.json").get("name", run.folder.name),
-        dataset=document["dataset"],
-        split=document["split"],
-        selection=document["selection"],
-        figures=figures,
-        records=run.records(),
-        examples=examples,
-        environment=run.document("environment.json"),
-        configuration=run.document("config.json"),
-        notes=[*notes, *_dataset_notes(reader.manifest)],
-    )
-
-
-def _dataset_notes(manifest: Manifest) -> list[str]:
-    """What a reader of the figures must know of the data, shortly; the manifest lists each case."""
-    notes = list(manifest.notes[:3])
-    if len(manifest.notes) > 3:
-        notes.append(f"… and {len(manifest.notes) - 3} more notes in the manifest")
-    if manifest.skipped:
-        notes.append(f"{len(manifest.skipped)} samples of the raw data could not be used; the manifest lists them")
-    return notes
 
 
 def figures_table(figures: CrossModalFigures) -> Table:
