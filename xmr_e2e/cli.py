@@ -125,13 +125,15 @@ def verify(folder: Path, /, *, workers: int = CPUS) -> int:
         workers: processes
     """
     from xmr_e2e.shards.manifest import load_manifest
+    from xmr_e2e.shards.remote import load_mount
     from xmr_e2e.shards.verify import verify
 
     problems = verify(folder, workers=workers)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if problems:
         _print_problems(console, problems)
-        console.print(f"{len(problems)} problems found in {folder}; build these shards again with --overwrite")
+        way_out = "mount them again" if load_mount(folder) else "build them again with --overwrite"
+        console.print(f"{len(problems)} problems found in the shards of {folder}; {way_out}")
         return 1
     splits = load_manifest(folder).splits.values()
     console.print(f"{folder} is whole: {sum(len(split.shards) for split in splits)} shards, "
