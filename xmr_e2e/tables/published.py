@@ -1,0 +1,121 @@
+"""The figures that the five papers print, from published.toml beside this file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from xmr_e2e.errors import XmrError
+
+BOTH_WAYS = ("image_to_text", "text_to_image", "average")
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "acmr": "ACMR",
+        "alscor": "ALSCOR",
+        "cca": "CCA",
+        "corr_ae": "Corr-AE",
+        "dcca": "DCCA",
+        "deep_sm": "Deep-SM",
+        "drcl": "DRCL",
+        "dscmr": "DSCMR",
+        "mars": "MARS",
+        "sdcmr": "SDCMR",
+        "sdml": "SDML",
+        "semantic_sharing": "Semantic Sharing",
+    }
+)
+"""a method's module -> its name in papers"""
+
+
+def method_title(method: str) -> str:
+    """A method's name in papers; of one that is in none, its module's."""
+    return METHODS.get(method, method)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a table stands."""
+
+    title: str
+    cited: str
+    selected_on: str = ""
+    """on what the epoch of the paper's own method was chosen, in the words of evaluation/*.json; "" where neither paper
+    nor released code say so"""
+    note: str = ""
+    """about all of its figures"""
+    baselines: str = ""
+    """about those of other methods than its own"""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One dataset's part of a paper's table."""
+
+    paper: str
+    """the module of the paper's own method"""
+    place: str
+    """"Table II\""""
+    printed: str
+    """the dataset as the paper calls it"""
+    dataset: str
+    """the dataset as the builders call it"""
+    metric: str
+    decimals: int
+    """digits behind the point that the paper prints, of fractions of 1"""
+    rows: Mapping[str, tuple[float, ...]]
+    """method -> a value for each direction"""
+    directions: tuple[str, ...] = BOTH_WAYS
+    samples: Mapping[str, int] = field(default_factory=dict)
+    """split -> its size; without the splits whose size the paper does not state"""
+    classes: int | None = None
+    notes: tuple[str, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """"METHOD DIRECTION" -> what is doubtful about this figure"""
+
+    @property
+    def source(self) -> str:
+        return f"{papers()[self.paper].title}, {self.place}"
+
+    def figures(self, method: str) -> dict[str, str]:
+        """Direction -> value, with the digits that are printed; none where the table has no such row."""
+        values = self.rows.get(method, ())
+        return {direction: f"{value:.{self.decimals}f}" for direction, value in zip(self.directions, values)}
+
+
+@cache
+def papers() -> Mapping[str, Paper]:
+    """By the module of the paper's own method."""
+    return {name: Paper(**fields) for name, fields in _document()["papers"].items()}
+
+
+@cache
+def published_tables() -> tuple[PublishedTable, ...]:
+    """All of them, in the order of the file.
+
+    Raises:
+        XmrError: the file has a row of another length than its directions.
+    """
+    tables = tuple(_table(fields) for fields in _document()["tables"])
+    for table in tables:
+        for method, values in table.rows.items():
+            if len(values) != len(table.directions):
+                raise XmrError(f"published.toml: {table.source}, {table.printed}: {method} has {len(values)} values")
+    return tables
+
+
+def _table(document: Mapping[str, Any]) -> PublishedTable:
+    fields = dict(document)
+    for name in fields.keys() & {"directions", "notes"}:
+        fields[name] = tuple(fields[name])
+    fields["rows"] = {method: tuple(values) for method, values in fields["rows"].items()}
+    return PublishedTable(**fields)
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
