@@ -6,11 +6,11 @@ import itertools
 import json
 import math
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from embedded import embedded_split
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import (
@@ -18,9 +18,11 @@ from xmr_e2e.evaluation.directions import (
     all_directions,
     cross_modal_figures,
     direction_title,
-    rows_by_modality,
 )
-from xmr_e2e.evaluation.metrics import Measures, mean_average_precision, recall_at_k
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import Measures
+from xmr_e2e.evaluation.metrics import mean_average_precision, recall_at_k
+from xmr_e2e.evaluation.per_query import Discount
 
 MEASURES = Measures(map_ks=(5,), ndcg_ks=(4,), recall_ks=(1, 3))
 
@@ -68,9 +70,12 @@ class Library:
                     values.setdefault(f"R@{k}", []).append(float(position in ranked[:k]))
         return {name: math.fsum(each) / len(each) for name, each in values.items()}
 
-    def measured(self, **changes: Any) -> Directions:
-        given = {"positions": self.positions, "similarity": "dot", "measures": MEASURES} | changes
-        return all_directions(self.embeddings, self.labels, self.ids, **given)  # type: ignore[arg-type]
+    @property
+    def embedded(self) -> EmbeddedSplit:
+        return embedded_split(self.embeddings, self.labels, self.ids, positions=self.positions)
+
+    def measured(self) -> Directions:
+        return all_directions(self.embedded, similarity="dot", measures=MEASURES)
 
 
 def discounted(gains: list[int]) -> float:
@@ -91,7 +96,9 @@ def test_every_direction_of_three_partly_missing_modalities_equals_loops(multi_h
     ]
     for query, gallery in itertools.permutations(library.positions, 2):
         row = directions.figures[f"{query}_to_{gallery}"]
-        assert row.scores == pytest.approx(library.scores(query, gallery), abs=1e-12)
+        expected = library.scores(query, gallery)
+        assert {name: row.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+        assert row.scores.keys() - expected.keys() == ({"MedR", "Pearson"} if "R@1" in expected else set())
         assert (row.queries, row.gallery) == (len(library.positions[query]), len(library.positions[gallery]))
         shared = set(library.positions[query].tolist()) & set(library.positions[gallery].tolist())
         assert row.queries_with_pair == len(shared)
@@ -107,7 +114,7 @@ def test_the_average_of_a_figure_is_over_the_directions_that_have_it() -> None:
         assert directions.average[name] == pytest.approx(sum(scores[name] for scores in every) / 6, abs=1e-12)
     for name in ("R@1", "R@3"):
         assert directions.average[name] == pytest.approx(sum(scores[name] for scores in paired) / 2, abs=1e-12)
-    assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4", "R@1", "R@3"]
+    assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4", "R@1", "R@3", "MedR", "Pearson"]
     assert directions.modalities == ("image", "text", "audio")
 
 
@@ -118,47 +125,29 @@ def test_modalities_that_share_no_sample_at_all_have_no_recall() -> None:
     assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4"]
 
 
-def test_tensors_give_the_figures_of_arrays() -> None:
-    library = Library()
-    expected = library.measured()
-    library.embeddings = {name: torch.from_numpy(rows) for name, rows in library.embeddings.items()}
-    library.labels = torch.from_numpy(library.labels)
-    places = {name: torch.from_numpy(rows) for name, rows in library.positions.items()}
-    assert library.measured(positions=places) == expected
-
-
 def test_the_random_row_is_the_mean_over_rankings_of_the_same_items() -> None:
     # all items of a gallery are relevant to every query, or none: no ranking changes that
     library = Library(multi_hot=False)
     library.labels = np.zeros(20, int)
     library.labels[library.positions["audio"]] = 1
-    figures = cross_modal_figures(
-        library.embeddings, library.labels, library.ids, positions=library.positions, measures=MEASURES
-    )
+    figures = cross_modal_figures(library.embedded, measures=MEASURES)
     for name, row in figures.random.figures.items():
         assert row.scores["mAP@all"] == row.scores["NDCG@4"] == (0.0 if "audio" in name else 1.0)
         assert row.queries_without_relevant == (row.queries if "audio" in name else 0)
     assert figures.random.average["mAP@all"] == pytest.approx(2 / 6)
     assert figures.random.figures.keys() == figures.model.figures.keys()
     # 5 pairs among 9 and 7 items: the first of a random ranking is the pair in 1 of 7 and 1 of 9 cases
-    many = cross_modal_figures(
-        library.embeddings,
-        library.labels,
-        library.ids,
-        positions=library.positions,
-        measures=MEASURES,
-        random_rankings=400,
-    )
-    assert many.random.average["R@1"] == pytest.approx((1 / 7 + 1 / 9) / 2, abs=0.02)
+    many = cross_modal_figures(library.embedded, measures=MEASURES, random_rankings=150)
+    assert many.random.average["R@1"] == pytest.approx((1 / 7 + 1 / 9) / 2, abs=0.03)
 
 
-def test_pairs_of_two_modalities_need_no_positions_and_the_document_is_ready_for_json() -> None:
+def test_pairs_of_two_modalities_have_the_single_metrics_and_the_document_is_ready_for_json() -> None:
     rng = np.random.default_rng(4)
     labels = np.arange(60) % 6
     image = np.eye(6)[labels] + 0.3 * rng.standard_normal((60, 6))
     text = np.eye(6)[labels] + 0.6 * rng.standard_normal((60, 6))
-    given = {"image": image, "text": text}, labels, [f"pair-{index:03d}" for index in range(60)]
-    figures = cross_modal_figures(*given, similarity="pearson", seed=7)
+    given = embedded_split({"image": image, "text": text}, labels, [f"pair-{index:03d}" for index in range(60)])
+    figures = cross_modal_figures(given, similarity="pearson", seed=7)
     written = json.loads(json.dumps(asdict(figures)))
     assert set(written) == {"model", "random", "definitions"}
     assert set(written["model"]) == {"figures", "average"}
@@ -175,9 +164,9 @@ def test_pairs_of_two_modalities_need_no_positions_and_the_document_is_ready_for
         assert both[0] != both[1]
     assert written["model"]["average"]["mAP@all"] > 2 * written["random"]["average"]["mAP@all"]
     assert written["definitions"]["similarity"] == "pearson"
-    assert figures == cross_modal_figures(*given, similarity="pearson", seed=7)
-    assert figures.random != cross_modal_figures(*given, similarity="pearson", seed=8).random
-    assert figures.model == all_directions(*given, similarity="pearson")
+    assert figures == cross_modal_figures(given, similarity="pearson", seed=7)
+    assert figures.random != cross_modal_figures(given, similarity="pearson", seed=8).random
+    assert figures.model == all_directions(given, similarity="pearson")
 
 
 def test_diverged_embeddings_are_refused() -> None:
@@ -187,31 +176,78 @@ def test_diverged_embeddings_are_refused() -> None:
         library.measured()
 
 
-@pytest.mark.parametrize(
-    ("places", "message"),
-    [
-        ([0, 1], "text: 3 embeddings with 2 positions"),
-        ([0, 2, 1], "positions"),
-        ([0, 1, 1], "positions"),
-        ([2, 3, 4], "among 4"),
-        ([-1, 0, 1], "positions"),
-        (None, "3 embeddings with 4 positions"),
-    ],
-)
-def test_positions_that_do_not_fit_are_refused(places: list[int] | None, message: str) -> None:
-    positions = {"text": np.array(places)} if places else None
-    with pytest.raises(ValueError, match=message):
-        rows_by_modality({"text": np.ones((3, 2))}, 4, positions)
+@pytest.mark.parametrize("places", [[0, 1], [0, 2, 1], [2, 3, 4], [-1, 0, 1]])
+def test_positions_that_do_not_fit_are_refused(places: list[int]) -> None:
+    with pytest.raises(ValueError, match="text: 3 embeddings do not have ascending positions among 4 samples"):
+        embedded_split({"text": np.ones((3, 2))}, np.zeros(4, int), positions={"text": places})
 
 
-def test_one_modality_and_missing_ids_are_refused() -> None:
+def test_one_modality_missing_keys_and_another_gallery_s_modalities_are_refused() -> None:
     rows, labels = np.ones((3, 2)), np.zeros(3, int)
     with pytest.raises(ValueError, match="two modalities, got audio"):
-        all_directions({"audio": rows}, labels, range(3))
-    with pytest.raises(ValueError, match="3 samples have 2 ids"):
-        all_directions({"audio": rows, "text": rows}, labels, range(2))
+        all_directions(embedded_split({"audio": rows}, labels))
+    with pytest.raises(ValueError, match="3 samples have 2 keys"):
+        embedded_split({"audio": rows, "text": rows}, labels, range(2))
+    both = embedded_split({"audio": rows, "text": rows}, labels)
+    with pytest.raises(ValueError, match="queries have audio, text, the gallery text"):
+        all_directions(both, embedded_split({"text": rows}, labels))
 
 
 def test_directions_are_written_for_people() -> None:
     assert direction_title("image_to_text") == "image → text"
     assert direction_title("audio_to_shape3d") == "audio → 3D shape"
+
+
+def test_captions_are_items_of_their_own_and_pairs_of_their_picture() -> None:
+    # picture 1 has the captions 0 and 1, picture 2 the captions 2, 3 and 4; picture 0 has none
+    rows = {"image": np.array([[9.0, 0], [1, 0], [0, 1]]), "text": np.array([[2.0, 1], [0, 3], [0, 4], [1, 0], [0, 2]])}
+    places = {"image": [0, 1, 2], "text": [1, 1, 2, 2, 2]}
+    embedded = embedded_split(rows, np.array([0, 0, 1]), positions=places)
+    figures = all_directions(embedded, similarity="dot", measures=MEASURES).figures
+    to_text, to_image = figures["image_to_text"], figures["text_to_image"]
+    assert (to_text.queries, to_text.gallery, to_text.queries_with_pair) == (3, 5, 2)
+    assert (to_image.queries, to_image.gallery, to_image.queries_with_pair) == (5, 3, 5)
+    # picture 1 ranks its caption 0 first; picture 2 its captions 2 first and, after a foreign one, 4
+    assert (to_text.scores["R@1"], to_text.scores["MedR"]) == (1.0, 1.0)
+    # the captions rank the pictures 0 1 2, 2 0 1 (a tie of 0 and 1), 2 0 1, 0 1 2 and 2 0 1
+    assert [to_image.scores[name] for name in ("R@1", "R@3", "MedR")] == [2 / 5, 1.0, 2.0]
+
+
+def test_another_gallery_is_ranked_in_place_of_the_queries_own() -> None:
+    library, rng = Library(), np.random.default_rng(1)
+    more = {
+        name: np.concatenate([rows, rng.integers(-2, 3, (4, 3)) * 1.0]) for name, rows in library.embeddings.items()
+    }
+    places = {name: np.concatenate([rows, np.arange(20, 24)]) for name, rows in library.positions.items()}
+    labels = np.concatenate([library.labels, (rng.random((4, 4)) < 0.4).astype(float)])
+    larger = embedded_split(more, labels, [*library.ids, "a", "b", "c", "d"], positions=places)
+    figures = cross_modal_figures(library.embedded, larger, similarity="dot", measures=MEASURES)
+    library.embeddings, library.labels = more, labels
+    asked, library.positions = library.positions, places
+    for query, gallery in itertools.permutations(asked, 2):
+        row, floor = figures.model.figures[f"{query}_to_{gallery}"], figures.random.figures[f"{query}_to_{gallery}"]
+        assert (row.queries, row.gallery) == (floor.queries, floor.gallery) == (len(asked[query]), len(places[gallery]))
+        precisions = []
+        for number, position in enumerate(asked[query].tolist()):
+            gains = [library.gain(position, item) for item in library.ranking(query, number, gallery)]
+            hits = [rank for rank, gain in enumerate(gains, start=1) if gain]
+            precisions.append(sum(place / rank for place, rank in enumerate(hits, start=1)) / max(1, len(hits)))
+        assert row.scores["mAP@all"] == pytest.approx(sum(precisions) / len(precisions), abs=1e-12)
+        assert row.queries_with_pair == len(set(asked[query].tolist()) & set(asked[gallery].tolist()))
+
+
+def test_a_discount_of_one_direction_is_named_in_the_definitions_and_changes_no_other() -> None:
+    library = Library()
+    library.labels[:, 0] = 1  # all are relevant, more or less
+    ordinary = cross_modal_figures(library.embedded, similarity="dot", measures=MEASURES)
+    discounts = {"text_to_image": Discount(5, torch.arange(7) % 5)}
+    odd = cross_modal_figures(library.embedded, similarity="dot", measures=MEASURES, discounts=discounts)
+    changed = {
+        name
+        for name, row in odd.model.figures.items()
+        if row.scores["NDCG@4"] != ordinary.model.figures[name].scores["NDCG@4"]
+    }
+    assert changed == {"text_to_image"}
+    assert odd.random.figures["text_to_image"] != ordinary.random.figures["text_to_image"]
+    assert "log2(5 (r - 1) + i + 2)" in odd.definitions["NDCG@k of text_to_image"]
+    assert ordinary.definitions.keys() == odd.definitions.keys() - {"NDCG@k of text_to_image"}

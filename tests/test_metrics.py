@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation import ranking
-from xmr_e2e.evaluation.metrics import (
-    Measures,
-    mean_average_precision,
-    ndcg,
-    precision_recall_curve,
-    random_figures,
-    recall_at_k,
-    retrieval_figures,
-)
-from xmr_e2e.evaluation.ranking import random_relevance, ranked_relevance
+from xmr_e2e.evaluation import ranking, scores
+from xmr_e2e.evaluation.figures import Measures, random_figures, retrieval_figures
+from xmr_e2e.evaluation.labels import LabelPair
+from xmr_e2e.evaluation.metrics import mean_average_precision, ndcg, precision_recall_curve, recall_at_k
+from xmr_e2e.evaluation.ranking import random_ranking, ranked_relevance
 
 SIMILARITIES = ["cosine", "pearson", "dot", "euclidean"]
 NORMALISERS = ["relevant_in_top_k", "all_relevant", "min_k_relevant"]
@@ -65,6 +60,16 @@ class Problem:
             order = sorted(range(len(dots)), key=lambda index: (-dots[index], index))
             rows.append([shared(label, self.gallery_labels[index]) for index in order])
         return rows
+
+
+@contextmanager
+def pieces(block: int = 1024, chunk: int = 1, tile: tuple[int, int] = (512, 1024)) -> Iterator[None]:
+    """Queries held at a time, scores sorted at a time, and the queries and items whose scores are made at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "BLOCK_ROWS", block)
+        patch.setattr(ranking, "CHUNK_KEYS", {"cpu": chunk})
+        patch.setattr(scores, "TILE", {"cpu": tile})
+        yield
 
 
 def shared(a: Any, b: Any) -> int:
@@ -154,31 +159,28 @@ def test_map_at_k_equals_loops(queries: int, gallery: int, multi_hot: bool, norm
     queries=st.integers(1, 9),
     gallery=st.integers(1, 12),
     multi_hot=st.booleans(),
-    chunk=st.integers(1, 10),
+    block=st.integers(1, 10),
+    chunk=st.integers(1, 40),
+    tile=st.tuples(st.integers(1, 5), st.integers(1, 7)),
     k=st.integers(1, 14),
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_metric_equals_loops_for_any_sizes_and_chunks(
-    queries: int, gallery: int, multi_hot: bool, chunk: int, k: int, seed: int
+def test_every_metric_equals_loops_for_any_sizes_and_pieces(
+    queries: int, gallery: int, multi_hot: bool, block: int, chunk: int, tile: tuple[int, int], k: int, seed: int
 ) -> None:
     problem = Problem(queries, gallery, multi_hot=multi_hot, seed=seed)
     gains = problem.gains()
-    for normaliser in NORMALISERS:
-        actual = mean_average_precision(
-            *problem.arguments,
-            similarity="dot",
-            k=k,
-            normaliser=normaliser,  # type: ignore[arg-type]
-            chunk=chunk,
-        )
-        expected = mean(naive_average_precision(row, k, normaliser) for row in gains)
-        assert actual == pytest.approx(expected, abs=1e-12)
-    actual = ndcg(*problem.arguments, similarity="dot", k=k, chunk=chunk)
-    assert actual == pytest.approx(mean(naive_ndcg(row, k) for row in gains), abs=1e-12)
-    actual = recall_at_k(*problem.arguments, similarity="dot", k=k, chunk=chunk)
-    assert actual == pytest.approx(mean(any(row[:k]) for row in gains), abs=1e-12)
-    curve = precision_recall_curve(*problem.arguments, similarity="dot", chunk=chunk)
+    with pieces(block, chunk, tile):
+        found = [
+            mean_average_precision(*problem.arguments, similarity="dot", k=k, normaliser=normaliser)  # type: ignore[arg-type]
+            for normaliser in NORMALISERS
+        ]
+        found += [metric(*problem.arguments, similarity="dot", k=k) for metric in (ndcg, recall_at_k)]
+        curve = precision_recall_curve(*problem.arguments, similarity="dot")
+    expected = [mean(naive_average_precision(row, k, normaliser) for row in gains) for normaliser in NORMALISERS]
+    expected += [mean(naive_ndcg(row, k) for row in gains), mean(any(row[:k]) for row in gains)]
+    assert found == pytest.approx(expected, abs=1e-12)
     levels = range(0, 101, 5)
     assert curve.recall == pytest.approx([level / 100 for level in levels])
     assert curve.precision == pytest.approx(
@@ -191,20 +193,23 @@ def test_ranking_follows_the_named_similarity(similarity: Any) -> None:
     rng = np.random.default_rng(2)
     queries, gallery = rng.standard_normal((9, 6)) + 1, 3 * rng.standard_normal((20, 6))
     labels = np.zeros(9, int), np.zeros(20, int)
-    chunks = ranked_relevance(queries, gallery, *labels, similarity=similarity, chunk=4)
+    with pieces(4, 25, (3, 7)):
+        chunks = list(ranked_relevance(queries, gallery, *labels, similarity=similarity))
     indices = torch.cat([ranked.indices for ranked in chunks]).numpy()
     assert (indices == np.argsort(-naive_scores(queries, gallery, similarity), axis=1)).all()
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("chunk", [1, 3, None])
-def test_identical_items_rank_in_gallery_order(similarity: Any, chunk: int | None) -> None:
+@pytest.mark.parametrize("tile", [(1, 1), (3, 10), (512, 1024)])
+def test_identical_items_rank_in_gallery_order(similarity: Any, tile: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(3)
     distinct = torch.randn(11, 37, generator=generator)
     gallery = distinct.repeat(7, 1)  # item i, i + 11, i + 22, ... are the same
     queries = torch.cat([torch.randn(5, 37, generator=generator), distinct[:3]])
     labels = torch.zeros(len(queries), dtype=torch.long), torch.zeros(len(gallery), dtype=torch.long)
-    for ranked in ranked_relevance(queries, gallery, *labels, similarity=similarity, chunk=chunk):
+    with pieces(tile=tile):
+        chunks = list(ranked_relevance(queries, gallery, *labels, similarity=similarity))
+    for ranked in chunks:
         for row in ranked.indices.tolist():
             for first in range(11):
                 copies = [index for index in row if index % 11 == first]
@@ -212,11 +217,18 @@ def test_identical_items_rank_in_gallery_order(similarity: Any, chunk: int | Non
                 assert row.index(copies[-1]) - row.index(copies[0]) == 6
 
 
-def test_the_chunk_bound_holds_whatever_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "CHUNK_SCORES", 100)
-    for queries, gallery, rows in [(25, 30, 3), (25, 300, 1)]:
-        chunks = random_relevance(np.zeros(queries, int), np.zeros(gallery, int), seed=0)
-        assert max(len(ranked.indices) for ranked in chunks) == rows
+def test_the_bounds_hold_whatever_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "BLOCK_KEYS", 1000)
+    monkeypatch.setattr(ranking, "CHUNK_KEYS", {"cpu": 100})
+    held: list[int] = []
+    empty_keys = ranking._empty_keys
+    monkeypatch.setattr(ranking, "_empty_keys", lambda *size: held.append(size[0] * size[1]) or empty_keys(*size))
+    for queries, gallery, rows in [(25, 30, 3), (25, 300, 1), (2, 3000, 1), (2, 30, 2)]:
+        labels = np.zeros(queries, int), np.zeros(gallery, int)
+        chunks = list(ranked_relevance(np.ones((queries, 2)), np.ones((gallery, 2)), *labels))
+        assert max(len(chunk.keys) for chunk in chunks) == rows
+        assert [row for chunk in chunks for row in range(chunk.rows.start, chunk.rows.stop)] == list(range(queries))
+    assert held == [25 // 1 * 30, 3 * 300, 3000, 60]
 
 
 def test_low_precision_and_autocast_still_give_fp32_scores() -> None:
@@ -262,49 +274,45 @@ def test_one_pass_gives_what_the_single_metrics_give() -> None:
     query_ids, gallery_ids = np.arange(23), np.arange(31)[::-1] // 2
     measures = Measures(map_ks=(3, 50), ndcg_ks=(4, 500))
     figures = retrieval_figures(
-        *problem.arguments,
-        query_ids=query_ids,
-        gallery_ids=gallery_ids,
-        similarity="pearson",
-        measures=measures,
-        chunk=5,
+        *problem.arguments, query_ids=query_ids, gallery_ids=gallery_ids, similarity="pearson", measures=measures
     )
     expected = {f"mAP@{k}": mean_average_precision(*problem.arguments, similarity="pearson", k=k) for k in (3, 50)}
     expected |= {"mAP@all": mean_average_precision(*problem.arguments, similarity="pearson")}
     expected |= {f"NDCG@{k}": ndcg(*problem.arguments, similarity="pearson", k=k) for k in (4, 500)}
     by_pair = problem.queries[:16], problem.gallery, query_ids[:16], gallery_ids  # the others have none
     expected |= {f"R@{k}": recall_at_k(*by_pair, similarity="pearson", k=k) for k in (1, 5, 10)}
-    assert figures.scores == pytest.approx(expected, abs=1e-12)
-    assert set(figures.scores) == set(measures.names)
+    assert {name: figures.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert set(figures.scores) == set(measures.names) | {"MedR", "Pearson"}
     curve = precision_recall_curve(*problem.arguments, similarity="pearson")
     assert figures.curve.precision == pytest.approx(curve.precision, abs=1e-12)
     assert (figures.queries, figures.gallery, figures.queries_with_pair) == (23, 31, 16)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, None])
-def test_recall_counts_the_queries_that_have_a_pair_in_the_gallery(chunk: int | None) -> None:
+def test_recall_counts_the_queries_that_have_a_pair_in_the_gallery() -> None:
     queries, gallery = np.array([[1.0], [1.0], [1.0]]), np.array([[3.0], [2.0]])  # every query ranks item 0 first
     arguments = queries, gallery, np.zeros(3, int), np.zeros(2, int)
     for gallery_ids, first in [(("b", "x"), 1.0), (("x", "b"), 0.0), (("a", "b"), 0.5)]:
-        figures = retrieval_figures(
-            *arguments, query_ids=["a", "b", "c"], gallery_ids=gallery_ids, similarity="dot", chunk=chunk
-        )
+        figures = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=gallery_ids, similarity="dot")
         assert (figures.scores["R@1"], figures.scores["R@5"]) == (first, 1.0)
-    alone = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=["x", "y"], chunk=chunk)
+    alone = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=["x", "y"])
     assert set(alone.scores) == {"mAP@all", "mAP@50", "NDCG@500"}
     assert alone.queries_with_pair == 0
 
 
 def test_random_rankings_are_permutations_that_only_the_seed_moves() -> None:
-    labels = np.arange(10), np.arange(17)
+    labels = LabelPair(np.arange(10), np.arange(17), torch.device("cpu"))
 
-    def indices(seed: int, chunk: int | None) -> torch.Tensor:
-        return torch.cat([ranked.indices for ranked in random_relevance(*labels, seed=seed, chunk=chunk)])
+    def indices(seed: int, first: int = 0) -> torch.Tensor:
+        chunks = random_ranking(labels, seed).chunks(slice(first, 10), lambda chunk: chunk.indices)
+        return torch.cat(list(chunks))
 
-    assert (indices(0, None).sort(1).values == torch.arange(17)).all()
-    assert len({tuple(row) for row in indices(0, None).tolist()}) == 10
-    assert torch.equal(indices(0, 3), indices(0, None))
-    assert not torch.equal(indices(1, None), indices(0, None))
+    assert (indices(0).sort(1).values == torch.arange(17)).all()
+    assert len({tuple(row) for row in indices(0).tolist()}) == 10
+    with pieces(block=3, chunk=40):
+        in_pieces = indices(0)
+    assert torch.equal(in_pieces, indices(0))
+    assert torch.equal(indices(0, first=7), indices(0)[7:])  # as the last of several processes draws them
+    assert not torch.equal(indices(1), indices(0))
 
 
 def test_random_map_is_near_its_expectation() -> None:
@@ -375,9 +383,11 @@ def test_arguments_that_do_not_fit_are_refused(change: dict[str, Any], message: 
 def test_a_gpu_gives_the_ranking_of_the_cpu(similarity: Any) -> None:
     problem = Problem(50, 3000, multi_hot=True)
     on_gpu = [torch.from_numpy(values).cuda() for values in problem.arguments]
-    (here,) = ranked_relevance(*problem.arguments, similarity=similarity)
-    (there,) = ranked_relevance(*on_gpu, similarity=similarity)
-    assert torch.equal(here.indices, there.indices.cpu())
+    here, there = (
+        torch.cat([chunk.keys.cpu() for chunk in ranked_relevance(*arguments, similarity=similarity)])
+        for arguments in (problem.arguments, on_gpu)
+    )
+    assert torch.equal(here, there)
     ids = range(50), range(3000)
     figures = [
         retrieval_figures(*arguments, query_ids=ids[0], gallery_ids=ids[1], similarity=similarity)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from xmr_e2e.evaluation.metrics import (
-    Ids,
+from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
+from xmr_e2e.evaluation.figures import (
     Measures,
     RetrievalFigures,
     average_scores,
     random_figures,
     retrieval_figures,
 )
-from xmr_e2e.evaluation.ranking import Array
+from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.methods.base import Similarity
 
 
@@ -50,91 +47,68 @@ class CrossModalFigures:
 
 
 def all_directions(
-    embeddings: Mapping[str, Array],
-    labels: Array,
-    ids: Ids,
+    queries: EmbeddedSplit,
+    gallery: EmbeddedSplit | None = None,
     *,
-    positions: Mapping[str, Array] | None = None,
     similarity: Similarity = "cosine",
     measures: Measures = Measures(),
+    discounts: Mapping[str, Discount] = MappingProxyType({}),
 ) -> Directions:
-    """`retrieval_figures` of each pair of modalities of n samples, without the random row: what validation needs.
+    """`retrieval_figures` of each ordered pair of modalities, without the random row: what validation needs.
 
-    embeddings: modality -> (n_m, d). labels: (n, c) multi-hot or (n,) classes, and ids: of all n samples.
-    positions: modality -> (n_m,) the ascending sample numbers of its rows; None where every modality has all n.
+    gallery: what is ranked, where it is another set than the queries' own. Items with the same key are pairs.
+    discounts: direction -> that of NDCG, where it is not the ordinary one. Called by every rank.
     Raises XmrError for NaN or infinite embeddings, ValueError for fewer than two modalities or shapes that do not fit.
     """
     return _directions(
         {
             name: retrieval_figures(
-                query.rows,
-                gallery.rows,
-                query.labels,
-                gallery.labels,
-                query_ids=query.ids,
-                gallery_ids=gallery.ids,
+                asked.embeddings,
+                ranked.embeddings,
+                asked.labels,
+                ranked.labels,
+                query_ids=asked.keys,
+                gallery_ids=ranked.keys,
                 similarity=similarity,
                 measures=measures,
+                ndcg_discount=discounts.get(name, Discount()),
             )
-            for name, query, gallery in _pairs(embeddings, labels, ids, positions)
+            for name, asked, ranked in _pairs(queries, gallery)
         }
     )
 
 
 def cross_modal_figures(
-    embeddings: Mapping[str, Array],
-    labels: Array,
-    ids: Ids,
+    queries: EmbeddedSplit,
+    gallery: EmbeddedSplit | None = None,
     *,
-    positions: Mapping[str, Array] | None = None,
     similarity: Similarity = "cosine",
     measures: Measures = Measures(),
+    discounts: Mapping[str, Discount] = MappingProxyType({}),
     seed: int = 0,
     random_rankings: int = 5,
 ) -> CrossModalFigures:
-    """Everything a result file says about n samples: all directions, the random rows beside them, the definitions.
+    """Everything that a result file says: all directions, the random rows beside them, the definitions.
 
     The random row of a direction is the mean over `random_rankings` rankings drawn from `seed`.
     Other arguments and errors: see `all_directions`.
     """
-    model = all_directions(
-        embeddings, labels, ids, positions=positions, similarity=similarity, measures=measures
-    )  # first: it refuses what does not fit
+    model = all_directions(queries, gallery, similarity=similarity, measures=measures, discounts=discounts)
     seeds = np.random.SeedSequence(seed).generate_state(len(model.figures) * random_rankings)
     random = {
         name: random_figures(
-            query.labels,
-            gallery.labels,
-            query_ids=query.ids,
-            gallery_ids=gallery.ids,
+            asked.labels,
+            ranked.labels,
+            query_ids=asked.keys,
+            gallery_ids=ranked.keys,
             seeds=own_seeds.tolist(),
             measures=measures,
+            ndcg_discount=discounts.get(name, Discount()),
         )
-        for (name, query, gallery), own_seeds in zip(
-            _pairs(embeddings, labels, ids, positions), seeds.reshape(-1, random_rankings)
-        )
+        for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings))
     }
-    definitions = _definitions(similarity, measures, random_rankings, seed)
+    definitions = _definitions(similarity, measures, discounts, random_rankings, seed)
     return CrossModalFigures(model, _directions(random), definitions)
-
-
-def rows_by_modality(
-    embeddings: Mapping[str, Array], samples: int, positions: Mapping[str, Array] | None
-) -> dict[str, NDArray[np.int64]]:
-    """Modality -> (n_m,) the sample number of each of its rows.
-
-    Raises:
-        ValueError: positions that are not ascending numbers of samples, one per row.
-    """
-    found = {}
-    for modality, rows in embeddings.items():
-        given = torch.arange(samples) if positions is None else torch.as_tensor(positions[modality])
-        own = given.cpu().numpy().astype(np.int64)
-        inside = not len(own) or (own[0] >= 0 and own[-1] < samples)
-        if len(own) != len(rows) or not inside or (np.diff(own) <= 0).any():
-            raise ValueError(f"{modality}: {len(rows)} embeddings with {len(own)} positions among {samples} samples")
-        found[modality] = own
-    return found
 
 
 def direction_name(query: str, gallery: str) -> str:
@@ -158,53 +132,46 @@ def direction_title(direction: str) -> str:
     return " → ".join(map(modality_title, split_direction(direction)))
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The items of one modality."""
-
-    rows: Array
-    labels: Array
-    ids: NDArray[Any]
-
-
-def _pairs(
-    embeddings: Mapping[str, Array], labels: Array, ids: Ids, positions: Mapping[str, Array] | None
-) -> Iterator[tuple[str, _Side, _Side]]:
+def _pairs(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tuple[str, Items, Items]]:
     """Each direction's name, queries and gallery."""
-    if len(embeddings) < 2:
-        raise ValueError(f"retrieval needs two modalities, got {', '.join(embeddings) or 'none'}")
-    if len(ids) != len(labels):
-        raise ValueError(f"{len(labels)} samples have {len(ids)} ids")
-    numbers = rows_by_modality(embeddings, len(labels), positions)
-    names = np.asarray(ids)
-    sides = {
-        modality: _Side(rows, _take(labels, numbers[modality]), names[numbers[modality]])
-        for modality, rows in embeddings.items()
-    }
-    for query, gallery in itertools.permutations(sides, 2):
-        yield direction_name(query, gallery), sides[query], sides[gallery]
-
-
-def _take(labels: Array, rows: NDArray[np.int64]) -> Array:
-    return labels[torch.from_numpy(rows).to(labels.device)] if isinstance(labels, Tensor) else labels[rows]
+    if len(queries.modalities) < 2:
+        raise ValueError(f"retrieval needs two modalities, got {', '.join(queries.modalities) or 'none'}")
+    ranked = gallery or queries
+    if set(ranked.modalities) != set(queries.modalities):
+        raise ValueError(f"queries have {', '.join(queries.modalities)}, the gallery {', '.join(ranked.modalities)}")
+    for one, other in itertools.permutations(queries.modalities, 2):
+        yield direction_name(one, other), queries.items(one), ranked.items(other)
 
 
 def _directions(figures: dict[str, RetrievalFigures]) -> Directions:
     return Directions(figures, average_scores([each.scores for each in figures.values()]))
 
 
-def _definitions(similarity: Similarity, measures: Measures, random_rankings: int, seed: int) -> dict[str, str]:
+def _definitions(
+    similarity: Similarity, measures: Measures, discounts: Mapping[str, Discount], random_rankings: int, seed: int
+) -> dict[str, str]:
+    odd = {
+        f"NDCG@k of {direction}": f"as NDCG@k, with the divisor {discount.words} in place of log2(r + 1)"
+        for direction, discount in discounts.items()
+    }
     return {
         "similarity": similarity,
-        "scores": "fp32",
+        "scores": "fp64 sums, rounded to fp32",
         "ties": "equal scores rank in gallery order",
         "relevance": "at least one shared label",
         "normaliser": measures.normaliser,
         "mAP@k": "mean over queries of the sum of precision(r) over the relevant ranks r <= k, over the normaliser",
         "NDCG@k": "mean over queries of the sum over ranks r <= k of (number of shared labels) / log2(r + 1), over "
         "that of the ideal ranking of the whole gallery",
+        **odd,
         "R@k": "share of the queries with a pair (same id) in the gallery that have it among the first k",
+        "MedR": "median over the queries with a pair of the rank, from 1, of the first item that is their pair; the "
+        "mean of the two in the middle where their number is even",
+        "Pearson": "mean over the pairs of Pearson's correlation coefficient of the two embeddings, over their "
+        "dimensions",
         "curve": "mean over queries of the highest precision at any rank whose recall reaches the level",
+        "scope": "mean over queries of the share of relevant items among the first k",
+        "per_class": "mAP@all of the queries that have the label",
         "queries_without_relevant": "count 0 and stay in the mean",
         "average": "of each figure over the directions that have it",
         "random": f"mean of {random_rankings} random rankings per direction, seed {seed}",

@@ -1,0 +1,209 @@
+"""All figures of one direction of retrieval from one pass over exact rankings, accumulated in fp64.
+
+Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors.
+A query with no relevant item in the gallery counts 0 and stays in the mean; result files say how many there were.
+Equal scores rank in gallery order. Where there is a process group, every rank calls these functions; each ranks a part
+of the queries, and all return the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmr_e2e.evaluation.labels import LabelPair
+from xmr_e2e.evaluation.pairs import Ids, Pairs, mean_correlation
+from xmr_e2e.evaluation.per_query import (
+    RECALL_STEPS,
+    Discount,
+    Normaliser,
+    average_precision,
+    interpolated_precision,
+    normalised_gain,
+    precision_at,
+)
+from xmr_e2e.evaluation.ranking import RankedChunk, Ranking, random_ranking
+from xmr_e2e.evaluation.scores import Array, Scores
+from xmr_e2e.methods.base import Similarity
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Mean interpolated precision at fixed levels of recall."""
+
+    recall: list[float]
+    precision: list[float]
+
+    @classmethod
+    def of(cls, precision: Tensor) -> PrecisionRecallCurve:
+        """precision: (RECALL_STEPS + 1,)"""
+        return cls([step / RECALL_STEPS for step in range(RECALL_STEPS + 1)], precision.tolist())
+
+
+@dataclass(frozen=True)
+class PrecisionScopeCurve:
+    """Mean share of relevant items among the first k; no k is more than the gallery's items."""
+
+    k: list[int]
+    precision: list[float]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Which figures a single pass over the rankings measures."""
+
+    normaliser: Normaliser = "relevant_in_top_k"
+    """of average precision; see `metrics.mean_average_precision`"""
+    map_ks: tuple[int, ...] = (50,)
+    """the cutoffs of mAP, beside mAP@all"""
+    ndcg_ks: tuple[int, ...] = (500,)
+    recall_ks: tuple[int, ...] = (1, 5, 10)
+    scope_ks: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    """of the precision-scope curve, ascending"""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores of which more is better: "mAP@all", "mAP@50", …"""
+        by_label = ("mAP@all", *(f"mAP@{k}" for k in self.map_ks), *(f"NDCG@{k}" for k in self.ndcg_ks))
+        return (*by_label, *(f"R@{k}" for k in self.recall_ks))
+
+
+@dataclass(frozen=True)
+class RetrievalFigures:
+    """What one direction of retrieval measured."""
+
+    scores: dict[str, float]
+    """"mAP@all", "mAP@k" and "NDCG@k" by labels. By pair, and missing where no query has one in the gallery: "R@k", the
+    share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
+    the mean correlation coefficient of the embeddings of a pair, which random rankings do not have."""
+    curve: PrecisionRecallCurve
+    scope: PrecisionScopeCurve
+    per_class: dict[int, float]
+    """class -> mAP@all of the queries that have it; classes that no query has are missing"""
+    queries: int
+    gallery: int
+    queries_with_pair: int
+    """Queries whose own id is in the gallery."""
+    queries_without_relevant: int
+    """Queries that share no label with any item: they count 0 in mAP, in NDCG and in the curves."""
+
+
+def retrieval_figures(
+    queries: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    similarity: Similarity = "cosine",
+    measures: Measures = Measures(),
+    ndcg_discount: Discount = Discount(),
+) -> RetrievalFigures:
+    """All figures of one direction from a single pass over the rankings.
+
+    *_ids: one string or integer per item; a query and a gallery item with the same id are a pair, and an id may have
+    several gallery items (captions). Other arguments and errors: see `ranking.ranked_relevance`.
+    """
+    source = Scores(queries, gallery, similarity)
+    labels = LabelPair(query_labels, gallery_labels, source.device)
+    pairs = Pairs.of(query_ids, gallery_ids, source.shape, source.device)
+    figures = _figures(Ranking(source, labels, pairs), labels, pairs, measures, ndcg_discount)
+    if len(pairs.items):
+        figures.scores["Pearson"] = mean_correlation(queries, gallery, pairs)
+    return figures
+
+
+def random_figures(
+    query_labels: Array,
+    gallery_labels: Array,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    seeds: Sequence[int],
+    measures: Measures = Measures(),
+    ndcg_discount: Discount = Discount(),
+) -> RetrievalFigures:
+    """The mean of `retrieval_figures` over random rankings, one per seed: the row to read beside a model's."""
+    device = query_labels.device if isinstance(query_labels, Tensor) else torch.device("cpu")
+    labels = LabelPair(query_labels, gallery_labels, device)
+    pairs = Pairs.of(query_ids, gallery_ids, labels.shape, device)
+    rankings = (random_ranking(labels, seed, pairs) for seed in seeds)
+    return average_figures([_figures(ranking, labels, pairs, measures, ndcg_discount) for ranking in rankings])
+
+
+def average_figures(figures: Sequence[RetrievalFigures]) -> RetrievalFigures:
+    """The mean of each figure over those that have it; counts are rounded."""
+    curves = np.mean([each.curve.precision for each in figures], axis=0)
+    shortest = min((each.scope for each in figures), key=lambda scope: len(scope.k))
+    scopes = np.mean([each.scope.precision[: len(shortest.k)] for each in figures], axis=0)
+    counts = ("queries", "gallery", "queries_with_pair", "queries_without_relevant")
+    return RetrievalFigures(
+        scores=average_scores([each.scores for each in figures]),
+        curve=PrecisionRecallCurve(figures[0].curve.recall, curves.tolist()),
+        scope=PrecisionScopeCurve(shortest.k, scopes.tolist()),
+        per_class=dict(sorted(average_scores([each.per_class for each in figures]).items())),
+        **{name: round(np.mean([getattr(each, name) for each in figures])) for name in counts},
+    )
+
+
+def average_scores(scores: Sequence[Mapping[Name, float]]) -> dict[Name, float]:
+    """The mean of each score over those that have it."""
+    names = dict.fromkeys(name for each in scores for name in each)
+    return {name: float(np.mean([each[name] for each in scores if name in each])) for name in names}
+
+
+def _figures(
+    ranking: Ranking, labels: LabelPair, pairs: Pairs, measures: Measures, discount: Discount
+) -> RetrievalFigures:
+    scope_ks = [k for k in measures.scope_ks if k <= labels.shape[1]]
+    found = ranking.per_query(_measure(measures, scope_ks, discount))
+    by_label = {name: found[name].mean().item() for name in measures.names if name in found}
+    precision = found["mAP@all"]
+    return RetrievalFigures(
+        scores=by_label | _scores_by_pair(found["pair rank"][pairs.has_pair], measures.recall_ks),
+        curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
+        scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
+        per_class=_by_class(precision, labels.queries),
+        queries=labels.shape[0],
+        gallery=labels.shape[1],
+        queries_with_pair=int(pairs.has_pair.sum()),
+        queries_without_relevant=int((precision == 0).sum()),
+    )
+
+
+def _measure(
+    measures: Measures, scope_ks: Sequence[int], discount: Discount
+) -> Callable[[RankedChunk], dict[str, Tensor]]:
+    def measure(chunk: RankedChunk) -> dict[str, Tensor]:
+        relevance = chunk.relevance
+        found = {"mAP@all": average_precision(relevance, None, measures.normaliser)}
+        found |= {f"mAP@{k}": average_precision(relevance, k, measures.normaliser) for k in measures.map_ks}
+        found |= {f"NDCG@{k}": normalised_gain(relevance, k, discount, chunk.rows) for k in measures.ndcg_ks}
+        found["curve"] = interpolated_precision(relevance)
+        found["scope"] = precision_at(relevance, scope_ks)
+        found["pair rank"] = chunk.pair_ranks
+        return found
+
+    return measure
+
+
+def _scores_by_pair(ranks: Tensor, recall_ks: Sequence[int]) -> dict[str, float]:
+    if not len(ranks):
+        return {}
+    recall = {f"R@{k}": (ranks <= k).double().mean().item() for k in recall_ks}
+    return recall | {"MedR": float(np.median(ranks.numpy(force=True)))}
+
+
+def _by_class(precision: Tensor, labels: Tensor) -> dict[int, float]:
+    """labels: (n,) classes or (n, c) multi-hot, of the queries"""
+    if labels.ndim == 1:
+        return {int(name): precision[labels == name].mean().item() for name in labels.unique()}
+    return {name: precision[labels[:, name] > 0].mean().item() for name in labels.any(0).nonzero()[:, 0].tolist()}
