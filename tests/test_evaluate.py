@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from embedded import embedded_split
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -99,7 +100,13 @@ def run(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (folder / "environment.json").write_text(json.dumps(environment))
     own = shards
     monkeypatch.setattr(engine, "load", lambda folder, shards: model(shards or own))
+    monkeypatch.setattr(engine, "report_on_run", write_notes)
     return Run(folder)
+
+
+def write_notes(path: Path, *_: Any, notes: list[str], **__: Any) -> None:
+    """In place of the report, whose curves and pictures take long and have tests of their own."""
+    path.write_text("\n".join(notes))
 
 
 @pytest.fixture
@@ -118,8 +125,8 @@ def test_figures_are_those_of_the_stored_features_in_every_direction(shards: Pat
     }
     labels = np.array([reader.labels(position)[0] for position in range(len(reader))])
     keys = [reader.key(position) for position in range(len(reader))]
-    embedded, figures = evaluate(model(shards), "test")
-    expected = all_directions(rows, labels, keys, positions=positions, similarity="euclidean")
+    embedded, _, figures = evaluate(model(shards), "test")
+    expected = all_directions(embedded_split(rows, labels, keys, positions=positions), similarity="euclidean")
     assert len(figures.model.figures) == 6
     for name, row in figures.model.figures.items():
         assert row.scores == pytest.approx(expected.figures[name].scores)
@@ -128,7 +135,7 @@ def test_figures_are_those_of_the_stored_features_in_every_direction(shards: Pat
 
 def test_validation_scores_are_flat_and_hold_all_that_can_be_selected_by(shards: Path) -> None:
     given = model(shards)
-    embedded, figures = evaluate(given, "val")
+    embedded, _, figures = evaluate(given, "val")
     scores = validation_scores(given.method, embedded)
     assert {f"average {name}" for name in SELECTABLE} <= scores.keys()
     assert "average NDCG@500" in scores
@@ -146,7 +153,11 @@ def test_the_runs_own_figures_are_named_by_the_split(run: Run, printed: io.Strin
         "environment.json", "evaluation/test.json", "evaluation/val.json", "report.html", "report-val.html",
     }  # fmt: skip
     document = json.loads((run.folder / "evaluation" / "test.json").read_text())
-    assert list(document) == ["dataset", "split", "selection", "model", "random", "definitions"]
+    about = ["dataset", "split", "selection", "protocol", "classes"]
+    assert list(document) == [*about, "model", "random", "definitions"]
+    assert document["protocol"] == {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
+    assert document["classes"] == list(CLASSES)
+    assert "library, test split; protocol clean, gallery test; the last epoch" in printed.getvalue()
     assert (document["dataset"], document["split"]) == ("library", "test")
     assert len(document["random"]["figures"]) == 6
     assert "not the shards" not in printed.getvalue()
@@ -199,7 +210,7 @@ def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
     rng = np.random.default_rng(3)
     labels = np.arange(500) % 50
     rows = {name: np.eye(50)[labels] + 0.1 * rng.standard_normal((500, 50)) for name in ("image", "text")}
-    figures = cross_modal_figures(rows, labels, range(500))
+    figures = cross_modal_figures(embedded_split(rows, labels))
     width, shown = printed_rows(figures)
     assert width <= 80
     names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10"]
@@ -214,7 +225,7 @@ def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
 
 
 def test_a_figure_that_a_direction_lacks_is_no_zero(shards: Path) -> None:
-    _, figures = evaluate(model(shards), "test")
+    *_, figures = evaluate(model(shards), "test")
     _, shown = printed_rows(figures)
     for heading, ((*_, at_1, at_10),) in ((name, rows) for name, rows in shown.items() if "→" in name):
         assert ((at_1, at_10) == ("–", "–")) == ("audio" in heading)

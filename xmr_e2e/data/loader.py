@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.batch import Batch, Extracted, Regions, Source, Tokens, multi_hot
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.plan import BalancedPlan, EpochPlan, MixedPlan
@@ -89,6 +90,7 @@ class SplitBatches(Dataset[Batch | XmrError]):
         *,
         seed: int,
         extracted: Mapping[str, Extracted] | None = None,
+        captions: Captions | None = None,
     ) -> None:
         """
         Args:
@@ -97,6 +99,8 @@ class SplitBatches(Dataset[Batch | XmrError]):
             seed: of the choice of captions.
             extracted: modality -> what a frozen tower made of all samples of the split, in order of position;
                 these modalities are not read.
+            captions: each of these is an item: a sample's rows repeat, as many as it has, and the only source is a
+                text's tokens.
         """
         self.data = data
         self.reader = open_split(data.shards, split, data.also if split == "train" else ())
@@ -106,6 +110,10 @@ class SplitBatches(Dataset[Batch | XmrError]):
         self.extracted = {name: item for name, item in (extracted or {}).items() if name in sources}
         # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
         self._chosen = None if self.reader.has_all(list(sources)) else self.reader.positions_with(list(sources))
+        self._captions: dict[int, tuple[str, ...]] | None = None
+        if captions:
+            self._captions = captions.of(self.reader, self.at(np.arange(len(self))).tolist())
+            self._chosen = np.array(list(self._captions), np.int64)
         if not len(self):
             raise XmrError(f"{data.shards}: no sample of the split {split!r} has {' and '.join(sources)}")
 
@@ -114,8 +122,14 @@ class SplitBatches(Dataset[Batch | XmrError]):
 
     @property
     def positions(self) -> NDArray[np.int64]:
-        """Of all the samples, ascending."""
-        return self.at(np.arange(len(self)))
+        """Of all the items' samples, ascending."""
+        return self._items(self.at(np.arange(len(self))))
+
+    def _items(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The samples' positions, each as often as it has items."""
+        if self._captions is None:
+            return positions
+        return np.repeat(positions, [len(self._captions[position]) for position in positions.tolist()])
 
     def at(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions in the split of the samples of these numbers, 0 <= number < len(self)."""
@@ -171,7 +185,7 @@ class SplitBatches(Dataset[Batch | XmrError]):
                     inputs[modality] = torch.from_numpy(np.stack(rows))
                 case "regions":
                     inputs[modality] = _stack_regions([self.reader.regions(position) for position in positions])
-        counted = request.positions[: 0 if request.stand_in else None]
+        counted = self._items(request.positions[: 0 if request.stand_in else None])
         return Batch(
             inputs=inputs,
             labels=self.labels(counted),
@@ -191,11 +205,16 @@ class SplitBatches(Dataset[Batch | XmrError]):
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
     def _tokens(self, request: Request, texts: Sequence[tuple[str, ...]]) -> Tokens:
-        texts = texts or [self.reader.metadata(position).texts for position in request.positions.tolist()]
-        if self.data.texts == "one_caption":
-            texts = [(text,) for text in self._choose(texts, request)]
         assert self.tokeniser is not None, "texts are read with a tokeniser"
-        return pad([self.tokeniser.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in texts])
+        rows = self._rows_of_text(request, texts)
+        return pad([self.tokeniser.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in rows])
+
+    def _rows_of_text(self, request: Request, texts: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
+        """What is joined to the text of each row; `texts` are those of the samples, where they were read already."""
+        if self._captions is not None:
+            return [(text,) for position in request.positions.tolist() for text in self._captions[position]]
+        texts = texts or [self.reader.metadata(position).texts for position in request.positions.tolist()]
+        return [(text,) for text in self._choose(texts, request)] if self.data.texts == "one_caption" else texts
 
     def _choose(self, texts: Sequence[tuple[str, ...]], request: Request) -> list[str]:
         if self.reader.split != "train":

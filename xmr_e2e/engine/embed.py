@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor
 from xmr_e2e import watch
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.loader import Data, Loader, SplitBatches
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
 from xmr_e2e.objectives.global_batch import gather
 
@@ -26,27 +28,25 @@ ExtractedSplits = Mapping[str, Mapping[str, Extracted]]
 """Split -> modality -> what the frozen tower made of all its samples."""
 
 
-@dataclass(frozen=True)
-class EmbeddedSplit:
-    """The embeddings of a split's n samples, on every rank."""
-
-    embeddings: dict[str, Tensor]
-    """modality -> (n_m, d), of the n_m samples that have it"""
-    positions: dict[str, Tensor]
-    """modality -> (n_m,) int64: the positions of these samples in the split, ascending"""
-    labels: Tensor
-    """(n, c) multi-hot"""
-    keys: tuple[str, ...]
-    """n of them"""
-
-
 def embed_split(
-    method: Method, data: Data, tokeniser: Tokeniser | None, split: str, extracted: ExtractedSplits | None = None
+    method: Method,
+    data: Data,
+    tokeniser: Tokeniser | None,
+    split: str,
+    extracted: ExtractedSplits | None = None,
+    captions: Captions | None = None,
 ) -> EmbeddedSplit:
-    """Embed all modalities of a split with all ranks, in full precision. Called by every rank."""
+    """Embed all modalities of a split with all ranks, in full precision. Called by every rank.
+
+    Args:
+        captions: these texts are items of their own, and a sample's position is there for each; else it has one text.
+    """
+    data = replace(data, also={})  # what other folders add to a training is not of this split
     embeddings, positions = {}, {}
     for modality in method.modalities:
-        embeddings[modality], positions[modality] = embed_modality(method, data, tokeniser, split, modality, extracted)
+        embeddings[modality], positions[modality] = embed_modality(
+            method, data, tokeniser, split, modality, extracted, captions if modality == "text" else None
+        )
     reader = SplitReader(data.shards, split)
     everything = range(len(reader))
     labels = multi_hot([reader.labels(position) for position in everything], len(reader.manifest.classes))
@@ -61,10 +61,12 @@ def embed_modality(
     split: str,
     modality: str,
     extracted: ExtractedSplits | None = None,
+    captions: Captions | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
     sources = {modality: method.sources[modality]}
-    batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=(extracted or {}).get(split))
+    known = (extracted or {}).get(split) if captions is None else None  # of the samples' one text
+    batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
     embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
     return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
 
@@ -98,7 +100,7 @@ def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
 
 @torch.no_grad()
 def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]) -> Any:
-    """What the function makes of the samples' inputs, as tensors whose rows are in order of position; on every rank.
+    """What the function makes of the items' inputs, as tensors whose rows are in order of position; on every rank.
 
     The method is in evaluation mode meanwhile.
 
@@ -110,10 +112,11 @@ def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str,
     parts = list(_run_all(method, batches, function))
     method.train(was_training)
     positions, *leaves = (gather(torch.cat(column)) for column in zip(*(_leaves(part) for part in parts)))
-    order = positions.argsort()
+    order = positions.argsort(stable=True)  # a sample's captions lie in one batch, in their order
     if not np.array_equal(positions[order].cpu().numpy(), batches.positions):
         raise RuntimeError(
-            f"the split {batches.reader.split!r} has {len(batches)} samples, of which not each was embedded once"
+            f"the split {batches.reader.split!r} has {len(order)} items where {len(batches.positions)} were to be "
+            "embedded, each once"
         )
     merged = iter(leaves)
     return map_tensors(parts[0][1], lambda _: next(merged)[order])

@@ -14,14 +14,20 @@ from rich import box
 from rich.table import Table
 
 from xmr_e2e.console import console
+from xmr_e2e.data.batch import Source
+from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.engine.embed import EmbeddedSplit, embed_split
+from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.report import report_on_run
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures, direction_title
-from xmr_e2e.evaluation.metrics import Measures
+from xmr_e2e.evaluation.directions import CrossModalFigures, direction_title
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import Measures
+from xmr_e2e.evaluation.measure import directions, first_samples, measure, together
+from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
+from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
 from xmr_e2e.shards import manifest
@@ -31,63 +37,132 @@ SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
 OTHER_SHARDS = "These are not the shards that the run was trained with."
 
 
-def validation_scores(method: Method, embedded: EmbeddedSplit) -> dict[str, float]:
+def validation_scores(method: Method, embedded: EmbeddedSplit, protocol: Protocol = CLEAN) -> dict[str, float]:
     """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
     _require_labels(embedded)
-    directions = all_directions(
-        embedded.embeddings,
-        embedded.labels,
-        embedded.keys,
-        positions=embedded.positions,
-        similarity=method.similarity,
-    )
-    rows = {"average": directions.average, **{name: row.scores for name, row in directions.figures.items()}}
+    found = directions(embedded, method.similarity, protocol)
+    rows = {"average": found.average, **{name: row.scores for name, row in found.figures.items()}}
     return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
 
 
-def evaluate(model: SavedModel, split: str) -> tuple[EmbeddedSplit, CrossModalFigures]:
-    """Embed a split and measure it, with random rankings beside. Called by every rank."""
-    embedded = embed_split(model.method, model.data, model.tokeniser, split)
-    _require_labels(embedded)
-    figures = cross_modal_figures(
-        embedded.embeddings,
-        embedded.labels,
-        embedded.keys,
-        positions=embedded.positions,
-        similarity=model.similarity,
-    )
-    return embedded, figures
+def evaluate(
+    model: SavedModel, split: str, protocol: Protocol = CLEAN, gallery: Gallery = "test"
+) -> tuple[EmbeddedSplit, EmbeddedSplit | None, CrossModalFigures]:
+    """Embed a split and measure it, with random rankings beside. Called by every rank.
+
+    Args:
+        gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
+
+    Returns:
+        The queries' items, what was ranked where it is another set, and the figures.
+    """
+    check_measurable(protocol, model.data, split, model.method.sources, gallery)
+    queries = embed_split(model.method, model.data, model.tokeniser, split, captions=protocol.captions)
+    if protocol.whole_batches:
+        queries = first_samples(queries, len(queries.keys) // protocol.whole_batches * protocol.whole_batches)
+    ranked = folds = None
+    if gallery == "test+train":
+        ranked = embed_split(model.method, model.data, model.tokeniser, "train", captions=protocol.captions)
+        ranked = together(queries, ranked)
+    if protocol.folds:
+        reader = SplitReader(model.data.shards, split)
+        folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
+    _require_labels(ranked or queries)
+    return queries, ranked, measure(queries, model.similarity, protocol, gallery=ranked, folds=folds)
 
 
-def evaluation_document(model: SavedModel, split: str, figures: CrossModalFigures) -> dict[str, Any]:
+def check_measurable(
+    protocol: Protocol, data: Data, split: str, sources: Mapping[str, Source], gallery: Gallery = "test"
+) -> None:
+    """Raise XmrError where a protocol cannot measure a split of these shards with such towers."""
+    reader = SplitReader(data.shards, split)
+    if protocol.captions and sources.get("text") != "tokens":
+        raise XmrError(
+            f"protocol {protocol.name}: captions are items of their own, but this model reads no texts as words; "
+            "measure it with clean"
+        )
+    if protocol.whole_batches and len(reader) < protocol.whole_batches:
+        raise XmrError(
+            f"protocol {protocol.name}: measures whole batches of {protocol.whole_batches} samples only, and the split "
+            f"{split!r} of {data.shards} has {len(reader)}; measure it with clean"
+        )
+    if protocol.folds:
+        fold_numbers([reader.metadata(0).source], f"protocol {protocol.name}: {data.shards}, split {split!r}")
+    if gallery == "test+train" and (protocol.folds or protocol.whole_batches or split != "test"):
+        other = f"--split {split}" if split != "test" else f"protocol {protocol.name}, which parts it"
+        raise XmrError(f"--gallery test+train adds the training split to the whole test split, not to {other}")
+
+
+def evaluation_document(
+    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery, figures: CrossModalFigures
+) -> dict[str, Any]:
     """What `evaluation/<split>.json` says."""
-    dataset = SplitReader(model.data.shards, split).manifest.dataset
-    return {"dataset": dataset, "split": split, "selection": model.selection, **asdict(figures)}
+    manifest = SplitReader(model.data.shards, split).manifest
+    return {
+        "dataset": manifest.dataset,
+        "split": split,
+        "selection": model.selection,
+        "protocol": protocol.document(model.selected_on, split if gallery == "test" else gallery),
+        "classes": list(manifest.classes),
+        **asdict(figures),
+    }
 
 
-def evaluate_run(run: Run, split: str, *, shards: Path | None = None) -> CrossModalFigures:
+def evaluate_run(
+    run: Run, split: str, *, shards: Path | None = None, protocol: str | None = None, gallery: Gallery = "test"
+) -> CrossModalFigures:
     """Measure a run's selected model on a split; write the figures and the report, print the table.
 
-    Figures on other shards than those of the training get files of their own, named by dataset and split.
-    Every rank calls it.
+    Figures by another protocol than the training's, with another gallery, or on other shards than those of the
+    training get files of their own, named by these. Every rank calls it.
+
+    Args:
+        protocol: by name; the training's own by default.
+        gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
+
+    Raises:
+        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data.
     """
     model = load(run.folder, shards=shards)
     require_shards(model)
-    embedded, figures = evaluate(model, split)
+    chosen = find_protocol(protocol or model.protocol)
+    chosen.check_selection(model.selected_on, model.protocol)
+    queries, ranked, figures = evaluate(model, split, chosen, gallery)
     if not dist.is_initialized() or dist.get_rank() == 0:
-        document = evaluation_document(model, split, figures)
+        document = evaluation_document(model, split, chosen, gallery, figures)
         own = _has_own_shards(run, model)
-        dataset = re.sub(r"[^\w.-]+", "_", document["dataset"])
-        name = split if own else f"{dataset}-{split}"
+        name = _file_name(document, own_protocol=chosen.name == model.protocol, own_shards=own)
         written = run.save_evaluation(name, document)
         report = run.folder / ("report.html" if name == "test" else f"report-{name}.html")
-        report_on_run(report, run, model, embedded, figures, document, notes=[] if own else [OTHER_SHARDS])
-        _say(f"{document['dataset']}, {split} split; {model.selection}")
+        notes = [] if own else [OTHER_SHARDS]
+        report_on_run(report, run, model, queries, figures, document, gallery=ranked, notes=notes)
+        _say(heading(document))
         console.print(figures_table(figures))
         if not own:
             _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
         _say(f"figures: {written}\nreport:  {report}")
     return figures
+
+
+def heading(document: Mapping[str, Any]) -> str:
+    """What must be read before the figures: a line, and one for each difference from the clean protocol."""
+    about = document["protocol"]
+    first = (
+        f"{document['dataset']}, {document['split']} split; protocol {about['name']}, gallery {about['gallery']}; "
+        f"{document['selection']}"
+    )
+    return "\n".join([first, *(f"  differs from clean: {difference}" for difference in about["differences"])])
+
+
+def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: bool) -> str:
+    """Of the result file, without its suffix: the split, and what is not as in the training."""
+    about = document["protocol"]
+    with_train = about["gallery"] == "test+train"
+    parts = [] if own_shards else [re.sub(r"[^\w.-]+", "_", document["dataset"])]
+    parts.append(document["split"])
+    parts += [] if own_protocol and not with_train else [about["name"].replace(":", "-")]
+    parts += ["with-train"] if with_train else []
+    return "-".join(parts)
 
 
 def _say(text: str) -> None:
@@ -108,7 +183,7 @@ def figures_table(figures: CrossModalFigures) -> Table:
     for name in SHOWN:
         table.add_column(name, justify="right")
     for heading, (model, floor) in {**rows, "average": (ours.average, random.average)}.items():
-        ratios = {name: model[name] / floor[name] for name in model if floor[name]}
+        ratios = {name: model[name] / floor[name] for name in SHOWN if name in model and floor.get(name)}
         table.add_row(heading, *_cells(model, "{:.4f}"), style="bold")
         table.add_row("random", *_cells(floor, "{:.4f}"), style="dim")
         table.add_row("times random", *_cells(ratios, "{:.1f}x"), style="dim", end_section=True)

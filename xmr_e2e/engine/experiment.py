@@ -13,6 +13,7 @@ from torch import nn
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import MethodConfig, is_in
 
 
@@ -112,6 +113,9 @@ class Train:
     """largest norm of the gradient"""
     select: str = "mAP@all"
     """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
+    protocol: str = "clean"
+    """how the epoch is chosen and the test split measured: "clean"; "coco5k", "coco1k"; or as a released script does
+    it, "released:dscmr", ... (docs/reproduction.md), which then decides instead of --train.select"""
     seed: int = 0
     max_skipped_steps: int = 0
     """steps that may be left out, in the whole training, because a loss or gradient was not finite; one more ends it"""
@@ -144,6 +148,7 @@ class Train:
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise XmrError(f"--train.{name.replace('_', '-')} must be at least {value}, not {getattr(self, name)}")
+        protocol(self.protocol)
         if Path(self.name).name != self.name:
             raise XmrError(f"--train.name {self.name!r} must be the name of a folder, without a path")
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,8 +27,17 @@ from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.engine.signals import Signals, Wish
 from xmr_e2e.engine.step import Stepper
-from xmr_e2e.engine.validate import check_splits, selection, validation_loss
+from xmr_e2e.engine.validate import (
+    check_splits,
+    kept_by,
+    selected_on,
+    selection,
+    selection_by_batch,
+    validation_loss,
+    validation_split,
+)
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import Moment, NotFinite, Stage
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.manifest import load_manifest
@@ -37,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 NAMED = 8
 """of a step's samples, in a message"""
+LOOKED_AT = 10
+"""Steps from one training loss to the next that are looked at where the lowest decides, as Semantic Sharing's script
+does."""
 
 
 class Trainer:
@@ -47,7 +60,9 @@ class Trainer:
         train, data = experiment.train, experiment.data
         self.manifest = load_manifest(data.shards)
         classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
-        check_splits(self.manifest, data.shards, train.select)
+        check_splits(experiment, self.manifest)
+        self.protocol = protocol(train.protocol)
+        self.validated_on = validation_split(train)
         with accelerator.main_process_first():
             if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
                 run.fit_words(data)
@@ -58,8 +73,11 @@ class Trainer:
             ).to(accelerator.device)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
-        self.saved = SavedModel(experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method)
-        splits = [split for split in ("train", "val") if split in self.manifest.splits]
+        self.saved = SavedModel(
+            experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method,
+            protocol=train.protocol, selected_on=selected_on(self.method.stages, train, self.manifest.splits),
+        )  # fmt: skip
+        splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
         self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
         self.checkpoints = Checkpoints(accelerator, run.folder, train.checkpoints_kept, train.zero)
@@ -80,6 +98,11 @@ class Trainer:
     @property
     def loader(self) -> Loader:
         return self.loaders[self.position.stage]
+
+    @property
+    def _select(self) -> str:
+        """By what this stage's weights are kept."""
+        return kept_by(self.stage, self.experiment.train)
 
     @property
     def _is_as_found(self) -> bool:
@@ -243,6 +266,8 @@ class Trainer:
             return
         throughput.step_done(len(samples))
         self.position = replace(self.position, step=self.position.step + 1)
+        if self._select == "training loss":
+            self._keep_if_lowest(terms["total"])
         self.signals.step_done()
         self._record(terms, samples, throughput)
 
@@ -276,11 +301,27 @@ class Trainer:
         }
         self.log.step(record, terms)
 
+    def _keep_if_lowest(self, loss: Tensor) -> None:
+        """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
+        number = self.position.epoch * self.loader.steps + self.position.step
+        if self.position.best is not None and (number - 1) % LOOKED_AT:
+            return
+        value = -float(broadcast(loss.clone()))  # one rank's: all must come to the same
+        if self.position.best is None or value > self.position.best:
+            self.position = replace(self.position, best=value)
+            chosen = selection_by_batch(self.position.epoch, number)
+            self._save_model(chosen)
+            self.log.validation({"step": self._global_step, "stage": self.stage.name, "selected": chosen})
+
     def _end_epoch(self, epoch: int) -> None:
         """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""
-        select = self.experiment.train.select if self.stage.select == "figure" else self.stage.select
+        select = self._select
         scores = self._validate()
         self.method.end_epoch(self.stage)
+        if select == "training loss":
+            self.log.validation(self._validation_record(epoch, scores))
+            logger.info("%s: lowest loss of a batch %.4f", self._title(epoch), -(self.position.best or 0.0))
+            return
         if select == "last" or not scores:
             self._keep(epoch, scores, selection(epoch, "last"))
             return
@@ -288,36 +329,46 @@ class Trainer:
             raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
                            "select by a figure that counts labels, such as mAP@all")  # fmt: skip
         value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
+        name = {"val": "validation", "test": "test"}[self.validated_on]
         if self.position.best is None or value > self.position.best:
             self.position = replace(self.position, best=value)
-            self._keep(epoch, scores, selection(epoch, select), shown=f"validation {select} {abs(value):.4f}")
+            chosen = selection(epoch, select, self.validated_on)
+            self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
         else:
             self.log.validation(self._validation_record(epoch, scores))
-            logger.info("%s: validation %s %.4f", self._title(epoch), select, abs(value))
+            logger.info("%s: %s %s %.4f", self._title(epoch), name, select, abs(value))
 
     def _keep(self, epoch: int, scores: Mapping[str, float], chosen: str, *, shown: str = "no selection") -> None:
-        """Save the model as it is now."""
+        """Save the model as it is now, and say so."""
+        self._save_model(chosen)
+        self.log.validation(self._validation_record(epoch, scores) | {"selected": chosen})
+        logger.info("%s: %s (kept)", self._title(epoch), shown)
+
+    def _save_model(self, chosen: str) -> None:
         trained = hasattr(self, "stepper")
         state = self.accelerator.get_state_dict(self.stepper.model) if trained else self.method.state_dict()
         if self.accelerator.is_main_process:
             self.saved.save(self.run.folder, state, chosen)
         self.accelerator.wait_for_everyone()  # other ranks may read it next
-        self.log.validation(self._validation_record(epoch, scores) | {"selected": chosen})
-        logger.info("%s: %s (kept)", self._title(epoch), shown)
 
     def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
-        return {"step": self._global_step, "stage": self.stage.name, "epoch": epoch + 1, "val": dict(scores)}
+        where = {} if self.validated_on == "val" else {"split": self.validated_on}
+        return {"step": self._global_step, "stage": self.stage.name, "epoch": epoch + 1, **where, "val": dict(scores)}
 
     def _validate(self) -> dict[str, float]:
         """The validation figures, or the loss where the stage is not chosen by figures; none without such a split."""
-        if "val" not in self.manifest.splits:
+        split = self.validated_on
+        if split not in self.manifest.splits:
             return {}
         watch.now("validating")
-        if self.stage.select != "figure" and not self.stage.closed_form:
-            loader = self._loader(self.stage, "val")
-            return validation_loss(self.method, loader, self._moment(), self.accelerator.device)
-        embedded = embed_split(self.method, self.experiment.data, self.tokeniser, "val", self.extracted)
-        return validation_scores(self.method, embedded)
+        if (self.stage.select != "figure" or self._select == "loss") and not self.stage.closed_form:
+            return validation_loss(
+                self.method, self._loader(self.stage, split), self._moment(), self.accelerator.device
+            )
+        embedded = embed_split(
+            self.method, self.experiment.data, self.tokeniser, split, self.extracted, self.protocol.captions
+        )
+        return validation_scores(self.method, embedded, self.protocol)
 
     def _batches(self, stage: Stage, split: str) -> SplitBatches:
         sources = {modality: self.method.sources[modality] for modality in stage.modalities}

@@ -75,7 +75,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
             return
         about = "options"
         manifest = load_manifest(shards)
-        check_splits(manifest, shards, train.select)
+        check_splits(experiment, manifest)
         if train.zero:
             zero_plugin(train, processes.count)
         about = "texts"

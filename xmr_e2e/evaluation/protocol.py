@@ -1,0 +1,196 @@
+"""Protocols by name: on what the epoch is selected, what the items are, and how they are compared.
+
+`clean` selects on validation and measures the test split once. The others are said by what they do otherwise: those of
+COCO's customary galleries, and those of released scripts, whose quirks change figures. A script's facts were read in
+its authors' code; docs/reproduction.md has them paper by paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from xmr_e2e.data.captions import Captions
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Similarity
+
+SelectedOn: TypeAlias = Literal["val", "test", "training loss", "nothing"]
+Gallery: TypeAlias = Literal["test", "test+train"]
+
+FOLD_MARK = "#fold"
+"""In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco`)."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a figure comes about. Each field's default is what `clean` does."""
+
+    name: str
+    select: str | None = None
+    """by what the epoch is kept where a method's stage leaves it open, instead of --train.select: the name of a figure,
+    "loss" (on the split of `selected_on`), "training loss" or "last\""""
+    selected_on: SelectedOn = "val"
+    choice: str = ""
+    """in a sentence, what is different about the choice of the epoch"""
+    captions: Captions | None = None
+    """which captions are items of their own; None: a sample has one text"""
+    similarity: Similarity | None = None
+    """by which embeddings are compared; None: the method's own"""
+    ndcg_stride: int | None = None
+    """from text to image, NDCG discounts rank r (from 0) by 1 / log2(stride r + i + 2), i the number of the caption
+    that asks among its picture's; None: by 1 / log2(r + 2)"""
+    whole_batches: int | None = None
+    """only as many samples are measured as fill batches of this size"""
+    folds: bool = False
+    """the mean over the folds that the test split's sources name, each a gallery of its own"""
+    quirks: tuple[str, ...] = ()
+    """in sentences, what is different about measuring"""
+
+    def differences(self, selected_on: SelectedOn) -> tuple[str, ...]:
+        """From `clean`, in sentences, for a model whose epoch was selected on this."""
+        if selected_on == self.selected_on:
+            return (*((self.choice,) if self.choice else ()), *self.quirks)
+        of_the_run = f"The epoch was not selected as {self.name} has it, but on {_SELECTED_ON[selected_on]}."
+        return (of_the_run, *self.quirks)
+
+    def document(self, selected_on: SelectedOn, gallery: str) -> dict[str, Any]:
+        """What a result file says of the protocol."""
+        differences = list(self.differences(selected_on))
+        if gallery == "test+train":
+            differences.append("The gallery holds the training split's samples beside the test split's.")
+        return {"name": self.name, "gallery": gallery, "selected_on": selected_on, "differences": differences}
+
+    def check_selection(self, selected_on: SelectedOn, trained_by: str) -> None:
+        """Raise XmrError where a model selected on test, or by the training loss, were given out as selected cleanly.
+
+        Args:
+            trained_by: the name of the protocol by which the epoch was selected.
+        """
+        if self.selected_on == "val" and selected_on in ("test", "training loss"):
+            raise XmrError(
+                f"this run's epoch was selected on {_SELECTED_ON[selected_on]} (--train.protocol {trained_by}), so it "
+                f"cannot be measured as {self.name}: measure it with --protocol {trained_by}, or train again with "
+                f"--train.protocol {self.name}"
+            )
+
+
+_SELECTED_ON: Mapping[SelectedOn, str] = {
+    "val": "the validation split",
+    "test": "the test split",
+    "training loss": "the loss of training batches",
+    "nothing": "nothing: it is the last",
+}
+_COSINE = "Embeddings are compared by cosine, whatever the method's own score is."
+_FIVE_CAPTIONS = (
+    "The first five captions of a picture are items of their own: a picture's query ranks five texts for each picture "
+    "of the gallery, and each caption is a query."
+)
+_BATCH_LOSS = (
+    "The weights are those after the step with the lowest loss of a single training batch, looked at every tenth step: "
+    "no validation took part."
+)
+
+CLEAN = Protocol("clean")
+_ALL = (
+    CLEAN,
+    Protocol("coco5k", captions=Captions(most=5), quirks=(_FIVE_CAPTIONS,)),
+    Protocol(
+        "coco1k",
+        captions=Captions(most=5),
+        folds=True,
+        quirks=(
+            _FIVE_CAPTIONS,
+            "Figures are the mean over five folds of the test split, each a gallery of its own of a thousand pictures.",
+        ),
+    ),
+    Protocol(
+        "released:dscmr",
+        select="mAP@all",
+        selected_on="test",
+        choice="The epoch is the one with the best mAP@all on the test split itself, so the figures are too high.",
+        similarity="cosine",
+        quirks=(_COSINE,),
+    ),
+    # Its AP@k over the relevant items among the first k (Eq. 9) is the default of all protocols.
+    Protocol(
+        "released:drcl",
+        select="loss",
+        choice="The epoch is the one with the lowest validation loss, not the one with the best validation figure.",
+        similarity="cosine",
+        quirks=(_COSINE,),
+    ),
+    Protocol(
+        "released:semantic_sharing",
+        select="training loss",
+        selected_on="training loss",
+        choice=_BATCH_LOSS,
+        captions=Captions(distinct=True),
+        similarity="cosine",
+        quirks=(
+            "Each caption is an item of its own, and identical captions are one, with the labels and the picture of "
+            "the first sample that has it.",
+            _COSINE,
+        ),
+    ),
+    Protocol(
+        "released:semantic_sharing_coco",
+        select="training loss",
+        selected_on="training loss",
+        choice=_BATCH_LOSS,
+        captions=Captions(most=5),
+        similarity="dot",
+        ndcg_stride=5,
+        quirks=(
+            _FIVE_CAPTIONS,
+            "Embeddings are compared by dot product, whatever the method's own score is.",
+            "From text to image, NDCG discounts rank r (from 0) by 1 / log2(5 r + i + 2), i = 0 to 4 the number of the "
+            "caption that asks, instead of 1 / log2(r + 2): figures are higher.",
+            "The whole test split is one gallery, also where the script says five folds.",
+        ),
+    ),
+    Protocol(
+        "released:acmr",
+        select="last",
+        selected_on="nothing",
+        choice="The last epoch is kept: none is selected.",
+        whole_batches=64,
+        quirks=("Only whole batches of 64 samples are measured (640 of Wikipedia's 693), in the order of the shards.",),
+    ),
+)
+NAMES = tuple(each.name for each in _ALL)
+_UNPUBLISHED = ("released:alscor", "released:sdcmr")
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of this name.
+
+    Raises:
+        XmrError: there is none; says which there are, and of which papers there cannot be one.
+    """
+    for each in _ALL:
+        if each.name == name:
+            return each
+    reason = "its authors published no code, so there is no script to follow" if name in _UNPUBLISHED else "unknown"
+    raise XmrError(
+        f"protocol {name!r}: {reason}. There are {', '.join(NAMES)}; for ALSCOR and SDCMR, whose authors published no "
+        "code, clean is the one to use"
+    )
+
+
+def fold_numbers(sources: Sequence[str], where: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(n,) the fold of each sample, from its source.
+
+    Raises:
+        XmrError: a source names none.
+    """
+    marks = [source.rpartition(FOLD_MARK)[2] if FOLD_MARK in source else "" for source in sources]
+    for source, mark in zip(sources, marks):
+        if not mark.isdecimal():
+            raise XmrError(
+                f"{where}: the sample {source!r} names no fold, as the sources of MSCOCO's test split do "
+                f"({FOLD_MARK}0 to {FOLD_MARK}4); measure the split as a whole, for MSCOCO with coco5k"
+            )
+    return np.array(marks, np.int64)
