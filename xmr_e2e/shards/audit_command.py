@@ -1,0 +1,48 @@
+"""The command `xmr shards audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.parallel import CPUS
+
+
+def audit_command(
+    folders: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FOLDER [OTHER ...]")],
+    /,
+    *,
+    texts: bool = True,
+    sheet: Path | None = None,
+    workers: int = CPUS,
+) -> int:
+    """Look for duplicates within and across splits; exit with 1, and name them, where some lie in two splits.
+
+    Pictures are compared byte by byte and by how they look (scaled or encoded again, not cropped or mirrored), texts
+    without regard to case and spaces: a sample's texts all together.
+
+    Args:
+        folders: the folder with manifest.json; further ones are compared with it and with each other
+        texts: compare texts, too; --no-texts where texts are tags or titles that many samples share
+        sheet: contact sheet of the first pairs to draw, such as duplicates.png
+        workers: processes
+    """
+    from xmr_e2e.shards.audit import audit, counts_table, describe, draw_pairs
+
+    if not folders:
+        raise XmrError("say which folder of shards to look through")
+    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise XmrError(f"{sheet}: the name must end in .png, .jpg or .webp")
+    result = audit(folders, texts=texts, workers=workers)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(counts_table(result))
+    for line in describe(result):
+        console.print(line, markup=False)
+    if sheet:
+        draw_pairs(result, sheet)
+        console.print(f"pairs drawn: {sheet}", markup=False)
+    return 1 if result.across else 0
