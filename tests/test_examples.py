@@ -1,4 +1,4 @@
-"""Examples are what the rankings say, spread over the classes, and the same for the same seed."""
+"""Examples are what the rankings say, spread over the classes, the same for the same seed; failures are the worst."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedded import embedded_split
 from PIL import Image
 
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.examples import Example, retrieved_examples, thumbnail
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.examples import Example, Shelf, spread_examples, thumbnail, worst_failures
+from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
@@ -36,20 +40,30 @@ def reader(tiny_shards: Path) -> SplitReader:
     return SplitReader(tiny_shards, "test")
 
 
-def examples(reader: SplitReader, **options: Any) -> list[Example]:
-    return retrieved_examples(embeddings(len(reader)), labels_of(reader), reader, similarity="cosine", **options)
+def spread(
+    embedded: EmbeddedSplit, shelf: Shelf, count: int = 6, *, similarity: Any = "cosine", seed: int = 0
+) -> list[Example]:
+    inspected = inspect_rankings(embedded, similarity=similarity)
+    return [example for each in inspected for example in spread_examples(each, shelf, count, seed=seed)]
+
+
+def examples(reader: SplitReader, count: int = 6, *, seed: int = 0) -> list[Example]:
+    keys = [reader.key(position) for position in range(len(reader))]
+    return spread(embedded_split(embeddings(len(reader)), labels_of(reader), keys), Shelf([reader]), count, seed=seed)
 
 
 def test_results_are_the_highest_scores_with_relevance_and_pair_as_the_shards_say(reader: SplitReader) -> None:
     image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in embeddings(len(reader)).values())
     position_of = {reader.key(position): position for position in range(len(reader))}
-    for example in examples(reader, shown=4):
+    for example in examples(reader):
         query = position_of[example.query.key]
         queries, gallery = (image, text) if example.direction == "image_to_text" else (text, image)
         scores = gallery @ queries[query]
         order = sorted(position_of.values(), key=lambda position: -scores[position])
-        assert [position_of[result.item.key] for result in example.results] == order[:4]
+        assert [position_of[result.item.key] for result in example.results] == order[:5]
         assert (example.pair_rank, example.gallery) == (order.index(query) + 1, len(reader))
+        assert example.pair is not None and example.pair.key == example.query.key
+        assert example.shows_pair == (example.pair_rank <= 5)
         for result in example.results:
             item = position_of[result.item.key]
             assert result.score == pytest.approx(scores[item], abs=1e-6)
@@ -60,7 +74,7 @@ def test_results_are_the_highest_scores_with_relevance_and_pair_as_the_shards_sa
 
 
 def test_queries_are_spread_over_the_classes_in_both_directions(reader: SplitReader) -> None:
-    found = examples(reader, per_direction=6)
+    found = examples(reader, 6)
     assert [example.direction for example in found] == ["image_to_text"] * 6 + ["text_to_image"] * 6
     for queries in (found[:6], found[6:]):
         assert len({example.query.key for example in queries}) == 6
@@ -75,16 +89,64 @@ def test_the_seed_decides_the_queries(reader: SplitReader) -> None:
 
 
 def test_a_small_split_shows_each_query_once(reader: SplitReader) -> None:
-    assert len({example.query.key for example in examples(reader, per_direction=50)[:12]}) == len(reader)
-    assert len(examples(reader, per_direction=50)) == 2 * len(reader)
+    assert len({example.query.key for example in examples(reader, 50)[:12]}) == len(reader)
+    assert len(examples(reader, 50)) == 2 * len(reader)
 
 
-def test_rows_that_are_not_the_splits_are_refused(reader: SplitReader) -> None:
-    few = embeddings(len(reader) - 1)
-    with pytest.raises(ValueError, match="12 samples"):
-        retrieved_examples(few, labels_of(reader)[:-1], reader, similarity="cosine")
-    with pytest.raises(ValueError, match="image: 11 embeddings with 12 positions"):
-        retrieved_examples(few, labels_of(reader), reader, similarity="cosine")
+def test_the_worst_failures_are_the_least_precise_whose_first_result_is_wrong(reader: SplitReader) -> None:
+    keys = [reader.key(position) for position in range(len(reader))]
+    embedded = embedded_split(embeddings(len(reader)), labels_of(reader), keys)
+    for each in inspect_rankings(embedded, similarity="cosine"):
+        found = worst_failures(each, Shelf([reader]), 3)
+        assert len(found) == 3
+        assert all(not example.results[0].relevant for example in found)
+        limit = max(example.precision for example in found)
+        shown = {example.query.key for example in found}
+        better = [row for row in range(len(reader)) if keys[row] not in shown and each.precision[row] < limit]
+        assert all(each.right_first[row] for row in better)
+        assert [example.precision for example in found] == sorted(example.precision for example in found)
+
+
+def test_a_perfect_model_has_no_failures(reader: SplitReader) -> None:
+    labels = labels_of(reader)
+    keys = [reader.key(position) for position in range(len(reader))]
+    perfect = embedded_split({"image": labels, "text": labels}, labels, keys)
+    for each in inspect_rankings(perfect, similarity="cosine"):
+        assert worst_failures(each, Shelf([reader]), 3) == []
+
+
+def test_captions_that_are_items_of_their_own_are_shown_alone(reader: SplitReader) -> None:
+    count = len(reader)
+    keys = [reader.key(position) for position in range(count)]
+    rng = np.random.default_rng(0)
+    rows = {"image": rng.standard_normal((count, 5)), "text": rng.standard_normal((2 * count, 5))}
+    positions = {"image": np.arange(count), "text": np.repeat(np.arange(count), 2)}
+    embedded = embedded_split(rows, labels_of(reader), keys, positions=positions)
+    shelf = Shelf([reader], Captions(most=2))
+    to_text, to_image = inspect_rankings(embedded, similarity="dot")
+    found = spread_examples(to_text, shelf, 3)
+    for example in found:
+        row = keys.index(example.query.key)
+        order = np.argsort(-(rows["text"] @ rows["image"][row]))
+        shown = [reader.metadata(item // 2).texts[item % 2] for item in order[:5].tolist()]
+        assert [result.item.texts for result in example.results] == [(text,) for text in shown]
+        assert example.pair is not None
+        assert example.pair.texts == (reader.metadata(row).texts[order[example.pair_rank - 1] % 2],)
+        assert len(example.query.texts) > 1  # a picture has all its captions
+    assert all(len(example.query.texts) == 1 for example in spread_examples(to_image, shelf, 3))
+
+
+def test_a_gallery_of_two_splits_is_found_by_key(tiny_shards: Path) -> None:
+    test, train = (SplitReader(tiny_shards, name) for name in ("test", "train"))
+    keys = [[reader.key(position) for position in range(len(reader))] for reader in (test, train)]
+    labels = np.concatenate([labels_of(test), labels_of(train)])
+    gallery = embedded_split(embeddings(len(labels)), labels, [*keys[0], *keys[1]])
+    queries = embedded_split(embeddings(len(test), seed=1), labels_of(test), keys[0])
+    each, _ = inspect_rankings(queries, gallery, similarity="cosine")
+    found = spread_examples(each, Shelf([test, train]), 6)
+    assert {example.gallery for example in found} == {52}
+    names = {result.item.key for example in found for result in example.results}
+    assert names & set(keys[1]) and names <= {*keys[0], *keys[1]}
 
 
 @pytest.fixture
@@ -111,19 +173,20 @@ def test_samples_may_lack_modalities(mixed: SplitReader) -> None:
     rng = np.random.default_rng(1)
     rows = {name: rng.standard_normal((len(positions[name]), 5)) for name in modalities}
     assert [len(rows[name]) for name in modalities] == [8, 6, 6]
-    found = retrieved_examples(
-        rows, labels_of(mixed), mixed, positions=positions, similarity="dot", per_direction=20, shown=3
-    )
+    keys = [mixed.key(position) for position in range(len(mixed))]
+    embedded = embedded_split(rows, labels_of(mixed), keys, positions=positions)
+    found = spread(embedded, Shelf([mixed]), 20, similarity="dot")
     position_of = {mixed.key(position): position for position in range(len(mixed))}
     for example in found:
         query, gallery = example.direction.split("_to_")
         own = position_of[example.query.key]
         scores = rows[gallery] @ rows[query][positions[query].tolist().index(own)]
         ranked = positions[gallery][np.argsort(-scores)].tolist()
-        assert [position_of[result.item.key] for result in example.results] == ranked[:3]
+        assert [position_of[result.item.key] for result in example.results] == ranked[:5]
         assert example.gallery == len(ranked)
-        assert example.pair_rank == (ranked.index(own) + 1 if own in ranked else None)
-        assert [result.paired for result in example.results] == [position == own for position in ranked[:3]]
+        assert example.pair_rank == (ranked.index(own) + 1 if own in ranked else 0)
+        assert (example.pair is None) == (own not in ranked)
+        assert [result.paired for result in example.results] == [position == own for position in ranked[:5]]
         for result in example.results:
             assert result.relevant == (result.item.labels == example.query.labels)
     counts = {(query, gallery): 0 for query in modalities for gallery in modalities if query != gallery}
@@ -136,7 +199,8 @@ def test_samples_may_lack_modalities(mixed: SplitReader) -> None:
 def test_an_item_without_picture_has_its_source_as_name(mixed: SplitReader) -> None:
     positions = {name: mixed.positions_with([name]) for name in ("image", "audio")}
     rows = {name: np.ones((len(places), 2)) for name, places in positions.items()}
-    found = retrieved_examples(rows, labels_of(mixed), mixed, positions=positions, similarity="dot")
+    keys = [mixed.key(position) for position in range(len(mixed))]
+    found = spread(embedded_split(rows, labels_of(mixed), keys, positions=positions), Shelf([mixed]), similarity="dot")
     for example in found:
         clips = [example.query] if example.direction == "audio_to_image" else [r.item for r in example.results]
         for clip in clips:

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from embedded import embedded_split
 from PIL import Image
 
+from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.examples import Example, Item, Result
-from xmr_e2e.evaluation.report import write_report
+from xmr_e2e.evaluation.inspection import inspect_rankings
+from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.report import Findings, write_report
+
+if TYPE_CHECKING:
+    from browser import Browser
+
+pytest_plugins = ["browser"]
 
 HOSTILE = """<script>alert("x")</script> & 'Zoë' ← 犬"""
+CLEAN = {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
+COMMAND = ["train.py", "--a", HOSTILE, "--b", "1"]
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -60,13 +74,26 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data.strip()
 
 
-def figures(seed: int = 0) -> CrossModalFigures:
-    rng = np.random.default_rng(seed)
+def pairs() -> EmbeddedSplit:
+    rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
     image, text = (np.eye(6)[labels] + rng.standard_normal((60, 6)) for _ in range(2))
-    return cross_modal_figures({"image": image, "text": text}, labels, range(60), seed=seed)
+    return embedded_split({"image": image, "text": text}, labels)
 
 
+@cache
+def figures() -> CrossModalFigures:
+    return cross_modal_figures(pairs())
+
+
+@cache
+def findings() -> Findings:
+    inspected = inspect_rankings(pairs(), similarity="cosine")
+    confusions = [confusion(each) for each in inspected]
+    return Findings(EXAMPLES, FAILURES, ["text_to_image"], confusions, project(pairs(), similarity="cosine"))
+
+
+@cache
 def five_modalities() -> CrossModalFigures:
     """Images and texts are pairs of samples 0 to 39; each other modality has 20 samples of its own."""
     rng = np.random.default_rng(1)
@@ -76,7 +103,7 @@ def five_modalities() -> CrossModalFigures:
     embeddings = {
         name: np.eye(6)[labels[rows]] + rng.standard_normal((len(rows), 6)) for name, rows in positions.items()
     }
-    return cross_modal_figures(embeddings, labels, range(100), positions=positions)
+    return cross_modal_figures(embedded_split(embeddings, labels, positions=positions))
 
 
 def item(number: int) -> Item:
@@ -88,13 +115,16 @@ def item(number: int) -> Item:
 
 def example(direction: str, relevant: list[bool], own: int | None) -> Example:
     results = tuple(Result(item(i), 1 - i / 10, right, paired=i == own) for i, right in enumerate(relevant))
-    return Example(direction, item(40), results, pair_rank=1 + (own if own is not None else 30), gallery=1234)
+    rank = 1 + (own if own is not None else 30)
+    return Example(direction, item(40), results, pair=item(40), pair_rank=rank, precision=0.25, gallery=1234)
 
 
 EXAMPLES = (
     example("image_to_text", [True, False, True, False, False], own=2),
     example("text_to_image", [False, True, True, True, False], own=None),
 )
+FAILURES = (example("text_to_image", [False] * 5, own=None),)
+CLASSES = [f"class<{number}>" for number in range(6)]
 RECORDS = [{"step": s, "loss": {"total": 1 / s}} for s in range(1, 9)] + [{"step": 8, "val": {"average mAP@all": 0.3}}]
 
 
@@ -103,11 +133,17 @@ def report(path: Path, **changes: Any) -> str:
         "title": "alscor",
         "dataset": "flickr8k",
         "split": "test",
+        "protocol": CLEAN,
+        "classes": CLASSES,
         "selection": "epoch 3, the best by mAP@all on the validation split",
         "figures": figures(),
         "records": RECORDS,
-        "examples": EXAMPLES,
-        "environment": {"python": "3.11", "libraries": {"torch": "2.11"}, "command": ["train", HOSTILE]},
+        "findings": findings(),
+        "environment": {
+            "libraries": {"torch": "2.11"},
+            "command": ["train.py", "--a", HOSTILE, "--b", "1"],
+            "processes": 2,
+        },
         "configuration": {"data": {"shards": "shards", "file": None}, "stages": [{"lr": 0.1}], "parts": {}},
         "notes": [HOSTILE],
     }
@@ -156,22 +192,106 @@ def test_a_synthetic_dataset_is_called_synthetic(page: Page, tmp_path: Path) -> 
     assert "not photographs" in Page(report(tmp_path, dataset="synthetic")).text
 
 
+def test_the_protocol_is_named_at_the_top(page: Page) -> None:
+    (facts,) = page.of_class["facts"]
+    for words in ("protocol clean", "gallery test", "selected on validation"):
+        assert words in " ".join(facts.split())
+    assert "warning" not in page.of_class and "⚠" not in page.text
+
+
+@pytest.mark.parametrize("selected_on", ["test", "training loss", "nothing"])
+def test_figures_that_were_not_selected_on_validation_are_marked(tmp_path: Path, selected_on: str) -> None:
+    protocol = {"name": "released:x", "gallery": "test+train", "selected_on": selected_on, "differences": ["Odd."]}
+    page = Page(report(tmp_path, protocol=protocol, findings=Findings()))
+    (facts,), (warning,), (headline,) = (page.of_class[name] for name in ("facts", "warning", "headline"))
+    assert "⚠ not selected on validation" in facts and "test+train" in facts and "released:x" in facts
+    assert ("too high" in warning) == (selected_on == "test")
+    assert "No validation took part" in warning or selected_on == "test"
+    assert "Odd." in warning
+    assert headline.count("⚠ not selected on validation") == 3  # beside each figure
+
+
 def test_right_and_wrong_carry_a_sign_and_a_word_in_order_of_rank(page: Page) -> None:
-    for results, given in zip((page.of_class["sentences"], page.of_class["pictures"]), EXAMPLES):
-        signs = re.findall(r"([✓✗])\s*(right|wrong)", results[0])
+    lists = [*page.of_class["sentences"], *page.of_class["pictures"]]
+    for results, given in zip(lists, (*EXAMPLES, *FAILURES)):
+        signs = re.findall(r"([✓✗])\s*(right|wrong)", results)
         assert signs == [("✓", "right") if result.relevant else ("✗", "wrong") for result in given.results]
 
 
-def test_the_own_pair_is_marked_where_it_is_and_its_rank_is_said(page: Page) -> None:
-    assert page.of_class["sentences"][0].count("★ own pair") == 1
-    assert page.of_class["pictures"][0].count("★ own pair") == 0
-    assert "own pair at rank 3 of 1,234" in page.text
-    assert "own pair at rank 31 of 1,234" in page.text
+def test_the_own_pair_is_marked_among_the_results_or_stands_behind_them_with_its_rank(page: Page) -> None:
+    (sentences,), (pictures, failure) = page.of_class["sentences"], page.of_class["pictures"]
+    assert sentences.count("★ own pair") == pictures.count("★ own pair") == failure.count("★ own pair") == 1
+    assert [text.count("own pair") for text in page.of_class["truth"]] == [1, 1]
+    assert "rank 31 of 1,234" in page.of_class["truth"][0]
+    assert "AP 0.250;" in page.text
+    assert "own pair at rank 3 of 1,234" in " ".join(page.text.split())
+
+
+def test_failures_stand_under_their_own_heading(page: Page) -> None:
+    before, after = page.text.split("The worst failures")
+    assert before.count("Query") == 2 and after.count("Query") == 1
+    assert "among those that were looked at, and what came first" in after
+
+
+def test_bars_are_the_classes_figures_best_first(page: Page) -> None:
+    given = figures()
+    for shown, way in zip(page.of_class["bars"], given.model.figures):
+        scores, floor = given.model.figures[way].per_class, given.random.figures[way].per_class
+        names = [CLASSES[each] for each in sorted(scores, key=lambda each: -scores[each])]
+        found = re.findall(r"(class<\d>)\s+(0\.\d+)\s+(0\.\d+)", shown)
+        assert [name for name, _, _ in found] == names
+        for name, value, random in found:
+            number = CLASSES.index(name)
+            assert (float(value), float(random)) == pytest.approx((scores[number], floor[number]), abs=6e-4)
+
+
+def test_many_classes_leave_the_middle_bars_folded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(180) % 60
+    given = embedded_split({name: rng.standard_normal((180, 8)) for name in ("image", "text")}, labels)
+    confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
+    names = [f"class {number}" for number in range(60)]
+    page = Page(
+        report(tmp_path, figures=cross_modal_figures(given), findings=Findings(confusions=confusions), classes=names)
+    )
+    assert [shown.count("class ") for shown in page.of_class["bars"]] == [15, 30, 15] * 2
+    assert page.text.count("30 classes between") == 2
+    assert len(page.of_class["dense"]) == 2
+
+
+def test_the_heat_map_holds_each_share_in_hundredths(page: Page) -> None:
+    for number, given in enumerate(findings().confusions):
+        starts = [place for place, row in enumerate(page.rows) if row[0] == "query ↓ result →"]
+        rows = page.rows[starts[number] : starts[number] + 8]
+        assert rows[0][1:] == CLASSES
+        for name, row, shares in zip(CLASSES, rows[1:7], given.shares):
+            assert row == [name, *(str(round(100 * share)) if round(100 * share) else "" for share in shares)]
+        assert rows[7] == ["random", *(str(round(100 * share)) for share in given.random)]
+    assert f"Of the first {findings().confusions[0].k} results" in page.text
+
+
+def test_the_map_says_what_it_shows(page: Page) -> None:
+    assert "t-SNE of 120 items, all modalities in one map: ● image, ▲ text." in page.text
+    by_class, by_modality = page.of_class["legend"]
+    assert sorted(by_class.split()) == CLASSES
+    assert by_modality.split() == ["●image", "▲text"]
+
+
+def test_the_command_can_be_copied_into_a_shell(page: Page) -> None:
+    (command,) = page.of_class["command"]
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words == ["accelerate", "launch", "--num_processes", "2", *COMMAND]
+
+
+def test_the_contents_lead_to_what_is_there(page: Page) -> None:
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
+    assert {link.removeprefix("#") for link in links} == ids
 
 
 def test_captions_labels_and_notes_are_shown_as_written(page: Page) -> None:
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count(HOSTILE) == 1 + 5 + 1 + 1  # note, texts found, the query that is a text, environment
+    assert page.text.count(HOSTILE) == 1 + 5 + 2 + 1  # note, texts found, the queries that are texts, environment
     assert "class<3>" in page.text
     assert all(
         (attributes.get("alt") or "").startswith("class<") for tag, attributes in page.tags if "jpeg" in str(attributes)
@@ -180,25 +300,27 @@ def test_captions_labels_and_notes_are_shown_as_written(page: Page) -> None:
 
 def test_nothing_outside_the_file_is_referred_to(html: str, page: Page) -> None:
     sources = [attributes["src"] or "" for _, attributes in page.tags if "src" in attributes]
-    assert len(sources) == 2 + 2 * 5 + 1  # curves, results, and the query that is an image
+    assert len(sources) == 2 + 2 + 2 + 5 + 1 + 2 * (5 + 1)  # curves, map, training; results, queries and pairs
     assert all(source.startswith("data:image/") for source in sources)
-    assert not [attributes for _, attributes in page.tags if attributes.keys() & {"href", "srcset", "background"}]
+    assert not [attributes for _, attributes in page.tags if attributes.keys() & {"srcset", "background"}]
+    assert all((attributes.get("href") or "#").startswith("#") for _, attributes in page.tags)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:image/[a-z]+;base64,[\w+/=]+", "", html))
 
 
 def test_environment_and_configuration_are_listed_in_closed_folds(page: Page) -> None:
     rows = {row[0]: row[1] for row in page.rows if len(row) == 2}
     assert rows["libraries.torch"] == "2.11"
-    assert rows["command"] == f"train {HOSTILE}"
+    assert rows["command"] == f"train.py --a {HOSTILE} --b 1"
     assert (rows["data.file"], rows["stages.0.lr"], rows["parts"]) == ("–", "0.1", "–")
     assert rows["similarity"] == "cosine"
     assert all("open" not in attributes for tag, attributes in page.tags if tag == "details")
 
 
-def test_a_report_without_records_and_examples_can_be_written(tmp_path: Path) -> None:
-    page = Page(report(tmp_path, records=[], examples=[], notes=[]))
+def test_a_report_without_records_and_findings_can_be_written(tmp_path: Path) -> None:
+    page = Page(report(tmp_path, records=[], findings=Findings(), notes=[], environment={}))
     assert "No training records" in page.text
-    assert [tag for tag, _ in page.tags].count("img") == 1
+    assert [tag for tag, _ in page.tags].count("img") == 2
+    assert not page.of_class.keys() & {"heat", "legend", "example", "command"}
 
 
 def test_the_training_curves_show_only_the_main_validation_score(tmp_path: Path, html: str) -> None:
@@ -214,10 +336,11 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Page:
     wordless = Item("key", "article 3", None, (), ("cat",))
     results = tuple(Result(clip, 0.5, right, paired=False) for right in (True, False))
     examples = [
-        Example("text_to_audio", item(1), results, pair_rank=None, gallery=20),
-        Example("audio_to_text", clip, (Result(wordless, 0.25, True, paired=False),), pair_rank=None, gallery=40),
+        Example("text_to_audio", item(1), results, None, 0, 0.5, gallery=20),
+        Example("audio_to_text", clip, (Result(wordless, 0.25, True, paired=False),), None, 0, 0.5, gallery=40),
     ]
-    return Page(report(tmp_path_factory.mktemp("five"), figures=five_modalities(), examples=examples))
+    found = Findings(examples=examples)
+    return Page(report(tmp_path_factory.mktemp("five"), figures=five_modalities(), findings=found))
 
 
 def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five: Page) -> None:
@@ -238,8 +361,9 @@ def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five
 
 
 def test_each_of_twenty_directions_is_listed_and_a_figure_that_it_lacks_is_no_zero(five: Page) -> None:
-    rows = {row[0]: row[1:] for row in five.rows if len(row) == 7}
-    assert rows.pop("query → gallery") == ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"]
+    rows = {row[0]: row[1:] for row in five.rows if len(row) == 9}
+    names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10", "MedR", "Pearson"]
+    assert rows.pop("query → gallery") == names
     assert len(rows) == 21
     assert "video → 3D shape" in rows
     for title, cells in rows.items():
@@ -267,8 +391,9 @@ def test_queries_without_relevant_items_are_counted_by_direction(tmp_path: Path,
     assert "share no label" not in page.text
     labels = np.array([0, 1, 1, 2])
     rows = {"image": np.eye(3)[labels[:3]], "audio": np.eye(3)[labels[2:]]}
-    given = cross_modal_figures(rows, labels, range(4), positions={"image": np.arange(3), "audio": np.array([2, 3])})
-    text = Page(report(tmp_path, figures=given, examples=[])).text
+    positions = {"image": np.arange(3), "audio": np.array([2, 3])}
+    given = cross_modal_figures(embedded_split(rows, labels, positions=positions))
+    text = Page(report(tmp_path, figures=given, findings=Findings())).text
     assert "count 0: 1 of image → audio, 1 of audio → image." in text
 
 
@@ -277,3 +402,22 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
     more = [*RECORDS[:-1], {"step": 8, "val": scores}]
     less = [*RECORDS[:-1], {"step": 8, "val": {"average mAP@all": 0.2}}]
     assert report(tmp_path, records=more) == report(tmp_path, records=less)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_fits_its_window_and_shows_its_pictures(
+    browser: Browser, html: str, tmp_path: Path, width: int, colours: str
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html)
+    browser.resize(width, 900)
+    browser.use_colours(colours)
+    browser.get(path.as_uri())
+    assert not browser.is_wider_than_window()
+    sizes = browser.execute_script("return [...document.images].map(image => [image.naturalWidth, image.clientWidth])")
+    assert len(sizes) == 24
+    assert all(natural > 0 and shown > 0 for natural, shown in sizes)
+    assert browser.complaints() == []
+    fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert all(name.startswith("data:") for name in fetched)

@@ -1,26 +1,25 @@
-"""Retrieved examples to look at: a few queries of each direction, each with what the model ranks first."""
+"""Queries to look at, each with what the model ranks first: some of every class, and the worst failures."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import permutations, zip_longest
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import direction_name, rows_by_modality
-from xmr_e2e.evaluation.ranking import Array, nearest
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
+from xmr_e2e.evaluation.embedded import Items
+from xmr_e2e.evaluation.inspection import Inspected
 from xmr_e2e.shards.media import UnusableImage, decode_rgb, resize_to_jpeg
 
 THUMBNAIL = 160
 """The longer side of a thumbnail, in pixels."""
+SHOWN = 5
+"""Results of each query, as in the papers' figures."""
 
 
 @dataclass(frozen=True)
@@ -60,48 +59,70 @@ class Example:
     """"image_to_text", …"""
     query: Item
     results: tuple[Result, ...]
-    pair_rank: int | None
-    """rank of the query's own pair, from 1; None where it has none in the gallery"""
+    pair: Item | None
+    """the query's own pair, the ground truth of R@k; None where it has none in the gallery"""
+    pair_rank: int
+    """its rank, from 1; 0 where there is none"""
+    precision: float
+    """average precision of the whole ranking"""
     gallery: int
     """number of items that were ranked"""
 
+    @property
+    def shows_pair(self) -> bool:
+        """Whether its pair is among the results."""
+        return any(result.paired for result in self.results)
 
-def retrieved_examples(
-    embeddings: Mapping[str, Array],
-    labels: Array,
-    reader: SplitReader,
-    *,
-    positions: Mapping[str, Array] | None = None,
-    similarity: Similarity,
-    per_direction: int = 6,
-    shown: int = 5,
-    seed: int = 0,
-) -> list[Example]:
-    """Queries spread over the classes, the same ones for the same seed, and their first results.
 
-    embeddings: modality -> (n_m, d). labels: (n, c) multi-hot, of all n samples of the reader's split.
-    positions: modality -> (n_m,) the ascending positions of its rows; None where every modality has all n.
-    Returns `per_direction` examples of each ordered pair of modalities.
-    Raises XmrError for NaN or infinite embeddings and for a picture that cannot be decoded.
+class Shelf:
+    """Where the samples of some splits are found by their keys.
+
+    captions: which texts are items of their own; None where a sample has one text, all that are written for it.
     """
-    classes = torch.as_tensor(labels).cpu().numpy()
-    if len(classes) != len(reader):
-        raise ValueError(f"{len(classes)} labels, {len(reader)} samples")
-    places = rows_by_modality(embeddings, len(reader), positions)
-    rng = np.random.default_rng(seed)
-    examples = []
-    for query, gallery in permutations(embeddings, 2):
-        rows = _spread_over_classes(classes[places[query]], per_direction, rng)
-        order, scores = nearest(embeddings[query][rows], embeddings[gallery], similarity=similarity)
-        found = zip(places[query][rows].tolist(), places[gallery][order.numpy(force=True)], scores.tolist())
-        for position, ranking, row_scores in found:
-            top = zip(ranking[:shown].tolist(), row_scores)
-            results = tuple(_result(reader, classes, position, item, score) for item, score in top)
-            own = np.flatnonzero(ranking == position)
-            pair_rank = int(own[0]) + 1 if len(own) else None
-            name = direction_name(query, gallery)
-            examples.append(Example(name, _item(reader, position), results, pair_rank, len(ranking)))
-    return examples
+
+    def __init__(self, readers: Sequence[SplitReader], captions: Captions | None = None) -> None:
+        self._places = {reader.key(place): (reader, place) for reader in readers for place in range(len(reader))}
+        self._captions = {
+            reader.key(place): texts
+            for reader in readers
+            for place, texts in (captions.of(reader, range(len(reader))) if captions else {}).items()
+        }
+
+    def item(self, items: Items, row: int, modality: str) -> Item:
+        """The sample of an embedded item; of its texts the one that was embedded, where each is an item of its own.
+
+        Raises:
+            XmrError: its picture cannot be decoded.
+        """
+        key = str(items.keys[row])
+        reader, place = self._places[key]
+        record = reader.read(place)
+        about = record.metadata
+        try:
+            image = thumbnail(record.image) if record.image is not None else None
+        except UnusableImage as error:
+            raise XmrError(f"{record.where}: {error}") from error
+        item = Item(record.key, about.source, image, about.texts, about.labels)
+        if modality == "text" and self._captions:
+            number = row - int(np.argmax(items.keys == key))  # the items of a sample stand together
+            item = replace(item, texts=(self._captions[key][number],))
+        return item
+
+
+def spread_examples(inspected: Inspected, shelf: Shelf, count: int, *, seed: int = 0) -> list[Example]:
+    """Random queries, one of each class, then a second one of each; the same ones for the same seed."""
+    labels = one_hot(inspected.queries.labels)[inspected.rows]
+    return _examples(inspected, shelf, spread_over_classes(labels, count, np.random.default_rng(seed)))
+
+
+def worst_failures(inspected: Inspected, shelf: Shelf, count: int) -> list[Example]:
+    """The queries with the least average precision, the worst first.
+
+    Only among those that have something to find, and whose first result is wrong.
+    """
+    failed = np.flatnonzero(inspected.relevant & ~inspected.right_first)
+    worst = failed[np.argsort(inspected.precision[failed], kind="stable")][:count]
+    return _examples(inspected, shelf, worst.tolist())
 
 
 def thumbnail(data: bytes) -> bytes:
@@ -115,28 +136,37 @@ def thumbnail(data: bytes) -> bytes:
     return resize_to_jpeg(image, THUMBNAIL)
 
 
-def _spread_over_classes(labels: NDArray[Any], count: int, rng: np.random.Generator) -> list[int]:
-    """Rows of random samples: one of each class, then a second one of each, until there are `count`.
-
-    A sample of several classes stands for its first.
-    """
-    by_class: dict[int, list[int]] = defaultdict(list)
-    for row in rng.permutation(len(labels)).tolist():
-        by_class[int(labels[row].argmax())].append(row)
-    turns = zip_longest(*by_class.values())
-    return [row for turn in turns for row in turn if row is not None][:count]
+def _examples(inspected: Inspected, shelf: Shelf, asked: list[int]) -> list[Example]:
+    """The examples of these of the m queries."""
+    if not asked:
+        return []
+    scores = inspected.scores(asked, SHOWN).tolist()
+    return [_example(inspected, shelf, number, row) for number, row in zip(asked, scores)]
 
 
-def _result(reader: SplitReader, labels: NDArray[Any], query: int, item: int, score: float) -> Result:
-    relevant = bool((labels[query] * labels[item]).any())
-    return Result(_item(reader, item), score, relevant, paired=item == query)
+def _example(inspected: Inspected, shelf: Shelf, number: int, scores: list[float]) -> Example:
+    queries, items = inspected.queries, inspected.items
+    row, pair = int(inspected.rows[number]), int(inspected.pair[number])
+    results = tuple(
+        Result(
+            shelf.item(items, found, inspected.gallery),
+            score,
+            relevant=_shared(queries.labels[row], items.labels[found]),
+            paired=items.keys[found] == queries.keys[row],
+        )
+        for found, score in zip(inspected.first[number].tolist(), scores)
+    )
+    return Example(
+        direction=inspected.direction,
+        query=shelf.item(queries, row, inspected.query),
+        results=results,
+        pair=shelf.item(items, pair, inspected.gallery) if pair >= 0 else None,
+        pair_rank=int(inspected.pair_rank[number]),
+        precision=float(inspected.precision[number]),
+        gallery=len(items.keys),
+    )
 
 
-def _item(reader: SplitReader, position: int) -> Item:
-    record = reader.read(position)
-    about = record.metadata
-    try:
-        image = thumbnail(record.image) if record.image is not None else None
-    except UnusableImage as error:
-        raise XmrError(f"{record.where}: {error}") from error
-    return Item(record.key, about.source, image, about.texts, about.labels)
+def _shared(one: Tensor, other: Tensor) -> bool:
+    """Whether two items share a label: classes (), or multi-hot (c,)."""
+    return bool((one == other) if one.ndim == 0 else (one * other).any())

@@ -1,17 +1,18 @@
-"""Figures of the report, as PNG bytes: made to be shown 700 px wide, drawn at twice that."""
+"""Figures of the report, as PNG bytes: made to be shown some 540 px wide, or 360 on a phone, drawn at twice that."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from xmr_e2e.evaluation.directions import (
     CrossModalFigures,
@@ -20,13 +21,20 @@ from xmr_e2e.evaluation.directions import (
     modality_title,
     split_direction,
 )
+from xmr_e2e.evaluation.figures import RetrievalFigures
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
+Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
 # Okabe and Ito's palette, which the colour-blind can tell apart
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#767676"
 GALLERY_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
-WIDTH = 7.0  # inches: 700 px at the 100 dpi that the sizes below are chosen for
+LINE_MARKERS = ("o", "^", "s", "D", "P")
+"""beside the colour, for whoever does not see it"""
+SCOPE = "scope: the first k results"
+"""of an axis; it is logarithmic, as the levels of k are"""
+WIDTH = 5.4  # inches: 540 px at the 100 dpi that the sizes below are chosen for
+COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
 
 def precision_recall_plot(figures: CrossModalFigures) -> bytes:
@@ -34,98 +42,144 @@ def precision_recall_plot(figures: CrossModalFigures) -> bytes:
 
     One panel for two modalities; for more, one for each modality of the queries.
     """
-    return _png(_both_directions(figures) if len(figures.model.modalities) == 2 else _panel_by_query(figures))
+    return _curves_plot(figures, "recall", lambda row: (row.curve.recall, row.curve.precision))
 
 
-def training_plot(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """One panel per loss term, and one with the validation scores, over optimiser steps.
+def precision_scope_plot(figures: CrossModalFigures) -> bytes:
+    """Precision among the first k results over k, in panels as `precision_recall_plot`."""
+    return _curves_plot(figures, SCOPE, lambda row: (row.scope.k, row.scope.precision))
+
+
+def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel: str, ylabel: str) -> bytes:
+    """Curves of several runs in one panel; their labels name them. random: drawn in grey, for comparison."""
+    figure = Figure(figsize=(WIDTH, 3.6 + 0.1 * len(lines)), layout="constrained")
+    axes = _styled(figure.add_subplot())
+    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
+    for number, (label, points) in enumerate(lines.items()):
+        colour, marker = colours[number % len(colours)], LINE_MARKERS[number % len(LINE_MARKERS)]
+        _line(axes, points, colour, marker, label)
+    if random:
+        axes.plot(*random, "--", color=GREY, linewidth=1.6, label="random ranking")
+    axes.set_ylabel(ylabel, fontsize=10)
+    axes.set_ylim(bottom=0)
+    _set_x_axis(axes, xlabel)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return as_png(figure)
+
+
+def training_plots(records: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """A panel per loss term ("loss: total"), and one with the validation scores ("validation"), over optimiser steps.
 
     records: the lines of metrics.jsonl, in order. Loss terms stand under "loss" and validation scores under "val", as
     a mapping ({"loss": {"total": 1.2}}) or flat ({"loss/total": 1.2}); nested names are joined by "/". A record
     without "step" happened at the step of the record before it. Values that are not finite are left out.
-    Raises ValueError if no record has a loss term.
     """
     losses, scores = _series(records, "loss"), _series(records, "val")
-    if not losses:
-        raise ValueError("none of the records has a loss term")
-    panels = len(losses) + bool(scores)
-    columns = min(2, panels)
-    rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(WIDTH, 0.4 + 2.0 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten().tolist()
-    for axes, (name, points) in zip(grid, losses.items(), strict=False):
-        _plot_loss(_styled(axes), name, points)
-    if scores:
-        _plot_scores(_styled(grid[len(losses)]), scores)
-    for axes in grid[panels:]:
-        axes.set_axis_off()
-    for axes in grid[panels - columns : panels]:
-        axes.set_xlabel("step", fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.tick_params(labelbottom=True)
-    return _png(figure)
+    panels = {f"loss: {name}": _loss_plot(points) for name, points in losses.items()}
+    return panels | ({"validation": _scores_plot(scores)} if losses and scores else {})
 
 
-def _both_directions(figures: CrossModalFigures) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+def validation_series(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(step, value) of one validation score, such as "average mAP@all"."""
+    return _series(records, "val").get(name, [])
+
+
+def _curves_plot(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> bytes:
+    of_two = len(figures.model.modalities) == 2
+    return as_png((_both_directions if of_two else _panel_by_query)(figures, xlabel, points))
+
+
+def _both_directions(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    labels = {
-        name: f"{direction_title(name)}  (mAP@all {row.scores['mAP@all']:.3f})"
-        for name, row in figures.model.figures.items()
-    }
-    _plot_curves(axes, figures, labels, f"random ranking  (mAP@all {figures.random.average['mAP@all']:.3f})")
-    axes.legend(frameon=False, fontsize=9)
+    _plot_curves(axes, figures, {name: direction_title(name) for name in figures.model.figures}, points)
+    _set_x_axis(axes, xlabel)
+    axes.legend(frameon=False, fontsize=10)
     return figure
 
 
-def _panel_by_query(figures: CrossModalFigures) -> Figure:
+def _panel_by_query(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> Figure:
     modalities = figures.model.modalities
     rows = math.ceil(len(modalities) / 2)
-    figure = Figure(figsize=(WIDTH, 0.8 + 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 + 2.2 * rows), layout="constrained")
     grid = figure.subplots(rows, 2).flatten().tolist()
     entries: dict[str, Any] = {}  # of one legend for all panels
     for axes, query in zip(grid, modalities, strict=False):
         titles = {direction_name(query, other): f"→ {modality_title(other)}" for other in modalities if other != query}
-        _plot_curves(axes, figures, titles, "random ranking")
+        _plot_curves(axes, figures, titles, points)
         axes.set_title(f"query: {modality_title(query)}", fontsize=10, loc="left")
+        _set_x_axis(axes, xlabel)
         entries |= {label: line for line, label in zip(*axes.get_legend_handles_labels())}
     for axes in grid[len(modalities) :]:
         axes.set_axis_off()
     labels = [*(f"→ {modality_title(name)}" for name in modalities), "random ranking"]
     lines = [entries[label] for label in labels]
-    figure.legend(lines, labels, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9)
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def _plot_curves(axes: Axes, figures: CrossModalFigures, labels: Mapping[str, str], random_label: str) -> None:
+def _plot_curves(
+    axes: Axes, figures: CrossModalFigures, labels: Mapping[str, str], points: Callable[[RetrievalFigures], Points]
+) -> None:
     """The curves of these directions, each modality of the gallery in its own colour, and the random ones in grey."""
     for direction, label in labels.items():
-        curve = figures.model.figures[direction].curve
-        colour = GALLERY_COLOURS[figures.model.modalities.index(split_direction(direction)[1])]
-        axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.8, label=label)
+        number = figures.model.modalities.index(split_direction(direction)[1])
+        colour, marker = GALLERY_COLOURS[number], LINE_MARKERS[number]
+        _line(axes, points(figures.model.figures[direction]), colour, marker, label)
+    random_label = "random ranking"
     for direction in labels:
-        curve = figures.random.figures[direction].curve
-        axes.plot(curve.recall, curve.precision, "--", color=GREY, linewidth=1.8, label=random_label)
+        axes.plot(*points(figures.random.figures[direction]), "--", color=GREY, linewidth=1.6, label=random_label)
         random_label = "_"  # all but the same curve: one entry in the legend
     rows = [row for way in (figures.model, figures.random) for row in way.figures.values()]
-    highest = max(max(row.curve.precision) for row in rows)
-    _styled(axes).set(xlim=(0, 1), ylim=(0, min(1.0, 1.1 * highest) or 1.0), xlabel="recall", ylabel="precision")
+    highest = max(max(points(row)[1]) for row in rows)
+    _styled(axes).set_ylabel("precision", fontsize=10)
+    axes.set_ylim(0, min(1.0, 1.1 * highest) or 1.0)
 
 
-def _plot_loss(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
+def _set_x_axis(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label, fontsize=10)
+    if label == SCOPE:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+    elif label == "recall":
+        axes.set_xlim(0, 1.02)
+
+
+def _line(axes: Axes, points: Points, colour: str, marker: str, label: str) -> None:
+    every = max(1, len(points[0]) // 7)
+    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=label)
+
+
+def _loss_plot(points: list[tuple[float, float]]) -> bytes:
+    figure, axes = _training_panel()
     steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=BLUE, alpha=0.35, linewidth=0.8)
     axes.plot(steps, _smoothed(values), color=BLUE, linewidth=1.6)
-    axes.set_title(f"loss: {name}", fontsize=10, loc="left")
+    return as_png(figure)
 
 
-def _plot_scores(axes: Axes, scores: Series) -> None:
-    colours = (GREEN, VERMILION, BLUE, GREY)
-    for index, (name, points) in enumerate(scores.items()):
+def _scores_plot(scores: Series) -> bytes:
+    """Directions as in the other figures, the average (or the loss) in grey."""
+    figure, axes = _training_panel()
+    directions = {name: name.partition(" ")[0] for name in scores}
+    modalities = list(dict.fromkeys(split_direction(each)[0] for each in directions.values() if "_to_" in each))
+    for name, points in scores.items():
+        title, colour, marker = directions[name], GREY, "s"
+        if "_to_" in title:
+            number = modalities.index(split_direction(title)[1])
+            title, colour, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, "o-", markersize=3, linewidth=1.4, color=colours[index % len(colours)], label=name)
-    axes.set_title("validation", fontsize=10, loc="left")
+        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=title)
     axes.legend(frameon=False, fontsize=8)
+    return as_png(figure)
+
+
+def _training_panel() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(3.5, 2.2), layout="constrained")
+    axes = _styled(figure.add_subplot())
+    axes.set_xlabel("step", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure, axes
 
 
 def _series(records: Sequence[Mapping[str, Any]], group: str) -> Series:
@@ -166,9 +220,12 @@ def _styled(axes: Axes) -> Axes:
     return axes
 
 
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
+def as_png(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    drawn = io.BytesIO()
     FigureCanvasAgg(figure)
-    # without the name of the drawing software, so that the same figures give the same bytes
-    figure.savefig(out, format="png", dpi=200, metadata={"Software": None})
+    figure.savefig(drawn, format="png", dpi=200)
+    out = io.BytesIO()
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(COLOURS_OF_A_FILE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from xmr_e2e.evaluation.class_charts import bar_chart, heat_map
+from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
     CrossModalFigures,
     direction_name,
@@ -19,8 +18,10 @@ from xmr_e2e.evaluation.directions import (
     split_direction,
 )
 from xmr_e2e.evaluation.examples import Example
-from xmr_e2e.evaluation.plots import precision_recall_plot, training_plot
-from xmr_e2e.files import write_atomically
+from xmr_e2e.evaluation.map_plot import map_on_page
+from xmr_e2e.evaluation.page import flattened, number, write_page
+from xmr_e2e.evaluation.plots import precision_recall_plot, precision_scope_plot, training_plots
+from xmr_e2e.evaluation.projection import Projection
 
 NAMES = {
     "image": ("An image", "images"),
@@ -32,6 +33,26 @@ NAMES = {
 MAIN = "mAP@all"
 """The headline and the matrix. Of the validation scores, too, only these and the loss are drawn: with R@k in three
 directions beside them none could be told from the others."""
+RANKS = ("MedR",)
+"""Figures that are no fractions, and better where they are lower."""
+CAUTIONS = {
+    "test": "The epoch was chosen by its figures on the test split itself: they are too high, and not comparable with "
+    "figures of a model that was selected on validation.",
+    "training loss": "No validation took part in the choice of the epoch: it is the one with the lowest training loss.",
+    "nothing": "No validation took part in the choice of the epoch: it is the last one.",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rankings show beside the figures."""
+
+    examples: Sequence[Example] = ()
+    failures: Sequence[Example] = ()
+    sampled: Sequence[str] = ()
+    """directions of which only some queries were looked at, as there are so many"""
+    confusions: Sequence[Confusion] = ()
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,12 @@ class _Section:
     query: str
     gallery: str
     examples: tuple[Example, ...]
+    failures: tuple[Example, ...]
+    sampled: str
+
+    @property
+    def anchor(self) -> str:
+        return direction_name(self.query, self.gallery)
 
     @property
     def title(self) -> str:
@@ -72,55 +99,77 @@ def write_report(
     title: str,
     dataset: str,
     split: str,
+    protocol: Mapping[str, Any],
     selection: str,
     figures: CrossModalFigures,
+    classes: Sequence[str],
     records: Sequence[Mapping[str, Any]],
-    examples: Sequence[Example],
+    findings: Findings,
     environment: Mapping[str, Any],
     configuration: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> None:
     """Write the report of one evaluated split.
 
-    title: the recipe's name. selection: how the epoch was chosen, in words. records: the lines of metrics.jsonl, in
-    order; without a loss term among them there are no training curves. environment, configuration: any nesting of
-    JSON values. notes: what a reader of the figures must know, shown above them.
+    title: the recipe's name. protocol: "name", "gallery", "selected_on" and "differences", as in the evaluation's file.
+    selection: how the epoch was chosen, in words. classes: their names. records: the lines of metrics.jsonl, in order;
+    without a loss term among them there are no training curves. environment, configuration: any nesting of JSON
+    values. notes: what a reader of the figures must know, shown above them.
     """
-    page = _template().render(
+    sections = _sections(figures, findings)
+    of_two = len(figures.model.modalities) == 2
+    write_page(
+        path,
+        "report.html",
         title=title,
         dataset=dataset,
         is_synthetic="synthetic" in dataset.lower(),
         split=split,
+        protocol=protocol,
+        caution=CAUTIONS.get(protocol["selected_on"], ""),
         selection=selection,
         notes=notes,
         contents=_contents(figures),
+        chapters=list(_chapters(findings, sections if of_two else [])),
         without_relevant=_without_relevant(figures),
         modalities=figures.model.modalities,
         figures={name: _cells(figures, name) for name in figures.model.average},
+        ranks=[name for name in RANKS if name in figures.model.average],
         main=MAIN,
-        headline=_cells(figures, MAIN)[0 if len(figures.model.modalities) == 2 else -1 :],
+        headline=_cells(figures, MAIN)[0 if of_two else -1 :],
         matrix=_matrix(figures),
-        curve=precision_recall_plot(figures),
-        training=_training_plot(records),
-        sections=_sections(figures, examples),
+        recall_curve=precision_recall_plot(figures),
+        scope_curve=precision_scope_plot(figures),
+        charts={
+            direction_title(name): bar_chart(row, figures.random.figures[name], classes)
+            for name, row in figures.model.figures.items()
+        },
+        heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
+        confusion_note=_confusion_note(findings.confusions),
+        map=map_on_page(findings.projection, classes) if findings.projection else None,
+        sections=sections,
+        training=training_plots([_without_minor_scores(record) for record in records]),
         definitions=figures.definitions,
-        environment=list(_flattened(environment)),
-        configuration=list(_flattened(configuration)),
+        command=_command(environment),
+        environment=list(flattened(environment)),
+        configuration=list(flattened(configuration)),
     )
-    write_atomically(path, page.encode())
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["zip"] = zip
-    environment.filters |= {"data_uri": _data_uri, "title_of": modality_title}
-    return environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
-
-
-def _data_uri(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+def _chapters(findings: Findings, sections: Sequence[_Section]) -> Iterator[tuple[str, str]]:
+    """Anchor and heading of what the page has."""
+    yield "figures", "Figures"
+    yield "classes", "Classes"
+    if findings.confusions:
+        yield "confusion", "Confusion"
+    if findings.projection:
+        yield "space", "Common space"
+    yield from ((section.anchor, direction_title(section.anchor)) for section in sections)
+    if findings.examples and not sections:
+        yield "examples", "Examples"
+    yield "training", "Training"
+    yield "measured", "How measured"
+    yield "again", "To do it again"
 
 
 def _contents(figures: CrossModalFigures) -> list[str]:
@@ -156,28 +205,56 @@ def _matrix(figures: CrossModalFigures) -> dict[str, list[_Cell | None]]:
 def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str, float]) -> _Cell:
     if name not in model:
         return _Cell(title)
+    if name not in random:
+        return _Cell(title, number(model[name]))
+    if name in RANKS:
+        return _Cell(title, number(model[name]), number(random[name]))
     ratio = f"{model[name] / random[name]:.1f}×" if random[name] else "–"
-    return _Cell(title, _number(model[name]), _number(random[name]), ratio)
+    return _Cell(title, number(model[name]), number(random[name]), ratio)
 
 
-def _sections(figures: CrossModalFigures, examples: Sequence[Example]) -> list[_Section]:
+def _sections(figures: CrossModalFigures, findings: Findings) -> list[_Section]:
     """The directions that have examples."""
     sections = [
-        _Section(*split_direction(name), tuple(example for example in examples if example.direction == name))
+        _Section(
+            *split_direction(name),
+            tuple(example for example in findings.examples if example.direction == name),
+            tuple(example for example in findings.failures if example.direction == name),
+            ", among those that were looked at" if name in findings.sampled else "",
+        )
         for name in figures.model.figures
     ]
     return [section for section in sections if section.examples]
 
 
-def _number(value: float) -> str:
-    """Three decimals, and more where a value is so small that they would say little."""
-    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
+def _confusion_note(confusions: Sequence[Confusion]) -> str:
+    """What a cell of the heat maps is."""
+    if not confusions:
+        return ""
+    ks = sorted({each.k for each in confusions})
+    k = str(ks[0]) if len(ks) == 1 else f"{ks[0]} to {ks[-1]}"
+    several = any(each.is_multi_label for each in confusions)
+    return (
+        f"Of the first {k} results for the queries of a class (row), how many in a hundred have each class (column), "
+        "the mean over the queries. "
+        + (
+            "A sample of several labels counts for each: rows add up to more than 100, and classes that go together "
+            "look confused. "
+            if several
+            else ""
+        )
+        + f"The last row is the whole gallery: what random rankings find. {k} is the median size of a class there, "
+        "at most 50."
+    )
 
 
-def _training_plot(records: Sequence[Mapping[str, Any]]) -> bytes | None:
-    if not any(name.startswith("loss") for record in records for name in record):
-        return None
-    return training_plot([_without_minor_scores(record) for record in records])
+def _command(environment: Mapping[str, Any]) -> str:
+    """The run's command line, ready for a shell."""
+    words = [shlex.quote(str(word)) for word in environment.get("command", ())]
+    if not words:
+        return ""
+    lines = f"accelerate launch --num_processes {environment.get('processes', 1)} {' '.join(words)}".split(" --")
+    return " \\\n    --".join([" --".join(lines[:2]), *lines[2:]])
 
 
 def _without_minor_scores(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,17 +265,3 @@ def _without_minor_scores(record: Mapping[str, Any]) -> dict[str, Any]:
     if len(major) > 3:  # more than two directions and their average
         major = {name: value for name, value in major.items() if name.startswith("average")}
     return {**record, "val": major or scores}
-
-
-def _flattened(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values; a list of plain values is one value."""
-    if isinstance(document, Mapping) and document:
-        for key, value in document.items():
-            yield from _flattened(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(document, list | tuple) and any(isinstance(item, Mapping) for item in document):
-        for number, item in enumerate(document):
-            yield from _flattened(item, f"{name}.{number}")
-    elif isinstance(document, list | tuple):
-        yield name, " ".join(map(str, document))
-    else:
-        yield name, "–" if document is None or document == {} else str(document)

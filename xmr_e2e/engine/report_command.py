@@ -1,0 +1,88 @@
+"""`xmr report`: the report of a run anew, or a page that compares runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmr_e2e.errors import XmrError
+
+if TYPE_CHECKING:
+    from xmr_e2e.engine.run import Run
+    from xmr_e2e.evaluation.comparison import ComparedRun
+
+
+def report_command(
+    runs: tuple[Path, ...],
+    /,
+    *,
+    figures: str = "test",
+    shards: Path | None = None,
+    out: Path = Path("comparison.html"),
+) -> None:
+    """Of one run: measure it again and make its report anew. Of several: a page that compares them, from the figures
+    that `xmr eval` has written.
+
+    Args:
+        runs: the run folder, or several
+        figures: which of a run's measurements: the name of a file of RUN/evaluation, without .json
+        shards: of one run: where the dataset's shards lie now, if not where they lay in training
+        out: of several runs: the page to write
+    """
+    from xmr_e2e.console import console
+    from xmr_e2e.engine.evaluate import evaluate_run
+    from xmr_e2e.engine.run import Run
+    from xmr_e2e.evaluation.comparison import MOST, write_comparison
+
+    if not 1 <= len(runs) <= MOST:
+        raise XmrError(f"{len(runs)} runs: name one, for its report, or 2 to {MOST} to compare")
+    if len(runs) == 1:
+        about = _document(Run(runs[0]), figures)
+        with_train = about["protocol"]["gallery"] == "test+train"
+        evaluate_run(
+            Run(runs[0]),
+            about["split"],
+            shards=shards,
+            protocol=about["protocol"]["name"],
+            gallery="test+train" if with_train else "test",
+        )
+        return
+    if shards:
+        raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_comparison(out, [_compared(Run(folder), figures) for folder in runs])
+    console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _compared(run: Run, figures: str) -> ComparedRun:
+    from xmr_e2e.evaluation.comparison import ComparedRun
+
+    configuration = run.document("config.json")
+    return ComparedRun(
+        name=str(configuration.get("name", run.folder.name)),
+        folder=run.folder,
+        document=_document(run, figures),
+        records=run.records(),
+        environment=run.document("environment.json"),
+        configuration=configuration,
+    )
+
+
+def _document(run: Run, figures: str) -> dict[str, Any]:
+    """One of the run's measurements.
+
+    Raises:
+        XmrError: there is none of this name, or it lacks what this version writes.
+    """
+    path = run.folder / "evaluation" / f"{figures}.json"
+    document = run.document(f"evaluation/{figures}.json")
+    if not document:
+        others = sorted(each.stem for each in path.parent.glob("*.json"))
+        there = (
+            f"there are {', '.join(others)} (--figures)" if others else f"measure the run first: xmr eval {run.folder}"
+        )
+        raise XmrError(f"{path} does not exist; {there}")
+    directions = document.get("model", {}).get("figures", {}).values()
+    if not {"protocol", "definitions"} <= document.keys() or not all("scope" in each for each in directions):
+        raise XmrError(f"{path} was written by an earlier version; measure the run again: xmr eval {run.folder}")
+    return document

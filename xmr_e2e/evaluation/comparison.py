@@ -1,0 +1,174 @@
+"""Several runs side by side, as one HTML file that opens anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.page import flattened, number, write_page
+from xmr_e2e.evaluation.plots import SCOPE, Points, overlaid_plot, validation_series
+from xmr_e2e.evaluation.report import CAUTIONS, MAIN, RANKS
+
+AVERAGE = "average of the directions"
+MOST = len(ascii_uppercase)
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run and one of its evaluations."""
+
+    name: str
+    """of the recipe"""
+    folder: Path
+    document: Mapping[str, Any]
+    """the evaluation's file"""
+    records: Sequence[Mapping[str, Any]]
+    """the lines of metrics.jsonl"""
+    environment: Mapping[str, Any]
+    configuration: Mapping[str, Any]
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return dict(self.document["protocol"])
+
+    @property
+    def is_cautioned(self) -> bool:
+        """Whether the epoch was not selected on validation."""
+        return self.protocol["selected_on"] in CAUTIONS
+
+    def scores(self, direction: str, side: str) -> Mapping[str, float]:
+        """The figures of a direction, or of the average. side: "model" or "random"."""
+        directions = self.document[side]
+        return dict(directions["average"] if direction == AVERAGE else directions["figures"][direction]["scores"])
+
+
+@dataclass(frozen=True)
+class _Cell:
+    model: str
+    random: str
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The figures of one direction: a row for each run."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[_Cell]]]
+
+
+def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
+    """Write the page that compares two runs or more, at most MOST; they are named A, B, … in their order."""
+    named = dict(zip(ascii_uppercase, runs))
+    conflicts = [*_conflicts(named)]
+    directions = [name for name in runs[0].document["model"]["figures"] if all(_has(run, name) for run in runs)]
+    write_page(
+        path,
+        "comparison.html",
+        runs=named,
+        conflicts=conflicts,
+        tables=[_table(named, direction, not conflicts) for direction in (AVERAGE, *directions)],
+        main=MAIN,
+        ranks=RANKS,
+        curves={direction_title(name): _curves(named, name) for name in directions},
+        validation=_validation(named),
+        configuration=_differences(named, lambda run: run.configuration),
+        environment=_differences(named, lambda run: run.environment),
+    )
+
+
+def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
+    """In sentences, why the figures of the runs cannot be compared."""
+    facts: dict[str, Callable[[ComparedRun], Any]] = {
+        "datasets": lambda run: run.document["dataset"],
+        "splits": lambda run: run.document["split"],
+        "protocols": lambda run: run.protocol["name"],
+        "galleries": lambda run: run.protocol["gallery"],
+        "selections of the epoch": lambda run: f"on {run.protocol['selected_on']}",
+        "numbers of queries and items": _sizes,
+    }
+    for fact, value in facts.items():
+        found = {name: value(run) for name, run in runs.items()}
+        if len(set(found.values())) > 1:
+            yield f"Different {fact}: {'; '.join(f'{name}: {each}' for name, each in found.items())}."
+    for name in dict.fromkeys(key for run in runs.values() for key in run.document["definitions"]):
+        definitions = {run.document["definitions"].get(name) for run in runs.values()}
+        if len(definitions) > 1 and name != "similarity":  # a method's own, as much as its network
+            yield f"{name} is defined differently: {'; '.join(map(str, sorted(map(str, definitions))))}."
+
+
+def _sizes(run: ComparedRun) -> str:
+    rows = run.document["model"]["figures"].items()
+    return ", ".join(f"{direction_title(name)} {row['queries']:,} in {row['gallery']:,}" for name, row in rows)
+
+
+def _has(run: ComparedRun, direction: str) -> bool:
+    return direction in run.document["model"]["figures"]
+
+
+def _table(runs: Mapping[str, ComparedRun], direction: str, is_fair: bool) -> _Table:
+    """is_fair: the best of each column is marked."""
+    scores = {name: (run.scores(direction, "model"), run.scores(direction, "random")) for name, run in runs.items()}
+    columns = [*dict.fromkeys(column for model, _ in scores.values() for column in model)]
+    best = {}
+    for column in columns:
+        values = [model[column] for model, _ in scores.values() if column in model]
+        best[column] = min(values) if column in RANKS else max(values)
+    rows = [
+        (name, [_cell(model.get(each), random.get(each), best[each] if is_fair else None) for each in columns])
+        for name, (model, random) in scores.items()
+    ]
+    return _Table(direction if direction == AVERAGE else direction_title(direction), columns, rows)
+
+
+def _cell(model: float | None, random: float | None, best: float | None) -> _Cell:
+    if model is None:
+        return _Cell("–", "", False)
+    return _Cell(number(model), "" if random is None else number(random), model == best)
+
+
+def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, bytes]]:
+    """Of one direction: what it shows, and the picture."""
+    kinds = (("recall", "curve", "recall"), (SCOPE, "scope", "k"))
+    return [
+        (
+            f"Precision over {xlabel}, {direction_title(direction)}",
+            overlaid_plot(
+                {_label(name, run): _points(run, "model", direction, field, x) for name, run in runs.items()},
+                _points(next(iter(runs.values())), "random", direction, field, x),
+                xlabel=xlabel,
+                ylabel="precision",
+            ),
+        )
+        for xlabel, field, x in kinds
+    ]
+
+
+def _points(run: ComparedRun, side: str, direction: str, field: str, x: str) -> Points:
+    curve = run.document[side]["figures"][direction][field]
+    return curve[x], curve["precision"]
+
+
+def _validation(runs: Mapping[str, ComparedRun]) -> bytes | None:
+    series = {_label(name, run): validation_series(run.records, f"average {MAIN}") for name, run in runs.items()}
+    lines = {label: tuple(zip(*points)) for label, points in series.items() if points}
+    return overlaid_plot(lines, None, xlabel="step", ylabel=f"validation, {MAIN}") if lines else None  # type: ignore[arg-type]
+
+
+def _label(name: str, run: ComparedRun) -> str:
+    return f"{name} {run.name}"
+
+
+def _differences(
+    runs: Mapping[str, ComparedRun], part: Callable[[ComparedRun], Mapping[str, Any]]
+) -> list[tuple[str, list[str]]]:
+    """Dotted names that do not have the same value in all runs, with the value of each."""
+    flat = [dict(flattened(part(run))) for run in runs.values()]
+    names = dict.fromkeys(name for each in flat for name in each)
+    rows = [(name, [each.get(name, "–") for each in flat]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]

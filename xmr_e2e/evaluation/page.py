@@ -1,0 +1,52 @@
+"""What pages have in common: their templates, and how numbers and settings are written."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from xmr_e2e.evaluation.directions import modality_title
+from xmr_e2e.files import write_atomically
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Write one of `pages/` as a file that opens anywhere: no script, no other file, no address."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("xmr_e2e.evaluation", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["zip"] = zip
+    environment.filters |= {"data_uri": _data_uri, "title_of": modality_title}
+    write_atomically(path, environment.get_template(template).render(content).encode())
+
+
+def number(value: float) -> str:
+    """Three decimals; more where a value is so small that they would say little, one where it is a rank."""
+    if abs(value) >= 10:
+        return f"{value:,.1f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+def flattened(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values of nested JSON values; a list of plain values is one value."""
+    if isinstance(document, Mapping) and document:
+        for key, value in document.items():
+            yield from flattened(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(document, list | tuple) and any(isinstance(item, Mapping) for item in document):
+        for place, item in enumerate(document):
+            yield from flattened(item, f"{name}.{place}")
+    elif isinstance(document, list | tuple):
+        yield name, " ".join(map(str, document))
+    else:
+        yield name, "–" if document is None or document == {} else str(document)
+
+
+def _data_uri(image: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -1,0 +1,73 @@
+"""The common space as a map: t-SNE of some items of every modality (van der Maaten and Hinton, 2008)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from xmr_e2e.evaluation.classes import one_hot, spread_over_classes, standing_for
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.methods.base import Similarity
+
+ITEMS = 1000
+"""Of all modalities: t-SNE of them takes about 7 seconds of a core, of twice as many 15."""
+FEWEST = 6
+"""A map of fewer items says nothing."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A map of items."""
+
+    points: dict[str, NDArray[np.float32]]
+    """modality -> (n_m, 2)"""
+    classes: dict[str, NDArray[np.int64]]
+    """modality -> (n_m,) the class that each stands for: the rarest of its labels"""
+    items: int
+    """how many there were to choose from"""
+    is_multi_label: bool
+
+    @property
+    def shown(self) -> int:
+        return sum(map(len, self.points.values()))
+
+
+def project(embedded: EmbeddedSplit, *, similarity: Similarity, seed: int = 0) -> Projection | None:
+    """t-SNE of at most ITEMS items, drawn evenly over the classes, the same ones for the same seed.
+
+    As many of each modality; where all have the same samples, the same samples of each. Distances are Euclidean, of
+    rows of unit length where the model compares by angle ("cosine", "pearson"). None for fewer than FEWEST items.
+    """
+    rows, classes, several = {}, {}, False
+    for modality in embedded.modalities:
+        items = embedded.items(modality)
+        labels = one_hot(items.labels)
+        drawn = spread_over_classes(labels, ITEMS // len(embedded.modalities), np.random.default_rng(seed))
+        rows[modality] = _as_compared(items.embeddings.float().numpy(force=True)[drawn], similarity)
+        classes[modality] = standing_for(labels)[drawn]
+        several |= bool((labels.sum(1) > 1).any())
+    together = np.concatenate(list(rows.values()))
+    if len(together) < FEWEST:
+        return None
+    ends = np.cumsum([len(each) for each in rows.values()])[:-1]
+    points = dict(zip(rows, np.split(_tsne(together, seed), ends)))
+    return Projection(points, classes, sum(map(len, embedded.positions.values())), several)
+
+
+def _as_compared(rows: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:
+    if similarity == "pearson":
+        rows = rows - rows.mean(1, keepdims=True)
+    if similarity in ("cosine", "pearson"):
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows
+
+
+def _tsne(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    # the principal components keep what is far apart apart; a space that has collapsed to a point or a line has none
+    has_plane = np.count_nonzero(np.ptp(rows, axis=0)) >= 2
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca" if has_plane else "random", random_state=seed)
+    return tsne.fit_transform(rows).astype(np.float32)
