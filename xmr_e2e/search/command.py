@@ -1,4 +1,4 @@
-"""`xmr search`: the command around `xmr_e2e.search.query`."""
+"""`xmr search`, `xmr index` and `xmr serve`: the commands around this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from xmr_e2e.errors import XmrError
+
 if TYPE_CHECKING:
+    from xmr_e2e.search.index import Index
     from xmr_e2e.search.query import Hit
 
 
@@ -20,32 +23,101 @@ def search_command(
     query: str,
     /,
     *,
-    split: Literal["train", "val", "test"] = "test",
+    split: Literal["train", "val", "test"] | None = None,
+    index: Path | None = None,
     k: int = 10,
     sheet: Path | None = None,
     shards: Path | None = None,
 ) -> None:
-    """Search a split with a sentence (finds pictures) or with a picture (finds texts).
+    """Search with a sentence (finds pictures) or with a picture (finds texts): in the run's index if it has one, or
+    else in the test split.
 
     Args:
         run: the run folder with the trained model
         query: a sentence in quotes, or the path of a picture
-        split: the split to search in
+        split: the split to search in, whether there is an index or not
+        index: an index that lies elsewhere than in the run's folder
         k: how many hits
         sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default
         shards: where the shards lie now, if not where they lay in training
     """
     from xmr_e2e.engine.saved_model import load, require_shards
+    from xmr_e2e.search.index import find_index, search_index
     from xmr_e2e.search.query import save_sheet, search
 
+    if index and (split or shards):
+        raise XmrError("--index is searched without shards; leave out --split and --shards, or --index")
     model = load(run, shards=shards)
-    require_shards(model)
-    hits = search(model, query, split, k)
+    found = None if split or shards else find_index(run, index)
+    if found:
+        where, hits = "index", search_index(found, model, query, k)
+    else:
+        where = split or "test"
+        require_shards(model)
+        hits = search(model, query, where, k)
     console = Console(highlight=False)
-    console.print(hits_table(hits, title=f"{query} ({split})"))
-    sheet = sheet or run / "search" / _sheet_name(query, split)
+    console.print(hits_table(hits, title=f"{query} ({where})"))
+    sheet = sheet or run / "search" / _sheet_name(query, where)
     save_sheet(sheet, query, hits)
     console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
+
+
+def index_command(
+    run: Path,
+    source: Path,
+    /,
+    *,
+    split: tuple[Literal["train", "val", "test"], ...] = (),
+    out: Path | None = None,
+    add: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Embed a folder of shards, or of pictures, once, so that `xmr search` and `xmr serve` find in it at once.
+
+    Interrupted, it leaves nothing, or the index that was there.
+
+    Args:
+        run: the run folder with the trained model
+        source: a folder of shards; or of pictures, which sentences find
+        split: splits of the shards; all by default
+        out: the index's folder; RUN/index by default
+        add: add to the index that is there, without training anything; what it has already stays as it is
+        overwrite: make the index that is there anew
+    """
+    from xmr_e2e.engine.saved_model import load
+    from xmr_e2e.search.index import DEFAULT, Index
+    from xmr_e2e.search.indexing import make_index
+
+    if add and overwrite:
+        raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
+    folder = out or run / DEFAULT
+    result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{result.added:,} items added to {folder}")
+    if result.present:
+        console.print(f"{result.present:,} were there already and stay as they are")
+    if result.unusable:
+        console.print(f"{result.unusable:,} pictures cannot be read and are left out")
+    console.print(_summary(Index(folder)))
+    console.print(f'search it: xmr search {run} "…"{f" --index {out}" if out else ""}; xmr serve {out or run}')
+
+
+def serve_command(path: Path, /, *, index: Path | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve an index as a page for a browser, and as a JSON API that /docs describes, until Ctrl-C.
+
+    Args:
+        path: the run folder, or an index's
+        index: an index that lies elsewhere than in the run's folder
+        host: the address to listen on; the default is reached from this machine alone. There is no password: whoever
+            reaches another one sees what is indexed
+        port: the port to listen on; 0 chooses a free one
+    """
+    from xmr_e2e.search.serve import open_port, serve
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    with open_port(host, port) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}/"
+        serve(path, index, listener, lambda found: console.print(f"{_summary(found)}\nserving at {address}"))
 
 
 def hits_table(hits: Sequence[Hit], *, title: str) -> Table:
@@ -66,6 +138,15 @@ def hits_table(hits: Sequence[Hit], *, title: str) -> Table:
     return table
 
 
-def _sheet_name(query: str, split: str) -> str:
+def _summary(index: Index) -> str:
+    size = index.store.path.stat().st_size
+    search = "approximate search (HNSW)" if index.is_approximate else "exact search"
+    return (
+        f"{index.folder}: {len(index):,} items, {len(index.numbers('image')):,} to be found by their picture and "
+        f"{len(index.numbers('text')):,} by their text; {size / 1e6:,.1f} MB, {search}"
+    )
+
+
+def _sheet_name(query: str, where: str) -> str:
     readable = re.sub(r"\W+", "_", query)[-60:].strip("_")
-    return f"{readable or 'query'}-{split}.png"
+    return f"{readable or 'query'}-{where}.png"

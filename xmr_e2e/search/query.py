@@ -78,23 +78,36 @@ def search(model: Model, query: str | Path, split: str = "test", k: int = 10) ->
         XmrError: an empty query, a picture that is missing or cannot be read, no such split, k below 1, or a model
             that does not embed both images and texts.
     """
+    require_searchable(model)
+    embedded, gallery = embed_query(model, query, k)
+    reader = SplitReader(model.data.shards, split)
+    items = model.embed_split(split, gallery)
+    rows, scores = nearest(embedded[None], items, similarity=model.similarity, k=k)
+    positions = reader.positions_with([gallery])[rows[0].numpy()].tolist()
+    return [_hit(reader, position, score) for position, score in zip(positions, scores[0].tolist())]
+
+
+def require_searchable(model: Model) -> None:
+    """Raise XmrError for a model that does not embed both images and texts."""
     modalities = model.method.modalities
     if not {"image", "text"} <= set(modalities):
         raise XmrError(f"a search goes from texts to images or back, and this model embeds {' and '.join(modalities)}")
+
+
+def embed_query(model: Model, query: str | Path, k: int) -> tuple[NDArray[np.float32], str]:
+    """The embedding (d,) of a sentence or of the picture at a path, and the modality of what it is to find.
+
+    Raises:
+        XmrError: an empty query, a picture that is missing or cannot be read, or k below 1.
+    """
     if k < 1:
         raise XmrError(f"the number of hits must be at least 1, not {k}")
     picture = as_picture(query)
-    if picture is None and not str(query).strip():
-        raise XmrError("the query is empty; give a sentence or the path of a picture")
-    reader = SplitReader(model.data.shards, split)
     if picture:
-        embedded, gallery = model.embed_images([picture]), "text"
-    else:
-        embedded, gallery = model.embed_texts([str(query)]), "image"
-    items = model.embed_split(split, gallery)
-    rows, scores = nearest(embedded, items, similarity=model.similarity, k=k)
-    positions = reader.positions_with([gallery])[rows[0].numpy()].tolist()
-    return [_hit(reader, position, score) for position, score in zip(positions, scores[0].tolist())]
+        return model.embed_images([picture])[0], "text"
+    if not str(query).strip():
+        raise XmrError("the query is empty; give a sentence or the path of a picture")
+    return model.embed_texts([str(query)])[0], "image"
 
 
 def as_picture(query: str | Path) -> Path | None:

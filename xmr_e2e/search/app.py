@@ -1,0 +1,251 @@
+"""The web application around an index and its model: a page, a JSON API, and the API's description.
+
+Nothing that is sent is ever taken as a path: the page's files are read at the start, pictures are found by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Annotated
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import xmr_e2e
+from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.search.index import Index
+from xmr_e2e.search.limits import UPLOAD_BYTES, Guard, ModelWork
+from xmr_e2e.shards.media import UnusableImage, image_extension
+
+TEXT_CHARACTERS = 1000
+MAX_HITS = 100
+DEFAULT_HITS = 24
+EXAMPLES, EXAMPLE_CHARACTERS = 3, 60
+
+_PAGE = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "style.css": ("style.css", "text/css; charset=utf-8"),
+    "script.js": ("script.js", "text/javascript; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""path -> file in the package, and its media type"""
+
+Hits = Annotated[int, Query(ge=1, le=MAX_HITS, description="how many of the best items")]
+
+
+class Collection(BaseModel):
+    """A dataset's split, or a folder of pictures."""
+
+    name: str
+    split: str = Field(description="empty for a folder of pictures")
+    items: int
+
+
+class Limits(BaseModel):
+    """What a request may hold."""
+
+    upload_bytes: int = UPLOAD_BYTES
+    text_characters: int = TEXT_CHARACTERS
+    hits: int = MAX_HITS
+
+
+class About(BaseModel):
+    """What is searched, and by what model."""
+
+    model: str = Field(description="the method's name")
+    run: str = Field(description="the last two folders of the run")
+    similarity: str = Field(description="what the scores are; higher is better")
+    exact: bool = Field(description="every item is compared; a large index is searched by a graph, which may miss some")
+    items: int
+    pictures: int = Field(description="items that a sentence can find")
+    texts: int = Field(description="items that a picture can find")
+    collections: list[Collection]
+    takes: list[str] = Field(description='queries that the model can read: "text", "picture"')
+    examples: list[str] = Field(description="texts of some of the items")
+    limits: Limits
+
+
+class Found(BaseModel):
+    """An item that was found."""
+
+    item: int = Field(description="its number in the index")
+    score: float
+    source: str = Field(description="its name in the files that it came from")
+    collection: str
+    split: str
+    labels: list[str]
+    texts: list[str]
+    thumbnail: str | None = Field(description="path of its picture, if it has one")
+
+
+class Answer(BaseModel):
+    """What was found, best first."""
+
+    finds: str = Field(description='by what the items were found: "image" or "text"')
+    hits: list[Found]
+
+
+class Failure(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+class Service:
+    """The routes, and what they need."""
+
+    def __init__(self, index: Index, model: SavedModel, work: ModelWork) -> None:
+        self.index = index
+        self.model = model
+        self.work = work
+        self.about_this = _describe(index, model)
+
+    def about(self) -> About:
+        """What is searched, and by what model."""
+        return self.about_this
+
+    async def search_text(
+        self,
+        text: Annotated[str, Query(max_length=TEXT_CHARACTERS, description="a sentence")],
+        k: Hits = DEFAULT_HITS,
+    ) -> Answer:
+        """The pictures that fit a sentence best."""
+        if not text.strip():
+            raise HTTPException(422, "the sentence is empty")
+        return await self.work.do(self._find_pictures, text, k)
+
+    async def search_picture(self, picture: UploadFile, k: Hits = DEFAULT_HITS) -> Answer:
+        """The texts that fit a picture best: JPEG, PNG, WebP, GIF, BMP or TIFF, whatever its name."""
+        return await self.work.do(self._find_texts, await picture.read(), k)
+
+    def thumbnail(self, item: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
+        """An item's picture, small."""
+        jpeg = self.index.store.thumbnail(item)
+        if jpeg is None:
+            raise HTTPException(404, f"no picture of an item {item}")
+        return Response(jpeg, media_type="image/jpeg")
+
+    def _find_pictures(self, text: str, k: int) -> Answer:
+        return self._answer(self.model.embed_texts([text])[0], "image", k)
+
+    def _find_texts(self, picture: bytes, k: int) -> Answer:
+        try:
+            image_extension(picture)
+            embedded = self.model.embed_images([picture])[0]
+        except (UnusableImage, XmrError) as error:
+            raise HTTPException(422, f"this file cannot be used: {error}") from error
+        return self._answer(embedded, "text", k)
+
+    def _answer(self, embedded: np.ndarray, finds: str, k: int) -> Answer:
+        found = self.index.nearest(embedded, finds, k)
+        items = self.index.store.items([number for number, _ in found])
+        return Answer(finds=finds, hits=[
+            Found(
+                item=number, score=score, source=item.source or item.key, collection=item.collection, split=item.split,
+                labels=list(item.labels), texts=list(item.texts),
+                thumbnail=f"/thumbnails/{number}" if item.has_thumbnail else None,
+            )
+            for (number, score), item in zip(found, items)
+        ])  # fmt: skip
+
+
+def create_app(index: Index, model: SavedModel, *, hosts: Sequence[str], work: ModelWork | None = None) -> FastAPI:
+    """The application.
+
+    hosts: the names by which it may be asked for, so that no other site's page can reach it through a name of its own;
+    "*" are all.
+    """
+    work = work or ModelWork()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        work.close()
+
+    app = FastAPI(
+        title="xmr serve", version=xmr_e2e.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Cross-modal search: a sentence finds pictures, a picture finds texts.",
+    )  # fmt: skip
+    service = Service(index, model, work)
+    failures = {code: {"model": Failure} for code in (408, 413, 422, 503)}
+    app.get("/api/about")(service.about)
+    app.get("/api/search", responses={422: failures[422], 503: failures[503]})(service.search_text)
+    app.post("/api/search", responses=failures)(service.search_picture)  # type: ignore[arg-type]
+    app.get("/thumbnails/{item}", response_class=Response, responses={
+        200: {"content": {"image/jpeg": {}}}, 404: {"model": Failure}, 422: failures[422]
+    })(service.thumbnail)  # fmt: skip
+    _add_pages(app)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_exception_handler(XmrError, _refuse_query)
+    app.add_exception_handler(Exception, _fail)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Guard)
+    return app
+
+
+def _describe(index: Index, model: SavedModel) -> About:
+    reads = model.method.sources
+    return About(
+        model=type(model.config).__name__,
+        run="/".join(index.run.parts[-2:]),
+        similarity=model.similarity,
+        exact=not index.is_approximate,
+        items=len(index),
+        pictures=len(index.numbers("image")),
+        texts=len(index.numbers("text")),
+        collections=[Collection(name=row[0], split=row[1], items=row[2]) for row in index.store.collections()],
+        takes=["text"] * (reads["text"] == "tokens") + ["picture"] * (reads["image"] == "pixels"),
+        examples=_examples(index),
+        limits=Limits(),
+    )
+
+
+def _examples(index: Index) -> list[str]:
+    """A text of a few items, spread over the index."""
+    numbers = index.numbers("text")
+    spread = numbers[np.linspace(0, len(numbers) - 1, 5 * EXAMPLES).astype(int)] if len(numbers) else numbers
+    texts = [item.texts[0] for item in index.store.items(np.unique(spread).tolist()) if item.texts]
+    short = [text for text in dict.fromkeys(texts) if len(text) <= EXAMPLE_CHARACTERS]
+    return short[:: max(1, len(short) // EXAMPLES)][:EXAMPLES]
+
+
+def _add_pages(app: FastAPI) -> None:
+    folder = files("xmr_e2e.search") / "page"
+    for path, (name, media_type) in _PAGE.items():
+        app.add_api_route(f"/{path}", _constant((folder / name).read_bytes(), media_type), include_in_schema=False)
+    template = Environment(autoescape=True).from_string((folder / "docs.html").read_text("utf-8"))
+
+    def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(
+            template.render(api=app.openapi(), host=request.url.netloc, upload_mb=UPLOAD_BYTES // 2**20)
+        )
+
+    app.add_api_route("/docs", docs, include_in_schema=False)
+
+
+def _constant(content: bytes, media_type: str):  # type: ignore[no-untyped-def]
+    return lambda: Response(content, media_type=media_type)
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    """What does not fit the parameters, in one sentence; FastAPI's own answer repeats what was sent."""
+    assert isinstance(error, RequestValidationError)
+    reasons = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+    return JSONResponse({"detail": "; ".join(reasons)}, 422)
+
+
+async def _refuse_query(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+async def _fail(request: Request, error: Exception) -> JSONResponse:
+    """The traceback is the console's."""
+    return JSONResponse({"detail": "the server failed at this; its console says why"}, 500)

@@ -1,0 +1,104 @@
+"""An index that can be searched: a folder with one file, made by `xmr_e2e.search.indexing`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.ranking import nearest
+from xmr_e2e.search.query import Hit, embed_query
+from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
+from xmr_e2e.search.vectors import Neighbours
+
+DEFAULT = "index"
+"""the folder of a run's index within the run"""
+
+
+class Index:
+    """An index, open to be searched. What is added to it meanwhile is seen by those who open it then.
+
+    Raises:
+        XmrError: no index there, or one that this version cannot read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / NAME)
+        about = self.store.about
+        self.run = Path(about["run"])
+        """the folder of the model, when the index was made"""
+        self.fingerprint: str = about["fingerprint"]
+        self._numbers = {name: self.store.items_with(name) for name in MODALITIES}
+        self._neighbours = {
+            name: Neighbours.of(
+                self.store.embeddings(name),
+                about["similarity"],
+                graph=self.store.graph(name),
+                flat_up_to=len(numbers),  # a large index brings its graph
+            )
+            for name, numbers in self._numbers.items()
+            if len(numbers)
+        }
+
+    def __len__(self) -> int:
+        return sum(count for *_, count in self.store.collections())
+
+    def numbers(self, modality: str) -> NDArray[np.int64]:
+        """Ascending, of the items that can be found by this modality."""
+        return self._numbers[modality]
+
+    @property
+    def is_approximate(self) -> bool:
+        return any(neighbours.is_approximate for neighbours in self._neighbours.values())
+
+    def nearest(self, query: NDArray[np.float32], modality: str, k: int) -> list[tuple[int, float]]:
+        """The numbers and scores of the k items nearest to a query (d,), best first, in the order of the evaluation."""
+        if modality not in self._neighbours:
+            raise XmrError(f"{self.folder}: none of the items has an embedding by its {modality}; nothing can be found")
+        neighbours = self._neighbours[modality]
+        numbers = self._numbers[modality][neighbours.candidates(query, k)]
+        embeddings = self.store.embeddings_of(modality, numbers.tolist())
+        rows, scores = nearest(query[None], embeddings, similarity=neighbours.similarity, k=k)
+        return list(zip(numbers[rows[0].numpy()].tolist(), scores[0].tolist()))
+
+    def hit(self, number: int, item: Item, score: float) -> Hit:
+        """An item as it is shown; its picture is the thumbnail."""
+        where = f"{self.store.path}: item {number}"
+        return Hit(item.key, item.source, score, item.texts, item.labels, where, self.store.thumbnail(number))
+
+
+def require_same_model(index: Index, model: SavedModel) -> None:
+    """Raise XmrError if the index holds another model's embeddings."""
+    if index.fingerprint != model.fingerprint:
+        raise XmrError(
+            f"{index.folder} was made with another model (the one that {index.run} held then), whose embeddings mean "
+            "nothing to this one; make it again: xmr index RUN SHARDS --overwrite"
+        )
+
+
+def search_index(index: Index, model: SavedModel, query: str | Path, k: int = 10) -> list[Hit]:
+    """The k best items of an index, best first; a sentence finds pictures, a picture's path finds texts.
+
+    Raises:
+        XmrError: as `query.search`, or an index of another model.
+    """
+    require_same_model(index, model)
+    embedded, modality = embed_query(model, query, k)
+    found = index.nearest(embedded, modality, k)
+    items = index.store.items([number for number, _ in found])
+    return [index.hit(number, item, score) for (number, score), item in zip(found, items)]
+
+
+def find_index(run: Path, folder: Path | None) -> Index | None:
+    """The index that is asked for, or else the run's own; None for a run that has none.
+
+    Raises:
+        XmrError: no index where one is asked for.
+    """
+    if folder is None and not (run / DEFAULT / NAME).is_file():
+        return None
+    return Index(folder or run / DEFAULT)

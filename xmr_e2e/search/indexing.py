@@ -1,0 +1,257 @@
+"""Making an index of a folder of shards or of pictures, and adding to it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from xmr_e2e.data.loader import SplitBatches
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.engine.embed import collect
+from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.search.query import IMAGE_SUFFIXES, require_searchable
+from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
+from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.shards.media import UnusableImage, decode_rgb
+from xmr_e2e.shards.parallel import CPUS
+from xmr_e2e.shards.record import Record
+
+THUMBNAIL = (320, 320)
+"""pixels at most"""
+THUMBNAIL_QUALITY = 82
+PICTURES = 64
+"""embedded at a time, of a folder of pictures"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Added:
+    """What became of the items that were to be added."""
+
+    added: int = 0
+    present: int = 0
+    """were there already, and stay as they are"""
+    unusable: int = 0
+    """pictures that cannot be read"""
+
+
+def make_index(
+    model: SavedModel,
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    splits: Sequence[str] = (),
+    add: bool = False,
+    overwrite: bool = False,
+    flat_up_to: int = FLAT_UP_TO,
+) -> Added:
+    """Embed what a folder holds and write it to the index in `out`, all or nothing.
+
+    Args:
+        run: the model's folder, where `xmr serve` will look for it.
+        source: a folder of shards, or of pictures in whatever folders within.
+        splits: of the shards; none are all.
+        add: to the index that is there, which the same model made. Items that it has already stay as they are.
+        overwrite: the index that is there.
+        flat_up_to: items, above which the index is approximate.
+
+    Raises:
+        XmrError: an index is there or is not, of another model; no such split; samples or a disk that cannot be used.
+    """
+    require_searchable(model)
+    path = out / NAME
+    if path.exists() and not add and not overwrite:
+        raise XmrError(f"{path} exists; add to it with --add, or make it anew with --overwrite")
+    out.mkdir(parents=True, exist_ok=True)
+    result = Added()
+    with rewritten(path, keep=add) as store:
+        if add:
+            _require_same_model(store, model, out)
+        store.describe(run=str(run.resolve()), fingerprint=model.fingerprint, similarity=model.similarity)
+        if holds_shards(source):
+            _add_shards(store, model, source, splits, result)
+        elif splits:
+            raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
+        else:
+            _add_pictures(store, model, source, result)
+        if not store.collections():
+            raise XmrError(f"{source}: nothing there to embed")
+        _write_graphs(store, model, flat_up_to)
+    return result
+
+
+def holds_shards(folder: Path) -> bool:
+    """Whether this is a folder of shards and not one of pictures.
+
+    Raises:
+        XmrError: neither is there; says of shards that are unfinished how to go on.
+    """
+    if (folder / "manifest.json").exists():
+        return True
+    if folder.is_dir() and next(_pictures(folder), None):
+        return False
+    load_manifest(folder)
+    return True
+
+
+def thumbnail(data: bytes) -> bytes:
+    """A picture as a small JPEG. Raises UnusableImage."""
+    image = decode_rgb(data)
+    image.thumbnail(THUMBNAIL, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def _require_same_model(store: Store, model: SavedModel, out: Path) -> None:
+    if store.about["fingerprint"] != model.fingerprint:
+        raise XmrError(
+            f"{out} was made with another model ({store.about['run']}); what this one embeds cannot stand beside it. "
+            "Make the index anew with --overwrite, or another one with --out"
+        )
+
+
+def _add_shards(store: Store, model: SavedModel, folder: Path, splits: Sequence[str], result: Added) -> None:
+    manifest = load_manifest(folder)
+    for split in splits or manifest.splits:
+        reader = SplitReader(folder, split)
+        positions = sorted({p for name in MODALITIES for p in reader.positions_with([name]).tolist()})
+        ids = [f"{manifest.dataset}/{split}/{reader.key(position)}" for position in positions]
+        known = store.known(ids)
+        result.present += len(known)
+        result.added += len(ids) - len(known)
+        if len(known) == len(ids):
+            continue
+        new = {position: id for position, id in zip(positions, ids) if id not in known}
+        embedded = {name: _embed_split(model, folder, split, name) for name in MODALITIES}
+        store.add(_samples(reader, new, embedded))
+
+
+def _samples(
+    reader: SplitReader,
+    ids: Mapping[int, str],
+    embedded: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]]],
+) -> Iterator[NewItem]:
+    """The samples at the positions of `ids`, with what was embedded of their split."""
+    row_of = {
+        name: {position: row for row, position in enumerate(positions.tolist())}
+        for name, (_, positions) in embedded.items()
+    }
+    places = list(ids)
+    with ThreadPoolExecutor(CPUS) as pool, _progress(f"writing {reader.split}", len(places)) as advance:
+        for start in range(0, len(places), 16 * CPUS):  # few pictures are held at a time
+            some = places[start : start + 16 * CPUS]
+            records = [reader.read(position) for position in some]
+            for position, record, small in zip(some, records, pool.map(_thumbnail_of, records)):
+                about = record.metadata
+                item = Item(
+                    ids[position],
+                    reader.manifest.dataset,
+                    reader.split,
+                    record.key,
+                    about.source,
+                    about.texts,
+                    about.labels,
+                )
+                rows = {name: embedded[name][0][row[position]] for name, row in row_of.items() if position in row}
+                yield NewItem(item, rows, small)
+            advance(len(some))
+
+
+def _thumbnail_of(record: Record) -> bytes | None:
+    try:
+        return thumbnail(record.image) if record.image else None
+    except UnusableImage as error:
+        raise XmrError(f"{record.where}: the image {error}") from error
+
+
+def _embed_split(
+    model: SavedModel, folder: Path, split: str, modality: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Embeddings (n, d) and positions (n,) of the samples of a split that have this modality."""
+    data = replace(model.data, shards=folder, also={})
+    if not len(SplitReader(folder, split).positions_with([modality])):
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    batches = SplitBatches(data, split, {modality: model.method.sources[modality]}, model.tokeniser, seed=0)
+    with _progress(f"embedding {split} {modality}s", len(batches)) as advance:
+
+        def embed(inputs: dict[str, object]) -> object:
+            rows = model.method.embed(modality, inputs[modality]).float()
+            advance(len(rows))
+            return rows
+
+        rows = collect(model.method, batches, embed)
+    return rows.cpu().numpy(), batches.positions
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _add_pictures(store: Store, model: SavedModel, folder: Path, result: Added) -> None:
+    paths = sorted(_pictures(folder))
+    with _progress("embedding pictures", len(paths)) as advance:
+        for start in range(0, len(paths), PICTURES):
+            some = paths[start : start + PICTURES]
+            store.add(_new_pictures(store, model, folder, some, result))
+            advance(len(some))
+
+
+def _new_pictures(store: Store, model: SavedModel, folder: Path, paths: Sequence[Path], result: Added) -> list[NewItem]:
+    """The pictures that are not there yet: known by their content, wherever they lie and whatever they are called."""
+    contents: dict[str, tuple[Path, bytes]] = {}
+    for path in paths:
+        data = path.read_bytes()
+        contents.setdefault(hashlib.sha256(data).hexdigest(), (path, data))
+    known = store.known([f"sha256:{digest}" for digest in contents])
+    result.present += len(paths) - len(contents) + len(known)
+    usable: list[tuple[Item, bytes, bytes]] = []
+    for digest, (path, data) in contents.items():
+        name = path.relative_to(folder).as_posix()
+        item = Item(f"sha256:{digest}", folder.resolve().name, "", digest[:16], name, (), ())
+        if item.id in known:
+            continue
+        try:
+            usable.append((item, data, thumbnail(data)))
+        except UnusableImage as error:
+            logger.warning("%s is left out: %s", path, error)
+            result.unusable += 1
+    result.added += len(usable)
+    rows: Iterable[NDArray[np.float32]] = model.embed_images([data for _, data, _ in usable]) if usable else ()
+    return [NewItem(item, {"image": row}, small) for (item, _, small), row in zip(usable, rows)]
+
+
+def _write_graphs(store: Store, model: SavedModel, flat_up_to: int) -> None:
+    """Where an index is larger than `flat_up_to`, keep its graph, which would take long to make at each start."""
+    for modality in MODALITIES:
+        embeddings = store.embeddings(modality)
+        if not len(embeddings):
+            continue
+        if len(embeddings) > flat_up_to:
+            logger.info("making the graph of %s %ss for approximate search", f"{len(embeddings):,}", modality)
+        neighbours = Neighbours.of(embeddings, model.similarity, graph=store.graph(modality), flat_up_to=flat_up_to)
+        store.set_graph(modality, neighbours.graph())
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn(title), *columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(title, total=total)
+        yield lambda count: progress.advance(bar, count)

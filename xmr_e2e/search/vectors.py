@@ -1,0 +1,119 @@
+"""Nearest neighbours with faiss: exact up to a size, above it a graph (HNSW), whose recall is nearly that.
+
+Either proposes candidates, which `evaluation.ranking.nearest` then ranks, so that scores, order and ties are those of
+the evaluation. Of an exact index the candidates hold all items that the ranking needs.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Similarity
+
+FLAT_UP_TO = 50_000
+"""items; comparing a query with all of so many takes milliseconds"""
+NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
+"""M, efConstruction and efSearch of HNSW (Malkov and Yashunin, 2018), chosen for recall: `tests/test_index.py` asks for
+0.99 of the first ten"""
+SLACK = 1e-5
+"""by which a score in fp32 may be off, relative to the largest; faiss sums in fp32, the ranking in fp64"""
+
+
+class Neighbours:
+    """The embeddings of one modality, ready to be searched. Rows are numbered from 0."""
+
+    def __init__(self, similarity: Similarity, index: Any) -> None:
+        self.similarity = similarity
+        self._index = index
+
+    @classmethod
+    def of(
+        cls,
+        embeddings: NDArray[np.float32],
+        similarity: Similarity,
+        *,
+        graph: bytes | None = None,
+        flat_up_to: int = FLAT_UP_TO,
+    ) -> Neighbours:
+        """An index of embeddings (n, d).
+
+        graph: what `graph()` gave for the first of these rows, to which the others are added.
+
+        Raises:
+            XmrError: embeddings that are NaN or infinite.
+        """
+        if not np.isfinite(embeddings).all():
+            raise XmrError("the model's embeddings hold NaN or infinite values: its training has diverged")
+        rows = _prepared(embeddings, similarity)
+        if graph is not None:
+            index = faiss.deserialize_index(np.frombuffer(graph, np.uint8))
+            rows = rows[index.ntotal :]
+        else:
+            index = _empty(rows.shape[1], similarity, is_flat=len(rows) <= flat_up_to)
+        index.add(rows)
+        return cls(similarity, index)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def is_approximate(self) -> bool:
+        return isinstance(self._index, faiss.IndexHNSW)
+
+    def graph(self) -> bytes | None:
+        """The graph as bytes, which takes long to make; None for an exact index."""
+        return faiss.serialize_index(self._index).tobytes() if self.is_approximate else None
+
+    def candidates(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Rows, ascending, among which the k nearest of a query (d,) are; of a graph, nearly always."""
+        prepared = _prepared(query[None], self.similarity)
+        count = min(k, len(self))
+        if self.is_approximate:
+            self._index.hnsw.efSearch = max(SEARCH_BREADTH, 2 * count)
+            rows = self._index.search(prepared, count)[1][0]
+            return np.sort(rows[rows >= 0])
+        worst = float(self._index.search(prepared, count)[0][0, -1])
+        # All that score as well as the last one, or would if the sums were exact: of ties, the first in order wins.
+        if self.similarity == "euclidean":
+            radius = worst * (1 + SLACK) + float(np.finfo(np.float32).tiny)
+        else:
+            radius = worst - SLACK * max(1.0, abs(worst), self._largest_score(prepared))
+        return np.sort(self._index.range_search(prepared, radius)[2])
+
+    def _largest_score(self, query: NDArray[np.float32]) -> float:
+        """A bound of the scores' size, from which their error follows."""
+        if self.similarity != "dot":
+            return 1.0
+        return float(np.linalg.norm(query)) * self._longest
+
+    @cached_property
+    def _longest(self) -> float:
+        rows = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        return float(np.linalg.norm(rows.reshape(-1, self._index.d), axis=1).max())
+
+
+def _empty(width: int, similarity: Similarity, *, is_flat: bool) -> Any:
+    if is_flat:
+        return faiss.IndexFlatL2(width) if similarity == "euclidean" else faiss.IndexFlatIP(width)
+    # Of rows of length 1, the nearest have the largest product; graphs are made for distances.
+    metric = faiss.METRIC_INNER_PRODUCT if similarity == "dot" else faiss.METRIC_L2
+    index = faiss.IndexHNSWFlat(width, NEIGHBOURS, metric)
+    index.hnsw.efConstruction = BUILD_BREADTH
+    return index
+
+
+def _prepared(rows: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:
+    """Rows whose products, or distances, rank as the similarity does."""
+    if similarity in ("dot", "euclidean"):
+        return np.ascontiguousarray(rows, np.float32)
+    exact = rows.astype(np.float64)
+    if similarity == "pearson":
+        exact -= exact.mean(1, keepdims=True)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.ascontiguousarray(exact / np.maximum(lengths, 1e-12), np.float32)
