@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xmr_e2e.engine.saved_model import SavedModel as SavedModel
     from xmr_e2e.engine.saved_model import load as load
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["SavedModel", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # Late, because it imports torch: builders and `xmr --help` need none of it.
-    if name == "load":
-        from xmr_e2e.engine.saved_model import load
+    if name in __all__:
+        from xmr_e2e.engine import saved_model
 
-        return load
+        return getattr(saved_model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

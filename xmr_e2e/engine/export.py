@@ -1,18 +1,21 @@
-"""A trained model as a folder of its own: weights in one file, and what it takes to build the networks for them."""
+"""A run's model in a folder of its own, in the layout of the Hugging Face hub."""
 
 from __future__ import annotations
 
-import shutil
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from xmr_e2e.engine.checkpoint import MODEL, open_checkpoint
+from xmr_e2e.engine.checkpoint import open_checkpoint
+from xmr_e2e.engine.model_folder import require_free
 from xmr_e2e.engine.run import Run
-from xmr_e2e.engine.saved_model import load
-from xmr_e2e.errors import XmrError
+from xmr_e2e.engine.saved_model import SavedModel, load
+from xmr_e2e.shards import manifest
 
 
-def export(run: Run, out: Path, checkpoint: str | None = None) -> list[str]:
-    """Write `model.safetensors` and `model.json` to the folder `out`; return the names of the weights.
+def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
+    """Write the model with `SavedModel.save_pretrained`, and return it.
 
     Whatever the run was trained with, one process, DistributedDataParallel or any stage of ZeRO, the weights have the
     same names and shapes, in one file.
@@ -23,14 +26,25 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> list[str]:
     Raises:
         XmrError: no model yet, no such checkpoint or a damaged one, or `out` holds a model already.
     """
-    if any((out / name).exists() for name in MODEL):
-        raise XmrError(f"{out} holds a model already; choose another folder")
+    require_free(out)
     model = load(run.folder)  # which also says whether it is whole
-    out.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
-        for name in MODEL:
-            shutil.copyfile(run.folder / name, out / name)
-        return list(model.method.state_dict())
-    state = open_checkpoint(run.folder / "checkpoints" / checkpoint).weights()
-    model.save(out, state, f"checkpoint {checkpoint}, not selected")
-    return list(state)
+        model.save_pretrained(out, evaluations=list(_evaluations(run)), notes=_notes(model.data.shards))
+        return model
+    model.method.load_state_dict(open_checkpoint(run.folder / "checkpoints" / checkpoint).weights())
+    model.selection, model.selected_on = f"checkpoint {checkpoint}, not selected", "nothing"
+    model.save_pretrained(out, notes=_notes(model.data.shards))
+    return model
+
+
+def _evaluations(run: Run) -> Iterator[dict[str, Any]]:
+    """The figures of the run, each file's that holds some."""
+    for path in sorted((run.folder / "evaluation").glob("*.json")):
+        document = json.loads(path.read_bytes())
+        if {"model", "random"} <= document.keys():
+            yield document
+
+
+def _notes(shards: Path) -> tuple[str, ...]:
+    """What the builder of the data had to say, if the shards are at hand."""
+    return manifest.load_manifest(shards).notes if (shards / manifest.NAME).exists() else ()

@@ -1,9 +1,11 @@
-"""A trained model that stands on its own: `model.safetensors` and `model.json`, without the recipe that made it."""
+"""A trained model that stands on its own, without the recipe that made it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
@@ -23,8 +25,19 @@ from xmr_e2e.data.loader import Data
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.embed import embed_modality
+from xmr_e2e.engine.hub import download
+from xmr_e2e.engine.model_card import model_card
+from xmr_e2e.engine.model_folder import (
+    WEIGHTS,
+    find_description,
+    own_architectures,
+    read_description,
+    require_free,
+    write_exported_model,
+    write_run_model,
+)
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import write_atomically
+from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
 from xmr_e2e.shards.media import upright_rgb
 from xmr_e2e.towers.base import Dataset
@@ -45,6 +58,9 @@ class SavedModel:
         widths: Mapping[str, int],
         method: Method,
         selection: str = "",
+        *,
+        protocol: str = "clean",
+        selected_on: SelectedOn = "val",
     ) -> None:
         self.config = config
         self.data = data
@@ -56,25 +72,74 @@ class SavedModel:
         self.method = method.eval()
         self.selection = selection
         """how its epoch was chosen, in words"""
+        self.protocol = protocol
+        """the name of the protocol by which it was trained"""
+        self.selected_on: SelectedOn = selected_on
+        """what had a say in the choice of its epoch"""
 
     @property
     def similarity(self) -> Similarity:
         """By which its embeddings are compared: "cosine", "pearson", …"""
         return self.method.similarity
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that its embeddings depend on; the same for a run, its copies and its exported model."""
+        data = self.data
+        about = [
+            _without_origins(to_document(self.config)),
+            [data.load_size, data.image_size, data.max_tokens],
+            self.tokeniser and self.tokeniser.to_document(),
+        ]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for name, value in sorted(self.method.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
-        """Write both files, the weights first, so that a reader never sees a description without its weights."""
-        document = {
+        """Write a run's model, with weights of its own."""
+        write_run_model(run, self._document() | {"selection": selection}, state)
+
+    def save_pretrained(
+        self, folder: str | Path, *, evaluations: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()
+    ) -> None:
+        """Write the model in the layout of the Hugging Face hub: weights, description, tokeniser, model card.
+
+        Args:
+            folder: which holds no model yet.
+            evaluations: what the `evaluation/*.json` of the run say of it, for the card.
+            notes: what a reader of these figures must know of the data.
+
+        Raises:
+            XmrError: the folder holds a model.
+        """
+        require_free(Path(folder))
+        card = model_card(self, evaluations, notes)
+        write_exported_model(Path(folder), self._document(), self.method.state_dict(), card, self.config)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, shards: str | Path | None = None) -> SavedModel:
+        """The model that `save_pretrained` wrote: to this folder, or to one that is published on the Hugging Face hub
+        under this name, such as "someone/model".
+
+        Raises:
+            XmrError: no such folder or name, a hub that cannot be reached, or a model that cannot be read.
+        """
+        return load(name if Path(name).is_dir() else download(str(name)), shards=shards)
+
+    def _document(self) -> dict[str, Any]:
+        return {
             "config": to_document(self.config),
             "data": to_document(self.data),
             "classes": self.classes,
             "multi_label": self.multi_label,
             "widths": self.widths,
             "tokeniser": self.tokeniser and self.tokeniser.to_document(),
-            "selection": selection,
+            "selection": self.selection,
+            "protocol": self.protocol,
+            "selected_on": self.selected_on,
         }
-        write_atomically(run / "model.safetensors", save({name: value.contiguous() for name, value in state.items()}))
-        write_atomically(run / "model.json", (json.dumps(document, ensure_ascii=False) + "\n").encode())
 
     def embed_images(self, images: Iterable[Path | str | bytes | Image.Image]) -> NDArray[np.float32]:
         """Pictures (paths, encoded bytes or PIL images) to embeddings (n, d).
@@ -133,7 +198,7 @@ class SavedModel:
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
-    """The model of a run folder.
+    """The model of a run folder, or of an exported one.
 
     Args:
         shards: where the dataset's shards lie now, if not where they lay in training.
@@ -142,18 +207,16 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         XmrError: no model there, or one that this version cannot read.
     """
     folder = Path(run)
-    path = folder / "model.json"
-    if not path.exists():
-        raise XmrError(f"{path} does not exist: not a run folder, or no epoch of the run is finished yet")
+    path = find_description(folder)
     try:
-        document = json.loads(path.read_bytes())
-        config = from_document(document["config"], str(path))
+        document = read_description(path)
+        config = own_architectures(from_document(document["config"], str(path)), folder)
         data = from_document(document["data"] | ({"shards": str(shards)} if shards else {}), str(path))
         tokeniser = tokeniser_from_document(document["tokeniser"]) if document["tokeniser"] else None
         widths = document["widths"]
         classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
-        state = load_file(folder / "model.safetensors")
-    except (json.JSONDecodeError, KeyError, OSError, SafetensorError) as error:
+        state = load_file(folder / WEIGHTS)
+    except (ValueError, KeyError, OSError, SafetensorError) as error:
         raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
     # The true word vectors are in the state; a pretrained tokeniser has none.
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
@@ -162,9 +225,20 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     try:
         method.load_state_dict(state)
     except RuntimeError as error:
-        raise XmrError(f"{folder}: model.safetensors does not fit model.json: {error}") from error
+        raise XmrError(f"{folder}: {WEIGHTS} does not fit {path.name}: {error}") from error
     method.to("cuda" if torch.cuda.is_available() else "cpu")
-    return SavedModel(config, data, classes, multi_label, tokeniser, widths, method, selection)
+    return SavedModel(
+        config, data, classes, multi_label, tokeniser, widths, method, selection,
+        protocol=document.get("protocol", CLEAN.name),  # older models were all trained so
+        selected_on=document.get("selected_on", CLEAN.selected_on),
+    )  # fmt: skip
+
+
+def _without_origins(document: Any) -> Any:
+    """A configuration without the names and files that its networks once came from; the weights stand for them."""
+    if not isinstance(document, dict):
+        return document
+    return {key: _without_origins(value) for key, value in document.items() if key not in ("name", "weights")}
 
 
 def require_shards(model: SavedModel) -> None:

@@ -1,0 +1,242 @@
+"""ONNX files: every method's heads and every tower equal torch, and run where neither torch nor this package is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from test_portable import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from torch import nn
+
+import xmr_e2e
+from xmr_e2e.cli import main
+from xmr_e2e.data.batch import Extracted
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.acmr import Acmr
+from xmr_e2e.methods.alscor import Alscor
+from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.methods.cca import Cca
+from xmr_e2e.methods.corr_ae import CorrAe
+from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.deep_sm import DeepSm
+from xmr_e2e.methods.drcl import Drcl
+from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.sdcmr import Sdcmr
+from xmr_e2e.methods.sdml import Sdml
+from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.portable import onnx_files
+from xmr_e2e.portable.entrance import entrance
+from xmr_e2e.portable.onnx_files import TOLERANCE, save_onnx
+from xmr_e2e.portable.onnx_guide import onnx_guide
+from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
+from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
+from xmr_e2e.towers.vector import VectorTower
+
+WIDTHS = {"image": 12, "text": 10, "audio": 8, "regions": 6}
+FEATURES: dict[str, Any] = {"image": VectorTower(), "text": VectorTower(scale="unit")}
+HEADS: dict[str, MethodConfig] = {
+    "acmr": Acmr(**FEATURES),
+    "alscor": Alscor(**FEATURES, dim=4),
+    "cca": Cca(**FEATURES, dim=4),
+    "corr_ae": CorrAe(**FEATURES, dim=8),
+    "dcca": Dcca(**FEATURES, hidden=8, dim=4),
+    "deep_sm": DeepSm(**FEATURES),
+    "drcl": Drcl(**FEATURES, hidden=16, dim=8),
+    "dscmr": Dscmr(**FEATURES, hidden=16, dim=8),
+    "mars": Mars(**FEATURES, dim=8),
+    "sdcmr": Sdcmr(**FEATURES, dim=4),
+    "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
+}
+TOWERS: dict[str, tuple[Tower, Tower]] = {
+    "VGG-19 and TextCNN": (ImageTower("vgg19", "none"), TextCnn(kernels=8)),
+    "AlexNet and BiLSTM with CNN": (ImageTower("alexnet", "none"), BiLstmCnn(hidden=6, kernels=8)),
+    "AlexNet as published and BiGRU": (ImageTower("alexnet_paper", "none"), BiGru(hidden=8)),
+}
+SHARED: dict[str, Any] = {"dim": 16, "layers": 1, "heads": 2, "feedforward": 16}
+
+
+def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
+    """The method with random weights, on 18 words."""
+    torch.manual_seed(0)
+    method = config.build(Dataset(4, False, side, torch.randn(20, 6), WIDTHS))
+    for module in method.modules():
+        if isinstance(module, CanonicalProjections):
+            widths = len(module.image_mean), len(module.text_mean)
+            module.fit(*(torch.randn(40, width) for width in widths), ridge=0.1)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+    data = Data(Path("elsewhere"), image_size=side, load_size=side + 8, max_tokens=30)
+    words = Vocabulary(tuple(f"w{number}" for number in range(18)))
+    return xmr_e2e.SavedModel(config, data, ["a", "b", "c", "d"], False, words, WIDTHS, method)
+
+
+def narrow(model: xmr_e2e.SavedModel) -> xmr_e2e.SavedModel:
+    """Without the hidden fully-connected layers of VGG and AlexNet, which are hundreds of megabytes."""
+    network = model.method.towers["image"].network
+    first = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
+    network.classifier = nn.Linear(first.in_features, 8)  # type: ignore[union-attr]
+    return model
+
+
+def run_onnx(folder: Path, modality: str, **inputs: np.ndarray) -> np.ndarray:
+    rows: np.ndarray = onnxruntime.InferenceSession(folder / "onnx" / f"{modality}.onnx").run(None, inputs)[0]
+    return rows
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_every_method_is_among_them() -> None:
+    names = {path.stem for path in Path(onnx_files.__file__).parents[1].glob("methods/*.py")}
+    assert names - {"__init__", "base", "canonical", "heads"} == {*HEADS, "semantic_sharing"}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None:
+    """Of one modality: an export takes seconds, and the others' are the same layers."""
+    model = build(HEADS[name])
+    (tmp_path / "onnx").mkdir()
+    method = onnx_files._for_export(model.method)
+    assert onnx_files._save_one(method, entrance(model, "text"), "text", tmp_path / "onnx") < TOLERANCE
+    features = np.random.default_rng(1).standard_normal((9, WIDTHS["text"]), np.float32)
+    found = run_onnx(tmp_path, "text", features=features)
+    np.testing.assert_allclose(unit(found), unit(model.embed_features("text", features)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
+    image, text = TOWERS[name]
+    model = narrow(build(Cca(image=image, text=text, dim=4), 72))
+    model.method.canonical.fitted.fill_(False)  # type: ignore[union-attr, operator]  # the towers' own output
+    save_onnx(model, tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 80, 80), np.uint8)
+    pictures = [np.ascontiguousarray(picture.transpose(1, 2, 0)) for picture in pixels]
+    expected = model.embed_images(map(Image.fromarray, pictures))
+    np.testing.assert_allclose(unit(run_onnx(tmp_path, "image", pixels=pixels)), unit(expected), atol=TOLERANCE)
+    texts = ["w3", "w1 w2 unknown w17", "w5 " * 12]
+    ids = [model.tokeniser.encode(text, max_tokens=30) for text in texts]  # type: ignore[union-attr]
+    padded = np.array([row + [0] * (12 - len(row)) for row in ids])
+    lengths = np.array([len(row) for row in ids])
+    found = run_onnx(tmp_path, "text", ids=padded, lengths=lengths)
+    np.testing.assert_allclose(unit(found), unit(model.embed_texts(texts)), atol=TOLERANCE)
+    description = json.loads((tmp_path / "onnx" / "onnx.json").read_bytes())
+    assert description["opset"] == 18 and description["fingerprint"] == model.fingerprint
+    assert description["models"]["image"]["inputs"]["pixels"]["shape"] == ["n", 3, 80, 80]
+    (opset,) = (item.version for item in onnx.load(tmp_path / "onnx" / "text.onnx").opset_import if not item.domain)
+    assert opset == 18
+
+
+def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_path: Path) -> None:
+    model = build(SemanticSharing(image=FasterRcnn("none", regions=4), text=BiGruWords(hidden=8), **SHARED), 64)
+    assert max(save_onnx(model, tmp_path).values()) < TOLERANCE
+    description = json.loads((tmp_path / "onnx" / "onnx.json").read_bytes())["models"]["image"]
+    assert description["inputs"]["features"]["shape"] == ["n", "r", 1024]
+    assert "Faster R-CNN" in description["inputs"]["features"]["meaning"]
+    with torch.no_grad():
+        sequence = model.method.features("image", torch.randn(2, 3, 64, 64))
+        expected = model.method.embed("image", Extracted(sequence)).numpy()
+    found = run_onnx(tmp_path, "image", features=sequence.rows.numpy(), boxes=sequence.places.numpy())
+    np.testing.assert_allclose(unit(found), unit(expected), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("image", [StoredRegions(), GridRegions("resnet10_slim", "none", cells=3)])
+def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: Tower, tmp_path: Path) -> None:
+    """As released, where padding counts."""
+    model = build(SemanticSharing(image=image, text=BiGruWords(hidden=8), released=True, **SHARED))
+    way_in = entrance(model, "image")
+    assert onnx_files._save_one(model.method, way_in, "image", tmp_path) < TOLERANCE
+    names = [part.name for part in way_in.inputs]
+    assert names == (["features", "boxes"] if isinstance(image, StoredRegions) else ["pixels"])
+
+
+# ---- refusals
+
+
+def test_a_difference_above_the_tolerance_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_files, "TOLERANCE", 1e-12)
+    with pytest.raises(XmrError, match=r"differ from torch's by up to .*e-0.*; no ONNX file is written"):
+        save_onnx(build(HEADS["dscmr"]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_torch_cannot_write_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(onnx_files, "_for_export", lambda method: method)  # leaves a branch on a buffer's value
+    with pytest.raises(XmrError, match="image: torch cannot write this network as ONNX") as caught:
+        save_onnx(build(HEADS["cca"]), tmp_path)
+    assert "\n" not in str(caught.value) and "".join(capfd.readouterr()) == ""
+    assert not list(tmp_path.iterdir())
+
+
+# ---- the script of the model card
+
+
+def run_script(card: Path, texts: list[str]) -> dict[str, np.ndarray]:
+    """The script below "With onnxruntime alone", run in the card's folder for each of these texts: the last picture's
+    embedding, and the texts'."""
+    section = card.read_text(encoding="utf-8").partition("## With onnxruntime alone")[2]
+    (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert script.count('"a dog in the snow"') == 1
+    driver = f"""
+import sys
+found = []
+for another in {texts!r}:
+    exec({script!r}.replace('"a dog in the snow"', repr(another)))
+    found.append(text_embedding)
+assert not {{"torch", "xmr_e2e"}} & set(sys.modules), sorted(sys.modules)
+np.savez("rows.npz", image=image, text=np.concatenate(found))
+"""
+    fresh(driver, cwd=card.parent)
+    with np.load(card.parent / "rows.npz") as rows:
+        return dict(rows)
+
+
+def test_the_cards_script_embeds_with_onnxruntime_alone(
+    tiny_shards: Path, tmp_path: Path, make_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tiny_shards, Cca(image=METHOD.image, text=TextCnn(kernels=8), dim=4))
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    model.save(run, model.method.state_dict(), "untrained")
+    assert main(["export", str(run), str(out), "--onnx"]) == 0
+    assert "onnx/text.onnx: opset 18, differs from torch by" in capsys.readouterr().out
+    photo = make_image(out / "photo.jpg", size=(130, 97), seed=3)
+    found = run_script(out / "README.md", TEXTS)
+    np.testing.assert_allclose(unit(found["text"]), unit(model.embed_texts(TEXTS)), atol=TOLERANCE)
+    # Pillow and simplejpeg decode a JPEG to within a step of brightness.
+    np.testing.assert_allclose(unit(found["image"]), unit(model.embed_images([photo])), atol=2e-2)
+    assert xmr_e2e.load(out).fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "transformers"])
+def test_the_cards_script_cuts_texts_as_the_model_does(kind: str, tiny_shards: Path, tmp_path: Path) -> None:
+    if kind == "transformers":
+        model = pretrained(tiny_shards, save_transformers(tmp_path / "hub"))
+        assert max(save_onnx(model, tmp_path).values()) < TOLERANCE
+    else:
+        config = Cca(image=METHOD.image, text=TextCnn(kernels=8), dim=4)
+        model = make_model(tiny_shards, config, Tokenisation("sentencepiece", size=60))
+    model.save_pretrained(tmp_path / "out")
+    guide = onnx_guide(model, dict.fromkeys(model.method.modalities, 0.0))
+    library = "sentencepiece" if kind == "sentencepiece" else "tokenizers"
+    script = guide.partition('text = "a dog in the snow"')[2].partition("inputs =")[0]
+    printed = fresh(f"import {library}\ntext = {TEXTS[1]!r}\n{script}\nprint(ids)", cwd=tmp_path / "out")
+    assert model.tokeniser and json.loads(printed) == model.tokeniser.encode(TEXTS[1], max_tokens=20)

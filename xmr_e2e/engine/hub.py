@@ -1,0 +1,35 @@
+"""Models that were published on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xmr_e2e.engine.model_folder import FILES
+from xmr_e2e.errors import XmrError
+
+
+def download(name: str) -> Path:
+    """The folder with the files of a model of the hub, from the hub or from what was downloaded before.
+
+    Only what an exported model consists of is fetched: weights as safetensors and text files, nothing that could be a
+    program.
+
+    Raises:
+        XmrError: no such model, or a hub that cannot be reached.
+    """
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except HFValidationError as error:
+        raise XmrError(
+            f"{name}: neither a folder that exists nor the name of a model on the Hugging Face hub, USER/MODEL"
+        ) from error
+    except (OSError, httpx.HTTPError) as error:  # the hub's own errors are OSErrors
+        reason = str(error).strip().splitlines()[0]
+        raise XmrError(
+            f"{name}: no folder of that name exists, and the Hugging Face hub does not give such a model ({reason}). "
+            "Where it cannot be reached, copy the model's folder here and name that"
+        ) from error
