@@ -16,9 +16,13 @@ from rich.console import Console
 from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import report_errors
+from xmr_e2e.engine.report_command import report_command
 from xmr_e2e.errors import XmrError
-from xmr_e2e.search.command import search_command
+from xmr_e2e.portable.command import embed_command, export_command
+from xmr_e2e.search.command import index_command, search_command, serve_command
+from xmr_e2e.shards.audit_command import audit_command
 from xmr_e2e.shards.parallel import CPUS
+from xmr_e2e.tables.command import table_command
 
 if TYPE_CHECKING:
     from xmr_e2e.shards.index import Problem
@@ -30,7 +34,14 @@ PROBLEMS_SHOWN = 20
 app = SubcommandApp()
 shards = SubcommandApp()
 app.command(shards, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
+app.command(name="index")(index_command)
 app.command(name="search")(search_command)
+shards.command(name="audit")(audit_command)
+app.command(name="serve")(serve_command)
+app.command(name="embed")(embed_command)
+app.command(name="export")(export_command)
+app.command(name="table")(table_command)
+app.command(name="report")(report_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,19 +58,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @app.command
-def eval(run: Path, /, *, split: Literal["train", "val", "test"] = "test", shards: Path | None = None) -> None:
+def eval(
+    run: Path,
+    /,
+    *,
+    split: Literal["train", "val", "test"] = "test",
+    protocol: str | None = None,
+    gallery: Literal["test", "test+train"] = "test",
+    shards: Path | None = None,
+) -> None:
     """Measure a run's model on a split: a table, evaluation/SPLIT.json and a report, random rankings beside each
-    figure. On other shards than those of the training: evaluation/DATASET-SPLIT.json and a report of that name.
+    figure. By another protocol or with another gallery: evaluation/SPLIT-PROTOCOL[-with-train].json; on other shards
+    than those of the training: evaluation/DATASET-SPLIT.json; each with a report of that name.
 
     Args:
         run: the run folder
         split: the split to measure
+        protocol: clean, coco5k, coco1k, or a released script's: released:dscmr, released:drcl, released:acmr,
+            released:semantic_sharing, released:semantic_sharing_coco; by default that of the training
+        gallery: what is ranked: the test split, or it and the training split behind it
         shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
     """
     from xmr_e2e.engine.evaluate import evaluate_run
     from xmr_e2e.engine.run import Run
 
-    evaluate_run(Run(run), split, shards=shards)
+    evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
 
 
 @app.command
@@ -81,23 +104,6 @@ def doctor(
     from xmr_e2e.engine.doctor.examine import examine
 
     return examine(recipe, options)
-
-
-@app.command
-def export(run: Path, out: Path, /, *, checkpoint: str | None = None) -> None:
-    """Write a run's model to a folder of its own: model.safetensors, the weights in one file whatever they were trained
-    with (DeepSpeed's ZeRO, too), and model.json. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
-
-    Args:
-        run: the run folder
-        out: the folder to write to
-        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
-    """
-    from xmr_e2e.engine.export import export
-    from xmr_e2e.engine.run import Run
-
-    names = export(Run(run), out, checkpoint)
-    Console().print(f"{len(names)} weights written: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 @shards.command
