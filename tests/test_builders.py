@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +117,22 @@ def pascal_row(source: str, sentences: Sequence[str]) -> str:
     return f'<tr><td><img src="{source}">\n<td><table border=1>\n{cells}\n</table>\n'
 
 
+def pascal_raw(raw: Path, *, per_class: int = 10, sentences: dict[str, int] | None = None, head: str = "") -> Path:
+    """Two classes as published; `sentences`: other numbers of them than five."""
+    rows = []
+    for name in ("aeroplane", "cat"):
+        for i in range(per_class):
+            source = f"{name}/2008_{i:06d}.jpg"
+            write(raw / source, image_bytes((i, 0, 200)))
+            count = (sentences or {}).get(source, 5)
+            rows.append(pascal_row(source, [f"A {name}, number {i} &amp; {k}." for k in range(count)]))
+    write(raw / "index.html", f"<html><head>{head}</head><body><img src=logo.gif><table>{''.join(rows)}</table>")
+    return raw
+
+
 @pytest.fixture
 def pascal(tmp_path: Path) -> Callable[..., Path]:
-    def make(*, per_class: int = 10, sentences: dict[str, int] | None = None, head: str = "") -> Path:
-        raw, rows = tmp_path / "raw", []
-        for name in ("aeroplane", "cat"):
-            for i in range(per_class):
-                source = f"{name}/2008_{i:06d}.jpg"
-                write(raw / source, image_bytes((i, 0, 200)))
-                count = (sentences or {}).get(source, 5)
-                rows.append(pascal_row(source, [f"A {name}, number {i} &amp; {k}." for k in range(count)]))
-        page = f"<html><head>{head}</head><body><img src=logo.gif><table>{''.join(rows)}</table>"
-        write(raw / "index.html", page)
-        return raw
-
-    return make
+    return partial(pascal_raw, tmp_path / "raw")
 
 
 def test_page_with_and_without_end_tags_gives_the_same_entries() -> None:
@@ -268,9 +270,8 @@ def test_unknown_option_is_refused_and_help_shows_an_example(
 # Flickr8k and Flickr30k
 
 
-@pytest.fixture
-def flickr8k(tmp_path: Path) -> Path:
-    raw = tmp_path / "raw"
+def flickr8k_raw(raw: Path) -> Path:
+    """Ten images as published, of which the last is in no split."""
     names = [f"{i}_a.jpg" for i in range(10)]
     for name in names:
         write(raw / "Flicker8k_Dataset" / name, image_bytes())
@@ -279,6 +280,11 @@ def flickr8k(tmp_path: Path) -> Path:
     for part, lines in {"trainImages": names[:6], "devImages": names[6:8], "testImages": names[8:9]}.items():
         write(raw / f"Flickr_8k.{part}.txt", "\n".join(lines) + "\n")
     return raw
+
+
+@pytest.fixture
+def flickr8k(tmp_path: Path) -> Path:
+    return flickr8k_raw(tmp_path / "raw")
 
 
 def test_flickr8k_without_labels_has_the_published_splits(flickr8k: Path, tmp_path: Path) -> None:

@@ -29,15 +29,19 @@ def write_tokens(raw: Path, names: Sequence[str]) -> None:
     write(raw / "results_20130124.token", "\n".join(lines))
 
 
-@pytest.fixture
-def flickr30k(tmp_path: Path) -> Path:
+def flickr30k_raw(raw: Path) -> Path:
     """Six images; the last is in the caption file and not in Karpathy's."""
-    raw, names = tmp_path / "raw", [f"{i}.jpg" for i in range(6)]
+    names = [f"{i}.jpg" for i in range(6)]
     for name in names:
         write(raw / "flickr30k-images" / name, image_bytes())
     write_tokens(raw, names)
     write(raw / "dataset_flickr30k.json", karpathy(dict(zip(names, ("train", "train", "train", "val", "test")))))
     return raw
+
+
+@pytest.fixture
+def flickr30k(tmp_path: Path) -> Path:
+    return flickr30k_raw(tmp_path / "raw")
 
 
 def test_karpathys_captions_stand_in_for_a_missing_caption_file(flickr30k: Path, tmp_path: Path) -> None:

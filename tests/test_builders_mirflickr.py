@@ -56,9 +56,9 @@ def annotated(raw: Path) -> Path:
     return raw / "mirflickr25k_annotations_v080"
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    folder, photograph = tmp_path / "raw", jpeg()
+def mirflickr_raw(folder: Path) -> Path:
+    """As published, with COUNT images."""
+    photograph = jpeg()
     for number in range(1, COUNT + 1):
         write(folder / f"mirflickr/im{number}.jpg", photograph)
         write(folder / f"mirflickr/meta/tags/tags{number}.txt", "".join(f"{tag}\r\n" for tag in tags_of(number)))
@@ -69,6 +69,11 @@ def raw(tmp_path: Path) -> Path:
     write(annotated(folder) / "sky_r1.txt", "30\n")
     write(annotated(folder) / "README.txt", "MIRFLICKR annotations\n")
     return folder
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return mirflickr_raw(tmp_path / "raw")
 
 
 def manifest(out: Path) -> dict[str, Any]:

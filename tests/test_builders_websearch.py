@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,30 +76,33 @@ def image_of(raw: Path, query: int, number: int) -> Path:
     return raw / "images" / f"query_{query}_document_{number}_imagethumb.jpg"
 
 
+RELEVANCE = {3: [1] * 20, 11: [1, 0] + [1] * 9, 150: [1] * 10 + [0] * 3}
+"""of three queries' documents: 20, 10 and 10 are relevant, and 4 between them are not"""
+
+
+def websearch_raw(raw: Path, relevance: Mapping[int, Sequence[int]] = RELEVANCE) -> Path:
+    """As published: queries, each with the relevance of its documents 0, 1, 2, …"""
+    labels = []
+    for query, row in relevance.items():
+        for number, relevant in enumerate(row):
+            labels.append(f"{query} {number} {relevant}\n")
+            words = {"before": f"words before {number}", "title": f"page {query}", "alt": "a picture"}
+            write(xml_of(raw, query, number), META.format(concept=f"requête {query}", rank=number + 1, **words))
+            write(image_of(raw, query, number), image_bytes())
+    write(raw / "labels.txt", "".join(labels))
+    write(raw / "queries_en_trans.txt", "".join(f'{query} "query {query}"\n' for query in relevance))
+    write(raw / "queries_fr_orig.txt", "".join(f'{query} "requête {query}"\n' for query in relevance))
+    return raw
+
+
 @pytest.fixture
 def make_raw(tmp_path: Path) -> Callable[[Mapping[int, Sequence[int]]], Path]:
-    """Makes a raw folder of queries, each with the relevance of its documents 0, 1, 2, …"""
-
-    def make(relevance: Mapping[int, Sequence[int]]) -> Path:
-        raw, labels = tmp_path / "webqueries", []
-        for query, row in relevance.items():
-            for number, relevant in enumerate(row):
-                labels.append(f"{query} {number} {relevant}\n")
-                words = {"before": f"words before {number}", "title": f"page {query}", "alt": "a picture"}
-                write(xml_of(raw, query, number), META.format(concept=f"requête {query}", rank=number + 1, **words))
-                write(image_of(raw, query, number), image_bytes())
-        write(raw / "labels.txt", "".join(labels))
-        write(raw / "queries_en_trans.txt", "".join(f'{query} "query {query}"\n' for query in relevance))
-        write(raw / "queries_fr_orig.txt", "".join(f'{query} "requête {query}"\n' for query in relevance))
-        return raw
-
-    return make
+    return partial(websearch_raw, tmp_path / "webqueries")
 
 
 @pytest.fixture
-def raw(make_raw: Callable[[Mapping[int, Sequence[int]]], Path]) -> Path:
-    """Three queries with 20, 10 and 10 relevant documents, and 4 irrelevant ones between them."""
-    return make_raw({3: [1] * 20, 11: [1, 0] + [1] * 9, 150: [1] * 10 + [0] * 3})
+def raw(tmp_path: Path) -> Path:
+    return websearch_raw(tmp_path / "webqueries")
 
 
 # Which documents, which splits

@@ -77,10 +77,8 @@ def image_of(raw: Path, number: int) -> Path:
     return raw / "images" / NAMES[number % 10] / f"img{number:04d}.jpg"
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def wikipedia_raw(raw: Path) -> Path:
     """20 training and 9 test pairs; pair n is of category n % 10 + 1. The test list is not in the order of its ids."""
-    raw = tmp_path / "wikipedia_dataset"
     write(raw / "categories.list", "\n".join(NAMES) + "\n")
     lines = []
     for number in range(TRAIN + TEST):
@@ -91,6 +89,11 @@ def raw(tmp_path: Path) -> Path:
     write(raw / "trainset_txt_img_cat.list", "".join(lines[:TRAIN]))
     write(raw / "testset_txt_img_cat.list", "".join(reversed(lines[TRAIN:])))
     return raw
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return wikipedia_raw(tmp_path / "wikipedia_dataset")
 
 
 # Splits

@@ -1,12 +1,10 @@
 """Every recipe: its docstring can be followed, and its configuration trains, each stage, on a miniature.
 
-Recipes are found by their files, so a new one is tested without a change here. Sizes alone are made small: pictures,
-batches, epochs, the widths in LIMITS, and the hidden fully-connected layers of VGG and AlexNet.
+Recipes are found by their files, so a new one is tested without a change here.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import json
 import math
@@ -18,17 +16,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import tyro
 from accelerate.state import AcceleratorState
-from PIL import Image
-from torch import Tensor, nn
+from miniatures import BATCH, build_narrow, miniatures, small
+from torch import Tensor
 from torchvision import models
 
 from xmr_e2e.engine import launch
@@ -38,24 +34,10 @@ from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
-from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.towers.regions import FasterRcnn
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__")
-CLASSES = ("cat", "dog")
-SAMPLES = {"train": 8, "val": 4, "test": 4}
-BATCH = 4  # so that an epoch has two steps
-MULTI_LABEL = ("nuswide_tc21", "nuswide_tc21_official", "mirflickr", "mscoco", "flickr8k_concepts")
-FEATURES = {"audio": 29, "video": 40, "shape3d": 47}
-LIMITS = {"hidden": 512, "dim": 256, "layers": 2, "feedforward": 512}
-"""largest widths and depths of methods and towers here, by the option's name"""
-HIDDEN_FC = 64
-"""units of VGG's and AlexNet's hidden fully-connected layers here, 4096 in truth: six in seven of VGG-19's weights"""
-NARROWED = ("vgg19", "alexnet")
-BUILD = models.get_model
-SMALLEST_PICTURES = {"alexnet": 64}
-"""sides in pixels for networks that do not take 32"""
 FIRST_LAYER = {"pixels": 4, "tokens": 2}
 """dimensions of the weights of a first convolution, and of word vectors"""
 
@@ -148,103 +130,19 @@ def test_the_options_that_the_page_on_reproduction_names_exist() -> None:
     assert named <= known
 
 
-# ---- miniatures of the datasets
-
-
-def make_samples(folder: Path, *, multi_label: bool, modalities: tuple[str, ...]) -> Iterator[RawSample]:
-    """Pairs of picture and texts, and for each further modality as many samples of its own with features."""
-    random = np.random.default_rng(0)
-    for split, count in SAMPLES.items():
-        for number in range(count):
-            labels = CLASSES if multi_label and number % 3 == 2 else (CLASSES[number % 2],)
-            image = folder / f"{split}_{number}.png"
-            Image.fromarray(random.integers(0, 256, (80, 96, 3), np.uint8)).save(image)
-            texts = (f"a small picture of one {labels[0]} in the park", f"the {labels[-1]} again")
-            yield RawSample(image.name, split, image, texts, labels)
-            for name in modalities:
-                features = {name: random.normal(size=FEATURES[name]).astype(np.float32)}
-                yield RawSample(f"{split}_{number}.{name}", split, labels=labels, features=features)
+# ---- training
 
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment], Path]:
     """The shards of a miniature of the experiment's dataset."""
-
-    @cache
-    def build(multi_label: bool, modalities: tuple[str, ...]) -> Path:
-        folder = tmp_path_factory.mktemp("recipes")
-        samples = list(make_samples(folder, multi_label=multi_label, modalities=modalities))
-        required = () if modalities else ("image", "text")
-        options = BuildOptions(workers=1)
-        build_shards(
-            folder / "shards", dataset="tiny", classes=CLASSES, samples=samples, required=required, options=options
-        )
-        return folder / "shards"
-
-    def choose(experiment: Experiment) -> Path:
-        further = tuple(name for name in experiment.method.towers if name in FEATURES)
-        return build(experiment.data.shards.name in MULTI_LABEL, further)
-
-    return choose
-
-
-# ---- the recipe made small
-
-
-@cache
-def narrowed(name: str) -> nn.Module:
-    """torchvision's VGG or AlexNet with HIDDEN_FC units in its hidden fully-connected layers."""
-    network = BUILD(name)
-    before = next(layer.in_features for layer in network.classifier if isinstance(layer, nn.Linear))
-    for place, layer in enumerate(network.classifier):
-        if isinstance(layer, nn.Linear):
-            width = HIDDEN_FC if layer.out_features == 4096 else layer.out_features
-            network.classifier[place] = nn.Linear(before, width)
-            before = width
-    return network
+    return miniatures(tmp_path_factory.mktemp("recipes"))
 
 
 @pytest.fixture
 def narrow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG-19 and AlexNet with narrow hidden fully-connected layers; all else is torchvision's."""
-
-    def build(name: str, weights: None = None, **options: Any) -> nn.Module:
-        assert weights is None
-        return copy.deepcopy(narrowed(name)) if name in NARROWED else BUILD(name, **options)
-
-    monkeypatch.setattr(models, "get_model", build)
-
-
-def shrunk(config: Any) -> Any:
-    """The configuration without pretrained weights and with nothing above LIMITS."""
-    changes: dict[str, Any] = {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if is_dataclass(value):
-            changes[field.name] = shrunk(value)
-        elif field.name == "weights":
-            changes[field.name] = "none"
-        elif field.name in LIMITS:
-            changes[field.name] = min(value, LIMITS[field.name])
-    return replace(config, **changes)
-
-
-def small(experiment: Experiment, shards: Path) -> Experiment:
-    """The recipe with its method, towers, stages, optimiser and precision, at the size of the miniature."""
-    data, train, method = experiment.data, experiment.train, experiment.method
-    size = SMALLEST_PICTURES.get(getattr(method.towers["image"], "name", ""), 32)
-    words = replace(data.words, dim=8)
-    return replace(
-        experiment,
-        data=replace(data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0),
-        method=shrunk(method),
-        # Without decay, which would move weights that get no gradient.
-        optimiser=replace(experiment.optimiser, weight_decay=0.0),
-        train=replace(train, epochs=1, batch_size=BATCH, accumulate=min(2, train.accumulate)),
-    )
-
-
-# ---- training
+    monkeypatch.setattr(models, "get_model", build_narrow)
 
 
 @dataclass
