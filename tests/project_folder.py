@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from built import write
 from conftest import draw_image
 from pages import ROOT
 from scipy.io import savemat
-from test_builders import flickr8k_raw, image_bytes, pascal_raw, write
+from test_builders import flickr8k_raw, image_bytes, pascal_raw
 from test_builders_flickr import flickr30k_raw
 from test_builders_mirflickr import mirflickr_raw
 from test_builders_nuswide import CONCEPTS, TEN, name_of

@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built import manifest, samples, write
 from PIL import Image
 
 from preprocessing.command import run
@@ -37,32 +37,9 @@ def image_bytes(colour: tuple[int, int, int] = (90, 120, 60), kind: str = "JPEG"
     return data.getvalue()
 
 
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
 def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", f"preprocessing.{name}", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
-def samples(out: Path) -> dict[str, Sample]:
-    """All samples of a built folder by their source, read without this project's reader."""
-    found = {}
-    for shard in out.glob("*.tar"):
-        with tarfile.open(shard) as tar:
-            for member in tar.getmembers():
-                if member.name.endswith(".json"):
-                    sample = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-                    found[sample["source"]] = {**sample, "split": shard.name.split("-")[0]}
-    return found
 
 
 def skipped(out: Path) -> dict[str, str]:

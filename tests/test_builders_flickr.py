@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_builders import ALONE, command, image_bytes, manifest, samples, splits, write
+from built import manifest, samples, write
+from test_builders import ALONE, command, image_bytes, splits
 
 from preprocessing.flickr import flickr
 from preprocessing.flickr_files import read_published

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from built import manifest, samples, write
 from PIL import Image
 
 from preprocessing.command import run
@@ -34,12 +32,6 @@ def jpeg() -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (6, 4), (90, 120, 60)).save(data, "JPEG")
     return data.getvalue()
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def tags_of(number: int) -> list[str]:
@@ -74,23 +66,6 @@ def mirflickr_raw(folder: Path) -> Path:
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     return mirflickr_raw(tmp_path / "raw")
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
-def samples(out: Path) -> dict[str, dict[str, Any]]:
-    """All samples of a built folder by their source, read without this project's reader."""
-    found = {}
-    for shard in out.glob("*.tar"):
-        with tarfile.open(shard) as tar:
-            for member in tar.getmembers():
-                if member.name.endswith(".json"):
-                    sample = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-                    found[sample["source"]] = {**sample, "split": shard.name.split("-")[0]}
-    return found
 
 
 def names(numbers: Iterable[int]) -> set[str]:

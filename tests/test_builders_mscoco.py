@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_builders import ALONE, LENIENT, command, image_bytes, manifest, samples, skipped, splits, write
+from built import manifest, samples, write
+from test_builders import ALONE, LENIENT, command, image_bytes, skipped, splits
 
 from preprocessing.command import run
 from preprocessing.mscoco import mscoco

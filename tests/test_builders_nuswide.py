@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import re
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from built import manifest, samples, write
 from PIL import Image
 
 from preprocessing.command import run
@@ -36,12 +35,6 @@ def jpeg() -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (6, 4), (90, 120, 60)).save(data, "JPEG")
     return data.getvalue()
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def edit(path: Path, change: Callable[[list[str]], None]) -> None:
@@ -105,23 +98,6 @@ def many(tmp_path: Path) -> tuple[Path, Labels, dict[str, str]]:
 def most_frequent(labels: Labels, count: int) -> set[str]:
     total = Counter(label for names in labels.values() for label in names)
     return set(sorted(CONCEPTS, key=lambda concept: -total[concept])[:count])
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
-def samples(out: Path) -> dict[str, dict[str, Any]]:
-    """All samples of a built folder by their source, read without this project's reader."""
-    found = {}
-    for shard in out.glob("*.tar"):
-        with tarfile.open(shard) as tar:
-            for member in tar.getmembers():
-                if member.name.endswith(".json"):
-                    sample = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-                    found[sample["source"]] = {**sample, "split": shard.name.split("-")[0]}
-    return found
 
 
 def in_split(out: Path, split: str) -> set[str]:

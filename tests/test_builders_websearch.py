@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
+from built import image_bytes, manifest, samples, write
 
 from preprocessing.command import run
 from preprocessing.websearch import draw_published_splits, name_classes, select_documents, websearch
@@ -34,38 +30,9 @@ META = """<?xml version="1.0" encoding="utf-8"?>
 """
 
 
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def image_bytes() -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (12, 8), (90, 120, 60)).save(data, "JPEG")
-    return data.getvalue()
-
-
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "preprocessing.websearch", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
-def samples(out: Path) -> dict[str, dict[str, Any]]:
-    """All samples by their source, read without this project's reader."""
-    found = {}
-    for shard in out.glob("*.tar"):
-        with tarfile.open(shard) as tar:
-            for member in tar.getmembers():
-                if member.name.endswith(".json"):
-                    sample = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-                    found[sample["source"]] = {**sample, "split": shard.name.split("-")[0]}
-    return found
 
 
 def xml_of(raw: Path, query: int, number: int) -> Path:

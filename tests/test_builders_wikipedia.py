@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
-from PIL import Image
+from built import image_bytes, manifest, samples, write
 
 from preprocessing.command import run
 from preprocessing.published_text import plain_text, read_fields
@@ -27,38 +23,9 @@ LENIENT = BuildOptions(workers=1, max_skipped=0.5)
 ARTICLE = '<?xml version="1.0"?>\n<document name="{name}">\n<imageset><image id="x"/></imageset>\n{body}\n</document>\n'
 
 
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def image_bytes() -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (12, 8), (90, 120, 60)).save(data, "JPEG")
-    return data.getvalue()
-
-
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "preprocessing.wikipedia", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
-def samples(out: Path) -> dict[str, dict[str, Any]]:
-    """All samples by their source, read without this project's reader."""
-    found = {}
-    for shard in out.glob("*.tar"):
-        with tarfile.open(shard) as tar:
-            for member in tar.getmembers():
-                if member.name.endswith(".json"):
-                    sample = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-                    found[sample["source"]] = {**sample, "split": shard.name.split("-")[0]}
-    return found
 
 
 def skipped(out: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built import manifest, write
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load
@@ -45,11 +46,6 @@ def command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
-def manifest(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "manifest.json").read_bytes())
-    return document
-
-
 def samples(out: Path) -> dict[str, dict[str, Any]]:
     """All samples by their source, read without this project's reader: split, JSON members, features."""
     found = {}
@@ -74,12 +70,6 @@ def jpeg(colour: tuple[int, int, int]) -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (12, 8), colour).save(data, "JPEG")
     return data.getvalue()
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def table(rows: int, width: int, seed: int) -> NDArray[np.float64]:

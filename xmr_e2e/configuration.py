@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -24,6 +24,15 @@ def to_document(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_document(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested mappings."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield from flatten(value, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix, document
 
 
 def from_document(document: Any, where: str) -> Any:

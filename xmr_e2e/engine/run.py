@@ -16,7 +16,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from xmr_e2e.configuration import to_document
+from xmr_e2e.configuration import flatten, to_document
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.experiment import Experiment
@@ -80,8 +80,8 @@ class Run:
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
-        old = dict(_flatten(self.document("config.json")))
-        new = dict(_flatten(to_document(experiment)))
+        old = dict(flatten(self.document("config.json")))
+        new = dict(flatten(to_document(experiment)))
         for name in sorted(old.keys() | new.keys()):
             if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
                 raise XmrError(
@@ -163,11 +163,3 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(document, dict):
-        for name, value in document.items():
-            yield from _flatten(value, f"{prefix}.{name}" if prefix else name)
-    else:
-        yield prefix, document

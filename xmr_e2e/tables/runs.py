@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xmr_e2e.configuration import from_document, to_document
+from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.engine.run import FREE_TO_DIFFER
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
@@ -113,7 +113,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     with suppress(XmrError, TypeError):
         config = to_document(from_document(config, "config.json"))
     free = {*FREE_TO_DIFFER, "train.seed"}
-    return {name: value for name, value in _flatten(config) if name not in free}
+    return {name: value for name, value in flatten(config) if name not in free}
 
 
 def read_run(run: Path) -> list[Measurement]:
@@ -191,11 +191,3 @@ def _sizes(shards: Path, manifest_sha256: str) -> Sizes:
     splits = manifest.load_manifest(shards).splits
     found = {name: split.modalities.get("image", split.samples) for name, split in splits.items()}
     return tuple(found.get(name, 0) for name in SPLITS)
-
-
-def _flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(document, dict):
-        for name, value in document.items():
-            yield from _flatten(value, f"{prefix}.{name}" if prefix else name)
-    else:
-        yield prefix, document
