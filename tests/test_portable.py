@@ -125,6 +125,13 @@ def test_an_exported_model_gives_the_runs_embeddings_in_a_fresh_process(
     ]
 
 
+def test_an_exported_model_does_not_say_where_the_training_lay(run: Path, exported: Path, tiny_shards: Path) -> None:
+    assert str(tiny_shards) in (run / "model.json").read_text()
+    texts = [path.read_text() for path in exported.iterdir() if path.suffix != ".safetensors"]
+    assert not [text for text in texts if str(tiny_shards.parent) in text]
+    assert xmr_e2e.load(exported, shards=tiny_shards).data == xmr_e2e.load(run).data
+
+
 def test_the_fingerprint_changes_with_the_model_alone(run: Path, tmp_path: Path) -> None:
     original = xmr_e2e.load(run).fingerprint
     other = tmp_path / "other"

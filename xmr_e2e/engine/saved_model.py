@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,10 @@ class SavedModel:
         """
         require_free(Path(folder))
         card = model_card(self, evaluations, notes)
-        write_exported_model(Path(folder), self._document(), self.method.state_dict(), card, self.config)
+        # Where the shards lay is nobody's business outside; who has them says where with `shards`.
+        data = replace(self.data, shards=Path(self.data.shards.name), also={})
+        document = self._document() | {"data": to_document(data)}
+        write_exported_model(Path(folder), document, self.method.state_dict(), card, self.config)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, shards: str | Path | None = None) -> SavedModel:

@@ -52,7 +52,7 @@ def check_local_group() -> Finding:
         answers, processes = [], []
         for rank in range(count):
             answer, question = context.Pipe(duplex=False)
-            arguments = (backend, f"{folder}/store", Place(rank, rank, count), question)
+            arguments = (backend, f"{folder}/store", Place(rank, rank, count), dict(os.environ), question)
             processes.append(context.Process(target=_answer, args=arguments, daemon=True))
             processes[-1].start()
             question.close()
@@ -74,7 +74,9 @@ def _complaint(answer: Connection, deadline: float) -> str:
     return f"no answer within {PATIENCE:.0f} s"
 
 
-def _answer(backend: str, store: str, place: Place, question: Connection) -> None:
+def _answer(backend: str, store: str, place: Place, environment: dict[str, str], question: Connection) -> None:
+    os.environ.clear()  # what the server that forks had when it was started
+    os.environ.update(environment)
     shared = dist.FileStore(store, place.world_size)
     question.send(add_up(backend, shared, place))
 
