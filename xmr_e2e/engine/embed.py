@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from xmr_e2e import watch
@@ -20,7 +19,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokeniser
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.objectives.global_batch import gather, own_place
 
 BATCH = 128
 
@@ -126,7 +125,7 @@ def _run_all(
     method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[Tensor, Any]]:
     device = next(method.parameters()).device
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world_size = own_place()
     loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
     for number, batch in enumerate(loader.epoch(), 1):
         watch.now(f"embedding the split {batches.reader.split!r}, batch {number}")

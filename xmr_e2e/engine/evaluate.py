@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from rich import box
 from rich.table import Table
 
@@ -30,6 +29,7 @@ from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
+from xmr_e2e.objectives.global_batch import own_place
 from xmr_e2e.shards import manifest
 
 SELECTABLE = Measures().names
@@ -128,7 +128,8 @@ def evaluate_run(
     chosen = find_protocol(protocol or model.protocol)
     chosen.check_selection(model.selected_on, model.protocol)
     queries, ranked, figures = evaluate(model, split, chosen, gallery)
-    if not dist.is_initialized() or dist.get_rank() == 0:
+    rank, _ = own_place()
+    if rank == 0:
         document = evaluation_document(model, split, chosen, gallery, figures)
         own = _has_own_shards(run, model)
         name = _file_name(document, own_protocol=chosen.name == model.protocol, own_shards=own)

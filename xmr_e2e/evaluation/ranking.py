@@ -19,14 +19,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from xmr_e2e.evaluation.labels import LabelPair
 from xmr_e2e.evaluation.pairs import Pairs
 from xmr_e2e.evaluation.scores import Array, RandomScores, Scores, Source, Tile, scores_of, slices
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.objectives.global_batch import gather, own_place
 
 BLOCK_KEYS = 2**26
 """Keys held at a time: 512 MB. Many queries at a time, as for each block the gallery is converted to fp64 anew."""
@@ -112,7 +111,7 @@ class Ranking:
         measure: a chunk of m queries -> name -> (m, …). Returns name -> (n, …), the same on every rank.
         """
         count = self.source.shape[0]
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        rank, world_size = own_place()
         if count < world_size:  # an empty part has no shape
             rank, world_size = 0, 1
         own = slice(count * rank // world_size, count * (rank + 1) // world_size)

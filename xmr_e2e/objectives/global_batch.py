@@ -9,6 +9,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def own_place() -> tuple[int, int]:
+    """This process's rank, and how many there are; 0 of 1 without a process group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
 def gather(rows: Tensor) -> Tensor:
     """This rank's rows (n_r, ...) to those of all ranks in order of rank, (sum n_r, ...); ranks may hold different
     numbers.
@@ -17,11 +24,12 @@ def gather(rows: Tensor) -> Tensor:
     same loss on the same global batch and DistributedDataParallel averages the parameters' gradients over the ranks, so
     that N processes with batch B/N give the gradients of one process with batch B.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    _, world_size = own_place()
+    if world_size == 1:
         return rows
     if rows.dtype == torch.bool:  # gloo has no truth values
         return gather(rows.to(torch.uint8)).bool()
-    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world_size)]
     dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
     return _Gather.apply(rows, [int(count) for count in counts])
 
