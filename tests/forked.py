@@ -130,9 +130,10 @@ def result(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], environment: Mapping[str, str]) -> None:
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # a server for loader processes blocks what is for the training
     os.environ.clear()  # the server's own is that of whichever test started it
     # Loader processes are started as in a process that no server has forked.
-    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    _server.set_forkserver_preload(["xmr_e2e.data.loader"])
     gc.freeze()  # of what was imported, the collector would copy every page from the server
     with open(log, "a") as stream:
         os.dup2(stream.fileno(), 1)

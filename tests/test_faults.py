@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from forked import DRCL, Training, result, tiny, train, trainings
+from forked import DRCL, PATIENCE, Training, result, tiny, train, trainings
 from safetensors.torch import load_file
 
 from xmr_e2e.data.loader import SplitBatches
@@ -153,15 +153,34 @@ def test_a_shard_that_vanishes_in_mid_run_is_named(
 def test_a_killed_loader_process_is_told(tiny_shards: Path, whole: Path, tmp_path: Path) -> None:
     experiment = small(tiny_shards, tmp_path, workers=1)
     printed = failed(train(experiment, tmp_path, prepare=partial(before_step, 4, kill_loader)))
-    assert "is killed by signal: Killed. A loader process has died" in printed
+    assert "exited unexpectedly. A loader process has died" in printed
     assert "try fewer --data.workers" in printed
     assert go_on(experiment, tmp_path) == result(whole)
 
 
 def kill_loader() -> None:
-    (worker,) = psutil.Process().children()
+    (server,) = psutil.Process().children()
+    (worker,) = server.children()
     worker.kill()
-    time.sleep(60)  # torch interrupts it
+
+
+def test_a_killed_training_leaves_no_loader_process(tiny_shards: Path, tmp_path: Path) -> None:
+    left = tmp_path / "processes"
+    training = train(
+        small(tiny_shards, tmp_path, workers=2), tmp_path, prepare=partial(before_step, 3, partial(die, left))
+    )
+    assert training.end() == -signal.SIGKILL
+    processes = [int(number) for number in left.read_text().split()]
+    assert len(processes) == 3  # the fork server and two workers
+    deadline = time.monotonic() + PATIENCE
+    while any(map(psutil.pid_exists, processes)):
+        assert time.monotonic() < deadline, "loader processes live on"
+        time.sleep(0.05)
+
+
+def die(left: Path) -> None:
+    left.write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # Values that are not finite

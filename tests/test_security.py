@@ -152,11 +152,11 @@ def test_a_training_of_one_process_listens_on_no_port(tiny_shards: Path, tmp_pat
         small(tiny_shards, tmp_path, workers=1), tmp_path, prepare=partial(before_step, 3, partial(list_ports, found))
     )
     assert training.end() == 0, training.printed
-    assert json.loads(found.read_bytes()) == {"processes": 2, "ports": []}
+    assert json.loads(found.read_bytes()) == {"processes": 3, "ports": []}
 
 
 def list_ports(out: Path) -> None:
-    """Write down the connections and open ports of this process and its loader's."""
+    """Write down the connections and open ports of this process, its fork server and its loader's."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     ports = [str(connection) for process in processes for connection in process.net_connections("inet")]
     out.write_text(json.dumps({"processes": len(processes), "ports": ports}))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from xmr_e2e.data.reader import Record, SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
 from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.data.workers import default_workers, lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.media import MAX_PIXELS
 
@@ -108,6 +107,7 @@ class SplitBatches(Dataset[Batch | XmrError]):
         self.tokeniser = tokeniser
         self.seed = seed
         self.extracted = {name: item for name, item in (extracted or {}).items() if name in sources}
+        self._to_read = {name: source for name, source in self.sources.items() if name not in self.extracted}
         # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
         self._chosen = None if self.reader.has_all(list(sources)) else self.reader.positions_with(list(sources))
         self._captions: dict[int, tuple[str, ...]] | None = None
@@ -116,6 +116,9 @@ class SplitBatches(Dataset[Batch | XmrError]):
             self._chosen = np.array(list(self._captions), np.int64)
         if not len(self):
             raise XmrError(f"{data.shards}: no sample of the split {split!r} has {' and '.join(sources)}")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "extracted": {}}  # gigabytes, which workers need not have: see `complete`
 
     def __len__(self) -> int:
         return len(self.reader) if self._chosen is None else len(self._chosen)
@@ -156,25 +159,32 @@ class SplitBatches(Dataset[Batch | XmrError]):
     @property
     def reads(self) -> bool:
         """Whether anything but labels has to be read."""
-        return self.sources.keys() != self.extracted.keys()
+        return bool(self._to_read)
 
     def has_pixels(self, modality: str) -> bool:
         """Whether its inputs are pictures as the loader decodes them, to be prepared on the device."""
-        return self.sources[modality] == "pixels" and modality not in self.extracted
+        return self._to_read.get(modality) == "pixels"
 
     def __getitem__(self, request: Request) -> Batch | XmrError:
-        """The batch, or the error in its data: raised in a worker, it would reach the user as torch's traceback."""
+        """The batch, but for what was extracted; or the error in its data: raised in a worker, it would reach the user
+        as torch's traceback."""
         try:
             return self._load(request)
         except XmrError as error:
             return error
 
+    def complete(self, batch: Batch) -> Batch:
+        """The batch, with what frozen towers made of its samples."""
+        # A stand-in may be any sample.
+        positions = batch.positions.numpy() if len(batch) else np.zeros(1, np.int64)
+        extracted = {name: item.rows(positions) for name, item in self.extracted.items()}
+        return batch.with_inputs({name: {**extracted, **batch.inputs}[name] for name in self.sources})
+
     def _load(self, request: Request) -> Batch:
         positions = request.positions.tolist()
-        to_read = {name: source for name, source in self.sources.items() if name not in self.extracted}
-        records = [self.reader.read(position) for position in positions] if "pixels" in to_read.values() else []
-        inputs: dict[str, Any] = {name: item.rows(request.positions) for name, item in self.extracted.items()}
-        for modality, source in to_read.items():
+        records = [self.reader.read(position) for position in positions] if "pixels" in self._to_read.values() else []
+        inputs: dict[str, Any] = {}
+        for modality, source in self._to_read.items():
             match source:
                 case "pixels":
                     inputs[modality] = self._pixels(records)
@@ -292,17 +302,16 @@ class Loader:
             self.batches,
             batch_size=None,  # the plan makes the batches
             sampler=_Requests(requests),
-            num_workers=default_workers(self.world_size) if workers is None else workers,
             pin_memory=self.pin_memory,
             # Its own generator: the loader must not draw from the training's random numbers.
             generator=torch.Generator(),
-            worker_init_fn=_leave_signals_to_the_parent,
+            **worker_options(default_workers(self.world_size) if workers is None else workers),
         )
         try:
-            for batch in loader:
+            for batch in start_loading(loader):
                 if isinstance(batch, XmrError):
                     raise batch
-                yield batch
+                yield self.batches.complete(batch)
         except RuntimeError as error:
             if "DataLoader worker" in str(error):
                 raise lost_worker(error) from error
@@ -315,22 +324,6 @@ class Loader:
         return Request(epoch, self.batches.at(plan.batch(step)[:1]), stand_in=True)
 
 
-def lost_worker(error: RuntimeError) -> XmrError:
-    """What torch says, wherever the training stands, of a loader's worker that has died."""
-    return XmrError(
-        f"{str(error).splitlines()[0]} A loader process has died, most often because memory or /dev/shm is full: try "
-        "fewer --data.workers or a smaller --data.load-size"
-    )
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal, and a cluster's signal every process of the job; the workers end
-    when the training, which saves first, ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 class _Requests:
     """An iterable of requests in the shape that DataLoader calls a sampler."""
 
@@ -339,12 +332,6 @@ class _Requests:
 
     def __iter__(self) -> Iterator[Request]:
         return self._requests
-
-
-def default_workers(world_size: int) -> int:
-    """The cores that this process may use, shared among the ranks of this machine, at most 8."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // local))
 
 
 def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from xmr_e2e.shards.remote import load_mount, open_tar
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
 
 OPEN_FILES = 64
+OPEN_INDEXES = 512
+"""Of all readers of the process. An epoch's plan visits some 200 shards at a time; all of a million samples' or more
+would fill the memory of every loader process."""
 
 
 class SplitReader:
@@ -121,11 +124,11 @@ class SplitReader:
 
     def key(self, position: int) -> str:
         shard, row = self._locate(position)
-        return self._index(shard).keys[row]
+        return self._index(shard).key(row)
 
     def labels(self, position: int) -> tuple[int, ...]:
         shard, row = self._locate(position)
-        return self._index(shard).labels[row]
+        return self._index(shard).labels_of(row)
 
     def _locate(self, position: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._ends, position, side="right"))
@@ -157,7 +160,7 @@ class SplitReader:
         return data
 
 
-@cache
+@lru_cache(OPEN_INDEXES)
 def _cached_index(shard: Path, sha256: str) -> ShardIndex:
     """The index beside a shard; the checksum tells apart what lay at this path at different times."""
     return load_index(shard)

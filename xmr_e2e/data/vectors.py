@@ -7,13 +7,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gensim.models import KeyedVectors, Word2Vec
 from numpy.typing import NDArray
 
 from xmr_e2e.data.text import PAD, SPECIALS
 from xmr_e2e.errors import XmrError
+
+if TYPE_CHECKING:  # gensim takes seconds to import, which loader processes and most commands need not spend
+    from gensim.models import KeyedVectors
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: W
 
 def _skip_gram(texts: Sequence[Sequence[str]], options: WordVectors) -> KeyedVectors:
     """gensim's skip-gram; one worker, since more would make the vectors differ from run to run."""
+    from gensim.models import Word2Vec
+
     model = Word2Vec(
         sentences=texts,
         vector_size=options.dim,
@@ -74,6 +79,8 @@ def _skip_gram(texts: Sequence[Sequence[str]], options: WordVectors) -> KeyedVec
 def _load_file(path: Path, dim: int) -> KeyedVectors:
     if not path.exists():
         raise XmrError(f"--data.words.file: {path} does not exist")
+    from gensim.models import KeyedVectors
+
     try:
         vectors = KeyedVectors.load_word2vec_format(str(path), binary=_is_binary(path))
     except (ValueError, EOFError, UnicodeDecodeError, OSError) as error:

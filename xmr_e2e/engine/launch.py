@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from xmr_e2e.console import report_errors, setup_logging
-from xmr_e2e.data.loader import lost_worker
+from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator

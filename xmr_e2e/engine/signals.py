@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -22,11 +21,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 def leave_at_once(status: int) -> None:
     """From here on, SIGTERM and SIGUSR1 end this process with a status: nothing is left that would have to be saved."""
-    process = os.getpid()
 
     def leave(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == process or number == signal.SIGTERM:
-            sys.exit(status)
+        sys.exit(status)
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, leave)
@@ -56,7 +53,6 @@ class Signals:
         self._steps_since = 0
         self._stop = False
         self._error: XmrError | None = None
-        self._process = os.getpid()
         self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def agreed(self) -> Wish:
@@ -95,11 +91,6 @@ class Signals:
         return Wish.CHECKPOINT if due else Wish.NOTHING
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            # A loader's worker that has just been forked and has not yet set its own handlers (data.loader).
-            if number == signal.SIGTERM:
-                raise SystemExit(0)
-            return
         if self._stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._stop = True

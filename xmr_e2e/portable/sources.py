@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.loader import Request, SplitBatches, default_workers
+from xmr_e2e.data.loader import Request, SplitBatches
+from xmr_e2e.data.workers import default_workers, start_loading, worker_options
 from xmr_e2e.engine.embed import prepared
 from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
@@ -129,12 +130,13 @@ class ShardSplit:
         """In order of position, of the training split too."""
         parts = [self.batches.at(np.array(part)) for part in _parts(range(len(self.batches)))]
         workers = self.batches.data.workers if self.batches.reads else 0
-        return DataLoader(
+        loader: DataLoader[Batch | XmrError] = DataLoader(
             self.batches,
             batch_size=None,
             sampler=[Request(0, part) for part in parts],
-            num_workers=default_workers(1) if workers is None else workers,
+            **worker_options(default_workers(1) if workers is None else workers),
         )
+        return start_loading(loader)
 
     def _texts(self, model: SavedModel, batch: Batch) -> list[str | None]:
         if self.modality != "text":

@@ -125,7 +125,7 @@ def _shapes(tar: Path, index: ShardIndex, problems: list[Problem]) -> dict[str, 
             try:
                 shapes[NAME_OF_MEMBER[member]] = shape_of_features(member, stream.read(size))
             except UnusableFeatures as error:
-                problems.append(Problem(tar.name, index.keys[row], f".{member}: {error}"))
+                problems.append(Problem(tar.name, index.key(row), f".{member}: {error}"))
     return shapes
 
 

@@ -183,7 +183,7 @@ def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> 
 
 def _where(result: Audit, sample: int) -> str:
     part, shard, row = result.place(sample)
-    return f"{shard.name}: {load_index(part.folder / shard.name).keys[row]}"
+    return f"{shard.name}: {load_index(part.folder / shard.name).key(row)}"
 
 
 def _record(result: Audit, sample: int) -> Record:

@@ -178,7 +178,7 @@ class _Extension:
 
             for start in range(0, len(index), self.batch):
                 rows = range(start, min(start + self.batch, len(index)))
-                records = [read_record(index, row, read, f"{path}: {index.keys[row]}") for row in rows]
+                records = [read_record(index, row, read, f"{path}: {index.key(row)}") for row in rows]
                 for row, record, data in zip(rows, records, self.encode(records), strict=True):
                     spans = {name: index.span(name, row) for name in index.members if name != self.member}
                     members = {name: read(span) for name, span in spans.items() if span}

@@ -53,18 +53,61 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """A sequence of values for each of n rows, in two arrays: as Python objects, an index would take four times the
+    memory."""
+
+    values: NDArray[Any]
+    """of all rows, one after the other"""
+    ends: NDArray[np.int64]
+    """(n,): where each row's values end"""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], kind: type[np.generic]) -> Rows:
+        ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        return cls(np.array([value for row in rows for value in row], kind), ends)
+
+    def __post_init__(self) -> None:
+        bounds = [0, *self.ends.tolist(), len(self.values)]
+        if bounds != sorted(bounds):
+            raise ValueError("rows that do not lie one after the other")
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        return self.values[self.ends[row - 1] if row else 0 : self.ends[row]]
+
+
+@dataclass(frozen=True)
 class ShardIndex:
     """The members of one shard. All arrays are indexed by the sample's row in the shard."""
 
-    keys: tuple[str, ...]
-    labels: tuple[tuple[int, ...], ...]
+    key_bytes: Rows = field(repr=False)
+    """uint8: the keys in UTF-8"""
+    label_ids: Rows = field(repr=False)
+    """int32"""
     texts: NDArray[np.int32]
     """(n,): how many texts the sample's metadata hold"""
     members: dict[str, NDArray[np.int64]] = field(repr=False)
     """extension -> (n, 2): offset and size in bytes; -1 where the sample has no such member"""
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.texts)
+
+    def key(self, row: int) -> str:
+        return self.key_bytes[row].tobytes().decode()
+
+    def labels_of(self, row: int) -> tuple[int, ...]:
+        """Class ids."""
+        return tuple(self.label_ids[row].tolist())
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of all rows."""
+        return tuple(map(self.key, range(len(self))))
+
+    @property
+    def labels(self) -> tuple[tuple[int, ...], ...]:
+        """Class ids of all rows."""
+        return tuple(map(self.labels_of, range(len(self))))
 
     @cached_property
     def image_extensions(self) -> list[str]:
@@ -92,12 +135,11 @@ class ShardIndex:
 
     def encode(self) -> bytes:
         """The index file's bytes; equal indexes give equal bytes."""
-        keys = [key.encode() for key in self.keys]
         arrays: dict[str, NDArray[Any]] = {
-            "keys": np.frombuffer(b"".join(keys), np.uint8),
-            "key_ends": np.cumsum([len(key) for key in keys], dtype=np.int64),
-            "labels": np.array([label for row in self.labels for label in row], np.int32),
-            "label_ends": np.cumsum([len(row) for row in self.labels], dtype=np.int64),
+            "keys": self.key_bytes.values,
+            "key_ends": self.key_bytes.ends,
+            "labels": self.label_ids.values,
+            "label_ends": self.label_ids.ends,
             "texts": np.ascontiguousarray(self.texts, np.int32),
         }
         for extension, spans in self.members.items():
@@ -119,11 +161,12 @@ def load_index(shard: Path) -> ShardIndex:
     path = index_path(shard)
     try:
         arrays = load_file(path)
-        keys = _split(arrays["keys"].tobytes(), arrays["key_ends"])
-        labels = _split(arrays["labels"].tolist(), arrays["label_ends"])
+        keys = Rows(arrays["keys"], arrays["key_ends"])
+        labels = Rows(arrays["labels"], arrays["label_ends"])
         extensions = sorted(name.partition(".")[2] for name in arrays if name.startswith("offset."))
         members = {ext: np.stack([arrays[f"offset.{ext}"], arrays[f"size.{ext}"]], axis=1) for ext in extensions}
-        return ShardIndex(tuple(key.decode() for key in keys), tuple(map(tuple, labels)), arrays["texts"], members)
+        keys.values.tobytes().decode()  # fails here where it would fail later
+        return ShardIndex(keys, labels, arrays["texts"], members)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise XmrError(f"{path}: the index is missing or damaged ({error}); rebuild the shards") from error
 
@@ -165,7 +208,8 @@ def scan_shard(
         for ext in extensions
     }
     texts = np.array([len(item.texts) for item in metadata], np.int32)
-    return ShardIndex(tuple(samples), tuple(labels), texts, members), metadata
+    keys = Rows.of([key.encode() for key in samples], np.uint8)
+    return ShardIndex(keys, Rows.of(labels, np.int32), texts, members), metadata
 
 
 def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
@@ -239,8 +283,3 @@ def _label_ids(metadata: Metadata, ids: dict[str, int], key: str, report: Report
         if name not in ids:
             report(key, f"label {name!r} is in no class list")
     return tuple(sorted(ids[name] for name in metadata.labels if name in ids))
-
-
-def _split(values: Any, ends: NDArray[np.int64]) -> list[Any]:
-    starts = [0, *ends[:-1].tolist()]
-    return [values[start:end] for start, end in zip(starts, ends.tolist())]

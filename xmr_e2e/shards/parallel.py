@@ -56,13 +56,13 @@ def _run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     # spawn: the progress display runs a thread, and forking beside a thread can deadlock.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
             yield from pool.map(function, tasks)
     except BrokenProcessPool as error:
         raise XmrError("a worker process was killed, most often for lack of memory; try fewer --workers") from error
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Workers whose parent was killed would wait for ever, or go on writing beside the run that comes after it."""
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -34,10 +34,10 @@ def read_record(index: ShardIndex, row: int, read: ReadSpan, where: str) -> Reco
     """
     image = next((span for ext in index.image_extensions if (span := index.span(ext, row))), None)
     return Record(
-        key=index.keys[row],
+        key=index.key(row),
         image=read(image) if image else None,
         metadata=read_metadata(index, row, read, where),
-        labels=index.labels[row],
+        labels=index.labels_of(row),
         where=where,
     )
 

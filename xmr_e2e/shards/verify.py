@@ -151,7 +151,7 @@ def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
 
 def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
     spans = {extension: tuple(spans[row]) for extension, spans in index.members.items() if spans[row, 0] >= 0}
-    return index.labels[row], int(index.texts[row]), spans
+    return index.labels_of(row), int(index.texts[row]), spans
 
 
 def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from xmr_e2e.data.loader import default_workers
 from xmr_e2e.data.mixture import open_split
+from xmr_e2e.data.workers import default_workers
 from xmr_e2e.engine.doctor.dry_run import DryRun, dry_run
 from xmr_e2e.engine.doctor.finding import Finding, in_words, note, problem
 from xmr_e2e.engine.doctor.group import Place
