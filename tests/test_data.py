@@ -116,14 +116,14 @@ def test_a_picture_becomes_the_resized_centre_square(size: tuple[int, int]) -> N
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     expected = image.crop((left, top, left + side, top + side)).resize((64, 64), Image.Resampling.BOX)
     loaded = load_square(encoded(image, quality=95), 64, where="here")
-    assert loaded.shape == (64, 64, 3) and loaded.dtype == np.uint8
-    assert np.abs(loaded.astype(float) - np.asarray(expected, float)).mean() < 2
+    assert loaded.shape == (3, 64, 64) and loaded.dtype == torch.uint8
+    assert np.abs(loaded.permute(1, 2, 0).double().numpy() - np.asarray(expected, float)).mean() < 2
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])
 def test_any_colour_mode_becomes_rgb(mode: str) -> None:
     data = encoded(photograph(80, 60).convert(mode), "JPEG" if mode in ("L", "CMYK") else "PNG")
-    assert load_square(data, 32, where="here").shape == (32, 32, 3)
+    assert load_square(data, 32, where="here").shape == (3, 32, 32)
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -132,7 +132,7 @@ def test_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     turned = load_square(encoded(image, quality=95, exif=exif), 80, where="here")
     expected = np.asarray(image.transpose(Image.Transpose.ROTATE_270), float)
-    assert np.abs(turned - expected).mean() < 2
+    assert np.abs(turned.permute(1, 2, 0).numpy() - expected).mean() < 2
 
 
 def test_a_broken_picture_is_named() -> None:

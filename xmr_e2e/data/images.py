@@ -6,48 +6,63 @@ import io
 
 import numpy as np
 import simplejpeg
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from torch import Tensor
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
 
+OVERSAMPLING = 4
+"""What is left to resize when the JPEG decoder has scaled, as a factor: its scaling is coarser than ours, and with less
+the result is more than 35 dB of PSNR from that of full decoding for some pictures (docs/performance.md)."""
 
-def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode, and resize the centred square (whose side is the picture's shorter side) to (side, side, 3), RGB,
+
+def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Decode, and resize the centred square (whose side is the picture's shorter side) to uint8 (3, side, side), RGB,
     antialiased.
 
     Raises:
         XmrError: bytes that cannot be decoded or a picture above the pixel cap; begins with `where`.
     """
     try:
-        image = _decode(data, side, max_pixels)
+        pixels = _decode(data, side, max_pixels)
     except UnusableImage as error:
         raise XmrError(f"{where}: the image {error}") from error
-    return centre_square(image, side)
+    return _resize(pixels, side)
 
 
-def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The centred square of an RGB image, resized to (side, side, 3), antialiased."""
-    shorter = min(image.size)
-    left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
-    box = (left, top, left + shorter, top + shorter)
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+def centre_square(image: Image.Image, side: int) -> Tensor:
+    """The centred square of an RGB image, resized to uint8 (3, side, side), antialiased."""
+    return _resize(np.array(image), side)
 
 
-def _decode(data: bytes, side: int, max_pixels: int) -> Image.Image:
+def _resize(pixels: NDArray[np.uint8], side: int) -> Tensor:
+    """uint8 (h, w, 3) to its centred square, (3, side, side)."""
+    height, width, _ = pixels.shape
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    square = torch.from_numpy(pixels)[top : top + shorter, left : left + shorter].permute(2, 0, 1)
+    # torch resizes uint8 in this layout in half of Pillow's time; the two differ by rounding.
+    return F.interpolate(square[None], (side, side), mode="bilinear", antialias=True)[0].contiguous()
+
+
+def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:
     """simplejpeg for plain JPEGs, which is faster; Pillow for all else and for whatever simplejpeg refuses."""
     if data[:2] != b"\xff\xd8" or _is_turned(data):
-        return decode_rgb(data, max_pixels=max_pixels)
+        return np.array(decode_rgb(data, max_pixels=max_pixels))
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if height * width > max_pixels or colours in ("CMYK", "YCCK"):
-            return decode_rgb(data, max_pixels=max_pixels)
+            return np.array(decode_rgb(data, max_pixels=max_pixels))
         # Scaling inside the JPEG decoder pays from a factor of 2 on; below, it is slower than full decoding.
-        scaled = {"min_height": side, "min_width": side, "min_factor": 2.0} if min(height, width) >= 2 * side else {}
-        return Image.fromarray(simplejpeg.decode_jpeg(data, "rgb", **scaled))
+        least = OVERSAMPLING * side
+        scaled = {"min_height": least, "min_width": least, "min_factor": 2.0} if min(height, width) >= 2 * least else {}
+        return simplejpeg.decode_jpeg(data, "rgb", **scaled)
     except ValueError:
-        return decode_rgb(data, max_pixels=max_pixels)
+        return np.array(decode_rgb(data, max_pixels=max_pixels))
 
 
 def _is_turned(jpeg: bytes) -> bool:

@@ -22,7 +22,7 @@ from xmr_e2e.data.images import load_square
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.plan import BalancedPlan, EpochPlan, MixedPlan
 from xmr_e2e.data.randomness import uniform
-from xmr_e2e.data.reader import Record, SplitReader, StoredRegions
+from xmr_e2e.data.reader import SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
 from xmr_e2e.data.vectors import WordVectors
@@ -182,14 +182,13 @@ class SplitBatches(Dataset[Batch | XmrError]):
 
     def _load(self, request: Request) -> Batch:
         positions = request.positions.tolist()
-        records = [self.reader.read(position) for position in positions] if "pixels" in self._to_read.values() else []
         inputs: dict[str, Any] = {}
         for modality, source in self._to_read.items():
             match source:
                 case "pixels":
-                    inputs[modality] = self._pixels(records)
+                    inputs[modality] = torch.stack([self._square(position) for position in positions])
                 case "tokens":
-                    inputs[modality] = self._tokens(request, [record.metadata.texts for record in records])
+                    inputs[modality] = self._tokens(request)
                 case "vector":
                     rows = [self.reader.features(position, modality) for position in positions]
                     inputs[modality] = torch.from_numpy(np.stack(rows))
@@ -208,22 +207,22 @@ class SplitBatches(Dataset[Batch | XmrError]):
         """Labels of the samples at these positions of the split, (n, c) multi-hot."""
         return multi_hot([self.reader.labels(p) for p in positions.tolist()], len(self.reader.manifest.classes))
 
-    def _pixels(self, records: Sequence[Record]) -> Tensor:
+    def _square(self, position: int) -> Tensor:
+        """The picture, uint8 (3, load_size, load_size)."""
         cap = self.reader.manifest.options.get("max_pixels", MAX_PIXELS)
-        side = self.data.load_size
-        images = [load_square(_image_of(r), side, where=r.where, max_pixels=cap) for r in records]
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        image, where = self.reader.image(position), self.reader.where(position)
+        return load_square(image, self.data.load_size, where=where, max_pixels=cap)
 
-    def _tokens(self, request: Request, texts: Sequence[tuple[str, ...]]) -> Tokens:
+    def _tokens(self, request: Request) -> Tokens:
         assert self.tokeniser is not None, "texts are read with a tokeniser"
-        rows = self._rows_of_text(request, texts)
+        rows = self._rows_of_text(request)
         return pad([self.tokeniser.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in rows])
 
-    def _rows_of_text(self, request: Request, texts: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-        """What is joined to the text of each row; `texts` are those of the samples, where they were read already."""
+    def _rows_of_text(self, request: Request) -> Sequence[tuple[str, ...]]:
+        """What is joined to the text of each row."""
         if self._captions is not None:
             return [(text,) for position in request.positions.tolist() for text in self._captions[position]]
-        texts = texts or [self.reader.metadata(position).texts for position in request.positions.tolist()]
+        texts = [self.reader.metadata(position).texts for position in request.positions.tolist()]
         return [(text,) for text in self._choose(texts, request)] if self.data.texts == "one_caption" else texts
 
     def _choose(self, texts: Sequence[tuple[str, ...]], request: Request) -> list[str]:
@@ -231,12 +230,6 @@ class SplitBatches(Dataset[Batch | XmrError]):
             return [options[0] for options in texts]
         chances = uniform(self.seed, request.epoch, request.positions, TEXT_STREAM)
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
-
-
-def _image_of(record: Record) -> bytes:
-    if record.image is None:
-        raise XmrError(f"{record.where}: has no image, only published features; read them with a vector tower")
-    return record.image
 
 
 def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:

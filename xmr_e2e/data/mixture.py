@@ -42,6 +42,14 @@ class MixedReader:
         reader, place = self._locate(position)
         return self.readers[reader].read(place)
 
+    def image(self, position: int) -> bytes:
+        reader, place = self._locate(position)
+        return self.readers[reader].image(place)
+
+    def where(self, position: int) -> str:
+        reader, place = self._locate(position)
+        return self.readers[reader].where(place)
+
     def metadata(self, position: int) -> Metadata:
         reader, place = self._locate(position)
         return self.readers[reader].metadata(place)

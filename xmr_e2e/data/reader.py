@@ -14,7 +14,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, decode_features, decode_regions
 from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.shards.record import Record, read_metadata, read_record
+from xmr_e2e.shards.record import Record, read_image, read_metadata, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
 
@@ -73,12 +73,32 @@ class SplitReader:
     def read(self, position: int) -> Record:
         """The sample at this position of the split, 0 <= position < len(self)."""
         shard, row = self._locate(position)
-        return read_record(self._index(shard), row, lambda span: self._read(position, span), self._where(position))
+        return read_record(self._index(shard), row, lambda span: self._read(shard, row, span), self._where(shard, row))
+
+    def image(self, position: int) -> bytes:
+        """The raw image of a sample, and nothing else of it.
+
+        Raises:
+            XmrError: it has none.
+        """
+        shard, row = self._locate(position)
+        image = read_image(self._index(shard), row, lambda span: self._read(shard, row, span))
+        if image is None:
+            raise XmrError(
+                f"{self._where(shard, row)}: has no image, only published features; read them with a vector tower"
+            )
+        return image
+
+    def where(self, position: int) -> str:
+        """Shard and key of a sample, for error messages."""
+        return self._where(*self._locate(position))
 
     def metadata(self, position: int) -> Metadata:
         """Texts and labels of a sample, without reading its image."""
         shard, row = self._locate(position)
-        return read_metadata(self._index(shard), row, lambda span: self._read(position, span), self._where(position))
+        return read_metadata(
+            self._index(shard), row, lambda span: self._read(shard, row, span), self._where(shard, row)
+        )
 
     def features(self, position: int, modality: str) -> NDArray[np.float32]:
         """The published features of one modality, (d,) with d = manifest.widths[modality].
@@ -86,10 +106,13 @@ class SplitReader:
         Raises:
             XmrError: the sample has none, or they cannot be read.
         """
+        shard, row = self._locate(position)
         try:
-            return decode_features(self._member(position, FEATURE_MEMBERS[modality], f"published {modality} features"))
+            return decode_features(
+                self._member(shard, row, FEATURE_MEMBERS[modality], f"published {modality} features")
+            )
         except UnusableFeatures as error:
-            raise XmrError(f"{self._where(position)}: {modality} features: {error}") from error
+            raise XmrError(f"{self._where(shard, row)}: {modality} features: {error}") from error
 
     def regions(self, position: int) -> StoredRegions:
         """What a detector found in the sample's image.
@@ -97,10 +120,11 @@ class SplitReader:
         Raises:
             XmrError: the sample has no regions, or they cannot be read.
         """
+        shard, row = self._locate(position)
         try:
-            return decode_regions(self._member(position, REGIONS_MEMBER, "regions"))
+            return decode_regions(self._member(shard, row, REGIONS_MEMBER, "regions"))
         except UnusableFeatures as error:
-            raise XmrError(f"{self._where(position)}: regions: {error}") from error
+            raise XmrError(f"{self._where(shard, row)}: regions: {error}") from error
 
     def has_all(self, modalities: Sequence[str]) -> bool:
         """Whether each sample has all of these modalities, raw or as features; no index is read for it."""
@@ -135,32 +159,32 @@ class SplitReader:
         return shard, position - (int(self._ends[shard - 1]) if shard else 0)
 
     def _index(self, shard: int) -> ShardIndex:
-        return _cached_index(self.folder / self.shards[shard].name, self.shards[shard].sha256)
+        return _cached_index(self.folder, self.shards[shard].name, self.shards[shard].sha256)
 
-    def _where(self, position: int) -> str:
-        return f"{self.folder / self.shards[self._locate(position)[0]].name}: {self.key(position)}"
+    def _where(self, shard: int, row: int) -> str:
+        return f"{self.folder}/{self.shards[shard].name}: {self._index(shard).key(row)}"
 
-    def _member(self, position: int, extension: str, what: str) -> bytes:
-        shard, row = self._locate(position)
+    def _member(self, shard: int, row: int, extension: str, what: str) -> bytes:
         span = self._index(shard).span(extension, row)
         if span is None:
-            raise XmrError(f"{self._where(position)}: this sample has no {what}")
-        return self._read(position, span)
+            raise XmrError(f"{self._where(shard, row)}: this sample has no {what}")
+        return self._read(shard, row, span)
 
-    def _read(self, position: int, span: Span) -> bytes:
+    def _read(self, shard: int, row: int, span: Span) -> bytes:
         offset, size = span
         try:
-            data = os.pread(self._file(self._locate(position)[0]), size, offset)
+            data = os.pread(self._file(shard), size, offset)
         except OSError as error:
-            raise XmrError(f"{self._where(position)}: the shard cannot be read: {error.strerror}") from error
+            raise XmrError(f"{self._where(shard, row)}: the shard cannot be read: {error.strerror}") from error
         if len(data) != size:
             raise XmrError(
-                f"{self._where(position)}: the shard ends within this sample (byte {offset:,}); run `xmr shards verify`"
+                f"{self._where(shard, row)}: the shard ends within this sample (byte {offset:,}); run "
+                "`xmr shards verify`"
             )
         return data
 
 
 @lru_cache(OPEN_INDEXES)
-def _cached_index(shard: Path, sha256: str) -> ShardIndex:
+def _cached_index(folder: Path, name: str, sha256: str) -> ShardIndex:
     """The index beside a shard; the checksum tells apart what lay at this path at different times."""
-    return load_index(shard)
+    return load_index(folder / name)

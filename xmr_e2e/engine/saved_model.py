@@ -185,7 +185,7 @@ class SavedModel:
 
     def _load_images(self, images: Sequence[Any]) -> Tensor:
         squares = [_load_image(image, self.data.load_size) for image in images]
-        batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+        batch = torch.stack(squares)
         return prepare_evaluation(batch.to(self._device), self.data.image_size)
 
     def _load_texts(self, texts: Sequence[str]) -> Tokens:
@@ -251,7 +251,7 @@ def require_shards(model: SavedModel) -> None:
         raise XmrError(f"{model.data.shards}: no such folder; say where the run's shards lie now with --shards")
 
 
-def _load_image(image: Path | str | bytes | Image.Image, side: int) -> NDArray[np.uint8]:
+def _load_image(image: Path | str | bytes | Image.Image, side: int) -> Tensor:
     if isinstance(image, Image.Image):
         return centre_square(upright_rgb(image), side)
     if isinstance(image, bytes):

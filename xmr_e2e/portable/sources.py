@@ -219,7 +219,8 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
 
 def _decode(file: Path, side: int) -> Image.Image | XmrError:
     try:
-        return Image.fromarray(load_square(file.read_bytes(), side, where=str(file)))
+        square = load_square(file.read_bytes(), side, where=str(file))
+        return Image.fromarray(square.permute(1, 2, 0).numpy())
     except OSError as error:
         return XmrError(f"{file}: cannot be read: {error.strerror}")
     except XmrError as error:

@@ -32,14 +32,19 @@ def read_record(index: ShardIndex, row: int, read: ReadSpan, where: str) -> Reco
     Raises:
         XmrError: its metadata cannot be read.
     """
-    image = next((span for ext in index.image_extensions if (span := index.span(ext, row))), None)
     return Record(
         key=index.key(row),
-        image=read(image) if image else None,
+        image=read_image(index, row, read),
         metadata=read_metadata(index, row, read, where),
         labels=index.labels_of(row),
         where=where,
     )
+
+
+def read_image(index: ShardIndex, row: int, read: ReadSpan) -> bytes | None:
+    """The raw image of the sample in this row; None where it has none."""
+    span = next((span for ext in index.image_extensions if (span := index.span(ext, row))), None)
+    return read(span) if span else None
 
 
 def read_metadata(index: ShardIndex, row: int, read: ReadSpan, where: str) -> Metadata:
