@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from pathlib import Path
+
+CHUNK = 2**22
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,6 +34,15 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file's content, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def crc32_of(path: Path) -> str:
+    """The CRC-32 of a file's content, in hexadecimal."""
+    value = 0
+    with open(path, "rb") as stream:
+        while part := stream.read(CHUNK):
+            value = zlib.crc32(part, value)
+    return f"{value:08x}"
 
 
 def place_copy(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.engine.processes import is_lost_connection
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import place_copy, sha256_of, write_atomically
+from xmr_e2e.files import crc32_of, place_copy, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +186,10 @@ class Checkpoints:
         for path in files:
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
-        sums = {str(path.relative_to(folder)): sha256_of(path) for path in files}
+        # Against damage, not against forgery: sha256 took two thirds of the time that the training stands still here.
+        sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
-        document: dict[str, Any] = {"position": asdict(position), **kind, "sha256": sums}
+        document: dict[str, Any] = {"position": asdict(position), **kind, "crc32": sums}
         write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
 
 
@@ -200,8 +201,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         document = json.loads((folder / _SEAL).read_bytes())
-        for name, expected in document["sha256"].items():
-            if sha256_of(folder / name) != expected:
+        for name, expected in document["crc32"].items():
+            if crc32_of(folder / name) != expected:
                 raise ValueError(f"{name} is not what was written (its checksum differs)")
         return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
