@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, resize_to_jpeg
+from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_rgb, resize_to_jpeg
 from xmr_e2e.shards.schema import (
     FEATURE_MEMBERS,
     MEDIA_EXTENSIONS,
@@ -174,11 +174,9 @@ def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
 def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[str, bytes]:
     """The member's extension and bytes. Every image is decoded once, so that what is in a shard is known to decode."""
     data = _read(path)
-    extension = image_extension(data, max_pixels=max_pixels)
-    image = decode_rgb(data, max_pixels=max_pixels)
     if resize is None:
-        return extension, data
-    return "jpg", resize_to_jpeg(image, resize)
+        return check_decodes(data, max_pixels=max_pixels), data
+    return "jpg", resize_to_jpeg(decode_rgb(data, max_pixels=max_pixels), resize)
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,264 @@
+"""What the trainer adds to the networks' own work: on one process, on two, in pieces, and at a checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, figure_of, seconds
+from benchmarks.photographs import list_photographs, shards_of
+from xmr_e2e.data.augment import prepare_training
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.accumulate import backward
+from xmr_e2e.engine.checkpoint import Position
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.engine.run import Run, environment
+from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+
+PIECES = 8
+CHECKPOINT_MINUTES = 10
+
+
+class _Timed(Trainer):
+    """A trainer that notes when each of its steps ends, and how long it saves."""
+
+    ends: list[float]
+    saves: list[float]
+
+    def _step(self, *args: object) -> None:
+        super()._step(*args)  # type: ignore[arg-type]
+        _wait_for_device(self.accelerator)
+        self.ends.append(time.perf_counter())
+
+    def _save(self, position: Position) -> None:
+        duration = seconds(lambda: super(_Timed, self)._save(position))
+        if position.epoch == 1:
+            self.saves.append(duration)
+
+
+def step(
+    photographs: Path, /, *, repeats: int = REPEATS, network: str = "vgg19", batch_size: int = 8, steps: int = 4
+) -> Figure:
+    """A step of a training, decoding and all, against forward, backward and optimiser on a batch that is there.
+
+    Args:
+        photographs: a folder of JPEG files
+        repeats: of each measurement
+        network: torchvision's name of the image network
+        batch_size: pictures of a step
+        steps: of each measurement
+    """
+    experiment = _experiment(photographs, network, batch_size, steps)
+    trainer = _trainer(experiment)
+    bare = _bare_step(trainer, experiment)
+
+    def bare_steps() -> float:
+        return statistics.median(seconds(bare) for _ in range(steps))
+
+    return compare(
+        "step",
+        Goal("at most", 1.03),
+        Side(f"the trainer, {network}, batches of {batch_size}", "s per step", lambda: _seconds_per_step(experiment)),
+        Side("bare forward, backward, optimiser", "s per step", bare_steps),
+        repeats=repeats,
+        warm=False,  # each measurement is the median of its own steps
+    )
+
+
+def accelerate(
+    photographs: Path, /, *, repeats: int = REPEATS, network: str = "alexnet", batch_size: int = 32, steps: int = 8
+) -> Figure:
+    """A step of a training on two processes, against a hand-written loop with DistributedDataParallel and its loader.
+
+    Args:
+        photographs: a folder of JPEG files
+        repeats: of each measurement
+        network: torchvision's name of the image network
+        batch_size: pictures of a step, over both processes
+        steps: of each measurement
+    """
+    out = BUILD / "two-processes.json"
+    out.unlink(missing_ok=True)
+    shards_of(list_photographs(photographs), batch_size * steps)  # before two processes do
+    arguments = [str(photographs), network, str(batch_size), str(steps), str(repeats), str(out)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, "-m", "benchmarks.two_processes", *arguments], env=_one_thread_each())
+    if done.returncode or not out.exists():
+        raise XmrError(f"the two processes ended with status {done.returncode}")
+    return figure_of(
+        "accelerate",
+        Goal("at most", 1.03),
+        Side(f"the trainer, 2 processes, {network}, batches of {batch_size}", "s per step", float),
+        Side("hand-written DistributedDataParallel", "s per step", float),
+        [(above, below) for above, below in json.loads(out.read_bytes())],
+    )
+
+
+def in_two_processes(photographs: Path, network: str, batch_size: int, steps: int, repeats: int, out: Path) -> None:
+    """What each of the two processes does: both ways in turn."""
+    experiment = _experiment(photographs, network, batch_size, steps)
+    pairs = [(_seconds_per_step(experiment), _by_hand(experiment)) for _ in range(repeats + 1)]
+    if dist.get_rank() == 0:
+        out.write_text(json.dumps(pairs[1:]))  # the first has warmed up
+    dist.destroy_process_group()
+
+
+def _by_hand(experiment: Experiment) -> float:
+    """Seconds per step of the loop that one would write without this project's trainer."""
+    trainer = _trainer(experiment)
+    model = DistributedDataParallel(trainer.method)
+    optimiser = experiment.optimiser.build(trainer.method, trainer.method.stages[0].name)
+    ends = []
+    for batch in trainer.loaders[0].epoch():
+        optimiser.zero_grad()
+        model(_prepared(batch, experiment), Moment())["total"].backward()
+        optimiser.step()
+        ends.append(time.perf_counter())
+    return _between(ends)
+
+
+def accumulate(photographs: Path, /, *, repeats: int = REPEATS, network: str = "vgg19", batch_size: int = 32) -> Figure:
+    """Losses and gradients of a batch in eight pieces with cached representations, against all at once.
+
+    Args:
+        photographs: a folder of JPEG files
+        repeats: of each measurement
+        network: torchvision's name of the image network
+        batch_size: pictures of all pieces together
+    """
+    experiment = _experiment(photographs, network, batch_size, 1)
+    trainer = _trainer(experiment)
+    (batch,) = trainer.loaders[0].epoch()
+    batch = batch.to(trainer.accelerator.device)
+    model = trainer.accelerator.prepare_model(trainer.method.train())
+
+    def run(pieces: int) -> float:
+        def once() -> None:
+            backward(
+                trainer.accelerator, model, batch, lambda piece: _prepared(piece, experiment),
+                pieces=pieces, moment=Moment(), seed=(0,),
+            )  # fmt: skip
+            model.zero_grad()
+            _wait_for_device(trainer.accelerator)
+
+        return seconds(once)
+
+    return compare(
+        "accumulate",
+        Goal("at most", 1.45),
+        Side(f"{PIECES} pieces of {batch_size // PIECES}, {network}", "s", lambda: run(PIECES)),
+        Side(f"forward and backward of all {batch_size}", "s", lambda: run(1)),
+        repeats=repeats,
+        warm=False,
+    )
+
+
+def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "vgg19") -> Figure:
+    """The time that a training stands still for a checkpoint, as a share of ten minutes.
+
+    Args:
+        photographs: a folder of JPEG files
+        repeats: of each measurement
+        network: torchvision's name of the image network
+    """
+    experiment = _experiment(photographs, network, 2, repeats)
+    # The second epoch counts: the optimiser has its moments then, and there is a model that was kept.
+    train = replace(experiment.train, epochs=2, checkpoint_steps=1)
+    trainer = _trainer(replace(experiment, optimiser=Optimiser(kind="adam"), train=train))
+    trainer.fit()
+    goal = Goal("at most", 0.01)
+    share = Side(f"a checkpoint of {network} and Adam's moments", "s", float)
+    minutes = Side(f"{CHECKPOINT_MINUTES} minutes of training", "s", float)
+    return figure_of(
+        "checkpoint", goal, share, minutes, [(s, 60.0 * CHECKPOINT_MINUTES) for s in trainer.saves[:repeats]]
+    )
+
+
+def _experiment(photographs: Path, network: str, batch_size: int, steps: int) -> Experiment:
+    shards = shards_of(list_photographs(photographs), batch_size * steps)
+    return Experiment(
+        name="benchmark",
+        data=Data(shards, image_size=224, load_size=256, words=WordVectors(dim=50)),
+        method=Dscmr(image=ImageTower(network, weights="none"), text=TextCnn()),
+        optimiser=Optimiser(kind="sgd", lr=1e-4),
+        train=Train(epochs=1, batch_size=batch_size, runs=BUILD / "runs", select="last"),
+    )
+
+
+def _trainer(experiment: Experiment) -> _Timed:
+    """A trainer at the start of a new run."""
+    accelerator = make_accelerator(experiment.train)
+    run = Run(experiment.train.runs / experiment.name)
+    if accelerator.is_main_process:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.start(experiment, environment(experiment, accelerator.num_processes))
+    accelerator.wait_for_everyone()
+    trainer = _Timed(experiment, run, accelerator)
+    trainer.ends, trainer.saves = [], []
+    return trainer
+
+
+def _seconds_per_step(experiment: Experiment) -> float:
+    """Of a training from its first step to its last."""
+    trainer = _trainer(experiment)
+    trainer.fit()
+    return _between(trainer.ends)
+
+
+def _between(ends: list[float]) -> float:
+    return statistics.median(b - a for a, b in itertools.pairwise(ends))
+
+
+def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
+    """Forward, backward and optimiser on one batch that lies ready; its losses are read, as any training's."""
+    device, method = trainer.accelerator.device, trainer.method.train()
+    batch = _prepared(next(trainer.loaders[0].epoch()).to(device), experiment)
+    optimiser = experiment.optimiser.build(method, method.stages[0].name)
+
+    def once() -> None:
+        optimiser.zero_grad()
+        method(batch, Moment())["total"].backward()
+        optimiser.step()
+        _wait_for_device(trainer.accelerator)
+
+    return once
+
+
+def _prepared(batch: Batch, experiment: Experiment) -> Batch:
+    """With its pictures augmented and normalised."""
+    images = prepare_training(
+        batch.inputs["image"], experiment.data.image_size, experiment.data.augment,
+        seed=0, epoch=0, positions=batch.positions,
+    )  # fmt: skip
+    return batch.with_inputs({**batch.inputs, "image": images})
+
+
+def _wait_for_device(accelerator: Accelerator) -> None:
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _one_thread_each() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
