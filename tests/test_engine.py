@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import weakref
@@ -151,10 +152,13 @@ def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
 def run_rank(rank: int, world: int, port: int, pieces: int, out: str) -> None:
     """One of several real processes over gloo."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in ranks.items()})  # which the accelerator looks at
+    dist.init_process_group("gloo")
     bounds = [0, 5, 14] if world == 2 else [0, 2, 5, 9, 14]  # of different size on each rank
     model = nn.parallel.DistributedDataParallel(method())
     accelerator = Accelerator(cpu=True)
+    assert accelerator.use_distributed
     found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), pieces)
     torch.save(found, f"{out}/{rank}.pt")
     dist.destroy_process_group()

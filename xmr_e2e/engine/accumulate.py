@@ -77,7 +77,11 @@ def _backward_in_pieces(
             _seed(*seed, number)
             gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
-            model(prepare(piece), moment, gradients)["total"].backward()
+            # In the last piece, DistributedDataParallel waits for the gradients of all; earlier, to make and add up
+            # zeros for each weight would only cost.
+            total = model(prepare(piece), moment, gradients, all_parameters=is_last)["total"]
+            if total.requires_grad:  # not where only heads learn, whose gradients are there already
+                total.backward()
     return terms
 
 

@@ -228,21 +228,26 @@ class Method(nn.Module, ABC):
             return terms
 
     def forward(
-        self, batch: Batch, moment: Moment = Moment(), gradients: Mapping[str, Tensor] | None = None
+        self,
+        batch: Batch,
+        moment: Moment = Moment(),
+        gradients: Mapping[str, Tensor] | None = None,
+        *,
+        all_parameters: bool = False,
     ) -> dict[str, Tensor]:
         """The loss terms of the global batch of which `batch` is this rank's part.
 
         With `gradients`, the loss's gradients with respect to the representations of these samples (see
-        `xmr_e2e.engine.accumulate`), "total" is a surrogate whose backward pass sends them through the towers.
+        `xmr_e2e.engine.accumulate`), "total" is a surrogate whose backward pass sends them through the towers; with
+        `all_parameters`, through all others as well, as zeros.
         """
         representations = self.represent_batch(batch)
         if gradients is None:
             return self.global_objective(representations, batch.labels, moment)
-        surrogate = sum((representations[name] * gradient).sum() for name, gradient in gradients.items())
-        # Every parameter takes part, with weight zero where the towers do not use it: DistributedDataParallel waits
-        # for all.
-        everything = torch.stack([parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
-        return {"total": surrogate + 0.0 * everything}
+        total = torch.stack([(representations[name] * gradient).sum() for name, gradient in gradients.items()]).sum()
+        if all_parameters:
+            total = total + 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
+        return {"total": total}
 
 
 def _check_finite(values: Mapping[str, Tensor]) -> None:
