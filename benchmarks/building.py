@@ -27,7 +27,7 @@ RESIZE = 256
 REGIONS = 36
 
 
-def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 20_000, cores: int = 2) -> Figure:
+def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 10_000, cores: int = 2) -> Figure:
     """A build of shards that keeps the original bytes, against a plain tar of the same files.
 
     Args:
@@ -55,7 +55,7 @@ def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 20_000
     return figure.note(f"{sum(file.stat().st_size for file in files) / 1e6:,.0f} MB")
 
 
-def resized(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 9_000, cores: int = 2) -> Figure:
+def resized(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 8_000, cores: int = 2) -> Figure:
     """A build of shards with resized pictures, against as many times one core that decodes, resizes and encodes.
 
     Args:
@@ -78,10 +78,11 @@ def resized(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 9_00
         Side(f"shards of {samples:,} files, {cores} processes", "images/s", lambda: samples / _build(files, options)),
         Side(f"{cores} x one core that decodes, resizes, encodes", "images/s", one_core),
         repeats=repeats,
+        warm=False,  # so long that a start does not show
     )
 
 
-def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 6) -> Figure:
+def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 4) -> Figure:
     """Regions of Faster R-CNN per second in the builder, against the bare torchvision detector on the same pixels.
 
     Args:

@@ -91,6 +91,7 @@ class Server:
 
 
 def _serve(words: list[str], log: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # a server for loader processes blocks what is for the training
     gc.freeze()
     with open(log, "a") as stream:
         os.dup2(stream.fileno(), 1)

@@ -198,7 +198,8 @@ def test_a_training_split_alone_is_trained_and_nothing_measured(
     train = [sample for sample in tiny_samples if sample.split == "train"]
     classes = sorted({label for sample in train for label in sample.labels})
     build_shards(tmp_path / "shards", dataset="tiny", classes=classes, samples=train, options=BuildOptions(workers=1))
-    result = launch(command(tmp_path / "shards", tmp_path, "--train.epochs", "1", "--train.select", "last"))
+    options = "--train.epochs 1 --train.select last --data.workers 0".split()
+    result = launch(command(tmp_path / "shards", tmp_path, *options))
     assert result.returncode == 0, result.stderr
     assert "neither test nor validation split" in " ".join(result.stderr.split())
     assert xmr_e2e.load(only_run(tmp_path)).selection == "epoch 1, the last one"

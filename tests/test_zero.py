@@ -18,7 +18,7 @@ from xmr_e2e.engine.export import export
 from xmr_e2e.engine.run import Run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-PLAIN = ("--train.epochs", "2", "--train.checkpoint-steps", "6", "--train.checkpoints-kept", "9")
+PLAIN = "--train.epochs 2 --train.checkpoint-steps 6 --train.checkpoints-kept 9 --data.workers 0".split()
 MIDDLE = "stage-00-epoch-0001-step-000002"
 """the checkpoint after step 12 of 20"""
 pytestmark = pytest.mark.skipif(
