@@ -5,17 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
-from types import ModuleType
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.parallel import end_with_parent
+from xmr_e2e.shards.parallel import end_with_parent, without_main
 
 Item = TypeVar("Item")
 
@@ -43,7 +40,7 @@ def start_loading(loader: DataLoader[Item]) -> Iterator[Item]:
     if loader.num_workers == 0:
         return iter(loader)
     _start_server()
-    with _without_main():
+    with without_main():  # a recipe, with all that it needs, of which loading a batch needs nothing
         return iter(loader)
 
 
@@ -72,14 +69,3 @@ def _settle(worker: int) -> None:
     """A new worker ends when the training ends it, or is gone."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     end_with_parent()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """New processes would import the main script, a recipe with all that it needs, and load no batch with it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TypeVar
 
 from rich.console import Console
@@ -57,9 +60,25 @@ def _run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-            yield from pool.map(function, tasks)
+            with without_main():
+                results = pool.map(function, tasks)
+            yield from results
     except BrokenProcessPool as error:
         raise XmrError("a worker process was killed, most often for lack of memory; try fewer --workers") from error
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Processes that are started meanwhile do not import the main script, which may take seconds and have no guard.
+
+    What they are to do must be in modules.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:
