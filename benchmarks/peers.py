@@ -133,6 +133,4 @@ def _needed(module: str, package: str):  # type: ignore[no-untyped-def]
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise XmrError(
-            f"{package} is not installed, which is compared with: pip install 'xmr-e2e[benchmarks]'"
-        ) from error
+        raise XmrError(f"{package}, which is compared with, is not installed; see docs/performance.md") from error

@@ -52,17 +52,21 @@ def _resize(pixels: NDArray[np.uint8], side: int) -> Tensor:
 def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:
     """simplejpeg for plain JPEGs, which is faster; Pillow for all else and for whatever simplejpeg refuses."""
     if data[:2] != b"\xff\xd8" or _is_turned(data):
-        return np.array(decode_rgb(data, max_pixels=max_pixels))
+        return _decode_with_pillow(data, max_pixels)
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if height * width > max_pixels or colours in ("CMYK", "YCCK"):
-            return np.array(decode_rgb(data, max_pixels=max_pixels))
+            return _decode_with_pillow(data, max_pixels)
         # Scaling inside the JPEG decoder pays from a factor of 2 on; below, it is slower than full decoding.
         least = OVERSAMPLING * side
         scaled = {"min_height": least, "min_width": least, "min_factor": 2.0} if min(height, width) >= 2 * least else {}
         return simplejpeg.decode_jpeg(data, "rgb", **scaled)
     except ValueError:
-        return np.array(decode_rgb(data, max_pixels=max_pixels))
+        return _decode_with_pillow(data, max_pixels)
+
+
+def _decode_with_pillow(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    return np.array(decode_rgb(data, max_pixels=max_pixels))
 
 
 def _is_turned(jpeg: bytes) -> bool:
