@@ -26,7 +26,7 @@ from xmr_e2e.data.reader import SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.data.workers import default_workers, lost_worker, start_loading, worker_options
+from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.media import MAX_PIXELS
 
@@ -298,7 +298,7 @@ class Loader:
             pin_memory=self.pin_memory,
             # Its own generator: the loader must not draw from the training's random numbers.
             generator=torch.Generator(),
-            **worker_options(default_workers(self.world_size) if workers is None else workers),
+            **worker_options(workers, self.world_size),
         )
         try:
             for batch in start_loading(loader):

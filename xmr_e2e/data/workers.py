@@ -28,8 +28,10 @@ def default_workers(world_size: int) -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) // local))
 
 
-def worker_options(workers: int) -> dict[str, Any]:
-    """What torch's DataLoader is told of its processes; without any, it loads in this one."""
+def worker_options(workers: int | None, world_size: int = 1) -> dict[str, Any]:
+    """What torch's DataLoader is told of its processes; without any, it loads in this one. None: as many as fit."""
+    if workers is None:
+        workers = default_workers(world_size)
     if workers == 0:
         return {}
     return {"num_workers": workers, "multiprocessing_context": _processes, "worker_init_fn": _settle}

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Request, SplitBatches
-from xmr_e2e.data.workers import default_workers, start_loading, worker_options
+from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.engine.embed import prepared
 from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
@@ -134,7 +134,7 @@ class ShardSplit:
             self.batches,
             batch_size=None,
             sampler=[Request(0, part) for part in parts],
-            **worker_options(default_workers(1) if workers is None else workers),
+            **worker_options(workers),
         )
         return start_loading(loader)
 
