@@ -41,8 +41,9 @@ def samples_of(photographs: Sequence[Path], count: int) -> list[RawSample]:
 
 
 def shards_of(photographs: Sequence[Path], count: int) -> Path:
-    """A folder of shards of so many samples, the original bytes kept; made once."""
-    name = hashlib.sha256("\n".join(map(str, photographs)).encode()).hexdigest()[:12]
+    """A folder of shards of so many samples, the original bytes kept; made once of photographs as they are."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in photographs]
+    name = hashlib.sha256(str(states).encode()).hexdigest()[:12]
     out = BUILD / f"shards-{name}-{count}"
     build_shards(
         out, dataset="benchmark", classes=CLASSES, samples=samples_of(photographs, count), options=BuildOptions()

@@ -61,6 +61,7 @@ def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -
     positions = [Position(0, 9, 9), Position(2, 0, 9), Position(2, 0, 10), Position(10, 0, 0)]
     for position in positions:
         checkpoints.save(position)
+    checkpoints.close()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == [
         "stage-02-epoch-0000-step-000009", "stage-02-epoch-0000-step-000010", "stage-10-epoch-0000-step-000000"

@@ -6,9 +6,12 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Thread
 from typing import Any
 
 from accelerate import Accelerator
@@ -88,6 +91,7 @@ class Checkpoints:
         self._folder = run / "checkpoints"
         self._kept = kept
         self._zero = zero
+        self._removal: Thread | None = None
         if zero:
             accelerator.register_save_state_pre_hook(self._save_weights)
 
@@ -102,6 +106,7 @@ class Checkpoints:
         name = f"stage-{position.stage:02d}-epoch-{position.epoch:04d}-step-{position.step:06d}"
         temporary = self._folder / f"{name}.part"
         if self._accelerator.is_main_process:
+            self.close()
             for unfinished in self._folder.glob("*.part"):
                 shutil.rmtree(unfinished)
         self._accelerator.wait_for_everyone()
@@ -114,9 +119,7 @@ class Checkpoints:
                 os.replace(temporary, self._folder / name)
                 # Those of a later position were damaged, or the training would stand there.
                 past = [folder for folder in self._all() if folder.name <= name]
-                for folder in self._all():
-                    if folder not in past[-self._kept :]:
-                        shutil.rmtree(folder)
+                self._remove([folder for folder in self._all() if folder not in past[-self._kept :]])
         except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError where a disk is full
             if self._accelerator.is_main_process:  # others may fail first, while it still writes
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -150,6 +153,11 @@ class Checkpoints:
                 "ours writes, and is not read; if you do not know where it comes from, remove the run"
             ) from error
 
+    def close(self) -> None:
+        """Wait for older checkpoints to be gone."""
+        if self._removal:
+            self._removal.join()
+
     def _newest(self) -> Checkpoint | None:
         for folder in reversed(self._all()):
             try:
@@ -168,6 +176,14 @@ class Checkpoints:
         """Oldest first."""
         return sorted(path for path in self._folder.glob("stage-*") if path.suffix != ".part")
 
+    def _remove(self, folders: Sequence[Path]) -> None:
+        """Beside the training, since gigabytes take seconds; first of all they lose the names of whole ones."""
+        unnamed = [folder.with_name(f"{folder.name}.part") for folder in folders]
+        for folder, target in zip(folders, unnamed):
+            os.replace(folder, target)
+        self._removal = Thread(target=_remove_all, args=[unnamed])
+        self._removal.start()
+
     def _save_weights(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
         """DeepSpeed's files are parts of the parameters, one for each process: beside them, all in one."""
         for model in models:
@@ -183,11 +199,11 @@ class Checkpoints:
             if (self._run / name).exists():
                 place_copy(self._run / name, folder / KEPT / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        for path in files:
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
-        # Against damage, not against forgery: sha256 took two thirds of the time that the training stands still here.
-        sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
+        with ThreadPoolExecutor(1) as disk:  # which writes while the checksums are computed
+            written = disk.map(_to_disk, files)
+            # Against damage, not against forgery: sha256 took two thirds of the time that the training stands still.
+            sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
+            list(written)  # raises what went wrong
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
         document: dict[str, Any] = {"position": asdict(position), **kind, "crc32": sums}
         write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
@@ -207,6 +223,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
+
+
+def _remove_all(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)  # what is left is removed at the next checkpoint
+
+
+def _to_disk(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _cause(error: Exception) -> str:

@@ -140,6 +140,7 @@ class Trainer:
                 self._save(self.position)  # what is left is to measure
             return True
         finally:
+            self.checkpoints.close()
             self.log.close()
             self.signals.close()
 
