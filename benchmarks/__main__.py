@@ -13,28 +13,11 @@ import sys
 
 import tyro
 
-from benchmarks import building, peers, performance, reading, retrieval, training
 from benchmarks.measure import CORES, Figure, on_cores, record
+from benchmarks.performance import FIGURES, everything
 from xmr_e2e.console import report_errors
 
-COMMANDS = {
-    "transform": reading.transform,
-    "loader": reading.loader,
-    "peers": peers.peers,
-    "tar": reading.tar,
-    "step": training.step,
-    "accelerate": training.accelerate,
-    "accumulate": training.accumulate,
-    "evaluation": retrieval.evaluation,
-    "released": retrieval.released,
-    "build": building.build,
-    "resized": building.resized,
-    "resume": reading.resume,
-    "checkpoint": training.checkpoint,
-    "regions": building.regions,
-    "memory": reading.memory,
-    "all": performance.everything,
-}
+COMMANDS = {**FIGURES, "all": everything}
 
 
 def main() -> None:

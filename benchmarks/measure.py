@@ -42,15 +42,21 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Side:
+class Quantity:
     """One of the two things that are compared."""
 
     what: str
     unit: str
-    measure: Callable[[], float]
 
     def show(self, values: Sequence[float]) -> str:
         return f"{self.what}: {statistics.median(values):.4g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Side(Quantity):
+    """With how it is measured."""
+
+    measure: Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def compare(
     return figure_of(name, goal, above, below, pairs)
 
 
-def figure_of(name: str, goal: Goal, above: Side, below: Side, pairs: Sequence[tuple[float, float]]) -> Figure:
+def figure_of(name: str, goal: Goal, above: Quantity, below: Quantity, pairs: Sequence[tuple[float, float]]) -> Figure:
     """The figure of pairs of measurements."""
     ratios = tuple(a / b for a, b in pairs)
     ratio = statistics.median(ratios)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import building, peers, reading, retrieval, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 
-NAMES = (
-    "transform", "loader", "peers", "tar", "step", "accelerate", "accumulate", "evaluation", "released", "build",
-    "resized", "resume", "checkpoint", "regions", "memory",
-)  # fmt: skip
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "transform": reading.transform,
+    "loader": reading.loader,
+    "peers": peers.peers,
+    "tar": reading.tar,
+    "step": training.step,
+    "accelerate": training.accelerate,
+    "accumulate": training.accumulate,
+    "evaluation": retrieval.evaluation,
+    "released": retrieval.released,
+    "build": building.build,
+    "resized": building.resized,
+    "resume": reading.resume,
+    "checkpoint": training.checkpoint,
+    "regions": building.regions,
+    "memory": reading.memory,
+}
 WITHOUT_PHOTOGRAPHS = ("evaluation", "released")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
@@ -30,14 +44,14 @@ def everything(photographs: Path, /, *, out: Path = Path("docs/performance.md"),
     """
     if not out.exists() or BEGIN not in out.read_text() or END not in out.read_text():
         raise XmrError(f"{out} must have the lines {BEGIN} and {END}, between which the table is written")
-    for name in NAMES if measure else ():
+    for name in FIGURES if measure else ():
         given = [] if name in WITHOUT_PHOTOGRAPHS else [str(photographs)]
         done = subprocess.run([sys.executable, "-m", "benchmarks", name, *given])
         if done.returncode:
             raise XmrError(f"{name} ended with status {done.returncode}; what was measured before it is kept")
     figures = {figure.name: figure for figure in recorded()}
     before, rest = out.read_text().split(BEGIN)
-    table = "\n".join(_rows([figures[name] for name in NAMES if name in figures]))
+    table = "\n".join(_rows([figures[name] for name in FIGURES if name in figures]))
     write_atomically(out, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}".encode())
     console.print(f"table: {out}", markup=False)
 

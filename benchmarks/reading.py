@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
-from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, figure_of, on_cores, seconds
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, on_cores, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Data, Loader, SplitBatches
@@ -146,8 +146,8 @@ def memory(photographs: Path, /, *, batches: int = 600) -> Figure:
     figure = figure_of(
         "memory",
         Goal("at most", 400),
-        Side(f"a worker's peak over {len(samples):,} samples (simulated)", "MB", max),
-        Side("of", "MB", min),
+        Quantity(f"a worker's peak over {len(samples):,} samples (simulated)", "MB"),
+        Quantity("of", "MB"),
         [(max(held), 1.0)],
     )
     return figure.note(f"resident after the first batch {held[0]:.0f} MB, after {len(held)} batches {held[-1]:.0f} MB")

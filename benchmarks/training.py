@@ -19,7 +19,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, figure_of, seconds
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
@@ -110,8 +110,8 @@ def accelerate(
     return figure_of(
         "accelerate",
         Goal("at most", 1.03),
-        Side(f"the trainer, 2 processes, {network}, batches of {batch_size}", "s per step", float),
-        Side("hand-written DistributedDataParallel", "s per step", float),
+        Quantity(f"the trainer, 2 processes, {network}, batches of {batch_size}", "s per step"),
+        Quantity("hand-written DistributedDataParallel", "s per step"),
         [(above, below) for above, below in json.loads(out.read_bytes())],
     )
 
@@ -189,8 +189,8 @@ def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     trainer = _trainer(replace(experiment, optimiser=Optimiser(kind="adam"), train=train))
     trainer.fit()
     goal = Goal("at most", 0.01)
-    share = Side(f"a checkpoint of {network} and Adam's moments", "s", float)
-    minutes = Side(f"{CHECKPOINT_MINUTES} minutes of training", "s", float)
+    share = Quantity(f"a checkpoint of {network} and Adam's moments", "s")
+    minutes = Quantity(f"{CHECKPOINT_MINUTES} minutes of training", "s")
     return figure_of(
         "checkpoint", goal, share, minutes, [(s, 60.0 * CHECKPOINT_MINUTES) for s in trainer.saves[:repeats]]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from embedded import embedded_split
-from PIL import Image
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.examples import Example, Shelf, spread_examples, thumbnail, worst_failures
+from xmr_e2e.evaluation.examples import Example, Shelf, spread_examples, worst_failures
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
@@ -211,14 +209,6 @@ def test_an_item_without_picture_has_its_source_as_name(mixed: SplitReader) -> N
 
 def position_of(reader: SplitReader, key: str) -> int:
     return next(position for position in range(len(reader)) if reader.key(position) == key)
-
-
-@pytest.mark.parametrize(("size", "expected"), [((400, 300), (160, 120)), ((3, 900), (1, 160)), ((50, 20), (50, 20))])
-def test_thumbnails_are_jpegs_of_at_most_160_pixels(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    stream = io.BytesIO()
-    Image.new("RGBA", size, (200, 10, 10, 128)).save(stream, "PNG")
-    small = Image.open(io.BytesIO(thumbnail(stream.getvalue())))
-    assert (small.format, small.size) == ("JPEG", expected)
 
 
 def test_a_picture_that_is_damaged_is_named(tiny_shards: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
 from xmr_e2e.evaluation.embedded import Items
 from xmr_e2e.evaluation.inspection import Inspected
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, resize_to_jpeg
+from xmr_e2e.shards.media import UnusableImage, thumbnail
 
 THUMBNAIL = 160
 """The longer side of a thumbnail, in pixels."""
@@ -99,7 +99,7 @@ class Shelf:
         record = reader.read(place)
         about = record.metadata
         try:
-            image = thumbnail(record.image) if record.image is not None else None
+            image = thumbnail(record.image, THUMBNAIL) if record.image is not None else None
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}") from error
         item = Item(record.key, about.source, image, about.texts, about.labels)
@@ -123,17 +123,6 @@ def worst_failures(inspected: Inspected, shelf: Shelf, count: int) -> list[Examp
     failed = np.flatnonzero(inspected.relevant & ~inspected.right_first)
     worst = failed[np.argsort(inspected.precision[failed], kind="stable")][:count]
     return _examples(inspected, shelf, worst.tolist())
-
-
-def thumbnail(data: bytes) -> bytes:
-    """A small JPEG of an image, its longer side at most THUMBNAIL pixels.
-
-    Raises:
-        UnusableImage: the image cannot be decoded.
-    """
-    image = decode_rgb(data)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return resize_to_jpeg(image, THUMBNAIL)
 
 
 def _examples(inspected: Inspected, shelf: Shelf, asked: list[int]) -> list[Example]:

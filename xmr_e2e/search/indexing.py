@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -26,13 +24,12 @@ from xmr_e2e.search.query import IMAGE_SUFFIXES, require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.shards.media import UnusableImage, decode_rgb
+from xmr_e2e.shards.media import UnusableImage, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
 
-THUMBNAIL = (320, 320)
-"""pixels at most"""
-THUMBNAIL_QUALITY = 82
+THUMBNAIL = 320
+"""pixels of a thumbnail's longer side"""
 PICTURES = 64
 """embedded at a time, of a folder of pictures"""
 
@@ -110,15 +107,6 @@ def holds_shards(folder: Path) -> bool:
     return True
 
 
-def thumbnail(data: bytes) -> bytes:
-    """A picture as a small JPEG. Raises UnusableImage."""
-    image = decode_rgb(data)
-    image.thumbnail(THUMBNAIL, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return stream.getvalue()
-
-
 def _require_same_model(store: Store, model: SavedModel, out: Path) -> None:
     if store.about["fingerprint"] != model.fingerprint:
         raise XmrError(
@@ -176,7 +164,7 @@ def _samples(
 
 def _thumbnail_of(record: Record) -> bytes | None:
     try:
-        return thumbnail(record.image) if record.image else None
+        return thumbnail(record.image, THUMBNAIL) if record.image else None
     except UnusableImage as error:
         raise XmrError(f"{record.where}: the image {error}") from error
 
@@ -228,7 +216,7 @@ def _new_pictures(store: Store, model: SavedModel, folder: Path, paths: Sequence
         if item.id in known:
             continue
         try:
-            usable.append((item, data, thumbnail(data)))
+            usable.append((item, data, thumbnail(data, THUMBNAIL)))
         except UnusableImage as error:
             logger.warning("%s is left out: %s", path, error)
             result.unusable += 1

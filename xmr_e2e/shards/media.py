@@ -13,6 +13,7 @@ MAX_PIXELS = 120_000_000
 # Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error.
 PILLOW_MAX_PIXELS = 178_956_970
 RESIZED_QUALITY = 90
+THUMBNAIL_QUALITY = 82
 
 _EXTENSION_OF_FORMAT = {
     "JPEG": "jpg",
@@ -99,6 +100,19 @@ def resize_to_jpeg(image: Image.Image, shorter_side: int) -> bytes:
         image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=RESIZED_QUALITY)
+    return stream.getvalue()
+
+
+def thumbnail(data: bytes, side: int) -> bytes:
+    """A small JPEG of an image, its longer side at most so many pixels.
+
+    Raises:
+        UnusableImage: as `decode_rgb`.
+    """
+    image = decode_rgb(data)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return stream.getvalue()
 
 
