@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, on_cores, seconds
 from benchmarks.photographs import CLASSES, list_photographs, samples_of, shards_of
 from benchmarks.reading import rate
 from preprocessing.regions import add_regions
 from xmr_e2e.shards.build import BuildOptions, build_shards
-from xmr_e2e.shards.media import RESIZED_QUALITY
+from xmr_e2e.shards.media import RESIZED_QUALITY, check_decodes
 from xmr_e2e.towers.detector import load_detector
 
 OUT = BUILD / "built"
+CHECKED = 300
 RESIZE = 256
 REGIONS = 36
 
@@ -52,7 +52,10 @@ def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 10_000
         Side("tar of the same files", "s", tarred),
         repeats=repeats,
     )
-    return figure.note(f"{sum(file.stat().st_size for file in files) / 1e6:,.0f} MB")
+    with on_cores(1):
+        checked = samples / cores / rate([file.read_bytes() for file in files[:CHECKED]], check_decodes)
+    size = sum(file.stat().st_size for file in files) / 1e6
+    return figure.note(f"{size:,.0f} MB; to decode them once, {cores} cores need {checked:.1f} s of the build's time")
 
 
 def resized(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 8_000, cores: int = 2) -> Figure:
@@ -82,19 +85,18 @@ def resized(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 8_00
     )
 
 
-def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 4) -> Figure:
+def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 2, slices: int = 5) -> Figure:
     """Regions of Faster R-CNN per second in the builder, against the bare torchvision detector on the same pixels.
 
     Args:
         photographs: a folder of JPEG files
         repeats: of each measurement
-        samples: pictures of each measurement
+        samples: pictures of each slice
+        slices: of each measurement, its median
     """
     found = list_photographs(photographs)
     torch.manual_seed(0)
     detector = load_detector("none", "--weights")
-    bare = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0).eval()
-    bare.load_state_dict(detector.state_dict(), strict=False)
     pictures = [
         torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) for path in found[:samples]
     ]
@@ -107,7 +109,7 @@ def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 4) -
 
     @torch.no_grad()
     def detected() -> float:
-        return samples * REGIONS / seconds(lambda: [bare([picture.float() / 255]) for picture in pictures])
+        return samples * REGIONS / seconds(lambda: [detector.network([picture.float() / 255]) for picture in pictures])
 
     return compare(
         "regions",
@@ -115,6 +117,7 @@ def regions(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 4) -
         Side(f"the builder, {REGIONS} regions of each picture", "regions/s", built),
         Side("bare torchvision detector", "regions/s", detected),
         repeats=repeats,
+        slices=slices,
     )
 
 
