@@ -10,6 +10,7 @@ JSON and kept in build/benchmarks/figures.jsonl.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import tyro
 
@@ -17,12 +18,12 @@ from benchmarks.measure import CORES, Figure, on_cores, record
 from benchmarks.performance import FIGURES, everything
 from xmr_e2e.console import report_errors
 
-COMMANDS = {**FIGURES, "all": everything}
+COMMANDS: dict[str, Callable[..., object]] = {**FIGURES, "all": everything}
 
 
 def main() -> None:
     """Measure, show and record one figure."""
-    result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m benchmarks", description=__doc__)
+    result: object = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m benchmarks", description=__doc__)
     if isinstance(result, Figure):
         record(result)
 

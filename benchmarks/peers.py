@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -102,7 +104,7 @@ def _datasets(folder: Path, workers: int) -> Batches:
     return iter(loader)
 
 
-def _squares(rows: dict[str, list]) -> dict[str, list[torch.Tensor]]:  # type: ignore[type-arg]
+def _squares(rows: dict[str, list[Image.Image]]) -> dict[str, list[torch.Tensor]]:
     return {"image": [SQUARE(image.convert("RGB")) for image in rows["image"]]}
 
 
@@ -111,14 +113,10 @@ def _stacked(rows: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
 
 
 def _streaming(mds: Path, workers: int) -> Iterator[torch.Tensor]:
-    import io
-
-    from PIL import Image
-
     streaming = _needed("streaming", "mosaicml-streaming")
     streaming.base.util.clean_stale_shared_memory()
 
-    class Photographs(streaming.StreamingDataset):  # type: ignore[misc, name-defined]
+    class Photographs(streaming.StreamingDataset):  # type: ignore[name-defined]
         def __getitem__(self, index: int) -> torch.Tensor:
             return SQUARE(Image.open(io.BytesIO(super().__getitem__(index)["image"])).convert("RGB"))
 
