@@ -92,6 +92,7 @@ class Server:
 
 def _serve(words: list[str], log: Path) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())  # a server for loader processes blocks what is for the training
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, as tests may be, ignores it
     gc.freeze()
     with open(log, "a") as stream:
         os.dup2(stream.fileno(), 1)
