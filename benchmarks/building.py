@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -17,12 +16,14 @@ from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, on_c
 from benchmarks.photographs import CLASSES, list_photographs, samples_of, shards_of
 from benchmarks.reading import rate
 from preprocessing.regions import add_regions
+from xmr_e2e.files import bring_to_disk
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.media import RESIZED_QUALITY, check_decodes
 from xmr_e2e.towers.detector import load_detector
 
 OUT = BUILD / "built"
 CHECKED = 300
+"""files by which the time to decode all is known"""
 RESIZE = 256
 REGIONS = 36
 
@@ -44,7 +45,7 @@ def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 10_000
 
         def tar() -> None:
             subprocess.run(command, input=names, check=True)
-            _to_disk(BUILD / "plain.tar")
+            bring_to_disk(BUILD / "plain.tar")  # as the builder leaves its shards
 
         return seconds(tar)
 
@@ -152,9 +153,3 @@ def _smaller(data: bytes) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=RESIZED_QUALITY)
     return stream.getvalue()
-
-
-def _to_disk(path: Path) -> None:
-    """As the builder leaves its shards: on the disk."""
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import BUILD
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, build_shards
-from xmr_e2e.shards.raw import RawSample
+from xmr_e2e.shards.raw import RawSample, fingerprint_of
 
 CLASSES = tuple(f"class {number}" for number in range(10))
 
@@ -42,10 +42,8 @@ def samples_of(photographs: Sequence[Path], count: int) -> list[RawSample]:
 
 def shards_of(photographs: Sequence[Path], count: int) -> Path:
     """A folder of shards of so many samples, the original bytes kept; made once of photographs as they are."""
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in photographs]
-    name = hashlib.sha256(str(states).encode()).hexdigest()[:12]
+    samples = samples_of(photographs, count)
+    name = hashlib.sha256(b"".join(map(fingerprint_of, samples))).hexdigest()[:12]
     out = BUILD / f"shards-{name}-{count}"
-    build_shards(
-        out, dataset="benchmark", classes=CLASSES, samples=samples_of(photographs, count), options=BuildOptions()
-    )
+    build_shards(out, dataset="benchmark", classes=CLASSES, samples=samples, options=BuildOptions())
     return out

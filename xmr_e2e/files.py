@@ -30,6 +30,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def bring_to_disk(path: Path) -> None:
+    """Return when a file that was written lies on the disk."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's content, in hexadecimal."""
     with open(path, "rb") as stream:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.engine.processes import is_lost_connection
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import crc32_of, place_copy, write_atomically
+from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Checkpoints:
                 place_copy(self._run / name, folder / KEPT / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         with ThreadPoolExecutor(1) as disk:  # which writes while the checksums are computed
-            written = disk.map(_to_disk, files)
+            written = disk.map(bring_to_disk, files)
             # Against damage, not against forgery: sha256 took two thirds of the time that the training stands still.
             sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
             list(written)  # raises what went wrong
@@ -228,11 +228,6 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 def _remove_all(folders: Sequence[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)  # what is left is removed at the next checkpoint
-
-
-def _to_disk(path: Path) -> None:
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def _cause(error: Exception) -> str:

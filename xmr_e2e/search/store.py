@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import bring_to_disk
 
 NAME = "index.sqlite"
 VERSION = 1
@@ -210,7 +211,7 @@ def rewritten(path: Path, *, keep: bool) -> Iterator[Store]:
                     store._connection.commit()
                 finally:
                     store.close()
-                _flush(part)
+                bring_to_disk(part)
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
@@ -229,11 +230,6 @@ def _begin(path: Path, part: Path, keep: bool) -> None:
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO about VALUES ('version', ?)", [str(VERSION)])
         connection.commit()
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def _item(
