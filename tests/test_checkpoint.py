@@ -41,14 +41,14 @@ def found(checkpoints: Checkpoints) -> Checkpoint:
 
 def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
     accelerator, model, optimiser = prepared()
-    checkpoints = Checkpoints(accelerator, tmp_path, kept=2)
+    checkpoints = Checkpoints(accelerator, model, tmp_path, kept=2)
     step(model, optimiser)
     assert checkpoints.find() is None
     checkpoints.save(Position(1, 3, 4, 0.5))
     (tmp_path / "checkpoints" / "stage-00-epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
     step(model, optimiser)
     resumed, model_again, optimiser_again = prepared()
-    again = Checkpoints(resumed, tmp_path, kept=2)
+    again = Checkpoints(resumed, model_again, tmp_path, kept=2)
     assert found(again).position == Position(1, 3, 4, 0.5)
     again.load(found(again))
     step(model_again, optimiser_again)
@@ -57,7 +57,7 @@ def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -
 
 
 def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=3)
+    checkpoints = Checkpoints(*prepared()[:2], tmp_path, kept=3)
     positions = [Position(0, 9, 9), Position(2, 0, 9), Position(2, 0, 10), Position(10, 0, 0)]
     for position in positions:
         checkpoints.save(position)
@@ -73,11 +73,11 @@ def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=2)
+    checkpoints = Checkpoints(*prepared()[:2], tmp_path, kept=2)
     for epoch in (1, 2):
         checkpoints.save(Position(0, epoch))
     folder = found(checkpoints).folder
-    weights, seal = folder / "model.safetensors", folder / "checkpoint.json"
+    weights, seal = folder / "weights.safetensors", folder / "checkpoint.json"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     match damage:
@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
 
 
 def test_a_checkpoint_brings_back_the_epoch_that_was_kept_then(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(prepared()[0], tmp_path, kept=2)
+    checkpoints = Checkpoints(*prepared()[:2], tmp_path, kept=2)
     kept = tmp_path / "kept"  # replaced as the trainer does, never written into
     for content in ("early", "late"):
         kept.write_text(content)
@@ -115,10 +115,9 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> N
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
     try:
-        accelerator, _, _ = prepared()
-        checkpoints = Checkpoints(accelerator, disk, kept=2)
-        checkpoints.save(Position(0, 1))
-        accelerator.prepare(nn.Linear(600, 600))
+        Checkpoints(*prepared()[:2], disk, kept=2).save(Position(0, 1))
+        large, accelerator = nn.Linear(600, 600), Accelerator(cpu=True)
+        checkpoints = Checkpoints(accelerator, accelerator.prepare(large), disk, kept=2)
         with pytest.raises(
             XmrError, match=r"step-000000: the checkpoint cannot be written: .*from stage-00-epoch-0001"
         ):

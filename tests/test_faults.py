@@ -209,7 +209,7 @@ def without_gradient(representations: Any, terms: dict[str, Any]) -> dict[str, A
 
 def same_state(one: Path, other: Path) -> bool:
     """Whether two checkpoints hold the same parameters and the same optimiser."""
-    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    weights = [load_file(folder / "weights.safetensors") for folder in (one, other)]
     states = [torch.load(folder / "optimizer.bin", weights_only=True)["state"] for folder in (one, other)]
     return (
         weights[0].keys() == weights[1].keys()

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from accelerate import Accelerator
 from forked import Training, result, tiny, train, trainings
+from torch import nn
 
 from xmr_e2e.engine import launch
 from xmr_e2e.engine.checkpoint import Checkpoints, Position
@@ -125,7 +126,7 @@ def test_what_is_kept_in_a_checkpoint_is_not_written_into_by_a_training_that_goe
 
 
 def test_after_damaged_checkpoints_new_ones_are_kept(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(Accelerator(cpu=True), tmp_path, kept=2)
+    checkpoints = Checkpoints(Accelerator(cpu=True), nn.Linear(2, 2), tmp_path, kept=2)
     for epoch in (3, 4):
         checkpoints.save(Position(0, epoch))
         (tmp_path / "checkpoints" / f"stage-00-epoch-000{epoch}-step-000000" / "checkpoint.json").unlink()

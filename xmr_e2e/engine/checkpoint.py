@@ -17,10 +17,11 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xmr_e2e.engine.processes import is_lost_connection
+from xmr_e2e.engine.weights import read_weights, require_whole, separated, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
 
@@ -31,6 +32,8 @@ MODEL = ("model.safetensors", "model.json")
 KEPT = "kept"
 """the folder of a checkpoint that has them as they were then"""
 WEIGHTS = "weights.safetensors"
+"""of the training, all in one file; the checkpoints of earlier versions have it only from ZeRO"""
+_EARLIER = "model.safetensors"
 _SEAL = "checkpoint.json"
 
 
@@ -66,11 +69,10 @@ class Checkpoint:
         Raises:
             XmrError: there are none, since the training was over.
         """
-        path = self.folder / (WEIGHTS if self.zero else "model.safetensors")
-        if not path.exists():
+        path = _weights_in(self.folder)
+        if path is None:
             raise XmrError(f"{self.folder}: the training was over, and its selected epoch's model is what there is")
-        # DistributedDataParallel's module is one floor down.
-        return {name.removeprefix("module."): value for name, value in load_file(path).items()}
+        return read_weights(path)
 
     def fits(self, zero: int, world_size: int) -> bool:
         """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
@@ -81,19 +83,23 @@ class Checkpoints:
     """The checkpoints of a run. `save`, `find` and `load` are called by every rank.
 
     Args:
+        model: what is trained, as a plain module, before it is prepared.
         kept: how many there are at a time.
         zero: DeepSpeed's ZeRO stage; 0 is DistributedDataParallel, or one process.
     """
 
-    def __init__(self, accelerator: Accelerator, run: Path, kept: int, zero: int = 0) -> None:
+    def __init__(self, accelerator: Accelerator, model: nn.Module, run: Path, kept: int, zero: int = 0) -> None:
         self._accelerator = accelerator
+        self._model = model
+        self._shapes = shapes_of(model)
         self._run = run
         self._folder = run / "checkpoints"
         self._kept = kept
         self._zero = zero
         self._removal: Thread | None = None
-        if zero:
-            accelerator.register_save_state_pre_hook(self._save_weights)
+        accelerator.register_save_state_pre_hook(self._save_weights)
+        if not zero:
+            accelerator.register_load_state_pre_hook(self._load_weights)
 
     def save(self, position: Position) -> None:
         """Save model, optimiser and scaler, where the training stands, and the epoch's model that was kept.
@@ -185,12 +191,30 @@ class Checkpoints:
         self._removal.start()
 
     def _save_weights(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
-        """DeepSpeed's files are parts of the parameters, one for each process: beside them, all in one."""
-        for model in models:
-            state = self._accelerator.get_state_dict(model)
+        """In place of Accelerate's file, which would lack weights (`engine.weights`); beside DeepSpeed's, which are
+        parts of the parameters, one for each process."""
+        weights.clear()
+        for model in models:  # none once the training is over
+            state = self._accelerator.get_state_dict(model) if self._zero else self._model.state_dict()
             if self._accelerator.is_main_process:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                save_file({name: value.contiguous() for name, value in state.items()}, Path(folder) / WEIGHTS)
+                path = Path(folder) / WEIGHTS
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_file(separated(state), path)
+                with open(path, "rb") as stream:
+                    require_whole(stream, self._shapes, path)
+
+    def _load_weights(self, models: list[nn.Module], folder: str) -> None:
+        path = _weights_in(Path(folder))
+        if path is None:
+            return
+        try:
+            self._model.load_state_dict(read_weights(path))
+        except RuntimeError as error:
+            raise XmrError(
+                f"{path} has not all weights of this training: {str(error).splitlines()[-1].strip()} Earlier versions "
+                "lost those of LSTM and GRU on CUDA; the run cannot go on, start it again under another name"
+            ) from error
+        models.clear()  # nothing is left for Accelerate to load
 
     def _seal(self, folder: Path, position: Position) -> None:
         """Add the model kept so far, bring everything to the disk, and write down what belongs to it."""
@@ -223,6 +247,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
+
+
+def _weights_in(folder: Path) -> Path | None:
+    return next((path for path in (folder / WEIGHTS, folder / _EARLIER) if path.exists()), None)
 
 
 def _remove_all(folders: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from xmr_e2e.data.text import SPECIALS
+from xmr_e2e.engine.weights import Shapes, require_whole, separated
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.methods.base import MethodConfig
@@ -69,18 +71,23 @@ def require_free(folder: Path) -> None:
         raise XmrError(f"{folder} holds a model already; choose another folder")
 
 
-def write_run_model(run: Path, document: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+def write_run_model(run: Path, document: Mapping[str, Any], state: Mapping[str, Tensor], shapes: Shapes) -> None:
     """Write a run's two files, the weights first, so that a reader never sees a description without its weights."""
-    write_weights(run, state)
+    write_weights(run, state, shapes)
     write_atomically(run / RUN_DESCRIPTION, (json.dumps(document, ensure_ascii=False) + "\n").encode())
 
 
 def write_exported_model(
-    folder: Path, document: Mapping[str, Any], state: Mapping[str, Tensor], card: str, config: MethodConfig
+    folder: Path,
+    document: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    shapes: Shapes,
+    card: str,
+    config: MethodConfig,
 ) -> None:
     """Write an exported model's files; the description comes last, and without it there is no model."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder, state)
+    write_weights(folder, state, shapes)
     write_atomically(folder / CARD, card.encode())
     _write_architectures(folder, config)
     tokeniser = document["tokeniser"] and _write_tokeniser(folder, document["tokeniser"])
@@ -88,8 +95,15 @@ def write_exported_model(
     write_atomically(folder / DESCRIPTION, (json.dumps(described, ensure_ascii=False, indent=1) + "\n").encode())
 
 
-def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
-    write_atomically(folder / WEIGHTS, save({name: value.contiguous() for name, value in state.items()}))
+def write_weights(folder: Path, state: Mapping[str, Tensor], shapes: Shapes) -> None:
+    """Write the file of the weights, which has all that a module of these shapes wants.
+
+    Raises:
+        XmrError: it would lack some.
+    """
+    content = save(separated(state))
+    require_whole(io.BytesIO(content), shapes, folder / WEIGHTS)
+    write_atomically(folder / WEIGHTS, content)
 
 
 def find_description(folder: Path) -> Path:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
@@ -37,6 +36,7 @@ from xmr_e2e.engine.model_folder import (
     write_exported_model,
     write_run_model,
 )
+from xmr_e2e.engine.weights import read_weights, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
@@ -71,6 +71,7 @@ class SavedModel:
         self.widths = dict(widths)
         """modality -> width of the dataset's published features"""
         self.method = method.eval()
+        self._shapes = shapes_of(method)
         self.selection = selection
         """how its epoch was chosen, in words"""
         self.protocol = protocol
@@ -100,7 +101,7 @@ class SavedModel:
 
     def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
         """Write a run's model, with weights of its own."""
-        write_run_model(run, self._document() | {"selection": selection}, state)
+        write_run_model(run, self._document() | {"selection": selection}, state, self._shapes)
 
     def save_pretrained(
         self, folder: str | Path, *, evaluations: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()
@@ -120,7 +121,7 @@ class SavedModel:
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), also={})
         document = self._document() | {"data": to_document(data)}
-        write_exported_model(Path(folder), document, self.method.state_dict(), card, self.config)
+        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self.config)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, shards: str | Path | None = None) -> SavedModel:
@@ -219,7 +220,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         tokeniser = tokeniser_from_document(document["tokeniser"]) if document["tokeniser"] else None
         widths = document["widths"]
         classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
-        state = load_file(folder / WEIGHTS)
+        state = read_weights(folder / WEIGHTS)
     except (ValueError, KeyError, OSError, SafetensorError) as error:
         raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
     # The true word vectors are in the state; a pretrained tokeniser has none.

@@ -13,6 +13,7 @@ from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.zero import read_without_pickle, zero_step
 from xmr_e2e.methods.base import Method, Moment, NotFinite
+from xmr_e2e.objectives.global_batch import share_buffers
 
 
 class Stepper:
@@ -51,6 +52,8 @@ class Stepper:
         train, accelerator = self._experiment.train, self._accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * self._experiment.schedule.factor(moment.progress)
+        if train.zero:
+            share_buffers(self.model)  # as DistributedDataParallel does
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
             terms = backward(

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from safetensors.torch import load_file
 from torch import Tensor
 
 from xmr_e2e import watch
@@ -36,10 +35,11 @@ from xmr_e2e.engine.validate import (
     validation_loss,
     validation_split,
 )
+from xmr_e2e.engine.weights import read_weights
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import Moment, NotFinite, Stage
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.objectives.global_batch import gather, share_buffers
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Dataset
 
@@ -80,7 +80,7 @@ class Trainer:
         splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
         self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
-        self.checkpoints = Checkpoints(accelerator, run.folder, train.checkpoints_kept, train.zero)
+        self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.position = self.begun_from.position if self.begun_from else Position()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
@@ -192,7 +192,7 @@ class Trainer:
         self.accelerator.free_memory()
         del self.stepper
         if self.position.stage + 1 < len(self.method.stages):
-            self.method.load_state_dict(load_file(self.run.folder / "model.safetensors"))
+            self.method.load_state_dict(read_weights(self.run.folder / "model.safetensors"))
 
     def _fit_closed_form(self) -> None:
         """Fit the stage to the embeddings of the whole training split, and keep the result."""
@@ -346,8 +346,8 @@ class Trainer:
         logger.info("%s: %s (kept)", self._title(epoch), shown)
 
     def _save_model(self, chosen: str) -> None:
-        trained = hasattr(self, "stepper")
-        state = self.accelerator.get_state_dict(self.stepper.model) if trained else self.method.state_dict()
+        divided = self.experiment.train.zero and hasattr(self, "stepper")  # among the processes
+        state = self.accelerator.get_state_dict(self.stepper.model) if divided else self.method.state_dict()
         if self.accelerator.is_main_process:
             self.saved.save(self.run.folder, state, chosen)
         self.accelerator.wait_for_everyone()  # other ranks may read it next
@@ -362,6 +362,7 @@ class Trainer:
         if split not in self.manifest.splits:
             return {}
         watch.now("validating")
+        share_buffers(self.method)  # what is validated is what is saved
         if (self.stage.select != "figure" or self._select == "loss") and not self.stage.closed_form:
             return validation_loss(
                 self.method, self._loader(self.stage, split), self._moment(), self.accelerator.device

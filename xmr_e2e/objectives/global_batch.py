@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def own_place() -> tuple[int, int]:
@@ -32,6 +32,15 @@ def gather(rows: Tensor) -> Tensor:
     counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world_size)]
     dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
     return _Gather.apply(rows, [int(count) for count in counts])
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every rank the first one's buffers: each has running statistics of its own part of the batches, and only the
+    first one's are saved."""
+    _, world_size = own_place()
+    if world_size > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 class _Gather(torch.autograd.Function):

@@ -1,0 +1,70 @@
+"""The file of a module's weights: every parameter and buffer by name, each with storage of its own.
+
+On CUDA the weights of an LSTM or GRU are views of one buffer (`flatten_parameters`), and tied weights are one tensor of
+two names. Savers that drop "shared" tensors lose all but one of them; here each is written whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from xmr_e2e.errors import XmrError
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""name -> shape of every parameter and buffer of a plain module"""
+
+_WRAPPERS = ("module.", "_orig_mod.")
+"""what DistributedDataParallel and torch.compile put before the names"""
+_NAMED = 3
+"""of the weights that are missing, in a message"""
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of a module's weights. To be asked for before DeepSpeed takes the parameters apart."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def separated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the names that they have in a plain module, contiguous, no two of them in one storage."""
+    seen: set[int] = set()
+    result = {}
+    for name, value in state.items():
+        storage = value.untyped_storage().data_ptr()
+        result[plain_name(name)] = value.detach().clone() if storage in seen else value.detach().contiguous()
+        seen.add(storage)
+    return result
+
+
+def plain_name(name: str) -> str:
+    """The name of a weight without what wrappers have put before it."""
+    for wrapper in _WRAPPERS * len(_WRAPPERS):  # in either order
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a file, by the names that they have in a plain module.
+
+    Raises:
+        OSError, SafetensorError: it is missing or damaged.
+    """
+    return {plain_name(name): value for name, value in load_file(path).items()}
+
+
+def require_whole(stream: BinaryIO, shapes: Shapes, path: Path) -> None:
+    """Raise XmrError unless the file of this content, which was written for a module, holds each of its weights."""
+    header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    written = {name: tuple(about["shape"]) for name, about in header.items() if name != "__metadata__"}
+    lost = [name for name, shape in shapes.items() if written.get(name) != shape]
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        raise XmrError(
+            f"{path}: the weights {', '.join(lost[:_NAMED])}{more} would not be saved whole; the file is not kept. "
+            "This is a fault of this program: please report it with the versions of torch and accelerate"
+        )
