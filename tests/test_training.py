@@ -205,13 +205,23 @@ def test_a_training_split_alone_is_trained_and_nothing_measured(
     assert xmr_e2e.load(only_run(tmp_path)).selection == "epoch 1, the last one"
 
 
-def test_a_run_is_resumed_with_its_own_options_only(
-    finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
-) -> None:
-    run = finished[0]
-    result = launch(command(tiny_shards, tmp_path, "--train.epochs", "4", "--train.resume", str(run)))
+def test_a_run_is_resumed_with_its_own_options_only(finished: tuple[Path, str]) -> None:
+    options = ["--train.epochs", "4", "--optimiser.lr", "0.5"]
+    result = launch([str(RECIPE), *options, "--train.resume", str(finished[0])])
     assert result.returncode == 2
-    assert "the run has train.epochs = 3, and the command line says 4" in " ".join(result.stderr.split())
+    printed = " ".join(result.stderr.split())
+    assert "optimiser.lr: 0.003 in the run, 0.5 now train.epochs: 3 in the run, 4 now" in printed
+
+
+def test_a_run_is_resumed_without_its_options(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """All of them are in the run; where its folder went, none of the training's own paths count."""
+    run = Path(shutil.copytree(finished[0], tmp_path / "moved"))
+    shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
+    (run / "evaluation" / "test.json").unlink()
+    result = launch([str(RECIPE), "--train.resume", str(run)])
+    assert result.returncode == 0, result.stderr
+    assert trace(run) == trace(finished[0])
+    assert (run / "evaluation" / "test.json").exists()
 
 
 def test_two_processes_train_on_the_same_samples_and_measure_each_once(

@@ -39,6 +39,11 @@ def report_errors(command: Callable[[], int | None]) -> int:
             raise
         console.print(f"error: {error.filename}: {error.strerror}", style="red", markup=False, highlight=False)
         return 2
+    except RuntimeError as error:  # of a user that the system does not know, as in some containers
+        if "home directory" not in str(error):
+            raise
+        console.print("error: there is no home directory: set HOME to a folder that can be written", style="red")
+        return 2
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130

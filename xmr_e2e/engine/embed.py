@@ -14,9 +14,10 @@ from xmr_e2e import watch
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
 from xmr_e2e.data.captions import Captions
-from xmr_e2e.data.loader import Data, Loader, SplitBatches
+from xmr_e2e.data.loader import Data, Loader, Request, SplitBatches
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
 from xmr_e2e.objectives.global_batch import gather, own_place
@@ -68,6 +69,25 @@ def embed_modality(
     batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
     embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
     return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
+
+
+@torch.no_grad()
+def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: str) -> None:
+    """Embed the first and the last sample of a split that have each modality, in this process, for trial.
+
+    Raises:
+        XmrError: they cannot be read or decoded.
+    """
+    was_training = method.training
+    method.eval()
+    for modality in method.modalities:
+        batches = SplitBatches(replace(data, also={}), split, {modality: method.sources[modality]}, tokeniser, seed=0)
+        batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
+        if isinstance(batch, XmrError):
+            raise batch
+        inputs = batch.to(next(method.parameters()).device).inputs
+        method.embed(modality, prepared(inputs, batches, data.image_size)[modality])
+    method.train(was_training)
 
 
 def extract_frozen(

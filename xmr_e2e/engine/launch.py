@@ -6,6 +6,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
 
 import tyro
 from accelerate import Accelerator
@@ -15,6 +19,7 @@ from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.launcher import take_over
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.signals import leave_at_once
@@ -33,6 +38,8 @@ def main(recipe: Callable[[], Experiment]) -> None:
 
     def command() -> int:
         experiment = parse(recipe)
+        given = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:] if word.startswith("--")}
+        experiment = replace(experiment, train=take_over(experiment.train, given))
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
         return run_experiment(experiment, accelerator)
@@ -41,18 +48,30 @@ def main(recipe: Callable[[], Experiment]) -> None:
 
 
 def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> Experiment:
-    """The recipe's experiment, changed by the options of a command line; by default this process's own.
+    """The recipe's experiment, changed by the options of a command line; by default this process's own. A run that is
+    gone on with has its own configuration, which takes the recipe's place.
 
     Raises:
         SystemExit: options that it does not have, or --help; said to the user.
-        XmrError: an option has no possible value.
+        XmrError: an option has no possible value, or a run to go on with that is none of this recipe's.
     """
+    own = recipe()
+    experiment = _parse(recipe, own, args)
+    if experiment.train.resume is None:
+        return experiment
+    begun = Run(experiment.train.resume).experiment()
+    if begun.name != own.name:
+        raise XmrError(f"--train.resume {experiment.train.resume}: the run is one of {begun.name}, not of {own.name}")
+    return _parse(recipe, begun, args)
+
+
+def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence[str] | None) -> Experiment:
     module = sys.modules[recipe.__module__]
     return tyro.cli(
         Experiment,
         prog=None if args is None else module.__file__,
         args=args,
-        default=recipe(),
+        default=default,
         description=module.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
@@ -60,51 +79,94 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
-    run = _open_run(experiment, accelerator)
-    logger.info("run folder: %s", run.folder)
-    finished = _train(experiment, run, accelerator)
-    if finished:
-        leave_at_once(STOPPED)  # started again, the run goes on with the measuring
-        measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
-        if measured:
-            evaluate_run(run, measured[0])
+    load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
+    with ExitStack() as held:
+        run = _open_run(experiment, accelerator, held)
+        finished = _train(experiment, run, accelerator)
+        if finished:
+            leave_at_once(STOPPED)  # started again, the run goes on with the measuring
+            measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
+            if measured:
+                evaluate_run(run, measured[0])
+            else:
+                logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
         else:
-            logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
-    else:
-        logger.warning(
-            "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
-        )
-    accelerator.end_training()
+            logger.warning(
+                "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
+            )
+        accelerator.end_training()
     return 0 if finished else STOPPED
 
 
 def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
-    """Whether the training came to its end; watched, so that what goes wrong elsewhere is said here."""
-    trainer = Trainer(experiment, run, accelerator)
+    """Whether the training came to its end; watched, so that what goes wrong elsewhere is said here. A new run that
+    fails before its first step leaves nothing behind."""
+    trainer, is_new = None, not run.exists
     limit = 60 * experiment.train.timeout_minutes
-    with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
+    try:
+        trainer = Trainer(experiment, run, accelerator)
+        if is_new and accelerator.is_main_process:
+            run.start(experiment, environment(experiment, accelerator.num_processes))
+        accelerator.wait_for_everyone()
+        with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
+            try:
+                return trainer.fit()
+            except RuntimeError as error:
+                if "DataLoader worker" in str(error):
+                    raise lost_worker(error) from error
+                if is_lost_connection(error):
+                    raise XmrError(f"the connection to another process was lost: {watch.diagnose()}") from error
+                raise
+    except BaseException:
+        if is_new and accelerator.is_main_process and not (trainer and trainer.has_begun):
+            run.discard()
+        raise
+
+
+def _open_run(experiment: Experiment, accelerator: Accelerator, held: ExitStack) -> Run:
+    """A new run folder, or the one to go on with, kept for this training; the same on every rank."""
+    found: list[Run | str] = [""]
+    if accelerator.is_main_process:
         try:
-            return trainer.fit()
-        except RuntimeError as error:
-            if "DataLoader worker" in str(error):
-                raise lost_worker(error) from error
-            if is_lost_connection(error):
-                raise XmrError(f"the connection to another process was lost: {watch.diagnose()}") from error
-            raise
-
-
-def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:
-    """A new run folder, or the one to go on with; the same on every rank."""
-    load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
-    if experiment.train.resume:
-        run = Run(experiment.train.resume)
-        run.check_same(experiment)
-        return run
-    name = broadcast_object_list([experiment.train.name or time.strftime("%Y%m%d-%H%M%S")])[0]
-    run = Run(experiment.train.runs / experiment.name / name)
-    if broadcast_object_list([run.exists])[0]:
-        run.check_same(experiment)
-    elif accelerator.is_main_process:
-        run.start(experiment, environment(experiment, accelerator.num_processes))
-    accelerator.wait_for_everyone()
+            found = [_claim(experiment, held)]
+        except XmrError as error:
+            found = [str(error)]
+        except OSError as error:
+            found = [f"{error.filename}: {error.strerror}"]
+    run = broadcast_object_list(found)[0]
+    if isinstance(run, str):
+        raise XmrError(run)
     return run
+
+
+def _claim(experiment: Experiment, held: ExitStack) -> Run:
+    """As `_open_run`, on the main process."""
+    train = experiment.train
+    if train.resume:
+        Run(train.resume).require()
+    run = Run(train.resume or (_named(experiment) if train.name else _unnamed(experiment)))
+    held.enter_context(run.in_use())
+    if run.exists and not train.resume and not run.has_steps:
+        run.clear()  # an earlier start that came to nothing: begin again, whatever its options were
+    if run.exists:
+        run.check_same(experiment)
+    logger.info("run folder: %s", run.folder)
+    return run
+
+
+def _named(experiment: Experiment) -> Path:
+    folder = experiment.train.runs / experiment.name / experiment.train.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _unnamed(experiment: Experiment) -> Path:
+    """A new folder, named by the time; of several that start in the same second, each gets its own."""
+    folder = experiment.train.runs / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    now = time.strftime("%Y%m%d-%H%M%S")
+    for name in chain([now], (f"{now}-{number}" for number in count(2))):
+        with suppress(FileExistsError):
+            (folder / name).mkdir()
+            return folder / name
+    raise AssertionError("the numbers do not end")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from datetime import timedelta
 
-import psutil
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import InitProcessGroupKwargs
 
 from xmr_e2e.engine.experiment import Train
@@ -19,15 +16,20 @@ from xmr_e2e.errors import XmrError
 
 # Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
 PATIENCE = timedelta(hours=1)
-_ADVICE = "start them with: torchrun --nproc-per-node N RECIPE"
+_GROUP = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_ADVICE = "start the processes with: torchrun --nproc-per-node N RECIPE"
 
 
 def make_accelerator(train: Train) -> Accelerator:
-    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo."""
-    has_gpu = torch.cuda.is_available()
-    if not has_gpu:
-        _start_missing_processes()
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo.
+
+    Raises:
+        XmrError: the environment does not say where the processes meet, or there are more of them than GPUs.
+    """
+    world_size = _world_size()
+    has_gpu = uses_gpu()
+    if has_gpu:
+        _check_gpus()
     # DeepSpeed looks after the precision itself.
     precision = "no" if train.precision == "fp32" or train.zero else train.precision
     plugin = zero_plugin(train, world_size) if train.zero else None
@@ -39,36 +41,42 @@ def make_accelerator(train: Train) -> Accelerator:
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
 
 
+def uses_gpu() -> bool:
+    """Whether the training runs on GPUs: there are some, and `accelerate launch --cpu` was not asked for."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
+
+
 def is_lost_connection(error: RuntimeError) -> bool:
     """Whether a collective failed because another process is gone; gloo says so in words alone."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
-def _start_missing_processes() -> None:
-    """Start the processes that `accelerate launch --num_processes N` was asked for and, without a GPU, did not start.
+def _world_size() -> int:
+    """The number of processes of the training, from the environment; one process needs no meeting place.
 
-    There it runs the script once and says nothing. What it leaves behind is a MASTER_ADDR without a WORLD_SIZE; how
-    many were wanted stands on its command line alone. torchrun, by which it starts processes on GPUs, then takes this
-    process's place.
+    Raises:
+        XmrError: there are several, and it is not said where they meet or which of them this one is.
     """
-    if "MASTER_ADDR" not in os.environ or "WORLD_SIZE" in os.environ:
-        return
-    options = _options_of_accelerate()
-    if options is None:
-        return
-    count = launch_command_parser().parse_args(options).num_processes
-    if count is None:
-        raise XmrError(f"accelerate launch started one process where its configuration asks for several; {_ADVICE}")
-    # Its address and port are those of a group that does not exist.
-    environment = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "MASTER_PORT")}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    os.execve(sys.executable, [sys.executable, *torchrun, *sys.argv], environment)
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdigit() or not int(said):
+        raise XmrError(f"WORLD_SIZE={said} in the environment is no number of processes; unset it, or {_ADVICE}")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "RANK") if name not in os.environ]
+    if missing and int(said) > 1:
+        raise XmrError(
+            f"WORLD_SIZE={said} in the environment says that {said} processes train together, and there is no "
+            f"{' and no '.join(missing)} by which they meet; unset WORLD_SIZE for one process, or {_ADVICE}"
+        )
+    if missing:
+        for name in _GROUP:
+            os.environ.pop(name, None)
+    return int(said)
 
 
-def _options_of_accelerate() -> list[str] | None:
-    """What follows `accelerate launch` on the parent's command line; None if the parent is something else."""
-    parent = psutil.Process().parent()
-    words = parent.cmdline() if parent else []
-    starts = [place for place, word in enumerate(words) if word.endswith(("launch", "commands/launch.py"))]
-    return words[starts[0] + 1 :] if starts and any("accelerate" in word for word in words[: starts[0] + 1]) else None
+def _check_gpus() -> None:
+    local, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if local > gpus:
+        raise XmrError(
+            f"{local} processes on this machine, and {gpus} GPU(s): each process needs one of its own. Start {gpus}, "
+            "or train on the CPU cores: accelerate launch --cpu, or CUDA_VISIBLE_DEVICES= before the command"
+        )

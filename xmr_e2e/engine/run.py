@@ -10,13 +10,19 @@ runs/<recipe>/<time>/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
+import os
 import platform
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from xmr_e2e.configuration import flatten, to_document
+from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.experiment import Experiment
@@ -34,8 +40,17 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards import manifest
 
+logger = logging.getLogger(__name__)
+
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
 # What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
+OWNED = (
+    *("config.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors", "report.html"),
+    *("words", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
+)
+"""names of what a training leaves in its run folder, as patterns"""
+LOCK = "lock"
+"""the file that a training holds as long as it uses the folder; it says who last did"""
 FREE_TO_DIFFER = (
     "train.resume",
     "train.runs",
@@ -66,28 +81,87 @@ class Run:
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether a step of the training was recorded, so that something would be lost with the folder."""
+        return bool(self.records()) or (self.folder / "model.json").exists()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the folder for this process; the operating system gives it back when the process is gone.
+
+        Raises:
+            XmrError: another process has it; names host and process.
+        """
+        with open(self.folder / LOCK, "a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.seek(0)
+                raise XmrError(
+                    f"{self.folder} is in use by {stream.read().strip() or 'another process'}: a run has one training "
+                    "at a time. Wait for its end, stop it, or give this one another --train.name"
+                ) from error
+            except OSError as error:  # of a file system without locks
+                logger.warning("%s: cannot be locked against a second training (%s)", self.folder, error.strerror)
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            stream.flush()
+            yield
+
+    def clear(self) -> None:
+        """Remove what a training has left, and nothing else."""
+        for path in (path for pattern in OWNED for path in self.folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def discard(self) -> None:
+        """Remove a run that never began, and the folders that are empty without it."""
+        self.clear()
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in them
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+
+    def experiment(self) -> Experiment:
+        """The configuration with which the run was started.
+
+        Raises:
+            XmrError: there is none, or this version cannot read it.
+        """
+        self.require()
+        document = self.document("config.json")
+        experiment: Experiment = from_document(document, str(self.folder / "config.json"))
+        return experiment
+
+    def require(self) -> None:
+        """Raise XmrError where no training was started here."""
+        if not self.exists:
+            raise XmrError(f"--train.resume {self.folder}: no run folder (it has no config.json)")
+
     def start(self, experiment: Experiment, environment: Mapping[str, Any]) -> None:
-        """Make the folder and say what goes in."""
-        self.folder.mkdir(parents=True, exist_ok=True)  # a start that was killed leaves it without a configuration
+        """Say what goes in: from here on, the run can be gone on with."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._write_json("environment.json", environment)
         self._write_json("config.json", to_document(experiment))  # the last one: with it, the run can be gone on with
 
     def check_same(self, experiment: Experiment) -> None:
         """Raise XmrError unless the run was started with this configuration."""
-        if not self.exists:
-            raise XmrError(f"--train.resume {self.folder}: no run folder (it has no config.json)")
+        self.require()
         if self.document("environment.json")["manifest_sha256"] != _manifest_sha256(experiment):
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
         old = dict(flatten(self.document("config.json")))
         new = dict(flatten(to_document(experiment)))
-        for name in sorted(old.keys() | new.keys()):
-            if name not in FREE_TO_DIFFER and old.get(name) != new.get(name):
-                raise XmrError(
-                    f"--train.resume {self.folder}: the run has {name} = {old.get(name)!r}, and the command line says "
-                    f"{new.get(name)!r}; repeat the run's own options or start a new run"
-                )
+        names = sorted((old.keys() | new.keys()) - set(FREE_TO_DIFFER))
+        different = [name for name in names if old.get(name) != new.get(name)]
+        if different:
+            lines = [f"  {name}: {old.get(name)!r} in the run, {new.get(name)!r} now" for name in different]
+            raise XmrError(
+                f"--train.resume {self.folder}: the run was started with another configuration:\n"
+                + "\n".join(lines)
+                + "\nGo on with the run's own by leaving these options out, or start a new run under another name"
+            )
 
     def fit_words(self, data: Data) -> None:
         """Fit tokeniser and word vectors, unless an earlier start of this run has done so."""
@@ -95,7 +169,7 @@ class Run:
         if (folder / "vectors.safetensors").exists():
             return
         tokeniser, vectors = fit_words(data)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._write_json("words/tokeniser.json", tokeniser.to_document())
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
 

@@ -36,7 +36,7 @@ from xmr_e2e.engine.model_folder import (
     write_exported_model,
     write_run_model,
 )
-from xmr_e2e.engine.weights import read_weights, shapes_of
+from xmr_e2e.engine.weights import read_weights, require_all, separated, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
@@ -102,6 +102,11 @@ class SavedModel:
     def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
         """Write a run's model, with weights of its own."""
         write_run_model(run, self._document() | {"selection": selection}, state, self._shapes)
+
+    def check(self, state: Mapping[str, Tensor]) -> None:
+        """Raise XmrError if `save` would not write the whole model from this state."""
+        json.dumps(self._document())
+        require_all({name: tuple(value.shape) for name, value in separated(state).items()}, self._shapes, WEIGHTS)
 
     def save_pretrained(
         self, folder: str | Path, *, evaluations: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()

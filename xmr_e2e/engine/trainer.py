@@ -18,7 +18,7 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
 from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
 from xmr_e2e.engine.display import Throughput, training_progress
-from xmr_e2e.engine.embed import collect, embed_split, extract_frozen
+from xmr_e2e.engine.embed import collect, embed_few, embed_split, extract_frozen
 from xmr_e2e.engine.evaluate import validation_scores
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
@@ -82,6 +82,8 @@ class Trainer:
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
+        self.has_begun = self.begun_from is not None
+        """whether all is checked, and steps are taken"""
         self.position = self.begun_from.position if self.begun_from else Position()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
@@ -175,6 +177,20 @@ class Trainer:
         elif not found:
             # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
             self._save(self.position)
+        self._rehearse()
+        self.has_begun = True
+
+    def _rehearse(self) -> None:
+        """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
+        watch.now("trying what the end of an epoch needs")
+        self.accelerator.unwrap_model(
+            self.stepper.model
+        )  # for which Accelerate imports DeepSpeed where it is installed
+        state = self._state()
+        if self.accelerator.is_main_process:
+            self.saved.check(state)
+        if self.validated_on in self.manifest.splits:
+            embed_few(self.method, self.experiment.data, self.tokeniser, self.validated_on)
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         """All that can be had of a checkpoint of another kind of training; what cannot is said."""
@@ -346,11 +362,15 @@ class Trainer:
         logger.info("%s: %s (kept)", self._title(epoch), shown)
 
     def _save_model(self, chosen: str) -> None:
-        divided = self.experiment.train.zero and hasattr(self, "stepper")  # among the processes
-        state = self.accelerator.get_state_dict(self.stepper.model) if divided else self.method.state_dict()
+        state = self._state()
         if self.accelerator.is_main_process:
             self.saved.save(self.run.folder, state, chosen)
         self.accelerator.wait_for_everyone()  # other ranks may read it next
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """The method's weights, whole on the main process; called by every rank."""
+        divided = self.experiment.train.zero and hasattr(self, "stepper")  # among the processes
+        return self.accelerator.get_state_dict(self.stepper.model) if divided else self.method.state_dict()
 
     def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
         where = {} if self.validated_on == "val" else {"split": self.validated_on}

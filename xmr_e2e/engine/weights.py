@@ -60,7 +60,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def require_whole(stream: BinaryIO, shapes: Shapes, path: Path) -> None:
     """Raise XmrError unless the file of this content, which was written for a module, holds each of its weights."""
     header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    written = {name: tuple(about["shape"]) for name, about in header.items() if name != "__metadata__"}
+    require_all({name: tuple(about["shape"]) for name, about in header.items() if name != "__metadata__"}, shapes, path)
+
+
+def require_all(written: Shapes, shapes: Shapes, path: str | Path) -> None:
+    """Raise XmrError unless all weights of a module are written in their shapes."""
     lost = [name for name, shape in shapes.items() if written.get(name) != shape]
     if lost:
         more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
