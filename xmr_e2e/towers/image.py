@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Tower
-from xmr_e2e.towers.networks import Renormalise, fit_image_size, load_network, statistics
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,12 @@ class ImageTower(Tower):
 
         Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible image size.
         """
+        from xmr_e2e.towers.networks import (
+            fit_image_size,
+            load_network,
+            statistics,
+        )  # with torchvision, seconds that --help need not take
+
         network, dim = load_network(self.name, self.weights)
         if self.fresh_fc and self.weights != "none":
             _redraw_fc(network, self.name)
@@ -56,6 +61,8 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, network: nn.Module, dim: int, mean: Tensor, std: Tensor) -> None:
         """mean, std: (3,), the normalisation that the network itself was trained with."""
+        from xmr_e2e.towers.networks import Renormalise
+
         super().__init__()
         self.dim = dim
         self.network = network

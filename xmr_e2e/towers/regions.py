@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VisionTransformer
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
-from xmr_e2e.towers.detector import WIDTH, Detector, describe, load_detector
 from xmr_e2e.towers.image import try_image_size
-from xmr_e2e.towers.networks import Renormalise, ResponseNorm, fit_image_size, load_network, statistics
+
+if TYPE_CHECKING:  # torchvision takes seconds to import, which --help need not take
+    from xmr_e2e.towers.detector import Detector
 
 _TRIAL_SIZE = 224  # pixels; all of torchvision's classifiers take pictures of that size
 
@@ -38,6 +37,8 @@ class GridRegions(SequenceTower):
     def build(self, dataset: Dataset, modality: str) -> GridEncoder:
         """Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible image
         size."""
+        from xmr_e2e.towers.networks import fit_image_size, load_network, statistics
+
         network, _ = load_network(self.name, self.weights)
         fit_image_size(network, self.name, dataset.image_size)
         encoder = GridEncoder(network, self.cells, *statistics(self.name))
@@ -56,6 +57,10 @@ class GridEncoder(nn.Module):
 
     def __init__(self, network: nn.Module, cells: int, mean: Tensor, std: Tensor) -> None:
         """mean, std: (3,), the normalisation that the network itself was trained with."""
+        from torchvision.models.feature_extraction import create_feature_extractor
+
+        from xmr_e2e.towers.networks import Renormalise, ResponseNorm
+
         super().__init__()
         self.cells = cells
         node, self.dim = _last_map(network)
@@ -94,16 +99,21 @@ class FasterRcnn(SequenceTower):
 
     def build(self, dataset: Dataset, modality: str) -> FasterRcnnEncoder:
         """Raises XmrError for weights that cannot be had, read or fitted."""
+        from xmr_e2e.towers.detector import load_detector
+
         return FasterRcnnEncoder(load_detector(self.weights, f"--method.{modality}.weights"), self)
 
 
 class FasterRcnnEncoder(nn.Module):
     """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> their regions, the most certain first."""
 
-    dim: int = WIDTH
+    dim: int
 
     def __init__(self, detector: Detector, config: FasterRcnn) -> None:
+        from xmr_e2e.towers.detector import WIDTH
+
         super().__init__()
+        self.dim = WIDTH
         self.count = config.regions
         self.detector = detector
         # A copy: the detector goes on finding the regions, and naming their classes, with its own.
@@ -111,6 +121,8 @@ class FasterRcnnEncoder(nn.Module):
         self.box_head = box_head if config.trained == "box_head" else None
 
     def forward(self, images: Tensor) -> Sequence:
+        from xmr_e2e.towers.detector import describe
+
         found = self.detector.find(images, self.count)
         if self.box_head is None:
             rows = self.detector.describe(found.pooled)
@@ -161,6 +173,8 @@ def _grid(cells: int) -> Tensor:
 
 def _last_map(network: nn.Module) -> tuple[str, int]:
     """The module that gives the last feature map, and the map's channels."""
+    from torchvision.models import VisionTransformer
+
     if isinstance(network, VisionTransformer):
         return "encoder", network.hidden_dim
     found: list[tuple[str, int]] = []
