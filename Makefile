@@ -12,8 +12,7 @@ DEMO := build/demo
 
 demo: $(DEMO)/shards/manifest.json
 	$(BIN)/xmr shards sheet $(DEMO)/shards $(DEMO)/sheet.png
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		recipes/alscor_pascal.py --data.shards $(DEMO)/shards \
+	$(BIN)/python recipes/alscor_pascal.py --data.shards $(DEMO)/shards \
 		--method.image.weights none --data.image-size 96 --data.load-size 112 \
 		--optimiser.kind adam --optimiser.lr 3e-4 --optimiser.parts.towers.image.network.features 3e-4 \
 		--schedule.kind cosine --schedule.warmup 0.05 --train.epochs 12 --train.select mAP@all
