@@ -21,6 +21,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped
 
+LABEL_TABLE = ("image", "split", "label", "labels")
+"""The columns of a label table, of which it has one of the last two."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -99,7 +102,7 @@ def read_labels(path: Path) -> list[Labelled]:
     Raises:
         XmrError: a column is missing, or a split has an unknown name.
     """
-    columns, rows = read_csv(path)
+    columns, rows = read_csv(path, lambda name: name in LABEL_TABLE)
     several = "labels" in columns
     if not {"image", "split"} <= set(columns) or several == ("label" in columns):
         raise missing_columns(path, columns, "image, split, and either label or labels")
