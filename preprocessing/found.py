@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,12 +61,12 @@ def notes_on_names(classes: Iterable[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
-    return [
-        f"the classes {_listed(names)} differ in case, spaces or encoding alone: are they one?"
-        for names in alike.values()
-        if len(names) > 1
-    ]
+    groups = [names for names in alike.values() if len(names) > 1]
+    if not groups:
+        return []
+    first = " and ".join(map(_spelled, groups[0]))
+    return [f"{sum(map(len, groups))} class names differ in case, spaces or encoding alone, such as {first}"]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(ascii(name) if unicodedata.normalize("NFC", name) != name else repr(name) for name in names)
+def _spelled(name: str) -> str:
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
