@@ -95,7 +95,7 @@ def _copies(found: Found, raw: Path, class_of: Collection[str]) -> list[list[str
     """Groups of sources whose pictures hold the same bytes, among those for which a split is drawn."""
     source_of = {sample.image: sample.source for sample in found.samples if sample.image and sample.source in class_of}
     source_of |= {raw / item.source: item.source for item in found.skipped}
-    return [[source_of[file] for file in files] for files in find_copies(source_of)]
+    return [sorted(source_of[file] for file in files) for files in find_copies(source_of)]
 
 
 def _notes_on_copies(copies: Sequence[Sequence[str]], splits: Mapping[str, str]) -> list[str]:

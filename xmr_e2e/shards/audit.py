@@ -156,8 +156,8 @@ def describe(result: Audit) -> Iterator[str]:
         yield f"{result.flat} pictures are of one colour, and were compared by their bytes alone"
     total = sum(part.samples for part in result.parts)
     if result.across:
-        yield (f"{result.across:,} pairs among {total:,} samples lie in two splits: --exclude exclude.txt writes what to "
-               "leave out, and the builder's option --exclude leaves it out")  # fmt: skip
+        yield (f"{result.across:,} pairs among {total:,} samples lie in two splits: --exclude exclude.txt lists what "
+               "to leave out, and the builder's option --exclude leaves it out")  # fmt: skip
     else:
         yield f"no duplicates in two splits among {total:,} samples"
 
