@@ -413,7 +413,7 @@ def test_folder_reads_class_folders_with_a_text_beside_each_image(tmp_path: Path
     raw, out = tmp_path / "raw", tmp_path / "out"
     for name in ("dog", "cat"):
         for i in range(5):
-            write(raw / name / f"{i}.jpg", image_bytes((i, 0, 90 if name == "dog" else 0)))
+            write(raw / name / f"{i}.jpg", image_bytes((40 * i, 0, 90 if name == "dog" else 0)))
             write(raw / name / f"{i}.txt", f"a {name}\n\nnumber {i}\n")
     (raw / "cat/4.txt").unlink()
     write(raw / "stray.jpg", image_bytes())
