@@ -39,6 +39,10 @@ def _members(folder: Path) -> list[Path]:
 
 def _add_class(folder: Path, found: Found, unused: Unused) -> None:
     members = _members(folder)
+    special = [path for path in members if path.exists() and not path.is_file() and not path.is_dir()]
+    for path in special:  # a pipe would be waited for
+        unused.add("entries are neither files nor folders and not used", f"{folder.name}/{path.name}")
+    members = [path for path in members if path not in special]
     files = [path for path in members if not path.is_dir()]
     # .txt comes behind .TXT, so that of both it is the one that is read
     text_of = {path.stem: path for path in files if path.suffix.lower() == TEXT_SUFFIX}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from preprocessing.published_text import UTF16_MARKS
 from xmr_e2e.errors import XmrError
@@ -69,16 +69,16 @@ def read_csv(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], li
     """
     text = DELIMITER_LINE.sub("", read_text(path))
     delimiter = _delimiter_of(text, "\t" if path.suffix.lower() in TAB_SUFFIXES else ",", is_known)
-    records = _records(path, text, delimiter)
-    _, names = next(records, (0, []))
-    if not names:
+    records = _all_records(path, text, delimiter)
+    if not records:
         raise XmrError(f"{path} is empty: the first line must name the columns")
-    columns = [name.strip().lower() or f"column {number}" for number, name in enumerate(names, start=1)]
+    names = [_plain(name) for name in records.pop(0)[1]]
+    columns = [name or f"column {number}" for number, name in enumerate(names, start=1)]
     twice = {name for name in columns if columns.count(name) > 1}
     if twice:
         raise XmrError(f"{path}: the column {min(twice)!r} is named twice")
     rows = [_row(f"{path}, line {line}", columns, values, delimiter) for line, values in records]
-    unnamed = [column for column, name in zip(columns, names) if not name.strip()]
+    unnamed = [column for column, name in zip(columns, names) if not name]
     empty = [column for column in unnamed if not any(row.cells[column] for row in rows)]
     return [column for column in columns if column not in empty], rows
 
@@ -91,15 +91,33 @@ def _delimiter_of(text: str, usual: str, is_known: Callable[[str], bool]) -> str
             _, names = next(_records(Path(), text, delimiter), (0, []))
         except XmrError:  # quotes that begin or end within what this delimiter parts
             return 0, False
-        return sum(is_known(name.strip().lower()) for name in names), len(names) > 1
+        return sum(is_known(_plain(name)) for name in names), len(names) > 1
 
     return max((usual, *DELIMITERS), key=fit)
 
 
-def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _plain(name: str) -> str:
+    """A column's name, in lower case, without blanks around it and characters that nobody sees."""
+    return name.strip("\ufeff\u200b\u00a0 \t\r\n").lower()
+
+
+def _all_records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Of a table between tabs, quotes are plain characters where they make no sense, and each line is whole so."""
+    try:
+        return list(_records(path, text, delimiter))
+    except XmrError:
+        plain = list(_records(path, text, delimiter, csv.QUOTE_NONE)) if delimiter == "\t" else []
+        if len({len(values) for _, values in plain}) == 1:
+            return plain
+        raise
+
+
+def _records(
+    path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+) -> Iterator[tuple[int, list[str]]]:
     """The number of the first line and the values of each record that is not blank."""
     csv.field_size_limit(2**31 - 1)  # a text may be longer than the default of 131,072 characters
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, quoting=quoting)
     line = 1
     try:
         for values in reader:
@@ -131,8 +149,8 @@ def read_jsonl(path: Path) -> list[Row]:
 
 
 def _listed_objects(text: str) -> list[tuple[Any, ...]] | None:
-    """The entries of a JSON list that begins with an object; None for any other text."""
-    if not re.match(r"\s*\[\s*\{", text):
+    """The entries of a JSON list of objects, or of none; None for any other text."""
+    if not re.match(r"\s*\[\s*[{\]]", text):
         return None
     try:
         entries: list[tuple[Any, ...]] = json.loads(text, object_pairs_hook=tuple)
@@ -152,7 +170,7 @@ def _object(where: str, entry: str | tuple[Any, ...]) -> Row:
         raise XmrError(f"{where}: not a JSON object")
     cells: dict[str, Any] = {}
     for name, value in pairs:
-        key = name.strip().lower()
+        key = _plain(name)
         if key in cells:
             raise XmrError(f"{where}: the key {name!r} is given twice")
         cells[key] = value

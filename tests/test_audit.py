@@ -156,7 +156,11 @@ def test_what_the_audit_lists_is_left_out_by_the_builder(
         "left out, as exclude.txt says: 2 of train, 1 of val",
         "exclude.txt: 1 lines are no sample's source or key, such as no such sample",
     )
-    assert main(["shards", "audit", str(folder), "--workers", "1"]) == 0
+    assert main(["shards", "audit", str(folder), "--workers", "1", "--exclude", str(exclude)]) == 0
+    assert exclude.read_text() == ""
+    assert load_manifest(build(tmp_path, "once more", samples, exclude=exclude)).notes == (
+        "exclude.txt is empty: nothing is left out",
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -64,12 +65,14 @@ def test_what_is_not_used_is_counted_and_named(raw: Path) -> None:
     write(raw / "dog/a\nb.xml", "a name of two lines")
     write(raw / "top.heic", "a stray one")
     (raw / "dog/folder.jpg").mkdir()
+    os.mkfifo(raw / "dog/pipe.jpg")  # who reads it waits for ever
     found = samples_of_folders(raw)
     assert {sample.source for sample in found.samples} - {*IMAGES} == {
         "sea/j.jfif", "sea/x.JPE", "sea/two.png", "sea/two.jpg", "sea/UP.JPG",
     }  # fmt: skip
     assert next(sample for sample in found.samples if "UP" in sample.source).texts == ("in capitals",)
     assert sorted(found.notes) == [
+        "1 entries are neither files nor folders and not used, such as dog/pipe.jpg",
         "1 files in .json are neither pictures nor texts and not used, such as dog/notes.json",
         "1 files in .xml are neither pictures nor texts and not used, such as dog/a\\nb.xml",
         "1 folders hold no picture that is read, and are no classes, such as fox",
@@ -124,6 +127,7 @@ DIALECTS = {
     "carriage returns": csv("image,text,label", '{i},"a, b",{c}', "\r"),
     "UTF-16": csv("image\ttext\tlabel", "{i}\ta, b\t{c}", "\r\n").encode("utf-16"),
     "blanks and capitals": csv(" Image ,TEXT, Label", '{i} ,"a, b", {c}'),
+    "two marks, and blanks that nobody sees": csv("\ufeff\ufeffimage\u00a0,text\u200b,label", '{i},"a, b",{c}'),
     "columns without a name": csv("image,text,label,,", '{i},"a, b",{c},,,') + ",,,,\n",
     "paths of Windows": csv("image,text,label", '{i},"a, b",{c}').replace("/", "\\"),
 }
@@ -148,6 +152,13 @@ def test_other_endings_are_read(raw: Path, name: str) -> None:
     ]
 
 
+def test_quotes_between_tabs_may_be_plain_characters(raw: Path) -> None:
+    found = table_of(raw, csv("image\ttext", '{i}\t"Wait" says one'), "t.tsv")
+    assert [sample.texts for sample in found.samples] == [('"Wait" says one',)] * len(IMAGES)
+    with pytest.raises(XmrError, match=r"line 2: .*see to its quotes"):
+        table_of(raw, csv("image\ttext", '{i}\t"Wait" says one') + "dog/0.jpg\n", "t.tsv")
+
+
 def test_a_text_may_be_longer_than_the_limit_of_the_csv_module(raw: Path) -> None:
     text = "word, " * 30_000 + "end"
     assert table_of(raw, f'image,text\n{IMAGES[0]},"{text}"\n').samples[0].texts == (text,)
@@ -167,6 +178,7 @@ def test_a_text_may_be_longer_than_the_limit_of_the_csv_module(raw: Path) -> Non
         ("t.csv", b"\xff\xfei\x00m\x00a", "line 1: not UTF-8"),
         ("t.jsonl", '{"image": "a.jpg", "Text": "one", "text": "two"}', "line 1: the key 'text' is given twice"),
         ("t.jsonl", '[{"image": "a.jpg", "text": "one"}, 3]', "entry 2: not a JSON object"),
+        ("t.json", "[]", "the columns are none; wanted are image"),
         ("t.json", '{\n"image": "a.jpg"}', "line 1: not JSON: .*wanted is one object a line"),
     ],
 )

@@ -24,6 +24,8 @@ def exclude_listed(
         XmrError: the file cannot be read, names none of the samples, or names them all.
     """
     names = read_names(path)
+    if not names:  # of an audit that found nothing
+        return [*samples], [*skipped], [f"{path.name} is empty: nothing is left out"]
     sources = [*(sample.source for sample in samples), *(item.source for item in skipped)]
     listed = {source for source in sources if not names.isdisjoint((source, key_of(source)))}
     if not listed:
