@@ -223,6 +223,22 @@ def test_a_damaged_picture_is_left_out_and_said(planted: Path, tmp_path: Path) -
     assert any("cannot be decoded" in line and shard.name in line for line in describe(result))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--duplicates", "found.txt"], "found.txt: the name must end in .csv"),
+        (["--exclude", "."], ". is a folder; name a file in it"),
+        (["--exclude", "/dev/null/list.txt"], "/dev/null: "),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_all_is_read(
+    arguments: list[str], message: str, planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["shards", "audit", str(planted), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
+
+
 def test_what_is_no_folder_of_shards_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shards", "audit", str(tmp_path)]) == 2
     assert "manifest.json does not exist" in capsys.readouterr().err

@@ -63,6 +63,16 @@ def test_the_caption_file_comes_before_karpathys_captions(flickr30k: Path, tmp_p
     assert manifest(tmp_path / "out")["notes"] == [UNLABELLED, "1 images are in no split, not used"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_caption_files_that_an_editor_has_saved_are_read_as_ever(
+    flickr30k: Path, tmp_path: Path, encoding: str
+) -> None:
+    before = read_published(flickr30k)
+    for path in (flickr30k / "results_20130124.token", flickr30k / "dataset_flickr30k.json"):
+        write(path, path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert read_published(flickr30k) == before
+
+
 def test_karpathys_file_without_sentences_is_no_caption_file(flickr30k: Path, tmp_path: Path) -> None:
     (flickr30k / "results_20130124.token").unlink()
     write(flickr30k / "dataset_flickr30k.json", json.dumps({"images": [{"filename": "0.jpg", "split": "train"}]}))

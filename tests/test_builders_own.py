@@ -20,6 +20,7 @@ from preprocessing.found import Found
 from preprocessing.splits import draw_splits
 from preprocessing.table_samples import samples_of_table
 from preprocessing.tables import numbered_lines
+from preprocessing.tags import tag_lines
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.schema import split_member_name
@@ -190,6 +191,13 @@ def test_what_cannot_be_read_is_named(raw: Path, name: str, content: str | bytes
 @pytest.mark.parametrize("content", ["\ufeffone\r\n\r\ntwo\r\n", "one\rtwo\r", "one\ntwo"])
 def test_lines_end_as_on_any_system(tmp_path: Path, content: str) -> None:
     assert [line for _, line in numbered_lines(write(tmp_path / "lines.txt", content))] == ["one", "two"]
+
+
+def test_a_mark_before_tags_is_no_part_of_them(tmp_path: Path) -> None:
+    assert list(tag_lines(write(tmp_path / "tags.txt", "\ufeffdog sea\r\n\r\nfox\r\n"))) == [
+        (1, ["dog", "sea"]),
+        (3, ["fox"]),
+    ]
 
 
 # ---- columns and rows

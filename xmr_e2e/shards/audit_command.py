@@ -47,6 +47,10 @@ def audit_command(
         raise XmrError(f"{sheet}: the name must end in .png, .jpg or .webp")
     if duplicates and duplicates.suffix.lower() != ".csv":
         raise XmrError(f"{duplicates}: the name must end in .csv")
+    for path in filter(None, (sheet, duplicates, exclude)):  # before all pictures are read
+        if path.is_dir():
+            raise XmrError(f"{path} is a folder; name a file in it")
+        path.parent.mkdir(parents=True, exist_ok=True)
     result = audit(folders, texts=texts, workers=workers)
     console = Console(highlight=False, soft_wrap=True)
     console.print(counts_table(result))
@@ -66,5 +70,4 @@ def audit_command(
 
 
 def _write(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.encode())
