@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from preprocessing.found import Found, Unused, is_foreign
+from preprocessing.splits import ALIASES
 from preprocessing.tables import numbered_lines
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.manifest import Skipped
@@ -29,8 +30,16 @@ def samples_of_folders(raw: Path) -> Found:
             unused.add("images are in no class folder and not used", path.name)
         elif is_foreign(path):
             unused.add_foreign(path, path.name)
-    found.notes.extend(unused.notes())
+    found.notes.extend([*_notes_on_splits(found), *unused.notes()])
     return found
+
+
+def _notes_on_splits(found: Found) -> list[str]:
+    """Where folders are called as splits are: what they hold are no classes."""
+    names = sorted({label for sample in found.samples for label in sample.labels})
+    if len(names) < 2 or not all(name.lower() in ALIASES for name in names):
+        return []
+    return [f"the folders {', '.join(names)} are taken for classes; splits are given in a table (--table)"]
 
 
 def _members(folder: Path) -> list[Path]:

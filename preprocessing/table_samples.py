@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _parse(raw: Path, row: Row, used: UsedColumns, has_splits: bool, *, label_se
 
 
 def _source(raw: Path, row: Row, column: str) -> str:
-    """The picture's path as it stands in the row; a table of Windows has "\\" for "/" in it.
+    """The picture's path as it stands in the row, or as the file is spelled that is meant.
 
     Raises:
         XmrError: it is no path, or leads out of `raw`.
@@ -100,11 +101,19 @@ def _source(raw: Path, row: Row, column: str) -> str:
         raise XmrError(f'{row.where}: "{column}" must be the path of a file')
     if "\0" in image or any(len(os.fsencode(part)) > LONGEST_NAME for part in re.split(r"[/\\]", image)):
         raise XmrError(f'{row.where}: "{column}" is not the path of a file: {image[:60]!r} …')
-    if "\\" in image and not (raw / image).exists():
-        image = image.replace("\\", "/")
+    image = next((name for name in _spellings(image) if (raw / name).exists()), image)
     if not _plain(raw / image).is_relative_to(_plain(raw)):
         raise XmrError(f"{row.where}: {image} lies outside of {raw}; give the folder that holds all pictures as RAW")
     return image
+
+
+def _spellings(image: str) -> Iterator[str]:
+    """The path as it stands there, with "/" for the "\\" of Windows, and with accents as other systems encode them."""
+    yield image
+    plain = image.strip().replace("\\", "/")
+    yield plain
+    yield unicodedata.normalize("NFC", plain)
+    yield unicodedata.normalize("NFD", plain)
 
 
 def _plain(path: Path) -> Path:

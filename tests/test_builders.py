@@ -330,7 +330,7 @@ def test_flickr_repairs_numbered_names_and_notes_broken_caption_lines(flickr8k: 
         ("", "is empty: the first line must name the columns"),
         ("image,split,label\n0_a.jpg,training,sea\n", r"line 2: split 'training' is none of train"),
         ("image,split,label\n0_a.jpg,train,sea,sand\n", "line 2: 4 values for 3 columns"),
-        ("image,split,label\n0_a.jpg,train,sea\n0_a.jpg,test,sea\n", "duplicate sample '0_a.jpg'"),
+        ("image,split,label\n0_a.jpg,train,sea\n0_a.jpg,test,sea\n", "line 2 and line 3: duplicate sample '0_a.jpg'"),
     ],
 )
 def test_bad_label_table_is_an_error_that_names_it(flickr8k: Path, tmp_path: Path, table: str, message: str) -> None:

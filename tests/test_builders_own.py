@@ -97,6 +97,14 @@ def test_hidden_files_and_those_of_a_system_change_nothing(raw: Path) -> None:
     assert not before.notes
 
 
+def test_folders_that_are_called_as_splits_are_said(raw: Path) -> None:
+    (raw / "dog").rename(raw / "Train")
+    (raw / "sea").rename(raw / "test")
+    assert samples_of_folders(raw).notes == [
+        "the folders Train, test are taken for classes; splits are given in a table (--table)"
+    ]
+
+
 def test_a_folder_of_folders_says_what_lies_too_deep(raw: Path) -> None:
     with pytest.raises(XmrError, match=r"no image with a text; 2 folders lie within class folders.*such as raw/dog"):
         folder(raw.parent, raw.parent / "out")
@@ -141,6 +149,17 @@ def test_other_dialects_are_read(raw: Path, dialect: str) -> None:
         (raw / image, ("a, b",), (image[:3],)) for image in IMAGES
     ]
     assert not found.notes
+
+
+def test_a_path_may_be_spelled_as_on_another_system(raw: Path) -> None:
+    composed, parted = "dog/caf\u00e9.jpg", "dog/cafe\u0301.jpg"
+    write(raw / composed, "a picture")
+    rows = [{"image": name, "text": "t"} for name in (parted, "sea\\1.jpg", " sea/2.jpg ", "sea\\none.jpg")]
+    found = table_of(raw, "\n".join(map(json.dumps, rows)), "t.jsonl")
+    assert [sample.source for sample in found.samples] == [composed, "sea/1.jpg", "sea/2.jpg", "sea\\none.jpg"]
+    write(raw.parent / "out.jpg", "a picture elsewhere")
+    with pytest.raises(XmrError, match=r"line 2: ../out.jpg lies outside of"):
+        table_of(raw, "image,text\n..\\out.jpg,one\n")
 
 
 @pytest.mark.parametrize("name", ["t.tsv", "t.json", "t.jsonl"])
