@@ -21,6 +21,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped
 
+LABEL_TABLE = ("image", "split", "label", "labels")
+"""The columns of a label table, of which it has one of the last two."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -29,6 +32,8 @@ class Labelled:
     image: str
     split: str
     labels: tuple[str, ...]
+    where: str = ""
+    """file and line"""
 
 
 @dataclass
@@ -99,7 +104,7 @@ def read_labels(path: Path) -> list[Labelled]:
     Raises:
         XmrError: a column is missing, or a split has an unknown name.
     """
-    columns, rows = read_csv(path)
+    columns, rows = read_csv(path, lambda name: name in LABEL_TABLE)
     several = "labels" in columns
     if not {"image", "split"} <= set(columns) or several == ("label" in columns):
         raise missing_columns(path, columns, "image, split, and either label or labels")
@@ -108,22 +113,30 @@ def read_labels(path: Path) -> list[Labelled]:
             image=row.cells["image"],
             split=canonical_split(row.cells["split"], row.where) if row.cells["split"] else "",
             labels=tuple(row.cells["labels"].split()) if several else tuple(filter(None, [row.cells["label"]])),
+            where=row.where,
         )
         for row in rows
     ]
 
 
 def select_labelled(published: Published, rows: Sequence[Labelled]) -> Selection:
-    """The images of the label table that have a split, a label and captions."""
+    """The images of the label table that have a split, a label and captions.
+
+    Raises:
+        XmrError: two such rows are of one image; names both lines.
+    """
     selection = Selection()
-    used = []
+    used: dict[str, Labelled] = {}
     for row in rows:
         if row.split and row.labels:
-            used.append(row)
+            first = used.setdefault(row.image, row)
+            if first is not row:
+                raise XmrError(f"{first.where} and {row.where.rpartition(', ')[2]}: duplicate sample {row.image!r}; "
+                               "each image has one row, with all its labels")  # fmt: skip
             _add(selection, published, row)
     _note_unused(selection, sum(not row.split for row in rows), "images of the label table have no split")
     _note_unused(selection, sum(bool(row.split and not row.labels) for row in rows), "images have no label")
-    moved = sum(published.splits.get(row.image, row.split) != row.split for row in used)
+    moved = sum(published.splits.get(row.image, row.split) != row.split for row in used.values())
     if moved:
         selection.notes.append(f"{moved} images are in another split than the published one, as the label table says")
     return selection

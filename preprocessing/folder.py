@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from preprocessing.class_folders import samples_of_folders
+from preprocessing.columns import Columns
 from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.folder_samples import Found, samples_of_folders, samples_of_table
+from preprocessing.drawn import Fractions, with_splits
+from preprocessing.found import Found, notes_on_names
 from preprocessing.layout import Layout
-from preprocessing.splits import draw_splits
+from preprocessing.table_samples import samples_of_table
 from preprocessing.tables import numbered_lines
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, build_shards
@@ -30,39 +32,54 @@ def folder(
     /,
     *,
     table: Path | None = None,
+    image_column: str | None = None,
+    text_column: tuple[str, ...] = (),
+    label_column: tuple[str, ...] = (),
+    split_column: str | None = None,
     classes: Path | None = None,
     name: str = "",
-    seed: int = 0,
-    val: float = 0.1,
-    test: float = 0.1,
+    seed: int | None = None,
+    val: float | None = None,
+    test: float | None = None,
     build: BuildOptions = BuildOptions(),
 ) -> None:
     """Build shards from your own images and texts.
 
-    With --table, a table with a row per image. Its columns are image (a path within RAW); text, texts, caption or
-    captions (in CSV also text2, text3, …); label or labels; split. In CSV, labels are parted by ";"; in JSONL, texts
-    and labels may be lists. label and split may be absent.
+    With --table, a table with a row per image, or per text of an image. Its columns are image (a path within RAW);
+    text, texts, caption or captions (in CSV also text2, text3, …); label or labels; split. In CSV, labels are parted by
+    ";"; in JSONL, texts and labels may be lists. label and split may be absent.
 
     Without --table, class folders: <class>/<name>.jpg with <name>.txt beside it, one text a line.
+
+    Where no splits are given, they are drawn; copies of a picture (the same bytes) stay in one split. Where the table
+    has train without val or without test, --val and --test draw these from train.
 
     Example: python -m preprocessing.folder photos data/shards/photos --table photos/captions.csv --val 0.1 --test 0.2
 
     Args:
         raw: the folder that the images lie in
         out: the folder to write shards and manifest.json to
-        table: a .csv table with a header, or a .jsonl file, in UTF-8
+        table: a .csv or .tsv table with a header, or a .jsonl file, in UTF-8
+        image_column: the table's column of image paths, if it is not called image
+        text_column: the column of texts, or several, if they are not called text, texts, caption or captions
+        label_column: the column of labels, or several, if it is not called label or labels
+        split_column: the column of splits, if it is not called split
         classes: a text file with a class name a line: a sample with another label is skipped; by default, the classes
             are the labels that occur
         name: the dataset's name in manifest.json; by default, that of RAW
-        seed: another seed draws other splits, where none are given
-        val: share of each class that is drawn for validation, where no splits are given
-        test: share of each class that is drawn for testing, where no splits are given
+        seed: another seed draws other splits, where they are drawn; 0 by default
+        val: share of each class that is drawn for validation, where no such split is given; 0.1 by default, and 0 if
+            the table has splits
+        test: share of each class that is drawn for testing, where no such split is given; as val by default
     """
     LAYOUT.require_folder(raw)
-    found = samples_of_table(raw, table) if table else samples_of_folders(raw)
+    columns = Columns(image_column, text_column, label_column, split_column)
+    if columns.chosen and not table:
+        raise XmrError(f"{next(iter(columns.chosen))} chooses a column of a table: name the table with --table")
+    found = samples_of_table(raw, table, columns) if table else samples_of_folders(raw)
     if not found.samples and not found.skipped:
-        raise LAYOUT.error(f"{table or raw} holds no image with a text")
-    found = _with_splits(found, val=val, test=test, seed=seed)
+        raise LAYOUT.error("; ".join([f"{table or raw} holds no image with a text", *found.notes]))
+    found = with_splits(found, raw, Fractions(val, test, seed))
     labels = sorted({label for sample in found.samples for label in sample.labels})
     manifest = build_shards(
         out,
@@ -70,25 +87,18 @@ def folder(
         classes=_read_classes(classes) if classes else labels,
         samples=found.samples,
         skipped=found.skipped,
-        notes=found.notes,
+        notes=[*found.notes, *_notes_on_classes(found, labels)],
         options=build,
     )
     show_built(manifest, out)
 
 
-def _with_splits(found: Found, *, val: float, test: float, seed: int) -> Found:
-    """The samples as they are if they have splits, or with splits drawn for each class (the first label counts)."""
-    if found.has_splits:
-        return found
-    class_of = {sample.source: sample.labels[0] if sample.labels else "" for sample in found.samples}
-    # What cannot be used takes its place in a split too, so that mending it moves no other sample.
-    class_of |= {item.source: item.source.partition("/")[0] for item in found.skipped}
-    splits = draw_splits(class_of, val=val, test=test, seed=seed)
-    return replace(
-        found,
-        samples=[replace(sample, split=splits[sample.source]) for sample in found.samples],
-        skipped=[replace(item, split=splits[item.source]) for item in found.skipped],
-    )
+def _notes_on_classes(found: Found, labels: Sequence[str]) -> list[str]:
+    """Names that may be one, and classes that are measured but not learned."""
+    trained = {label for sample in found.samples if sample.split == "train" for label in sample.labels}
+    absent = [label for label in labels if label not in trained]
+    missing = [f"{len(absent)} classes have no sample in train, such as {absent[0]}"] if absent and trained else []
+    return [*notes_on_names(labels), *missing]
 
 
 def _read_classes(path: Path) -> Sequence[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from preprocessing.tables import read_utf8
+from preprocessing.tables import read_text
 from xmr_e2e.errors import XmrError
 
 Pairs = list[tuple[str, Any]]
@@ -22,7 +22,7 @@ def read_object(path: Path, make: Callable[[Pairs], dict[str, Any]] = dict) -> d
         XmrError: the file cannot be read, is not JSON, or holds something other than an object.
     """
     try:
-        document = json.loads(read_utf8(path), object_pairs_hook=make)
+        document = json.loads(read_text(path), object_pairs_hook=make)
     except json.JSONDecodeError as error:
         raise XmrError(f"{path}: not JSON, or cut off: {error}") from error
     if not isinstance(document, dict):

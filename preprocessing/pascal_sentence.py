@@ -16,6 +16,7 @@ from preprocessing.pascal_page import Entry, Page, parse_page
 from preprocessing.splits import draw_splits
 from preprocessing.synthetic import GENERATOR
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES, is_litter
 
 LAYOUT = Layout(
     "Pascal Sentence",
@@ -78,7 +79,7 @@ def pascal_sentence(
 
 def _read_page(raw: Path) -> Page:
     """The first page with entries; index.html comes first."""
-    paths = [path for path in raw.iterdir() if path.suffix.lower() in (".html", ".htm")]
+    paths = [path for path in raw.iterdir() if path.suffix.lower() in (".html", ".htm") and not is_litter(path.name)]
     if not paths:
         raise LAYOUT.error(f"{raw} holds no .html page")
     for path in sorted(paths, key=lambda path: (path.stem.lower() != "index", path.name)):
@@ -106,7 +107,8 @@ def _odd_counts(entries: Sequence[Entry]) -> list[str]:
 
 def _not_on_page(raw: Path, entries: Sequence[Entry]) -> list[str]:
     listed = {entry.source for entry in entries}
-    on_disk = {path.relative_to(raw).as_posix() for path in raw.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg")}
+    images = (path for path in raw.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES and not is_litter(path.name))
+    on_disk = {path.relative_to(raw).as_posix() for path in images}
     extra = sorted(on_disk - listed)
     if not extra:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def tag_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         XmrError: the file cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
     for number, line in enumerate(data.split(b"\n"), start=1):

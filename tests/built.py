@@ -10,6 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+UNLABELLED = "no sample has a label, and methods train by labels"
+"""The note of a build without any."""
+
 
 def write(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

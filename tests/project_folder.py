@@ -142,6 +142,8 @@ class Project:
             draw_image(path / "photo.jpg")
         elif word == "vectors.txt":
             write(path, "2 8\n" + "".join(f"{name}{' 0.1' * 8}\n" for name in ("small", "park")))
+        elif word == "exclude.txt":
+            write(path, f"{next(iter(OWN))}/0.jpg\n")
         elif path.suffix == ".txt":
             write(path, "\n".join(OWN.values()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from xmr_e2e.cli import main
+from xmr_e2e.errors import XmrError
 from xmr_e2e.shards import duplicates
 from xmr_e2e.shards.audit import Audit, audit, counts_table, describe
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, looks
+from xmr_e2e.shards.manifest import load_manifest
 
 PARTS = ("train", "val", "test")
 
@@ -46,8 +49,8 @@ PLANTED = {
 """(name, split) -> bytes; the copies of "original" are one by its bytes and two by their looks"""
 
 
-def build(folder: Path, name: str, samples: list[RawSample]) -> Path:
-    options = BuildOptions(shard_samples=5, workers=1)
+def build(folder: Path, name: str, samples: list[RawSample], exclude: Path | None = None) -> Path:
+    options = BuildOptions(shard_samples=5, workers=1, exclude=exclude)
     build_shards(folder / name, dataset=name, classes=("a",), samples=samples, options=options)
     return folder / name
 
@@ -127,6 +130,50 @@ def test_the_command_exits_with_1_and_draws_the_pairs(
         assert image.height > 600
 
 
+def test_what_the_audit_lists_is_left_out_by_the_builder(
+    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed, exclude = tmp_path / "new/duplicates.csv", tmp_path / "exclude.txt"
+    arguments = ["--duplicates", str(listed), "--exclude", str(exclude), "--workers", "1"]
+    assert main(["shards", "audit", str(planted), *arguments]) == 1
+    assert "for --exclude of the builder" in capsys.readouterr().out
+    rows = list(csv.DictReader(listed.open(encoding="utf-8")))
+    by_group: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows:
+        by_group.setdefault(row["group"], []).append((row["source"], row["split"], row["left_out"]))
+    alike_ones, texts = by_group.values()
+    assert sorted(alike_ones) == [("copy", "test", "no"), ("encoded again", "val", "yes"), ("original", "train", "yes"),
+                                  ("smaller", "test", "no")]  # fmt: skip
+    assert sorted(texts) == [("other 2", "test", "no"), ("same words", "train", "yes")]
+    assert {row["kind"] for row in rows} == {"alike pictures", "same texts"}
+
+    samples = [raw(tmp_path, *place, data, f"text of {place[0]}") for place, data in PLANTED.items()]
+    samples += [raw(tmp_path, "same words", "train", encoded(picture(50)), "Another  text, 2"),
+                raw(tmp_path, "other 2", "test", encoded(picture(2)), "another text, 2")]  # fmt: skip
+    exclude.write_text(exclude.read_text() + "no such sample\n")
+    folder = build(tmp_path, "again", samples, exclude=exclude)
+    assert load_manifest(folder).notes[:2] == (
+        "left out, as exclude.txt says: 2 of train, 1 of val",
+        "exclude.txt: 1 lines are no sample's source or key, such as no such sample",
+    )
+    assert main(["shards", "audit", str(folder), "--workers", "1", "--exclude", str(exclude)]) == 0
+    assert exclude.read_text() == ""
+    assert load_manifest(build(tmp_path, "once more", samples, exclude=exclude)).notes == (
+        "exclude.txt is empty: nothing is left out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("nobody\n", "none of its 1 lines is the source or the key of a sample"), ("one\ntwo\n", "no sample is left")],
+)
+def test_an_exclude_list_that_cannot_be_meant_is_an_error(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(content, encoding="utf-8-sig", newline="\r\n")
+    samples = [raw(tmp_path, name, "train", encoded(picture(1)), "a text") for name in ("one", "two")]
+    with pytest.raises(XmrError, match=rf"--exclude .*list.txt: {message}"):
+        build(tmp_path, "none", samples, exclude=tmp_path / "list.txt")
+
+
 def test_several_processes_find_the_same(planted: Path, found: Audit) -> None:
     again = audit([planted], workers=2)
     assert list(describe(again)) == list(describe(found))
@@ -174,6 +221,22 @@ def test_a_damaged_picture_is_left_out_and_said(planted: Path, tmp_path: Path) -
     result = audit([folder], workers=1)
     assert result.undecodable == (f"{shard.name}: {load_index(shard).keys[0]}",)
     assert any("cannot be decoded" in line and shard.name in line for line in describe(result))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--duplicates", "found.txt"], "found.txt: the name must end in .csv"),
+        (["--exclude", "."], ". is a folder; name a file in it"),
+        (["--exclude", "/dev/null/list.txt"], "/dev/null: "),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_all_is_read(
+    arguments: list[str], message: str, planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["shards", "audit", str(planted), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
 
 
 def test_what_is_no_folder_of_shards_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

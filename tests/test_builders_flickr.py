@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from built import manifest, samples, write
+from built import UNLABELLED, manifest, samples, write
 from test_builders import ALONE, command, image_bytes, splits
 
 from preprocessing.flickr import flickr
@@ -52,14 +52,25 @@ def test_karpathys_captions_stand_in_for_a_missing_caption_file(flickr30k: Path,
     assert splits(tmp_path / "out") == {"train": 3, "val": 1, "test": 1}
     assert samples(tmp_path / "out")["3.jpg"]["texts"] == [f"Sentence {k} of 3.jpg" for k in range(3)]
     assert manifest(tmp_path / "out")["notes"] == [
-        "captions are those of dataset_flickr30k.json: there is no results_20130124.token or results.csv"
+        UNLABELLED,
+        "captions are those of dataset_flickr30k.json: there is no results_20130124.token or results.csv",
     ]
 
 
 def test_the_caption_file_comes_before_karpathys_captions(flickr30k: Path, tmp_path: Path) -> None:
     flickr(flickr30k, tmp_path / "out", build=ALONE)
     assert samples(tmp_path / "out")["3.jpg"]["texts"] == ["Token caption 0 .", "Token caption 1 ."]
-    assert manifest(tmp_path / "out")["notes"] == ["1 images are in no split, not used"]
+    assert manifest(tmp_path / "out")["notes"] == [UNLABELLED, "1 images are in no split, not used"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_caption_files_that_an_editor_has_saved_are_read_as_ever(
+    flickr30k: Path, tmp_path: Path, encoding: str
+) -> None:
+    before = read_published(flickr30k)
+    for path in (flickr30k / "results_20130124.token", flickr30k / "dataset_flickr30k.json"):
+        write(path, path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert read_published(flickr30k) == before
 
 
 def test_karpathys_file_without_sentences_is_no_caption_file(flickr30k: Path, tmp_path: Path) -> None:
@@ -74,7 +85,8 @@ def test_rest_is_train_takes_what_is_in_no_split_to_train(flickr30k: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert splits(tmp_path / "out") == {"train": 4, "val": 1, "test": 1}
     assert samples(tmp_path / "out")["5.jpg"]["split"] == "train"
-    (note,) = manifest(tmp_path / "out")["notes"]
+    unlabelled, note = manifest(tmp_path / "out")["notes"]
+    assert unlabelled == UNLABELLED
     assert note.startswith("splits: 1 images") and "in train" in note
 
 
@@ -110,7 +122,7 @@ def test_entities_splits_are_those_of_its_lists(flickr30k: Path, tmp_path: Path)
     assert {name: sample["split"] for name, sample in samples(tmp_path / "out").items()} == {
         "0.jpg": "train", "1.jpg": "val", "2.jpg": "val", "3.jpg": "test", "4.jpg": "train", "5.jpg": "train",
     }  # fmt: skip
-    assert "Flickr30k Entities" in manifest(tmp_path / "out")["notes"][0]
+    assert "Flickr30k Entities" in manifest(tmp_path / "out")["notes"][1]
     write(flickr30k / "flickr30k_entities/test.txt", "0\n")
     with pytest.raises(XmrError, match=r"test\.txt: 0\.jpg is in the split 'test' and in 'train'"):
         flickr(flickr30k, tmp_path / "other", splits="entities", build=ALONE)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +97,18 @@ class Audit:
 
     def place(self, sample: int) -> tuple[Part, Shard, int]:
         """Of a sample's number: its split, its shard and its row in that."""
-        for part in self.parts:
-            for shard in part.shards:
-                if sample < shard.samples:
-                    return part, shard, sample
-                sample -= shard.samples
-        raise IndexError("more samples than there are")
+        number = bisect_right(self._ends, sample)
+        part, shard = self._shards[number]
+        return part, shard, sample - self._ends[number] + shard.samples
+
+    @cached_property
+    def _shards(self) -> list[tuple[Part, Shard]]:
+        return [(part, shard) for part in self.parts for shard in part.shards]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Of each shard, the number behind its last sample."""
+        return list(itertools.accumulate(shard.samples for _, shard in self._shards))
 
 
 def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -> Audit:
@@ -148,7 +156,8 @@ def describe(result: Audit) -> Iterator[str]:
         yield f"{result.flat} pictures are of one colour, and were compared by their bytes alone"
     total = sum(part.samples for part in result.parts)
     if result.across:
-        yield f"{result.across:,} pairs among {total:,} samples lie in two splits: build the shards without them"
+        yield (f"{result.across:,} pairs among {total:,} samples lie in two splits: --exclude exclude.txt lists what "
+               "to leave out, and the builder's option --exclude leaves it out")  # fmt: skip
     else:
         yield f"no duplicates in two splits among {total:,} samples"
 

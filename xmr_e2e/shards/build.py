@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.shards.exclude import exclude_listed
 from xmr_e2e.shards.index import index_path, scan_shard
 from xmr_e2e.shards.manifest import (
     NAME,
@@ -62,6 +64,9 @@ class BuildOptions:
     last puts all shards in place, as one build would"""
     overwrite: bool = False
     """replace the dataset that lies in OUT"""
+    exclude: Path | None = None
+    """a text file with a sample's source or key a line, such as `xmr shards audit --exclude` writes: these samples are
+    left out"""
 
     def shaping_bytes(self) -> dict[str, int | None]:
         """The options on which the shards' bytes depend."""
@@ -110,6 +115,9 @@ def build_shards(
         raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
     shapes = check_samples(samples)
     _check_options(options)
+    if options.exclude:
+        samples, skipped, excluded = exclude_listed(options.exclude, samples, skipped)
+        notes = [*excluded, *notes]
     part = Part.parse(options.part)
     required = tuple(name for name in MODALITIES if name in required)
     fingerprint = _fingerprint(dataset, classes, samples, skipped, required, options)
@@ -136,7 +144,11 @@ def build_shards(
             required=required,
             shapes=shapes,
             skipped=tuple(all_skipped),
-            notes=(*notes, *(note for result in results for note in result["notes"])),
+            notes=(
+                *notes_on_labels(samples, all_skipped),
+                *notes,
+                *(note for result in results for note in result["notes"]),
+            ),
             options=options.shaping_bytes(),
             fingerprint=fingerprint,
         )
@@ -279,6 +291,22 @@ def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> Non
             f"{len(skipped)} of {total} samples cannot be used, more than --max-skipped {allowed} allows:\n"
             f"{_list_skipped(skipped)}\nMend them, or allow more with --max-skipped"
         )
+
+
+def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) -> list[str]:
+    """How many samples of each split have no label, where any have none."""
+    unusable = {item.source for item in skipped}
+    used = [sample for sample in samples if sample.source not in unusable]
+    without = [sample for sample in used if not sample.labels]
+    if not without:
+        return []
+    if len(without) == len(used):
+        return ["no sample has a label, and methods train by labels"]
+    counts = Counter(sample.split for sample in without)
+    of = Counter(sample.split for sample in used)
+    parts = ", ".join(f"{counts[name]:,} of {of[name]:,} in {name}" for name in SPLITS if counts[name])
+    return [f"samples without a label: {parts} (the first: {without[0].source}); methods train by labels: give them "
+            "some, or leave them out with --exclude"]  # fmt: skip
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:

@@ -7,7 +7,7 @@ space with multi-index hashing. PAMI 2014), so that not every picture is compare
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,8 @@ class Pairs:
     """(p, p): how many lie in each two parts; above the diagonal and on it"""
     cases: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
     """two parts -> the first CASES of them, as sample numbers"""
+    links: list[NDArray[np.int64]] = field(default_factory=list)
+    """each (2, m): pairs of sample numbers by which all are connected that are the same, though not each with each"""
 
     def add_cases(self, parts: tuple[int, int], found: Iterator[tuple[int, int]]) -> None:
         known = self.cases.setdefault(parts, [])
@@ -47,7 +49,7 @@ def same(digests: NDArray[np.uint64], part: NDArray[np.int64], parts: int) -> Pa
     groups = _Groups.of(digests, part, parts)
     counts = groups.counts.T @ groups.counts
     np.fill_diagonal(counts, (np.diag(counts) - groups.counts.sum(0)) // 2)
-    pairs = Pairs(np.triu(counts))
+    pairs = Pairs(np.triu(counts), links=[groups.chain])
     for one, other in zip(*np.nonzero(pairs.counts)):
         held = groups.counts[:, one] > (one == other)
         here = np.flatnonzero(held & (groups.counts[:, other] > 0))[:CASES]
@@ -75,6 +77,7 @@ def alike(
         between = groups.counts[one].T @ groups.counts[other]
         pairs.counts += np.triu(between + between.T)
         pairs.counts[np.diag_indices(parts)] -= np.diag(between)
+        pairs.links.append(seen[np.stack([groups.any[one], groups.any[other]])])
         for a, b in zip(*np.nonzero(between)):
             first, second = numbers[groups.first[one, a]], numbers[groups.first[other, b]]
             here = (first >= 0) & (second >= 0)
@@ -85,6 +88,20 @@ def alike(
         done += _BLOCK
         tell(min(done, len(shown)), len(shown))
     return pairs
+
+
+def groups_of(links: Sequence[NDArray[np.int64]], samples: int) -> list[list[int]]:
+    """The numbers of the samples that are connected by links (2, m), in groups of two or more; of so many in all."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = np.concatenate([np.empty((2, 0), np.int64), *links], axis=1)
+    linked = np.unique(np.concatenate([one, other]))
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(samples, samples))
+    group = connected_components(graph, directed=False)[1][linked]
+    order = np.argsort(group, kind="stable")
+    parted = np.split(linked[order], np.flatnonzero(np.diff(group[order])) + 1)
+    return sorted(numbers.tolist() for numbers in parted if len(numbers))
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,8 @@ class _Groups:
     """(g, p) the first sample of each part; -1 where there is none"""
     second: NDArray[np.int64]
     """(g, p) the last one, which is another than the first where there are two"""
+    chain: NDArray[np.int64]
+    """(2, m) each sample with the next of its group"""
 
     @classmethod
     def of(cls, digests: NDArray[np.uint64], part: NDArray[np.int64], parts: int) -> _Groups:
@@ -115,7 +134,8 @@ class _Groups:
         np.maximum.at(last, cell, order)
         first[last < 0] = -1
         table = (count, parts)
-        return cls(last.reshape(table).max(1, initial=-1), counts, first.reshape(table), last.reshape(table))
+        chain = np.stack([order[:-1], order[1:]])[:, ~changes]
+        return cls(last.reshape(table).max(1, initial=-1), counts, first.reshape(table), last.reshape(table), chain)
 
 
 def _near(look: NDArray[np.uint64], detail: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], ...]]:

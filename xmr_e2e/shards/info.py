@@ -31,8 +31,9 @@ def describe(manifest: Manifest) -> Group:
 
 def _heading(manifest: Manifest) -> str:
     labels = "several labels per sample" if manifest.multi_label else "one label per sample"
+    classes = f"{len(manifest.classes)} classes, {labels}" if manifest.classes else "no classes, no labels"
     origin = "tars adopted from another tool" if manifest.adopted else _options(manifest)
-    return f"[bold]{escape(manifest.dataset)}[/]: {len(manifest.classes)} classes, {labels}; {escape(origin)}"
+    return f"[bold]{escape(manifest.dataset)}[/]: {classes}; {escape(origin)}"
 
 
 def _options(manifest: Manifest) -> str:
