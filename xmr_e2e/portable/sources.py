@@ -23,9 +23,8 @@ from xmr_e2e.engine.embed import prepared
 from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards import manifest
-from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = tuple(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *EXTENSION_ALIASES))
 TEXT_SUFFIX = ".txt"
 
 

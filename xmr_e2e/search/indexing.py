@@ -20,13 +20,14 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import collect
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
-from xmr_e2e.search.query import IMAGE_SUFFIXES, require_searchable
+from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.shards.media import UnusableImage, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 
 THUMBNAIL = 320
 """pixels of a thumbnail's longer side"""

@@ -16,10 +16,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb
-from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 
-IMAGE_SUFFIXES = tuple(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *EXTENSION_ALIASES))
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHEET_COLUMNS = 5
 QUERY_MARK = "#0067a3"

@@ -29,7 +29,14 @@ IMAGE_EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif")
 MEDIA_EXTENSIONS = {"audio": ("wav", "flac", "mp3"), "video": ("mp4", "webm", "avi"), "shape3d": ("obj", "off", "ply")}
 """of the raw media that are carried as they are"""
 # The names by which other tools' tars call the same formats.
-EXTENSION_ALIASES = {"jpeg": "jpg", "tiff": "tif"}
+EXTENSION_ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
+IMAGE_SUFFIXES = tuple(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *EXTENSION_ALIASES))
+"""by which a file is taken for a picture, wherever an ending decides; compared in lower case"""
+FOREIGN_IMAGE_SUFFIXES = tuple(
+    ".heic .heif .hif .avif .jxl .jp2 .j2k .jpx .jpf .jxr .apng .svg .ico .tga .psd .xcf .ppm .pgm .pbm .pnm .exr .hdr"
+    " .dng .raw .cr2 .cr3 .crw .nef .nrw .arw .orf .rw2 .raf .pef .srw".split()
+)
+"""of pictures that are not read here: they are counted and named where they are passed over"""
 FEATURE_MEMBERS = {modality: f"{modality}.safetensors" for modality in MODALITIES}
 """modality -> extension of the member with its published features"""
 REGIONS_MEMBER = "regions.safetensors"
@@ -53,6 +60,11 @@ class Metadata:
         """Canonical JSON: the same metadata gives the same bytes."""
         document = {"labels": self.labels, "source": self.source, "texts": self.texts}
         return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden (`._0.jpg` of a Mac, `.DS_Store`), or left by a system."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
 
 
 def key_of(source: str) -> str:
