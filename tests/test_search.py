@@ -51,6 +51,9 @@ class ColourModel:
         named = [[colour for name, colour in COLOUR_OF.items() if name in text] for text in texts]
         return np.array([np.mean(colours, 0) for colours in named], np.float32)
 
+    def unknown_words(self, text: str) -> str:
+        return "" if any(name in text for name in COLOUR_OF) else "no word of the query is known"
+
     def embed_split(self, split: str, modality: str) -> np.ndarray:
         reader = SplitReader(self.data.shards, split)
         records = [reader.read(position) for position in reader.positions_with([modality]).tolist()]

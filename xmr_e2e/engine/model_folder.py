@@ -30,6 +30,7 @@ RUN_DESCRIPTION = "model.json"
 DESCRIPTION = "config.json"
 CARD = "README.md"
 TOWERS = "towers"
+RUNS_SHOWN = 5
 LIBRARY = "xmr_e2e"
 """by which an exported model's config.json is told from a run's, which is the training's"""
 
@@ -103,10 +104,26 @@ def find_description(folder: Path) -> Path:
         return own
     if exported.exists() and _is_ours(exported):
         return exported
+    refuse_folder_of_runs(folder)
     raise XmrError(
         f"{own} does not exist: not a run folder, or no epoch of the run is finished yet; nor is there the "
         f"{DESCRIPTION} of an exported model"
     )
+
+
+def refuse_folder_of_runs(folder: Path) -> None:
+    """Raise XmrError, which names them, for a folder that is no run and holds runs, such as a recipe's."""
+    if (folder / DESCRIPTION).exists() or not folder.is_dir():
+        return
+    runs = [each for each in folder.iterdir() if (each / DESCRIPTION).exists() and not _is_ours(each / DESCRIPTION)]
+    if runs:
+        newest_first = sorted(runs, key=lambda run: (run / DESCRIPTION).stat().st_mtime, reverse=True)
+        more = f", and {len(runs) - RUNS_SHOWN} more" if len(runs) > RUNS_SHOWN else ""
+        listed = ", ".join(f"{run}{'' if (run / WEIGHTS).exists() else ' (no epoch finished)'}"
+                           for run in newest_first[:RUNS_SHOWN])  # fmt: skip
+        raise XmrError(
+            f"{folder} is no run, but holds runs; name one of them, here with the newest first: {listed}{more}"
+        )
 
 
 def read_description(path: Path) -> dict[str, Any]:
