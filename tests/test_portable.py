@@ -175,13 +175,13 @@ def test_a_folder_of_runs_names_them_with_the_newest_first(run: Path, tmp_path: 
     recipe = tmp_path / "dscmr"
     for number, name in enumerate(("20260101-000000", "mine", "unfinished")):
         (recipe / name).mkdir(parents=True)
-        (recipe / name / "config.json").write_text("{}")
+        (recipe / name / "config.json").write_text('{"train": {}}')
         os.utime(recipe / name / "config.json", (1e9 + number, 1e9 + number))
     for name in ("20260101-000000", "mine"):
         shutil.copy(run / "model.safetensors", recipe / name)
     listed = f"{recipe}/unfinished (no epoch finished), {recipe}/mine, {recipe}/20260101-000000"
     commands = [["search", str(recipe), "a dog"], ["serve", str(recipe), "--port", "0"], ["eval", str(recipe)],
-                ["export", str(recipe), str(tmp_path / "out")], ["report", str(recipe)],
+                ["export", str(recipe), str(tmp_path / "out")], ["report", str(recipe)], ["eval", str(tmp_path)],
                 ["embed", str(recipe), str(tmp_path), "--out", str(tmp_path / "x.npy")]]  # fmt: skip
     message = re.escape(f"is no run, but holds runs; name one of them, here with the newest first: {listed}")
     for command in commands:

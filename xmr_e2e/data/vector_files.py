@@ -12,11 +12,11 @@ import itertools
 import lzma
 import unicodedata
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ _CHUNK = 2**20
 _LONGEST_WORD = 4096
 _BLANKS = 8
 """most blanks that are looked for in a word of a binary file"""
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _OTHERS = {
     b"PK\x03\x04": "a zip archive: unpack it, and name the file of vectors in it",
     b"\xba\x16\x4f\x2f": "a model of fastText: name the .vec file that belongs to it",
@@ -42,8 +42,8 @@ _OTHERS = {
 class Head(NamedTuple):
     """The beginning of a file."""
 
-    count: int | None
-    """vectors that its header announces; None for GloVe's, which has none"""
+    announced: int | None
+    """vectors, by its header; None for GloVe's, which has none"""
     dim: int
     is_binary: bool
 
@@ -113,15 +113,15 @@ def read_vectors(path: Path, words: Collection[str], *, most: int | None = None)
             f"{path}: {unreadable:,} of its {rows:,} words are not UTF-8: another encoding, a damaged file, or a "
             f"header with another length of the vectors than {head.dim}"
         )
-    return FileVectors(folded | exact, tuple(first_words), rows, head.count, unreadable)
+    return FileVectors(folded | exact, tuple(first_words), rows, head.announced, unreadable)
 
 
 def _check_end(path: Path, head: Head, rows: int) -> None:
     if not rows:
         raise XmrError(f"{path} holds no vectors")
-    if head.count is not None and rows < head.count:
+    if head.announced is not None and rows < head.announced:
         raise XmrError(
-            f"{path} ends after {rows:,} vectors, and its header announces {head.count:,}: it was cut short; "
+            f"{path} ends after {rows:,} vectors, and its header announces {head.announced:,}: it was cut short; "
             "copy it again"
         )
 
@@ -139,7 +139,9 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         for start, meaning in _OTHERS.items():
             if magic.startswith(start):
                 raise XmrError(f"{path}: not a word2vec file, but {meaning}")
-        opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), open)
+        opener: Callable[..., Any] = next(
+            (opener for start, opener in _OPENERS.items() if magic.startswith(start)), open
+        )
         with cast(BinaryIO, opener(path, "rb")) as stream:
             yield stream
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -193,7 +195,7 @@ def _text_entries(stream: BinaryIO, head: Head) -> Iterator[tuple[str, bytes, by
     """Line, word and what follows it."""
     for number, line in enumerate(stream, 1):
         if number == 1:
-            if head.count is not None:
+            if head.announced is not None:
                 continue
             line = line.removeprefix(b"\xef\xbb\xbf")
         if len(parts := line.split(None, 1)):
@@ -223,7 +225,7 @@ def _binary_entries(stream: BinaryIO, head: Head, path: Path) -> Iterator[tuple[
 def _end_of_word(buffer: bytes, start: int, size: int) -> int:
     """The place of the blank behind a word: the first one, unless only behind a later one, of a word such as
     "new york", the vector ends where a next word begins."""
-    blanks = []
+    blanks: list[int] = []
     blank = start - 1
     while len(blanks) < _BLANKS and (blank := buffer.find(b" ", blank + 1, start + _LONGEST_WORD)) >= 0:
         blanks.append(blank)

@@ -112,10 +112,11 @@ def find_description(folder: Path) -> Path:
 
 
 def refuse_folder_of_runs(folder: Path) -> None:
-    """Raise XmrError, which names them, for a folder that is no run and holds runs, such as a recipe's."""
+    """Raise XmrError, which names them, for a folder that is no run and holds runs: a recipe's, or that of all."""
     if (folder / DESCRIPTION).exists() or not folder.is_dir():
         return
-    runs = [each for each in folder.iterdir() if (each / DESCRIPTION).exists() and not _is_ours(each / DESCRIPTION)]
+    descriptions = [*folder.glob(f"*/{DESCRIPTION}"), *folder.glob(f"*/*/{DESCRIPTION}")]
+    runs = [path.parent for path in descriptions if "train" in _read_object(path)]
     if runs:
         newest_first = sorted(runs, key=lambda run: (run / DESCRIPTION).stat().st_mtime, reverse=True)
         more = f", and {len(runs) - RUNS_SHOWN} more" if len(runs) > RUNS_SHOWN else ""
@@ -168,6 +169,15 @@ def _write_tokeniser(folder: Path, document: Mapping[str, Any]) -> dict[str, Any
     kind = _TOKENISER_FILES[document["kind"]]
     write_atomically(folder / kind.name, kind.encode(document[kind.key]))
     return {"file": kind.name, **{name: value for name, value in document.items() if name != kind.key}}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where it is damaged, is none or cannot be read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, OSError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:

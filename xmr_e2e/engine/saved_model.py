@@ -44,6 +44,8 @@ from xmr_e2e.shards.media import upright_rgb
 from xmr_e2e.towers.base import Dataset
 
 BATCH = 64
+WORDS_SHOWN = 10
+"""unknown words that are named to a person"""
 Picture: TypeAlias = Path | str | bytes | Image.Image
 _IMAGE_TYPES = (Path, str, bytes, Image.Image)
 
@@ -61,7 +63,10 @@ class UnknownWords:
         """For a person; empty where all is known."""
         if self.is_all:
             return "no word of the query is known to the model: what is found does not depend on it"
-        return f"unknown to the model, and passed over: {', '.join(self.words)}" if self.words else ""
+        more = f" and {len(self.words) - WORDS_SHOWN} more" if len(self.words) > WORDS_SHOWN else ""
+        return (
+            f"unknown to the model, and passed over: {', '.join(self.words[:WORDS_SHOWN])}{more}" if self.words else ""
+        )
 
 
 class SavedModel:
@@ -184,7 +189,7 @@ class SavedModel:
 
     def unknown_words(self, text: str) -> UnknownWords:
         """The words, or parts of words, of a text for which the model has nothing but `<unk>`."""
-        found = self.tokeniser.lookup(text) if self.tokeniser else []
+        found = self.tokeniser.lookup(text)[: self.data.max_tokens] if self.tokeniser else []
         unknown = dict.fromkeys(word for word, known in found if not known)
         return UnknownWords(tuple(unknown), is_all=not any(known for _, known in found))
 

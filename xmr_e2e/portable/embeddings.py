@@ -107,9 +107,10 @@ def _write_npz(model: SavedModel, embedded: Iterable[Rows], path: Path) -> int:
         "modality": [rows.modality for rows in parts for _ in rows.ids],
         "text": [text or "" for rows in parts for text in rows.texts],
         "embedding": _matrix(parts),
+        **_about(model),
     }
     with open(path, "wb") as stream:
-        np.savez(stream, **columns, **_about(model))
+        np.savez(stream, **columns)
     return len(columns["embedding"])
 
 

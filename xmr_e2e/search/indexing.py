@@ -84,16 +84,17 @@ def make_index(
     path = out / NAME
     if path.exists() and not add and not overwrite:
         raise XmrError(f"{path} exists; add to it with --add, or make it anew with --overwrite")
+    from_shards = holds_shards(source)
+    if splits and not from_shards:
+        raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
     out.mkdir(parents=True, exist_ok=True)
     result = Added()
     with rewritten(path, keep=add) as store:
         if add:
             _require_same_model(store, model, out)
         store.describe(run=str(run.resolve()), fingerprint=model.fingerprint, similarity=model.similarity)
-        if holds_shards(source):
+        if from_shards:
             _add_shards(store, model, source, splits, result)
-        elif splits:
-            raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
         else:
             _add_pictures(store, model, source, result)
         if not store.collections():
