@@ -16,6 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from transformers import BertTokenizer, CLIPTokenizer
 
+from xmr_e2e.data import unknown
+from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.text import Vocabulary
 from xmr_e2e.data.tokenisers import (
     PretrainedTokens,
@@ -25,7 +27,8 @@ from xmr_e2e.data.tokenisers import (
     fit_tokeniser,
     tokeniser_from_document,
 )
-from xmr_e2e.data.unknown import unknown_fraction
+from xmr_e2e.data.unknown import unknown_fraction, unknown_fractions
+from xmr_e2e.data.vector_files import read_vectors
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 
@@ -195,6 +198,22 @@ def test_what_of_a_text_is_unknown(bert: Path) -> None:
     assert np.isnan(unknown_fraction([], words))
 
 
+def test_fitting_says_how_many_words_are_unknown(
+    tiny_shards: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    tokeniser, _ = fit_words(Data(tiny_shards, words=WordVectors(dim=4)))
+    fractions = unknown_fractions(tiny_shards, tokeniser)
+    assert list(fractions) == ["train", "val", "test"]
+    assert 0 < fractions["train"] < 1 / 6 and fractions == unknown_fractions(tiny_shards, tokeniser, fractions)
+    said = caplog.records[-1]
+    assert said.levelname == "INFO" and said.getMessage().startswith("unknown words (<unk>): train ")
+    monkeypatch.setattr(unknown, "MANY", fractions["test"])
+    fit_words(Data(tiny_shards, words=WordVectors(dim=4)))
+    said = caplog.records[-1]
+    assert said.levelname == "WARNING" and "--data.tokens.kind sentencepiece" in said.getMessage()
+
+
 @pytest.mark.parametrize("option", ["dim", "window", "epochs"])
 def test_numbers_of_word_vectors_have_bounds(option: str) -> None:
     with pytest.raises(XmrError, match=rf"--data.words.{option} 0: must be at least 1"):
@@ -315,6 +334,20 @@ def test_vectors_of_other_writers_are_read(tmp_path: Path, content: bytes) -> No
     assert_found(read_from(content, tmp_path))
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_file_that_gensim_writes_is_read_as_gensim_reads_it(tmp_path: Path, binary: bool) -> None:
+    from gensim.models import KeyedVectors
+
+    random = np.random.default_rng(0)
+    words = [f"{first}{number}" for number in range(500) for first in ("w", "犬", "é")]
+    written = KeyedVectors(7)
+    written.add_vectors(words, random.normal(size=(len(words), 7)).astype(np.float32))
+    written.save_word2vec_format(str(tmp_path / "v"), binary=binary)
+    expected = KeyedVectors.load_word2vec_format(str(tmp_path / "v"), binary=binary)
+    found = read_vectors(tmp_path / "v", frozenset(words)).vectors
+    assert len(found) == len(words) and all(np.array_equal(found[word], expected[word]) for word in words)
+
+
 def test_what_of_a_vector_file_is_odd_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = b"1 3\n" + b"".join(lines_of()) + vector_line(b"caf\xe9", [1, 1, 1])
     read_from(content, tmp_path)
@@ -357,6 +390,15 @@ def test_a_wrong_vector_file_says_what_to_do(tmp_path: Path, content: bytes, mes
     with pytest.raises(XmrError, match=message) as error:
         read_from(content, tmp_path)
     assert "vectors.bin" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", [25, 49, 51, 60, 100])
+def test_a_binary_file_whose_header_has_a_wrong_length_is_refused(tmp_path: Path, said: int) -> None:
+    random = np.random.default_rng(0)
+    lines = [vector_line(f"word{number}", random.normal(size=50).tolist(), binary=True) for number in range(200)]
+    (tmp_path / "v.bin").write_bytes(f"200 {said}\n".encode() + b"".join(lines))
+    with pytest.raises(XmrError, match=rf"v\.bin ends within vector \d+: .* are not of {said} numbers"):
+        read_vectors(tmp_path / "v.bin", frozenset(f"word{number}" for number in range(200)))
 
 
 def test_a_vector_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,16 @@ def unknown_fraction(texts: Iterable[str], tokeniser: Tokeniser) -> float:
     return unknown / tokens if tokens else float("nan")
 
 
-def unknown_fractions(shards: Path, tokeniser: Tokeniser) -> dict[str, float]:
+def unknown_fractions(shards: Path, tokeniser: Tokeniser, splits: Collection[str] | None = None) -> dict[str, float]:
     """Split -> `unknown_fraction` of its texts, of SAMPLES samples spread over it; splits without texts are left out.
+
+    splits: all by default.
 
     Raises:
         XmrError: the shards cannot be read.
     """
     found = {}
-    for split in load_manifest(shards).splits:
+    for split in load_manifest(shards).splits if splits is None else splits:
         reader = SplitReader(shards, split)
         # Of a mounted dataset only the first tar: each further one would have to be fetched.
         within = reader.shards[0].samples if reader.mount else len(reader)
