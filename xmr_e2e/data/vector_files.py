@@ -218,8 +218,8 @@ def _binary_entries(stream: BinaryIO, head: Head, path: Path) -> Iterator[tuple[
         end = blank + 1 + size
         if blank < 0 or end > len(buffer):
             raise XmrError(
-                f"{path} ends within vector {number:,}: it was cut short, or the vectors are not of {head.dim} numbers, "
-                "as its header says"
+                f"{path} ends within vector {number:,}: it was cut short, or the vectors are not of {head.dim} "
+                "numbers, as its header says"
             )
         yield f"vector {number}", buffer[start:blank], buffer[blank + 1 : end]
         start = end
