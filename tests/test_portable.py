@@ -156,7 +156,7 @@ def test_what_is_no_item_is_named(run: Path, photo: Path, tmp_path: Path) -> Non
         (3.5, "not float"),
         (tmp_path, "Is a directory"),
         ("a\0b.jpg", "is no path: embedded null byte"),
-        (Image.open(cut), "the given picture cannot be decoded"),
+        (Image.open(cut), "the given image cannot be decoded"),
     ):
         with pytest.raises(XmrError, match=message):
             model.embed_images(given)  # type: ignore[arg-type]

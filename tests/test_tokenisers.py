@@ -143,8 +143,6 @@ def test_subwords_that_cannot_be_fitted_name_the_option(tmp_path: Path) -> None:
         fit_tokeniser(["", " "], SUBWORDS, WordVectors())
     with pytest.raises(XmrError, match=r"--data.words.file .*--data.tokens.kind words"):
         fitted(SUBWORDS, file=tmp_path / "GoogleNews.bin")
-    with pytest.raises(XmrError, match=r"--data.tokens.size 0: must be at least 1"):
-        Tokenisation("sentencepiece", size=0)
 
 
 def test_subwords_are_fitted_on_very_short_texts_and_on_signs() -> None:
@@ -212,12 +210,6 @@ def test_fitting_says_how_many_words_are_unknown(
     fit_words(Data(tiny_shards, words=WordVectors(dim=4)))
     said = caplog.records[-1]
     assert said.levelname == "WARNING" and "--data.tokens.kind sentencepiece" in said.getMessage()
-
-
-@pytest.mark.parametrize("option", ["dim", "window", "epochs"])
-def test_numbers_of_word_vectors_have_bounds(option: str) -> None:
-    with pytest.raises(XmrError, match=rf"--data.words.{option} 0: must be at least 1"):
-        WordVectors(**{option: 0})
 
 
 def test_pretrained_tokens_stand_between_the_models_special_ones_even_when_cut(bert: Path) -> None:

@@ -36,10 +36,6 @@ class Tokenisation:
     name: str = ""
     """of transformers: the model's name on the Hugging Face hub, or a folder with its tokeniser"""
 
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise XmrError(f"--data.tokens.size {self.size}: must be at least 1")
-
 
 class Tokeniser(Protocol):
     """From a text to token ids; 0 is what shorter texts of a batch are filled up with."""

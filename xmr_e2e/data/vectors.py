@@ -41,12 +41,6 @@ class WordVectors:
     """passes of skip-gram training over the training texts"""
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        for name, least in (("dim", 1), ("min_count", 0), ("window", 1), ("epochs", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                option = name.replace("_", "-")
-                raise XmrError(f"--data.words.{option} {getattr(self, name)}: must be at least {least}")
-
 
 def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: WordVectors) -> NDArray[np.float32]:
     """The vectors of words, (len(SPECIALS) + len(words), dim); row 0, `<pad>`, is zero.

@@ -303,7 +303,7 @@ def _load_image(image: Picture, side: int) -> Tensor:
         try:
             return centre_square(upright_rgb(image), side)
         except Exception as error:  # its file is read only now, and a decoder may raise anything
-            raise XmrError(f"the given picture cannot be decoded: {error}") from error
+            raise XmrError(f"the given image cannot be decoded: {error}") from error
     if isinstance(image, bytes):
         return load_square(image, side, where="the given bytes")
     try:
