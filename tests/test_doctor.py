@@ -17,6 +17,7 @@ from test_training import RECIPE, SMALL
 from torch import nn
 
 from xmr_e2e.cli import main
+from xmr_e2e.data import unknown
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.doctor import group, machine, memory, ranks
 from xmr_e2e.engine.doctor.dry_run import DryRun, Saved, StageRun, dry_run
@@ -163,11 +164,34 @@ def test_help_is_the_commands_own_or_the_recipes(
         ("--method.image.weights lost.pth", "weights: --method.image.weights lost.pth: there is no such file"),
         ("--train.select mAP@10", "options: --train.select 'mAP@10' is none of mAP@all"),
         ("--data.words.min-count 1000", "texts: no word occurs 1000 times"),
-        ("--data.words.file lost.bin", "words: --data.words.file lost.bin cannot be read"),
+        ("--data.words.file lost.bin", "words: --data.words.file: lost.bin does not exist"),
     ],
 )
 def test_what_cannot_be_trained_is_said(tiny_shards: Path, options: str, message: str) -> None:
     assert message in only_problem(look(tiny_shards, *options.split(" ")))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "level", "message"),
+    [
+        ("a 1 2\nof 1 3\nnumber 2 2\npicture 1 1\n", "note", "has vectors of 4 of the "),
+        ("chien 1 2\nchat 1 3\n", "problem", "begins with 'chien', 'chat', and the texts' most frequent words are '"),
+        ("picture nan 1\n", "problem", "line 1, 'picture': the vector holds NaN"),
+    ],
+)
+def test_vectors_that_do_not_fit_the_texts(
+    tiny_shards: Path, tmp_path: Path, vectors: str, level: str, message: str
+) -> None:
+    (tmp_path / "v.txt").write_text(vectors)
+    findings = look(tiny_shards, "--data.words.file", str(tmp_path / "v.txt"), "--data.words.dim", "2")
+    assert [finding.level for finding in findings if finding.about == "words" and message in finding.text] == [level]
+
+
+def test_unknown_words_are_counted_split_by_split(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown, "MANY", 0.2)
+    said = [finding for finding in look(tiny_shards, "--data.words.min-count", "30") if finding.about == "texts"]
+    assert [finding.level for finding in said] == ["note"]
+    assert said[0].text.startswith("unknown words (<unk>): train ") and "sentencepiece" in said[0].text
 
 
 def test_missing_and_cut_shards_are_named(tiny_shards: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from conftest import COLOURS
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -30,6 +32,7 @@ from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.query import search
 from xmr_e2e.search.store import Item, NewItem, rewritten
 from xmr_e2e.search.vectors import Neighbours
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 pytest_plugins = ["searched"]
 
@@ -235,6 +238,70 @@ def test_pictures_are_added_without_training_and_only_once(
     result = make_index(model, learnt_run, folder, own, add=True)
     assert (result.added, result.present) == (0, 2)
     assert len(Index(own)) == 13
+
+
+def test_originals_of_resized_shards_are_there_already(
+    model: SavedModel, learnt_run: Path, tmp_path: Path, make_image: Callable[..., Path]
+) -> None:
+    raw = tmp_path / "raw"
+    samples = []
+    for number, (folder, colour) in enumerate((f, c) for f in ("a", "b") for c in COLOURS.values()):
+        # the same names in both folders; the pictures differ
+        image = make_image(raw / folder / f"{number % 4}.jpg", colour=colour, size=(400, 300), seed=number, quality=95)
+        samples.append(RawSample(f"{folder}/{image.name}", "test", image, ("a text",), ("apple",)))
+    flat = Image.new("RGB", (300, 300), "red")
+    flat.save(raw / "flat.jpg")
+    samples.append(RawSample("flat.jpg", "test", raw / "flat.jpg", ("a text",), ("apple",)))
+    options = BuildOptions(shard_samples=8, workers=1, resize=64)
+    build_shards(tmp_path / "shards", dataset="tiny", classes=["apple"], samples=samples, options=options)
+    out = tmp_path / "index"
+    make_index(model, learnt_run, tmp_path / "shards", out)
+    make_image(raw / "c" / "0.jpg", colour=(90, 90, 90), size=(400, 300), seed=50)  # a name that is there, not its look
+    Image.new("RGB", (300, 300), "blue").save(raw / "c" / "flat.jpg")
+    shutil.copy(raw / "a" / "1.jpg", raw / "renamed.jpg")
+    result = make_index(model, learnt_run, raw, out, add=True)
+    assert (result.added, result.present) == (2, 10)
+    assert len(Index(out)) == 11
+
+
+def test_files_that_are_no_pictures_are_counted_and_named(
+    learnt_run: Path, tmp_path: Path, make_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "phone"
+    make_image(folder / "0.jpg")
+    for name in ("1.HEIC", "._0.jpg", "notes.pdf", ".cache/2.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"ftypheic")
+    index_command(learnt_run, folder, out=tmp_path / "index")
+    said = capsys.readouterr().out
+    assert "1 items added" in said and "cannot be read" not in said
+    assert f"2 files are not used: 1 .heic ({folder}/1.HEIC), 1 .pdf" in said
+    (folder / "0.jpg").unlink()
+    with pytest.raises(XmrError, match=r"nor is there a picture\. 2 files are not used: 1 \.heic"):
+        index_command(learnt_run, folder, out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("how", ["cut", "overwritten"])
+def test_an_index_that_is_damaged_further_on_is_named(model: SavedModel, own: Path, how: str) -> None:
+    path = own / "index.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if how == "cut" else content[:4096] + b"x" * (len(content) - 4096))
+    with pytest.raises(XmrError, match=r"index\.sqlite: no index that can be read .*--overwrite"):
+        search_index(Index(own), model, "the sea", k=12)
+
+
+def test_a_full_disk_is_named(model: SavedModel, learnt_run: Path, tiny_shards: Path, own: Path,
+                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = (own / "index.sqlite").read_bytes()
+    for name in ("shutil.copyfile", "bring_to_disk"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"xmr_e2e.search.store.{name}", full)
+            with pytest.raises(XmrError, match=r"index\.sqlite cannot be written: No space left on device"):
+                make_index(model, learnt_run, tiny_shards, own, splits=["val"], add=True)
+    assert (own / "index.sqlite").read_bytes() == before and not (own / "index.sqlite.part").exists()
 
 
 def test_a_large_index_keeps_its_graph_and_grows(model: SavedModel, learnt_run: Path, tiny_shards: Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,11 @@ import tokenizers
 import torch
 import transformers
 from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import xmr_e2e
-from xmr_e2e.cli import main
+from xmr_e2e.cli import app, main
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
@@ -123,6 +125,69 @@ def test_an_exported_model_gives_the_runs_embeddings_in_a_fresh_process(
         "model.safetensors",
         "vocab.txt",
     ]
+
+
+def test_one_item_is_one_item(run: Path, photo: Path) -> None:
+    model = xmr_e2e.load(run)
+    text = "a picture of apple"
+    assert np.array_equal(model.embed_texts(text), model.embed_texts([text]))
+    expected = model.embed_images([photo])
+    for one in (photo, str(photo), photo.read_bytes(), Image.open(photo)):
+        assert model.embed_images(one).shape == (1, 4)
+        np.testing.assert_allclose(model.embed_images(one), expected, atol=0.05)  # decoders differ by rounding
+    assert model.embed_texts(iter([text, text])).shape == (2, 4)
+
+
+def test_what_is_no_item_is_named(run: Path, photo: Path, tmp_path: Path) -> None:
+    model = xmr_e2e.load(run)
+    cut = tmp_path / "cut.png"
+    Image.effect_noise((90, 90), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    for given, message in (
+        (["a dog", 7], "texts are strings, and item 1 is int: '7'"),
+        (None, "texts are strings, one or a list of them, not NoneType"),
+        (b"a dog", "not bytes"),
+        ([], "nothing to embed"),
+    ):
+        with pytest.raises(XmrError, match=message):
+            model.embed_texts(given)  # type: ignore[arg-type]
+    for given, message in (
+        ([photo, np.zeros((2, 2))], r"pictures are paths, bytes or PIL images, and item 1 is ndarray"),
+        (3.5, "not float"),
+        (tmp_path, "Is a directory"),
+        ("a\0b.jpg", "is no path: embedded null byte"),
+        (Image.open(cut), "the given image cannot be decoded"),
+    ):
+        with pytest.raises(XmrError, match=message):
+            model.embed_images(given)  # type: ignore[arg-type]
+
+
+def test_what_a_model_does_not_know_of_a_text_is_said(run: Path) -> None:
+    model = xmr_e2e.load(run)
+    assert str(model.unknown_words("a picture of apple, again")) == ""
+    assert str(model.unknown_words("a zebra of apple on a zebra")) == "unknown to the model, and passed over: zebra, on"
+    for text in ("zzz qqq 犬", "?!", "", "🦊" * 300, "\0", "מילים אחרות"):
+        unknown = model.unknown_words(text)
+        assert unknown.is_all and str(unknown).startswith("no word of the query is known to the model")
+
+
+def test_a_folder_of_runs_names_them_with_the_newest_first(run: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "dscmr"
+    for number, name in enumerate(("20260101-000000", "mine", "unfinished")):
+        (recipe / name).mkdir(parents=True)
+        (recipe / name / "config.json").write_text('{"train": {}}')
+        os.utime(recipe / name / "config.json", (1e9 + number, 1e9 + number))
+    for name in ("20260101-000000", "mine"):
+        shutil.copy(run / "model.safetensors", recipe / name)
+    listed = f"{recipe}/unfinished (no epoch finished), {recipe}/mine, {recipe}/20260101-000000"
+    commands = [["search", str(recipe), "a dog"], ["serve", str(recipe), "--port", "0"], ["eval", str(recipe)],
+                ["export", str(recipe), str(tmp_path / "out")], ["report", str(recipe)], ["eval", str(tmp_path)],
+                ["embed", str(recipe), str(tmp_path), "--out", str(tmp_path / "x.npy")]]  # fmt: skip
+    message = re.escape(f"is no run, but holds runs; name one of them, here with the newest first: {listed}")
+    for command in commands:
+        with pytest.raises(XmrError, match=message):
+            app.cli(prog="xmr", args=command)
+    assert sorted(path.name for path in recipe.iterdir()) == ["20260101-000000", "mine", "unfinished"]
 
 
 def test_an_exported_model_does_not_say_where_the_training_lay(run: Path, exported: Path, tiny_shards: Path) -> None:

@@ -112,6 +112,52 @@ def test_files_that_cannot_be_used_are_counted_and_named_up_to_a_budget(
     ]
 
 
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".NPZ"])
+def test_numpy_reads_what_is_named_so(run: Path, files: Path, tmp_path: Path, ending: str) -> None:
+    assert embed(run, files, "--out", tmp_path / "x.parquet") == 0
+    assert embed(run, files, "--out", tmp_path / f"x{ending}") == 0
+    table, read = pq.read_table(tmp_path / "x.parquet"), np.load(tmp_path / f"x{ending}")
+    expected = rows_of(table)
+    if ending == ".npy":
+        assert np.array_equal(read, expected) and read.dtype == np.float32
+        return
+    assert np.array_equal(read["embedding"], expected)
+    assert read["id"].tolist() == table["id"].to_pylist()
+    assert read["modality"].tolist() == table["modality"].to_pylist()
+    assert read["text"].tolist() == [text or "" for text in table["text"].to_pylist()]
+    assert str(read["similarity"]) == "pearson" and not list(tmp_path.glob("*.part"))
+
+
+def test_another_ending_is_refused_before_anything_is_loaded(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.xyz", "x", "x.parquet.gz", "x.csv"):
+        assert embed(tmp_path / "no run", files, "--out", tmp_path / name) == 2
+        assert f"{name}: the name must end in .parquet, .npz, .npy" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "folder.npy").mkdir()
+    assert embed(tmp_path / "no run", files, "--out", tmp_path / "folder.npy") == 2
+    assert "folder.npy is a folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_not_used_and_what_is_unknown_is_said(
+    run: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("h0.HEIC", "more/h1.heic", ".hidden.heic", "Thumbs.db", "__MACOSX/x.pdf"):
+        (files / name).parent.mkdir(exist_ok=True)
+        (files / name).write_bytes(b"ftypheic")
+    (files / "j0.jfif").write_bytes((files / "0.jpg").read_bytes())
+    (files / "strange.txt").write_text("zzz qqq\nthe sea\n犬犬\n")
+    assert embed(run, files, "--out", tmp_path / "x.npy") == 0
+    said = capsys.readouterr().out
+    assert "11 embeddings written" in said
+    assert f"3 files are not used: 2 .heic (such as {files}/h0.HEIC), 1 .pdf ({files}/notes.pdf); convert" in said
+    assert f"no word of 2 texts is known to the model, such as {files}/strange.txt:1" in said
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.HEIC").write_bytes(b"ftypheic")
+    assert embed(run, tmp_path / "phone", "--out", tmp_path / "y.npy") == 2
+    assert "1 file is not used: 1 .heic" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_cannot_be_embedded_is_said(
     run: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

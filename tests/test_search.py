@@ -14,11 +14,12 @@ from PIL import Image
 from rich.console import Console
 
 import xmr_e2e.engine.saved_model
+import xmr_e2e.search.query
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search.command import hits_table, search_command
-from xmr_e2e.search.query import as_picture, save_sheet, search
+from xmr_e2e.search.query import Hit, as_picture, save_sheet, search
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 COLOUR_OF = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
@@ -50,6 +51,9 @@ class ColourModel:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         named = [[colour for name, colour in COLOUR_OF.items() if name in text] for text in texts]
         return np.array([np.mean(colours, 0) for colours in named], np.float32)
+
+    def unknown_words(self, text: str) -> str:
+        return "" if any(name in text for name in COLOUR_OF) else "no word of the query is known"
 
     def embed_split(self, split: str, modality: str) -> np.ndarray:
         reader = SplitReader(self.data.shards, split)
@@ -205,6 +209,39 @@ def test_the_command_prints_the_hits_and_draws_them_into_the_run(
     assert sheet.is_file()
     assert str(sheet) in shown
     assert shown.count("here is one more sea") + shown.count("a picture of sea") == 2
+
+
+def test_a_query_without_a_known_word_is_said_on_console_and_sheet(
+    model: ColourModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: model)
+    monkeypatch.setattr(model, "embed_texts", lambda texts: np.ones((len(texts), 3), np.float32))
+    for query, said in (("zzz qqq 犬", 1), ("the sea", 0), ("x " * 3000, 1), ("\0", 1), ("🦊 שלום", 1)):
+        search_command(tmp_path, query, k=1, sheet=tmp_path / f"{said}.png")
+        shown = capsys.readouterr().out
+        assert shown.count("no word of the query is known") == said
+        assert len(shown) < 1500
+    # the heading of the sheet has one line more
+    assert Image.open(tmp_path / "1.png").height > Image.open(tmp_path / "0.png").height
+
+
+def test_long_texts_are_one_line_unless_all_is_asked_for(
+    model: ColourModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    article = "the sea " * 500 + "\nits end"
+    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: model)
+    hit = Hit("key", "some/source.jpg", 0.5, (article, "second text"), ("sea",), "where", None)
+    monkeypatch.setattr(xmr_e2e.search.query, "search", lambda *arguments: [hit])
+    for width in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        search_command(tmp_path, "the sea")
+        shown = capsys.readouterr().out
+        lines = [line for line in shown.splitlines() if "the sea the sea" in line]
+        assert len(lines) == 1 and "… (+1)" in lines[0] and "its end" not in shown
+        assert f"xmr index {tmp_path} {model.data.shards}" in shown
+    search_command(tmp_path, "the sea", full=True)
+    shown = capsys.readouterr().out
+    assert shown.count("the") > 500 and "its end" in shown and "second text" in shown
 
 
 def test_shards_that_were_moved_are_asked_for(

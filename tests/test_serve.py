@@ -328,6 +328,7 @@ def test_what_is_no_picture_is_refused(client: httpx.Client, leaf: Path) -> None
     }.items():
         answer = upload(client, content)
         assert answer.status_code == 422 and message in answer.json()["detail"], answer.text
+        assert answer.json()["detail"].startswith("picture.jpg cannot be used: ")
     assert client.post("/api/search", content=b"no form").json() == {"detail": "picture: Field required"}
 
 
@@ -361,6 +362,18 @@ def test_a_query_out_of_bounds_is_refused_in_a_sentence(client: httpx.Client, pa
 @pytest.mark.parametrize("text", ["x" * 1000, "犬", "a\0b", "'; DROP TABLE items; --", "\ud7ff", "🦊" * 300])
 def test_any_sentence_within_bounds_is_answered(client: httpx.Client, text: str) -> None:
     assert len(client.get("/api/search", params={"text": text, "k": 5}).json()["hits"]) == 5
+
+
+def test_words_that_the_model_does_not_know_are_said(client: httpx.Client) -> None:
+    for text, unknown, remark in (
+        ("here is one more leaf", [], ""),
+        ("a zebra, one more leaf", ["zebra"], "unknown to the model, and passed over: zebra"),
+        ("zzz qqq 犬", ["zzz", "qqq", "犬"], "no word of the query is known to the model"),
+        ("?!", [], "no word of the query is known to the model"),
+    ):
+        answer = client.get("/api/search", params={"text": text, "k": 1}).json()
+        assert answer["unknown"] == unknown
+        assert answer["remark"].startswith(remark) and bool(answer["remark"]) == bool(remark)
 
 
 def test_200_requests_at_once_are_all_answered(client: httpx.Client, server: Server, leaf: Path) -> None:

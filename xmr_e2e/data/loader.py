@@ -25,6 +25,7 @@ from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
+from xmr_e2e.data.unknown import report_unknown, unknown_fractions
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
@@ -328,7 +329,10 @@ class _Requests:
 
 
 def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
-    """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts."""
+    """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts; says how many words of each
+    split's texts are unknown to it."""
     reader = open_split(data.shards, "train", data.also)
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
-    return fit_tokeniser(texts, data.tokens, data.words)
+    tokeniser, vectors = fit_tokeniser(texts, data.tokens, data.words)
+    report_unknown(unknown_fractions(data.shards, tokeniser))
+    return tokeniser, vectors

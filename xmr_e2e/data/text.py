@@ -13,11 +13,20 @@ import regex
 import torch
 
 from xmr_e2e.data.batch import Tokens
+from xmr_e2e.errors import XmrError
 
 PAD, UNKNOWN = 0, 1
 SPECIALS = ("<pad>", "<unk>")
 # Letters, the marks that belong to them (as vowels in Hindi), and digits; an apostrophe within a word stays.
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*")
+
+
+# Letters of scripts without spaces between words: Chinese and Japanese; Thai, Lao, Khmer, Burmese and their like, which
+# Unicode puts into one class of line breaking. Behind them, from which mean length of a run it is no word but a clause.
+_UNSPACED = (
+    (regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー]+"), 4),
+    (regex.compile(r"\p{Line_Break=Complex_Context}+"), 10),
+)
 
 
 def tokenise(text: str) -> list[str]:
@@ -46,16 +55,65 @@ class Vocabulary:
         """The words, known or not."""
         return tokenise(text)
 
+    def lookup(self, text: str) -> list[tuple[str, bool]]:
+        """The words, and whether each is known."""
+        return [(word, word in self._ids) for word in tokenise(text)]
+
     def to_document(self) -> dict[str, Any]:
         """As JSON values, for `tokenisers.tokeniser_from_document`."""
         return {"kind": "words", "words": list(self.words)}
 
 
+def fit_vocabulary(texts: Sequence[str], *, min_count: int) -> Vocabulary:
+    """`build_vocabulary` of the training texts.
+
+    Raises:
+        XmrError: texts that have no words, or none that occurs so often.
+    """
+    counts = Counter(word for text in texts for word in tokenise(text))
+    if not counts:
+        first = next(iter(texts), "")[:40]
+        raise XmrError(
+            f"none of the {len(texts):,} training texts has a word of letters or digits (the first: {first!r}); "
+            "--data.tokens.kind sentencepiece takes other signs, too"
+        )
+    if clause := _clause_of_unspaced(counts):
+        raise XmrError(
+            f"the training texts are of a script without spaces between words: {clause[:40]!r} would be one word. Set "
+            "--data.tokens.kind sentencepiece, which cuts them into subwords; or put spaces between the words"
+        )
+    vocabulary = _most_frequent(counts, min_count)
+    if not vocabulary.words:
+        raise XmrError(
+            f"no word occurs {min_count} times in the {len(texts):,} training texts; lower --data.words.min-count, or "
+            "cut words into subwords: --data.tokens.kind sentencepiece"
+        )
+    return vocabulary
+
+
 def build_vocabulary(texts: Iterable[str], *, min_count: int) -> Vocabulary:
     """The words that occur at least `min_count` times, the most frequent first, ties in alphabetical order."""
-    counts = Counter(word for text in texts for word in tokenise(text))
+    return _most_frequent(Counter(word for text in texts for word in tokenise(text)), min_count)
+
+
+def _most_frequent(counts: Counter[str], min_count: int) -> Vocabulary:
     kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
     return Vocabulary(tuple(kept))
+
+
+def _clause_of_unspaced(counts: Counter[str]) -> str:
+    """The most frequent run of letters that is a clause, of texts of which half or more are written without spaces;
+    empty for others, also for those whose words somebody has parted."""
+    letters = sum(len(word) * count for word, count in counts.items())
+    for script, longest_word in _UNSPACED:
+        runs: Counter[str] = Counter()
+        for word, count in counts.items():
+            for run in script.findall(word):
+                runs[run] += count
+        inside = sum(len(run) * count for run, count in runs.items())
+        if 2 * inside >= letters and inside > longest_word * runs.total():
+            return next(run for run, _ in runs.most_common() if len(run) > longest_word)
+    return ""
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Tokens:

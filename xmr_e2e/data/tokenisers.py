@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer
 
-from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, build_vocabulary
+from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, fit_vocabulary
 from xmr_e2e.data.vectors import WordVectors, fit_vectors
 from xmr_e2e.errors import XmrError
 
@@ -47,6 +49,9 @@ class Tokeniser(Protocol):
     def pieces(self, text: str) -> list[str]:
         """The tokens as they are written, all of them."""
 
+    def lookup(self, text: str) -> list[tuple[str, bool]]:
+        """What the text is cut into, without special tokens, and whether each part is known, or stands for nothing."""
+
     def to_document(self) -> dict[str, Any]:
         """As JSON values, for `tokeniser_from_document`."""
 
@@ -70,6 +75,10 @@ class Subwords:
 
     def pieces(self, text: str) -> list[str]:
         return list(self._processor.encode(text, out_type=str))
+
+    def lookup(self, text: str) -> list[tuple[str, bool]]:
+        pieces = zip(self.pieces(text), self._processor.encode(text))
+        return [(piece.strip("▁"), number != UNKNOWN) for piece, number in pieces if piece.strip("▁")]
 
     @property
     def known(self) -> list[str]:
@@ -111,6 +120,19 @@ class PretrainedTokens:
         self._tokenizer.no_truncation()
         return list(self._tokenizer.encode(text).tokens)
 
+    def lookup(self, text: str) -> list[tuple[str, bool]]:
+        self._tokenizer.no_truncation()
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return [
+            (text[start:end], number != self._unknown) for number, (start, end) in zip(encoded.ids, encoded.offsets)
+        ]
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        """The id that stands for what the model does not know; None where there is no such thing, as with bytes."""
+        model = json.loads(self.tokenizer)["model"]
+        return model["unk_id"] if "unk_id" in model else self._tokenizer.token_to_id(model.get("unk_token") or "")
+
     def to_document(self) -> dict[str, Any]:
         document = {"tokenizer": self.tokenizer, "longest": self.longest, "empty": self.empty}
         return {"kind": "transformers", **document}
@@ -145,11 +167,7 @@ def fit_tokeniser(
     """
     match tokenisation.kind:
         case "words":
-            vocabulary = build_vocabulary(texts, min_count=words.min_count)
-            if not vocabulary.words:
-                raise XmrError(
-                    f"no word occurs {words.min_count} times in the training texts; lower --data.words.min-count"
-                )
+            vocabulary = fit_vocabulary(texts, min_count=words.min_count)
             return vocabulary, fit_vectors(vocabulary.words, [vocabulary.pieces(text) for text in texts], words)
         case "sentencepiece":
             if words.file:
@@ -175,7 +193,8 @@ def _fit_subwords(texts: Sequence[str], size: int) -> Subwords:
             vocab_size=size,
             hard_vocab_limit=False,
             normalization_rule_name="nmt_nfkc_cf",  # with case folding: words are lower-cased too
-            max_sentence_length=max((len(text.encode()) for text in texts), default=0) + 1,  # longer ones are left out
+            # Longer ones are left out; below 10, it is refused.
+            max_sentence_length=max(10, 1 + max((len(text.encode()) for text in texts), default=0)),
             pad_id=PAD,
             unk_id=UNKNOWN,
             bos_id=-1,
@@ -185,9 +204,23 @@ def _fit_subwords(texts: Sequence[str], size: int) -> Subwords:
         )
     except RuntimeError as error:
         raise XmrError(
-            f"sentencepiece cannot be fitted on the {len(texts)} training texts with --data.tokens.size {size}: {error}"
+            f"sentencepiece cannot be fitted on the {len(texts):,} training texts: {_in_our_words(str(error), size)}"
         ) from error
     return Subwords(model.getvalue())
+
+
+def _in_our_words(complaint: str, size: int) -> str:
+    """sentencepiece's complaints, which name its own options and source files, by ours."""
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", complaint):
+        return (
+            f"--data.tokens.size {size} is too small: they have so many different letters and signs that at least "
+            f"{found[1]} are needed, and more to have subwords of several letters"
+        )
+    if found := re.search(r"Vocabulary size too high .*<= (\d+)", complaint):
+        return f"they yield at most {found[1]} subwords: --data.tokens.size {found[1]}"
+    if "all_chars_count" in complaint or "sentences_.empty()" in complaint:
+        return "there is no letter in them"
+    return f"--data.tokens.size {size}: {complaint}"
 
 
 def load_pretrained_tokens(name: str) -> PretrainedTokens:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_e2e.data.text import PAD, SPECIALS
+from xmr_e2e.data.vector_files import SHOWN, FileVectors, read_head, read_vectors
 from xmr_e2e.errors import XmrError
 
 if TYPE_CHECKING:  # gensim takes seconds to import, which loader processes and most commands need not spend
     from gensim.models import KeyedVectors
+
+LEAST_FOUND, FEW_FOUND = 0.01, 0.5
+"""fractions of the vocabulary that a file must have vectors of, and below which a person is warned"""
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ class WordVectors:
     dim: int = 100
     """width of the word vectors"""
     file: Path | None = None
-    """a pretrained word2vec file, text or binary (GoogleNews-vectors-negative300.bin.gz); fitted here without one"""
+    """pretrained vectors: word2vec's text or binary form (GoogleNews-vectors-negative300.bin.gz), fastText's .vec or
+    GloVe's text; also packed as .gz, .bz2 or .xz. Fitted here without one"""
     min_count: int = 2
     """words seen less often than this in the training split are <unk>"""
     window: int = 5
@@ -46,9 +50,7 @@ def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: W
     Raises:
         XmrError: the pretrained file cannot be used.
     """
-    known = _load_file(options.file, options.dim) if options.file else _skip_gram(texts, options)
-    # Words without a vector start as noise of the vectors' own scale, so that they neither vanish nor dominate.
-    scale = float(np.std(known.vectors[: 10 * len(words)]))
+    known, scale = _from_file(words, options) if options.file else _skip_gram(words, texts, options)
     shape = (len(SPECIALS) + len(words), options.dim)
     table = np.random.default_rng(options.seed).normal(0, scale, shape).astype(np.float32)
     table[PAD] = 0
@@ -59,8 +61,62 @@ def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: W
     return table
 
 
-def _skip_gram(texts: Sequence[Sequence[str]], options: WordVectors) -> KeyedVectors:
-    """gensim's skip-gram; one worker, since more would make the vectors differ from run to run."""
+def load_vectors(words: Sequence[str], options: WordVectors, *, most: int | None = None) -> FileVectors:
+    """The vectors of words in `options.file`.
+
+    most: vectors of the file to look at, from its beginning; None looks at all.
+
+    Raises:
+        XmrError: the file cannot be used, or has hardly any of the words.
+    """
+    path = options.file
+    assert path is not None
+    dim = read_head(path).dim
+    if dim != options.dim:
+        raise XmrError(f"{path} holds {dim}-d vectors: set --data.words.dim {dim}")
+    read = read_vectors(path, frozenset(words), most=most)
+    if len(read.vectors) < max(1, LEAST_FOUND * len(words)):
+        raise XmrError(
+            f"{path} has vectors of {len(read.vectors):,} of the {len(words):,} words in the training texts. It begins "
+            f"with {_listed(read.first_words)}, and the texts' most frequent words are {_listed(words)}: take a file "
+            "of their language, or do without --data.words.file, and the vectors are fitted on the texts"
+        )
+    return read
+
+
+def remarks(read: FileVectors, words: Sequence[str], path: Path) -> list[str]:
+    """What a person should know of the vectors of words that were read from a file."""
+    found = []
+    if len(read.vectors) < FEW_FOUND * len(words):
+        found.append(
+            f"{path} has vectors of {len(read.vectors):,} of the {len(words):,} words in the training texts "
+            f"({len(read.vectors) / len(words):.0%}); the others begin as noise"
+        )
+    if read.announced is not None and read.rows > read.announced:
+        found.append(f"{path}: the header announces {read.announced:,} vectors, and more follow; all are used")
+    if read.unreadable:
+        found.append(f"{path}: {read.unreadable:,} words are not UTF-8, and passed over")
+    return found
+
+
+def _from_file(words: Sequence[str], options: WordVectors) -> tuple[Mapping[str, NDArray[np.float32]], float]:
+    read = load_vectors(words, options)
+    assert options.file is not None
+    for remark in remarks(read, words, options.file):
+        logger.warning("%s", remark)
+    # Words without a vector start as noise of the vectors' own scale, so that they neither vanish nor dominate.
+    return read.vectors, float(np.std(np.stack(list(read.vectors.values()))))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(repr(word) for word in words[:SHOWN])
+
+
+def _skip_gram(
+    words: Sequence[str], texts: Sequence[Sequence[str]], options: WordVectors
+) -> tuple[KeyedVectors, float]:
+    """gensim's skip-gram, and the scale of its vectors; one worker, since more would make the vectors differ from run
+    to run."""
     from gensim.models import Word2Vec
 
     model = Word2Vec(
@@ -73,27 +129,4 @@ def _skip_gram(texts: Sequence[Sequence[str]], options: WordVectors) -> KeyedVec
         sg=1,
         workers=1,
     )
-    return model.wv
-
-
-def _load_file(path: Path, dim: int) -> KeyedVectors:
-    if not path.exists():
-        raise XmrError(f"--data.words.file: {path} does not exist")
-    from gensim.models import KeyedVectors
-
-    try:
-        vectors = KeyedVectors.load_word2vec_format(str(path), binary=_is_binary(path))
-    except (ValueError, EOFError, UnicodeDecodeError, OSError) as error:
-        raise XmrError(f"{path}: not a word2vec file, neither text nor binary: {error}") from error
-    if vectors.vector_size != dim:
-        raise XmrError(f"{path} holds {vectors.vector_size}-d vectors: set --data.words.dim {vectors.vector_size}")
-    return vectors
-
-
-def _is_binary(path: Path) -> bool:
-    """Whether the vectors after the first word are raw floats instead of decimal numbers."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as stream:
-        stream.readline()
-        values = stream.read(400).split(b" ", 1)[-1]
-    return any(byte not in b"0123456789+-.eE \r\n" for byte in values.split(b"\n")[0])
+    return model.wv, float(np.std(model.wv.vectors[: 10 * len(words)]))

@@ -32,6 +32,7 @@ RUN_DESCRIPTION = "model.json"
 DESCRIPTION = "config.json"
 CARD = "README.md"
 TOWERS = "towers"
+RUNS_SHOWN = 5
 LIBRARY = "xmr_e2e"
 """by which an exported model's config.json is told from a run's, which is the training's"""
 
@@ -117,10 +118,27 @@ def find_description(folder: Path) -> Path:
         return own
     if exported.exists() and _is_ours(exported):
         return exported
+    refuse_folder_of_runs(folder)
     raise XmrError(
         f"{own} does not exist: not a run folder, or no epoch of the run is finished yet; nor is there the "
         f"{DESCRIPTION} of an exported model"
     )
+
+
+def refuse_folder_of_runs(folder: Path) -> None:
+    """Raise XmrError, which names them, for a folder that is no run and holds runs: a recipe's, or that of all."""
+    if (folder / DESCRIPTION).exists() or not folder.is_dir():
+        return
+    descriptions = [*folder.glob(f"*/{DESCRIPTION}"), *folder.glob(f"*/*/{DESCRIPTION}")]
+    runs = [path.parent for path in descriptions if "train" in _read_object(path)]
+    if runs:
+        newest_first = sorted(runs, key=lambda run: (run / DESCRIPTION).stat().st_mtime, reverse=True)
+        more = f", and {len(runs) - RUNS_SHOWN} more" if len(runs) > RUNS_SHOWN else ""
+        listed = ", ".join(f"{run}{'' if (run / WEIGHTS).exists() else ' (no epoch finished)'}"
+                           for run in newest_first[:RUNS_SHOWN])  # fmt: skip
+        raise XmrError(
+            f"{folder} is no run, but holds runs; name one of them, here with the newest first: {listed}{more}"
+        )
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -165,6 +183,15 @@ def _write_tokeniser(folder: Path, document: Mapping[str, Any]) -> dict[str, Any
     kind = _TOKENISER_FILES[document["kind"]]
     write_atomically(folder / kind.name, kind.encode(document[kind.key]))
     return {"file": kind.name, **{name: value for name, value in document.items() if name != kind.key}}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where it is damaged, is none or cannot be read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, OSError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:

@@ -77,6 +77,9 @@ def _document(run: Run, figures: str) -> dict[str, Any]:
     path = run.folder / "evaluation" / f"{figures}.json"
     document = run.document(f"evaluation/{figures}.json")
     if not document:
+        from xmr_e2e.engine.model_folder import refuse_folder_of_runs
+
+        refuse_folder_of_runs(run.folder)
         others = sorted(each.stem for each in path.parent.glob("*.json"))
         there = (
             f"there are {', '.join(others)} (--figures)" if others else f"measure the run first: xmr eval {run.folder}"

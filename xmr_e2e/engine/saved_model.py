@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -44,6 +44,29 @@ from xmr_e2e.shards.media import upright_rgb
 from xmr_e2e.towers.base import Dataset
 
 BATCH = 64
+WORDS_SHOWN = 10
+"""unknown words that are named to a person"""
+Picture: TypeAlias = Path | str | bytes | Image.Image
+_IMAGE_TYPES = (Path, str, bytes, Image.Image)
+
+
+@dataclass(frozen=True)
+class UnknownWords:
+    """What a model does not know of a text."""
+
+    words: tuple[str, ...]
+    """each once, in order"""
+    is_all: bool
+    """no word of the text is known: its embedding says nothing"""
+
+    def __str__(self) -> str:
+        """For a person; empty where all is known."""
+        if self.is_all:
+            return "no word of the query is known to the model: what is found does not depend on it"
+        more = f" and {len(self.words) - WORDS_SHOWN} more" if len(self.words) > WORDS_SHOWN else ""
+        return (
+            f"unknown to the model, and passed over: {', '.join(self.words[:WORDS_SHOWN])}{more}" if self.words else ""
+        )
 
 
 class SavedModel:
@@ -151,19 +174,30 @@ class SavedModel:
             "selected_on": self.selected_on,
         }
 
-    def embed_images(self, images: Iterable[Path | str | bytes | Image.Image]) -> NDArray[np.float32]:
-        """Pictures (paths, encoded bytes or PIL images) to embeddings (n, d).
+    def embed_images(self, images: Picture | Iterable[Picture]) -> NDArray[np.float32]:
+        """Pictures (paths, encoded bytes or PIL images), or one of them, to embeddings (n, d).
 
         Raises:
-            XmrError: a file that is missing or no picture; names it.
+            XmrError: a file that is missing or no picture, or something that stands for none; names it.
         """
         self._require("image", "pixels")
-        return self._embed("image", list(images), self._load_images)
+        return self._embed("image", _items(images, _IMAGE_TYPES, "pictures are paths, bytes or PIL images"),
+                           self._load_images)  # fmt: skip
 
-    def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """Texts to embeddings (n, d)."""
+    def embed_texts(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
+        """Texts, or one text, to embeddings (n, d).
+
+        Raises:
+            XmrError: something that is no text; says which.
+        """
         self._require("text", "tokens")
-        return self._embed("text", list(texts), self._load_texts)
+        return self._embed("text", _items(texts, (str,), "texts are strings"), self._load_texts)
+
+    def unknown_words(self, text: str) -> UnknownWords:
+        """The words, or parts of words, of a text for which the model has nothing but `<unk>`."""
+        found = self.tokeniser.lookup(text)[: self.data.max_tokens] if self.tokeniser else []
+        unknown = dict.fromkeys(word for word, known in found if not known)
+        return UnknownWords(tuple(unknown), is_all=not any(known for _, known in found))
 
     def embed_features(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Published features (n, width) of a modality to embeddings (n, d)."""
@@ -257,12 +291,30 @@ def require_shards(model: SavedModel) -> None:
         raise XmrError(f"{model.data.shards}: no such folder; say where the run's shards lie now with --shards")
 
 
-def _load_image(image: Path | str | bytes | Image.Image, side: int) -> Tensor:
+def _items(given: Any, types: tuple[type, ...], expected: str) -> list[Any]:
+    """A list of items; a single one is a list of one. Raises XmrError for something else."""
+    if isinstance(given, types):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise XmrError(f"{expected}, one or a list of them, not {type(given).__name__}")
+    items = list(given)
+    for number, item in enumerate(items):
+        if not isinstance(item, types):
+            raise XmrError(f"{expected}, and item {number} is {type(item).__name__}: {str(item)[:60]!r}")
+    return items
+
+
+def _load_image(image: Picture, side: int) -> Tensor:
     if isinstance(image, Image.Image):
-        return centre_square(upright_rgb(image), side)
+        try:
+            return centre_square(upright_rgb(image), side)
+        except Exception as error:  # its file is read only now, and a decoder may raise anything
+            raise XmrError(f"the given image cannot be decoded: {error}") from error
     if isinstance(image, bytes):
         return load_square(image, side, where="the given bytes")
     try:
         return load_square(Path(image).read_bytes(), side, where=str(image))
     except OSError as error:
         raise XmrError(f"{image}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise XmrError(f"{str(image)!r} is no path: {error}") from error

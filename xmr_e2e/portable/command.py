@@ -55,13 +55,14 @@ def embed_command(
     split: Literal["train", "val", "test"] = "test",
     max_skipped: int = 0,
 ) -> None:
-    """Embed pictures and texts into a Parquet file with the columns id, modality, text and embedding.
+    """Embed pictures and texts into a Parquet file with the columns id, modality, text and embedding; into arrays of
+    these names (.npz); or into one array of the embeddings alone (.npy), in the order of the files.
 
     Args:
         run: the run folder, or an exported model
         files: pictures; .txt files with a text on each line; folders of both, with the folders in them; or folders of
             shards
-        out: the file to write, such as embeddings.parquet
+        out: the file to write, such as embeddings.parquet; .npz or .npy for numpy
         split: of the shards
         max_skipped: files that may be left out because they cannot be read; one more ends it, and nothing is written
     """
@@ -69,11 +70,13 @@ def embed_command(
 
     from xmr_e2e.console import console as stderr
     from xmr_e2e.engine.saved_model import load
-    from xmr_e2e.portable.embeddings import write_embeddings
+    from xmr_e2e.portable.embeddings import require_writable, write_embeddings
     from xmr_e2e.portable.sources import Skipped, find_sources
+    from xmr_e2e.shards.unused import describe_unused
 
     if not files:
         raise XmrError("nothing to embed: name pictures, .txt files or folders")
+    require_writable(out)
     model, skipped = load(run), Skipped(max_skipped)
     sources = find_sources(model, files, split, skipped)
     with Progress(console=stderr) as progress:
@@ -81,6 +84,14 @@ def embed_command(
         count = write_embeddings(model, sources, out, skipped, lambda items: progress.advance(task, items))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{count:,} embeddings written: {out}", markup=False)
+    if skipped.unused:
+        console.print(describe_unused(skipped.unused), markup=False)
+    if skipped.unknown:
+        console.print(
+            f"no word of {len(skipped.unknown):,} texts is known to the model, such as {skipped.unknown[0]}: their "
+            "embeddings say nothing",
+            markup=False,
+        )
     if skipped.reasons:
         listed = "".join(f"\n  {reason}" for reason in skipped.reasons[:LISTED])
         more = f"\n  … and {len(skipped.reasons) - LISTED} more" if len(skipped.reasons) > LISTED else ""

@@ -24,6 +24,7 @@ from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards import manifest
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
+from xmr_e2e.shards.unused import describe_unused, user_files
 
 TEXT_SUFFIX = ".txt"
 
@@ -42,10 +43,14 @@ class Rows(NamedTuple):
 
 @dataclass
 class Skipped:
-    """Files that cannot be used, up to a budget."""
+    """Files that cannot be used, up to a budget; and what else a person should know of the files."""
 
     budget: int
     reasons: list[str] = field(default_factory=list)
+    unused: list[Path] = field(default_factory=list)
+    """files of other kinds, in the folders that were named"""
+    unknown: list[str] = field(default_factory=list)
+    """names of texts of which the model knows no word; they are embedded all the same"""
 
     def add(self, reason: str) -> None:
         """Raises XmrError, with all reasons so far, where the budget does not allow one more."""
@@ -162,7 +167,7 @@ def find_sources(model: SavedModel, paths: Sequence[Path], split: str, skipped: 
         if (path / manifest.NAME).exists():
             splits += _splits(model, path, split)
             continue
-        files = _files(path)
+        files = _files(path, skipped)
         pictures += [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         counts = {file: _count(file, skipped) for file in files if file.suffix.lower() == TEXT_SUFFIX}
         texts += [TextFile(file, count) for file, count in counts.items() if count]
@@ -189,14 +194,17 @@ def _count(file: Path, skipped: Skipped) -> int:
     return 0
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, skipped: Skipped) -> list[Path]:
     """The file itself, or the pictures and texts in a folder and the folders in it, but for hidden ones."""
     kinds = (*IMAGE_SUFFIXES, TEXT_SUFFIX)
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.suffix.lower() in kinds and file.is_file())
-        found = sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(path).parts))
+        files = user_files(path)
+        found = [file for file in files if file.suffix.lower() in kinds]
+        unused = [file for file in files if file.suffix.lower() not in kinds]
         if not found:
-            raise XmrError(f"{path}: a folder without shards, pictures ({', '.join(IMAGE_SUFFIXES)}) or {TEXT_SUFFIX}")
+            wanted = f"a folder without shards, pictures ({', '.join(IMAGE_SUFFIXES)}) or {TEXT_SUFFIX}"
+            raise XmrError(". ".join(filter(None, (f"{path}: {wanted}", describe_unused(unused)))))
+        skipped.unused += unused
         return found
     if not path.exists():
         raise XmrError(f"{path} does not exist")
@@ -221,7 +229,7 @@ def _decode(file: Path, side: int) -> Image.Image | XmrError:
         square = load_square(file.read_bytes(), side, where=str(file))
         return Image.fromarray(square.permute(1, 2, 0).numpy())
     except OSError as error:
-        return XmrError(f"{file}: cannot be read: {error.strerror}")
+        return XmrError(f"{file}: cannot be read: {error.strerror or error}")
     except XmrError as error:
         return error
 

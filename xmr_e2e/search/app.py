@@ -23,12 +23,15 @@ from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.limits import UPLOAD_BYTES, Guard, ModelWork
+from xmr_e2e.search.query import shorten
 from xmr_e2e.shards.media import UnusableImage, image_extension
 
 TEXT_CHARACTERS = 1000
 MAX_HITS = 100
 DEFAULT_HITS = 24
 EXAMPLES, EXAMPLE_CHARACTERS = 3, 60
+NAME_CHARACTERS = 100
+"""of an uploaded file's name, in an answer"""
 
 _PAGE = {
     "": ("index.html", "text/html; charset=utf-8"),
@@ -91,6 +94,9 @@ class Answer(BaseModel):
 
     finds: str = Field(description='by what the items were found: "image" or "text"')
     hits: list[Found]
+    unknown: list[str] = Field(default=[], description="words of the sentence that the model does not know")
+    remark: str = Field(default="", description="the same for a person; says where no word is known, so that the hits "
+                        "do not depend on the sentence")  # fmt: skip
 
 
 class Failure(BaseModel):
@@ -124,7 +130,7 @@ class Service:
 
     async def search_picture(self, picture: UploadFile, k: Hits = DEFAULT_HITS) -> Answer:
         """The texts that fit a picture best: JPEG, PNG, WebP, GIF, BMP or TIFF, whatever its name."""
-        return await self.work.do(self._find_texts, await picture.read(), k)
+        return await self.work.do(self._find_texts, await picture.read(), picture.filename or "", k)
 
     def thumbnail(self, item: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
         """An item's picture, small."""
@@ -134,14 +140,19 @@ class Service:
         return Response(jpeg, media_type="image/jpeg")
 
     def _find_pictures(self, text: str, k: int) -> Answer:
-        return self._answer(self.model.embed_texts([text])[0], "image", k)
+        answer = self._answer(self.model.embed_texts([text])[0], "image", k)
+        unknown = self.model.unknown_words(text)
+        return answer.model_copy(update={"unknown": list(unknown.words), "remark": str(unknown)})
 
-    def _find_texts(self, picture: bytes, k: int) -> Answer:
+    def _find_texts(self, picture: bytes, name: str, k: int) -> Answer:
         try:
             image_extension(picture)
             embedded = self.model.embed_images([picture])[0]
         except (UnusableImage, XmrError) as error:
-            raise HTTPException(422, f"this file cannot be used: {error}") from error
+            reason = str(error).removeprefix("the given bytes: ")
+            raise HTTPException(
+                422, f"{shorten(name, NAME_CHARACTERS) or 'this file'} cannot be used: {reason}"
+            ) from error
         return self._answer(embedded, "text", k)
 
     def _answer(self, embedded: np.ndarray, finds: str, k: int) -> Answer:

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from xmr_e2e.errors import XmrError
+
+TEXT_WIDTH = 100
+"""characters of a hit's text that are printed; less where the console is narrow"""
 
 if TYPE_CHECKING:
     from xmr_e2e.search.index import Index
@@ -28,6 +32,7 @@ def search_command(
     k: int = 10,
     sheet: Path | None = None,
     shards: Path | None = None,
+    full: bool = False,
 ) -> None:
     """Search with a sentence (finds pictures) or with a picture (finds texts): in the run's index if it has one, or
     else in the test split.
@@ -40,10 +45,12 @@ def search_command(
         k: how many hits
         sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default
         shards: where the shards lie now, if not where they lay in training
+        full: show all texts of the hits, and whole; else of each its first one, on one line
     """
     from xmr_e2e.engine.saved_model import load, require_shards
-    from xmr_e2e.search.index import find_index, search_index
-    from xmr_e2e.search.query import save_sheet, search
+    from xmr_e2e.search.index import DEFAULT, find_index, search_index
+    from xmr_e2e.search.query import HEADING, remark_on, save_sheet, search, shorten
+    from xmr_e2e.search.store import NAME
 
     if index and (split or shards):
         raise XmrError("--index is searched without shards; leave out --split and --shards, or --index")
@@ -55,11 +62,19 @@ def search_command(
         where = split or "test"
         require_shards(model)
         hits = search(model, query, where, k)
-    console = Console(highlight=False)
-    console.print(hits_table(hits, title=f"{query} ({where})"))
+    console, remark = Console(highlight=False), remark_on(model, query)
+    title = f"{shorten(query, HEADING)} ({where})"
+    console.print(hits_table(hits, title=title, text_width=None if full else _text_width(hits, console.width)))
+    if remark:
+        console.print(Text(remark, style="yellow"), soft_wrap=True)
     sheet = sheet or run / "search" / _sheet_name(query, where)
-    save_sheet(sheet, query, hits)
+    save_sheet(sheet, query, hits, remark)
     console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
+    if not found and not (run / DEFAULT / NAME).is_file():
+        console.print(
+            Text(f"{run / DEFAULT} holds no index, so that the split was embedded for this search; `xmr index {run} "
+                 f"{model.data.shards}` makes one, in which a search takes no time"), soft_wrap=True,
+        )  # fmt: skip
 
 
 def index_command(
@@ -87,6 +102,7 @@ def index_command(
     from xmr_e2e.engine.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index
     from xmr_e2e.search.indexing import make_index
+    from xmr_e2e.shards.unused import describe_unused
 
     if add and overwrite:
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
@@ -98,6 +114,8 @@ def index_command(
         console.print(f"{result.present:,} were there already and stay as they are")
     if result.unusable:
         console.print(f"{result.unusable:,} pictures cannot be read and are left out")
+    if result.unused:
+        console.print(describe_unused(result.unused))
     console.print(_summary(Index(folder)))
     console.print(f'search it: xmr search {run} "…"{f" --index {out}" if out else ""}; xmr serve {out or run}')
 
@@ -120,8 +138,11 @@ def serve_command(path: Path, /, *, index: Path | None = None, host: str = "127.
         serve(path, index, listener, lambda found: console.print(f"{_summary(found)}\nserving at {address}"))
 
 
-def hits_table(hits: Sequence[Hit], *, title: str) -> Table:
-    """Rank, score, labels, source and first text of each hit."""
+def hits_table(hits: Sequence[Hit], *, title: str, text_width: int | None = TEXT_WIDTH) -> Table:
+    """Rank, score, labels, source and first text of each hit.
+
+    text_width: characters, to which the text is cut; None shows all texts.
+    """
     from xmr_e2e.search.query import score_text
 
     table = Table(title=Text(title), title_justify="left")
@@ -131,11 +152,27 @@ def hits_table(hits: Sequence[Hit], *, title: str) -> Table:
     table.add_column("source", overflow="fold")
     table.add_column("text", overflow="fold")
     for rank, hit in enumerate(hits, start=1):
-        more = f" (+{len(hit.texts) - 1})" if len(hit.texts) > 1 else ""
-        cells = (", ".join(hit.labels), hit.source or hit.key, "".join(hit.texts[:1]) + more)
+        cells = (", ".join(hit.labels), hit.source or hit.key, _shown(hit.texts, text_width))
         # Text: a caption in square brackets is no markup
         table.add_row(str(rank), score_text(hit.score), *map(Text, cells))
     return table
+
+
+def _shown(texts: Sequence[str], width: int | None) -> str:
+    from xmr_e2e.search.query import shorten
+
+    if width is None or not texts:
+        return "\n".join(texts)
+    more = f" (+{len(texts) - 1})" if len(texts) > 1 else ""
+    return shorten(texts[0], width - len(more)) + more
+
+
+def _text_width(hits: Sequence[Hit], width: int) -> int:
+    """What the other columns of a console leave to the texts."""
+    labels = max([cell_len(", ".join(hit.labels)) for hit in hits], default=0)
+    sources = max([cell_len(hit.source or hit.key) for hit in hits], default=0)
+    taken = len("rank") + len("-0.000") + max(labels, len("labels")) + max(sources, len("source")) + 16  # borders
+    return min(TEXT_WIDTH, max(24, width - taken))
 
 
 def _summary(index: Index) -> str:

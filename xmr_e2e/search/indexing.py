@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import collect
@@ -23,11 +26,14 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
+from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL
+from xmr_e2e.shards.fingerprint import FLAT, looks
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.shards.media import UnusableImage, thumbnail
+from xmr_e2e.shards.media import UnusableImage, decode_rgb, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
+from xmr_e2e.shards.unused import describe_unused, user_files
 
 THUMBNAIL = 320
 """pixels of a thumbnail's longer side"""
@@ -46,6 +52,8 @@ class Added:
     """were there already, and stay as they are"""
     unusable: int = 0
     """pictures that cannot be read"""
+    unused: list[Path] = field(default_factory=list)
+    """files that are no pictures, or of a format that is not read"""
 
 
 def make_index(
@@ -76,16 +84,17 @@ def make_index(
     path = out / NAME
     if path.exists() and not add and not overwrite:
         raise XmrError(f"{path} exists; add to it with --add, or make it anew with --overwrite")
+    from_shards = holds_shards(source)
+    if splits and not from_shards:
+        raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
     out.mkdir(parents=True, exist_ok=True)
     result = Added()
     with rewritten(path, keep=add) as store:
         if add:
             _require_same_model(store, model, out)
         store.describe(run=str(run.resolve()), fingerprint=model.fingerprint, similarity=model.similarity)
-        if holds_shards(source):
+        if from_shards:
             _add_shards(store, model, source, splits, result)
-        elif splits:
-            raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
         else:
             _add_pictures(store, model, source, result)
         if not store.collections():
@@ -102,9 +111,13 @@ def holds_shards(folder: Path) -> bool:
     """
     if (folder / "manifest.json").exists():
         return True
-    if folder.is_dir() and next(_pictures(folder), None):
+    files = user_files(folder) if folder.is_dir() else []
+    if any(map(_is_picture, files)):
         return False
-    load_manifest(folder)
+    try:
+        load_manifest(folder)
+    except XmrError as error:
+        raise XmrError(f"{error}; nor is there a picture. {describe_unused(files)}" if files else str(error)) from error
     return True
 
 
@@ -189,41 +202,82 @@ def _embed_split(
     return rows.cpu().numpy(), batches.positions
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _add_pictures(store: Store, model: SavedModel, folder: Path, result: Added) -> None:
-    paths = sorted(_pictures(folder))
+    files = user_files(folder)
+    paths = list(filter(_is_picture, files))
+    result.unused = list(itertools.filterfalse(_is_picture, files))
+    names = store.by_name()
     with _progress("embedding pictures", len(paths)) as advance:
         for start in range(0, len(paths), PICTURES):
             some = paths[start : start + PICTURES]
-            store.add(_new_pictures(store, model, folder, some, result))
+            store.add(_new_pictures(store, names, model, folder, some, result))
             advance(len(some))
 
 
-def _new_pictures(store: Store, model: SavedModel, folder: Path, paths: Sequence[Path], result: Added) -> list[NewItem]:
-    """The pictures that are not there yet: known by their content, wherever they lie and whatever they are called."""
+def _new_pictures(
+    store: Store, names: Mapping[str, Sequence[int]], model: SavedModel, folder: Path, paths: Sequence[Path],
+    result: Added,
+) -> list[NewItem]:  # fmt: skip
+    """The pictures that are not there yet: known by their content, wherever they lie and whatever they are called; and
+    by name and look, as of originals whose shards hold smaller versions.
+
+    names: `Store.by_name`.
+    """
     contents: dict[str, tuple[Path, bytes]] = {}
     for path in paths:
-        data = path.read_bytes()
-        contents.setdefault(hashlib.sha256(data).hexdigest(), (path, data))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            _leave_out(f"{path}: cannot be read: {error.strerror}", result)
+        else:
+            contents.setdefault(hashlib.sha256(data).hexdigest(), (path, data))
+            result.present += contents[hashlib.sha256(data).hexdigest()][0] != path
     known = store.known([f"sha256:{digest}" for digest in contents])
-    result.present += len(paths) - len(contents) + len(known)
-    usable: list[tuple[Item, bytes, bytes]] = []
+    result.present += len(known)
+    usable: list[tuple[Item, Image.Image, bytes]] = []
     for digest, (path, data) in contents.items():
         name = path.relative_to(folder).as_posix()
         item = Item(f"sha256:{digest}", folder.resolve().name, "", digest[:16], name, (), ())
         if item.id in known:
             continue
         try:
-            usable.append((item, data, thumbnail(data, THUMBNAIL)))
+            small = thumbnail(data, THUMBNAIL)
+            square = load_square(data, model.data.load_size, where=str(path))
         except UnusableImage as error:
-            logger.warning("%s is left out: %s", path, error)
-            result.unusable += 1
+            _leave_out(f"{path} is left out: {error}", result)
+            continue
+        except XmrError as error:
+            _leave_out(f"{error}: left out", result)
+            continue
+        if any(_look_alike(small, store.thumbnail(number)) for number in names.get(path.stem, ())):
+            result.present += 1
+        else:
+            usable.append((item, Image.fromarray(square.permute(1, 2, 0).numpy()), small))
     result.added += len(usable)
-    rows: Iterable[NDArray[np.float32]] = model.embed_images([data for _, data, _ in usable]) if usable else ()
+    rows: Iterable[NDArray[np.float32]] = model.embed_images([square for _, square, _ in usable]) if usable else ()
     return [NewItem(item, {"image": row}, small) for (item, _, small), row in zip(usable, rows)]
+
+
+def _leave_out(reason: str, result: Added) -> None:
+    logger.warning("%s", reason)
+    result.unusable += 1
+
+
+def _look_alike(one: bytes, other: bytes | None) -> bool:
+    """Whether two thumbnails are of the same picture, by the rule of `xmr shards audit`."""
+    if other is None:
+        return False
+    images = [decode_rgb(jpeg) for jpeg in (one, other)]
+    first, second = map(looks, images)
+    if first is None or second is None:  # of one colour
+        means = [np.asarray(image, np.float32).mean((0, 1)) for image in images]
+        return first is second and float(np.abs(means[0] - means[1]).max()) < FLAT
+    detail = sum((a ^ b).bit_count() for a, b in zip(first[1], second[1]))
+    return (first[0] ^ second[0]).bit_count() <= ALIKE and detail <= ALIKE_IN_DETAIL
 
 
 def _write_graphs(store: Store, model: SavedModel, flat_up_to: int) -> None:

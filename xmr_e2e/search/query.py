@@ -22,6 +22,8 @@ from xmr_e2e.shards.sheet import Tile, contact_sheet
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHEET_COLUMNS = 5
 QUERY_MARK = "#0067a3"
+HEADING = 300
+"""characters of a query that are shown"""
 
 
 class Dataset(Protocol):
@@ -50,6 +52,7 @@ class Model(Protocol):
     def embed_images(self, images: Sequence[Path], /) -> NDArray[np.float32]: ...
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]: ...
     def embed_split(self, split: str, modality: str, /) -> NDArray[np.float32]: ...
+    def unknown_words(self, text: str, /) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,11 @@ def embed_query(model: Model, query: str | Path, k: int) -> tuple[NDArray[np.flo
     return model.embed_texts([str(query)])[0], "image"
 
 
+def remark_on(model: Model, query: str | Path) -> str:
+    """What a person should know of the query's words; empty where the model knows all, and for a picture."""
+    return "" if as_picture(query) else str(model.unknown_words(str(query)))
+
+
 def as_picture(query: str | Path) -> Path | None:
     """The picture that a query names; None for a sentence.
 
@@ -127,8 +135,8 @@ def as_picture(query: str | Path) -> Path | None:
     return path
 
 
-def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit]) -> None:
-    """Draw the hits as a contact sheet, after the query's own picture if it has one.
+def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = "") -> None:
+    """Draw the hits as a contact sheet, after the query's own picture if it has one; the remark stands in its heading.
 
     Raises:
         XmrError: the name has another suffix than SHEET_SUFFIXES, it cannot be written, or a picture cannot be decoded.
@@ -141,7 +149,9 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit]) -> None:
         tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(tiles, columns=SHEET_COLUMNS, heading=str(query)).save(out)
+        contact_sheet(
+            tiles, columns=SHEET_COLUMNS, heading="\n".join(filter(None, (shorten(str(query), HEADING), remark)))
+        ).save(out)
     except OSError as error:
         raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
 
@@ -160,6 +170,12 @@ def _tile(rank: int, hit: Hit) -> Tile:
 
 def score_text(score: float) -> str:
     return f"{score:.3f}"
+
+
+def shorten(text: str, width: int) -> str:
+    """On one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
 def _open_picture(path: Path) -> Image.Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from xmr_e2e.engine.model_folder import find_description
+from xmr_e2e.engine.model_folder import find_description, refuse_folder_of_runs
 from xmr_e2e.engine.saved_model import load
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.app import create_app
@@ -60,6 +60,8 @@ def serve(path: Path, index_folder: Path | None, listener: socket.socket, announ
         XmrError: no index or no model there, or an index of another model.
     """
     run, folder = find_served(path, index_folder)
+    if run:
+        refuse_folder_of_runs(run)
     index = Index(folder)
     model = load(run or _recorded_run(index))
     require_same_model(index, model)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ class Store:
         try:
             self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, check_same_thread=False)
             self.about: dict[str, Any] = {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
-        except (sqlite3.Error, json.JSONDecodeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             raise XmrError(f"{path}: no index that can be read ({error}); make it again with --overwrite") from error
         if self.about.get("version") != VERSION:
             raise XmrError(
@@ -156,6 +156,13 @@ class Store:
         )
         return [_item(*found[number]) for number in numbers]
 
+    def by_name(self) -> dict[str, list[int]]:
+        """The items that have a thumbnail by the names of their files, without folders and ending."""
+        found: dict[str, list[int]] = {}
+        for number, key, source in self._rows("SELECT item, key, source FROM items JOIN thumbnails USING (item)"):
+            found.setdefault(PurePosixPath(source or key).stem, []).append(number)
+        return found
+
     def thumbnail(self, number: int) -> bytes | None:
         """An item's picture as JPEG; None for an item that has none, and for a number that no item has."""
         rows = self._rows("SELECT jpeg FROM thumbnails WHERE item = ?", [number])
@@ -182,7 +189,12 @@ class Store:
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
-            return self._connection.execute(query, values).fetchall()
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise XmrError(
+                    f"{self.path}: no index that can be read ({error}); make it again with --overwrite"
+                ) from error
 
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         with self._lock:
@@ -219,6 +231,10 @@ def rewritten(path: Path, *, keep: bool) -> Iterator[Store]:
         raise XmrError(f"{path}: another process is writing this index; wait until it is done") from error
     except sqlite3.Error as error:
         raise XmrError(f"{path} cannot be written: {error}") from error
+    except OSError as error:
+        if error.filename is not None:  # of another file, maybe
+            raise
+        raise XmrError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _begin(path: Path, part: Path, keep: bool) -> None:

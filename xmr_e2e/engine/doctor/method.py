@@ -13,11 +13,10 @@ from torch import Tensor
 
 from xmr_e2e.data.loader import Data, Loader, SplitBatches
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.text import build_vocabulary
+from xmr_e2e.data.text import fit_vocabulary
 from xmr_e2e.data.tokenisers import Tokeniser, fit_tokeniser, load_pretrained_tokens
 from xmr_e2e.engine.doctor.finding import Finding, counted, note, problem
 from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, Stage, without_weights
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.towers.base import Dataset
@@ -62,10 +61,7 @@ def quick_words(experiment: Experiment) -> Words:
     texts, partial = _some_texts(data)
     tokeniser: Tokeniser
     if data.tokens.kind == "words":
-        tokeniser = build_vocabulary(texts, min_count=data.words.min_count)
-        if not tokeniser.words:
-            raise XmrError(f"no word occurs {data.words.min_count} times in {len(texts)} training texts; lower "
-                           "--data.words.min-count")  # fmt: skip
+        tokeniser = fit_vocabulary(texts, min_count=data.words.min_count)
     else:
         tokeniser, _ = fit_tokeniser(texts, data.tokens, replace(data.words, dim=1, epochs=1))
     return Words(tokeniser, torch.randn(len(tokeniser), data.words.dim) / 10, partial)

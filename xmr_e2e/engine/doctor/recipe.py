@@ -27,6 +27,7 @@ from xmr_e2e.engine.doctor.memory import (
 )
 from xmr_e2e.engine.doctor.method import StagePlan, build, check_plan, describe, plans, quick_words
 from xmr_e2e.engine.doctor.shards import check_samples, check_shards, check_word_file
+from xmr_e2e.engine.doctor.texts import check_texts
 from xmr_e2e.engine.doctor.weights import check_weights
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.launch import parse
@@ -80,6 +81,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
             zero_plugin(train, processes.count)
         about = "texts"
         words = quick_words(experiment)
+        yield from check_texts(experiment, words)
         about = "samples"
         yield check_samples(experiment, manifest, words.tokeniser)
         about = "method"

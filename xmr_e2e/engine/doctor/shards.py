@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from xmr_e2e.data.loader import Request, SplitBatches
 from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.data.vector_files import read_head
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.doctor.finding import Finding, in_words, problem
 from xmr_e2e.engine.experiment import Experiment
@@ -67,16 +67,15 @@ def check_samples(experiment: Experiment, manifest: Manifest, tokeniser: Tokenis
 
 def check_word_file(words: WordVectors) -> Iterator[Finding]:
     """The head of a file of pretrained word vectors; to read all of one takes a minute."""
-    path = words.file
-    if path is None:
+    if words.file is None:
         return
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
-            count, dim = map(int, stream.readline(100).split())
-    except (OSError, EOFError, ValueError) as error:
-        yield problem("words", f"--data.words.file {path} cannot be read as a word2vec file: {error}")
+        count, dim, is_binary = read_head(words.file)
+    except XmrError as error:
+        yield problem("words", str(error))
         return
     if dim != words.dim:
-        yield problem("words", f"{path} holds {dim}-d vectors: set --data.words.dim {dim}")
+        yield problem("words", f"{words.file} holds {dim}-d vectors: set --data.words.dim {dim}")
     else:
-        yield Finding("words", f"{path}: {count:,} vectors of {dim} numbers")
+        counted = "vectors" if count is None else f"{count:,} vectors"
+        yield Finding("words", f"{words.file}: {counted} of {dim} numbers, {'binary' if is_binary else 'text'}")

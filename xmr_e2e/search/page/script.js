@@ -31,6 +31,7 @@ function complain(message) {
   at("error").textContent = message[0].toUpperCase() + message.slice(1);
   at("error").hidden = false;
   at("status").textContent = "";
+  at("remark").hidden = true;
   at("hits").replaceChildren();
 }
 
@@ -40,6 +41,7 @@ async function ask(question, address, options) {
   const own = asked;
   last = () => ask(question, address, options);
   at("error").hidden = true;
+  at("remark").hidden = true;
   at("examples").hidden = true;
   at("status").textContent = "Searching …";
   at("hits").classList.add("waiting");
@@ -81,6 +83,8 @@ function show(question, answer) {
   const pictures = answer.finds === "image";
   const found = pictures ? count(answer.hits.length, "picture") : `${count(answer.hits.length, "text")}, each with its own picture`;
   at("status").textContent = `${question}: ${found}, best first`;
+  at("remark").textContent = answer.remark && answer.remark[0].toUpperCase() + answer.remark.slice(1) + ".";
+  at("remark").hidden = !answer.remark;
   at("hits").className = pictures ? "image" : "text";
   at("hits").replaceChildren(...answer.hits.map((hit, row) => card(hit, row + 1)));
 }
