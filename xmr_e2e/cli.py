@@ -264,7 +264,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     import numpy as np
 
     from xmr_e2e.data.reader import SplitReader
-    from xmr_e2e.shards.media import UnusableImage, decode_rgb
+    from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
     from xmr_e2e.shards.sheet import Tile
 
     reader = SplitReader(folder, split)
@@ -273,7 +273,11 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     for position in sorted(positions.tolist()):
         record = reader.read(position)
         try:
-            image = decode_rgb(record.image) if record.image else _in_place_of_image(reader.modalities(position))
+            image = (
+                decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
+                if record.image
+                else _in_place_of_image(reader.modalities(position))
+            )
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}; run `xmr shards verify {folder}`") from error
         tiles.append(Tile(image, ", ".join(record.metadata.labels), "\n".join(record.metadata.texts)))

@@ -24,7 +24,7 @@ from xmr_e2e.search.query import IMAGE_SUFFIXES, require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.shards.media import UnusableImage, thumbnail
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
 
@@ -164,7 +164,7 @@ def _samples(
 
 def _thumbnail_of(record: Record) -> bytes | None:
     try:
-        return thumbnail(record.image, THUMBNAIL) if record.image else None
+        return thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS) if record.image else None
     except UnusableImage as error:
         raise XmrError(f"{record.where}: the image {error}") from error
 

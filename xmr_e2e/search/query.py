@@ -15,7 +15,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.shards.media import UnusableImage, decode_rgb
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 
@@ -173,7 +173,7 @@ def _open_picture(path: Path) -> Image.Image:
 
 def _decode(data: bytes, where: str) -> Image.Image:
     try:
-        return decode_rgb(data)
+        return decode_rgb(data, max_pixels=PILLOW_MAX_PIXELS)
     except UnusableImage as error:
         raise XmrError(f"{where}: {error}") from error
 

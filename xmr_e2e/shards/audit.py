@@ -21,7 +21,7 @@ from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Shard, load_manifest
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
@@ -200,6 +200,6 @@ def _picture(record: Record) -> Image.Image | str:
     if record.image is None:
         return "no picture"
     try:
-        return decode_rgb(record.image)
+        return decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
     except UnusableImage as error:
         return str(error)

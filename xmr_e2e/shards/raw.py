@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
-from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_rgb, resize_to_jpeg
+from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_whole, resize_to_jpeg
 from xmr_e2e.shards.schema import (
     FEATURE_MEMBERS,
     MEDIA_EXTENSIONS,
@@ -176,7 +176,7 @@ def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[s
     data = _read(path)
     if resize is None:
         return check_decodes(data, max_pixels=max_pixels), data
-    return "jpg", resize_to_jpeg(decode_rgb(data, max_pixels=max_pixels), resize)
+    return "jpg", resize_to_jpeg(decode_whole(data, max_pixels=max_pixels), resize)
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
 from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, check_decodes
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.remote import load_mount, open_tar
 
@@ -157,7 +157,7 @@ def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
 def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
     for key, extension, data in _read_members(tar, index, index.image_extensions):
         try:
-            decode_rgb(data, max_pixels=task.max_pixels)
+            check_decodes(data, max_pixels=task.max_pixels)
         except UnusableImage as error:
             yield Problem(task.path.name, key, f".{extension}: {error}")
 
