@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import describe_os_error
 
 console = Console(stderr=True)
 if not console.is_terminal:
@@ -32,13 +33,14 @@ def report_errors(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except XmrError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        return _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            raise
-        console.print(f"error: {error.filename}: {error.strerror}", style="red", markup=False, highlight=False)
-        return 2
+        return _fail(describe_os_error(error))
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130
+
+
+def _fail(message: str) -> int:
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return 2

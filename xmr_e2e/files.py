@@ -1,14 +1,42 @@
-"""Files that are whole or not there, and their checksums."""
+"""Files that are whole or not there, their checksums, and what is said where one cannot be written."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHUNK = 2**22
+_GOES_ON = "make room, and the same command goes on"
+_REASONS = {
+    errno.ENOSPC: f"the disk is full; {_GOES_ON}",
+    errno.EDQUOT: f"the disk quota is used up; {_GOES_ON}",
+    errno.EROFS: "the disk is mounted read-only",
+}
+"""In words that help more than the system's."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """File, as far as it is known, and reason in one line."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Where writing this file fails meanwhile, its name is put into the OSError: of a full disk, Python does not say
+    which file it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,14 +53,15 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:  # of a full disk, Python does not say which file it was
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):  # which would hide what went wrong
+            temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def bring_to_disk(path: Path) -> None:
     """Return when a file that was written lies on the disk."""
-    with open(path, "rb") as stream:
+    with naming(path), open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
 

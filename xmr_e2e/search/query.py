@@ -15,7 +15,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, save_picture
 from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 
@@ -142,7 +142,7 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit]) -> None:
         tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(tiles, columns=SHEET_COLUMNS, heading=str(query)).save(out)
+        save_picture(contact_sheet(tiles, columns=SHEET_COLUMNS, heading=str(query)), out)
     except OSError as error:
         raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
 

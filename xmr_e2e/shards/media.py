@@ -7,11 +7,15 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.files import write_atomically
 
 # 30,000 x 30,000 pixels are 2.7 GB once decoded; the largest cameras stay below this.
 MAX_PIXELS = 120_000_000
@@ -154,6 +158,22 @@ def thumbnail(data: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return stream.getvalue()
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write an image that was drawn, in the format of the file's suffix; the file is whole or not there.
+
+    Raises:
+        XmrError: the format cannot hold it, such as a JPEG that is too long.
+        OSError: it cannot be written; has the file's name.
+    """
+    stream = io.BytesIO()
+    try:
+        image.save(stream, Image.registered_extensions()[path.suffix.lower()])
+    except Exception as error:  # of an encoder
+        raise XmrError(f"{path}: {image.width} x {image.height} pixels cannot be written as {path.suffix}: {error}; "
+                       "draw fewer pictures, or choose .png") from error  # fmt: skip
+    write_atomically(path, stream.getvalue())
 
 
 def is_turned_jpeg(data: bytes) -> bool:
