@@ -189,6 +189,7 @@ def index(
     val: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),
     dataset: str = "",
+    max_skipped: float = 0.01,
     workers: int = CPUS,
 ) -> None:
     """Adopt WebDataset tars made elsewhere (img2dataset's jpg / txt / json, cls): write index files and a manifest.
@@ -201,13 +202,15 @@ def index(
         val: the validation split's tars
         test: the test split's tars
         dataset: the dataset's name; if empty, the folder's
+        max_skipped: samples without a picture or a text, or that cannot be read, are left out; nothing is adopted where
+            they are a larger share than this
         workers: processes
     """
     from xmr_e2e.shards.adopt import adopt_shards
     from xmr_e2e.shards.info import describe
 
     splits = {"train": tars, "val": val, "test": test}
-    folder, manifest = adopt_shards(splits, dataset=dataset, workers=workers)
+    folder, manifest = adopt_shards(splits, dataset=dataset, max_skipped=max_skipped, workers=workers)
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     console.print(f"adopted; check the images with: xmr shards verify {folder}", markup=False)
@@ -276,7 +279,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
         try:
             image = (
                 decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
-                if record.image
+                if record.image is not None
                 else _in_place_of_image(reader.modalities(position))
             )
         except UnusableImage as error:

@@ -94,12 +94,19 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes that are started meanwhile do not heed Ctrl-C, which a terminal sends to all; who started them ends
-    them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    them. Here it counts once they are started: one that is half started would end with a traceback."""
+    asked: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # where alone handlers are set, and run
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+    if asked:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

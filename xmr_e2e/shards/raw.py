@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,12 +114,14 @@ def encode_sample(
     sample: RawSample,
     notes: list[str],
     *,
-    classes: Sequence[str],
+    classes: Collection[str],
     required: Sequence[str],
     resize: int | None,
     max_pixels: int,
 ) -> dict[str, bytes]:
     """The sample's members: extension -> bytes. What was repaired is added to the notes.
+
+    classes: better a set than a list, since each label is looked up in it.
 
     Raises:
         UnusableSample: a required modality is missing, or there is none at all; a label that is no class; an image,

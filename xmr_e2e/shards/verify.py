@@ -25,6 +25,8 @@ class _Task:
     path: Path
     expected: Shard
     manifest: Manifest
+    left_out: frozenset[str]
+    """keys"""
 
     @property
     def max_pixels(self) -> int:
@@ -56,7 +58,8 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     manifest = load_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     # What was skipped can be long, and goes to each worker with each task.
-    tasks = [_Task(folder / shard.name, shard, replace(manifest, skipped=(), notes=())) for shard in shards]
+    short = replace(manifest, skipped=(), notes=())
+    tasks = [_Task(folder / shard.name, shard, short, manifest.left_out(shard.name)) for shard in shards]
     sizes = [shard.samples for shard in shards]
     findings = map_shards(_verify_shard, tasks, sizes=sizes, title="verifying shards", workers=workers)
 
@@ -77,7 +80,9 @@ def _verify_shard(task: _Task) -> _Findings:
     try:
         with _open_tar(task) as tar:
             found.problems += _check_file(task, tar)
-            index, metadata = scan_shard(tar, manifest.classes, required=manifest.required, problems=found.problems)
+            index, metadata = scan_shard(
+                tar, manifest.classes, required=manifest.required, problems=found.problems, without=task.left_out
+            )
             found.problems += _check_index(task, index)
             found.problems += _check_images(task, tar, index)
             found.problems += _check_features(task, tar, index)
