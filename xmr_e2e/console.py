@@ -8,8 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.logging import RichHandler
 
-from xmr_e2e.errors import XmrError
-from xmr_e2e.files import describe_os_error
+from xmr_e2e.errors import XmrError, describe_os_error
 
 console = Console(stderr=True)
 if not console.is_terminal:

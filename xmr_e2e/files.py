@@ -1,8 +1,7 @@
-"""Files that are whole or not there, their checksums, and what is said where one cannot be written."""
+"""Files that are whole or not there, and their checksums."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -12,19 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHUNK = 2**22
-_GOES_ON = "make room, and the same command goes on"
-_REASONS = {
-    errno.ENOSPC: f"the disk is full; {_GOES_ON}",
-    errno.EDQUOT: f"the disk quota is used up; {_GOES_ON}",
-    errno.EROFS: "the disk is mounted read-only",
-}
-"""In words that help more than the system's."""
-
-
-def describe_os_error(error: OSError) -> str:
-    """File, as far as it is known, and reason in one line."""
-    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
-    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
 @contextmanager

@@ -205,8 +205,8 @@ def _notes(
     for tar, survey in surveys.items():
         keys = survey.several_images
         if keys:
-            count = f"{len(keys)} samples hold several images"
-            yield f"{tar.name}: {count} ({keys[0]} first); the first of {order} is taken"
+            what = f"{len(keys)} samples hold several images"
+            yield f"{tar.name}: {what} ({keys[0]} first); the first of {order} is taken"
     for split, tars in splits.items():
         unlabelled = [f"{tar.name}/{key}" for tar in tars for key in surveys[tar].unlabelled]
         if unlabelled and classes:

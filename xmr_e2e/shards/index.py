@@ -231,7 +231,7 @@ def scan_shard(
 
 def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
     """The tar's members, as far as it can be read."""
-    members = []
+    members: list[tarfile.TarInfo] = []
     packed = _compression(shard)
     if packed:
         report("", f"{packed}; unpack it first: samples are read by their place, which only a plain tar has")
