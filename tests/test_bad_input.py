@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import resource
@@ -16,13 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from xmr_e2e.console import report_errors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, Skipped, build_shards
 from xmr_e2e.shards.index import scan_shard
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension
+from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, save_picture
 from xmr_e2e.shards.schema import key_of
 from xmr_e2e.shards.verify import verify
+from xmr_e2e.shards.writer import write_shard
 
 
 def build(out: Path, samples: list[RawSample], *, skipped: tuple[Skipped, ...] = (), **options: Any) -> Manifest:
@@ -169,6 +172,21 @@ def test_exif_orientation_sets_the_picture_upright(format: str, orientation: int
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(upright.convert("RGB")))
 
 
+def test_pictures_that_cannot_be_resized_or_are_cut_are_listed(
+    good: RawSample, make_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    long = make_image(tmp_path / "long.png", size=(70_000, 30))
+    cut = make_image(tmp_path / "cut.jpg", size=(200, 200))
+    cut.write_bytes(cut.read_bytes()[:1000] + b"\xff\xd9")
+    samples = [good, sample(long), sample(cut)]
+    listed = {item.source: item.reason for item in build(tmp_path / "resized", samples, resize=64).skipped}
+    assert listed.keys() == {"long.png", "cut.jpg"}
+    assert f"{long}: 70000 x 30 pixels are too long to be resized" in listed["long.png"]
+    assert f"{cut}: cannot be decoded: the JPEG is cut" in listed["cut.jpg"]
+    listed = {item.source: item.reason for item in build(tmp_path / "original", samples).skipped}
+    assert listed.keys() == {"cut.jpg"}
+
+
 def test_resizing_keeps_the_picture_upright(make_image: Callable[..., Path], tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -248,6 +266,69 @@ def test_a_name_that_is_no_utf8_is_an_error(good: RawSample, tmp_path: Path) -> 
 
 
 # ---- builds that fail
+
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+
+
+@pytest.mark.parametrize("name", ["train-00000.tar", "train-00000.index.safetensors", "train-00000.result.json",
+                                  "manifest.json"])  # fmt: skip
+@pytest.mark.parametrize("number", FULL)
+def test_a_full_disk_is_told_with_the_file_and_the_same_command_goes_on(
+    number: int, name: str, good: RawSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    bring_to_disk = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.removesuffix(".part") == name:
+            raise OSError(number, os.strerror(number))
+        bring_to_disk(descriptor)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", fail)
+        assert report_errors(lambda: build(out, [good]) and None) == 2
+    (message,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert message.startswith(f"error: {out}") and f"{name}: {FULL[number]}; make room" in message
+    assert "the same command goes on" in message
+    assert not list(out.rglob("*.part"))
+    build(out, [good])
+    assert verify(out, workers=1) == []
+
+
+def test_a_disk_that_is_really_full_is_told_with_the_file(good: RawSample, tmp_path: Path) -> None:
+    tar = tmp_path / "train-00000.tar"
+    tar.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_shard(tar, [("key", {"jpg": b"x" * 100_000})])
+    assert caught.value.filename == str(tar)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: the disk is full; make room"),
+        (OSError(errno.EROFS, "Read-only file system", "a.tar"), "error: a.tar: the disk is mounted read-only"),
+        (OSError(errno.EIO, "Input/output error", b"a.tar"), "error: a.tar: Input/output error"),
+        (OSError("broken data stream"), "error: broken data stream"),
+        (TimeoutError(), "error: TimeoutError"),
+    ],
+)
+def test_any_error_of_the_system_is_one_line(error: OSError, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise error
+
+    assert report_errors(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+
+
+def test_a_sheet_that_is_too_long_for_its_format_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "sheet.webp"
+    with pytest.raises(XmrError, match=r"sheet\.webp: 10 x 17000 pixels cannot be written as \.webp"):
+        save_picture(Image.new("RGB", (10, 17_000)), out)
+    assert not out.exists()
 
 
 def test_duplicate_sources_are_an_error_that_names_both_files(

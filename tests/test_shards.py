@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -28,9 +33,9 @@ from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.adopt import adopt_shards
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
-from xmr_e2e.shards.index import index_path, load_index, scan_shard
+from xmr_e2e.shards.index import Problem, index_path, load_index, scan_shard
 from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
-from xmr_e2e.shards.schema import key_of
+from xmr_e2e.shards.schema import decode_metadata, key_of
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 from xmr_e2e.shards.verify import verify
 
@@ -255,6 +260,38 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def test_ctrl_c_while_the_workers_start_ends_them_without_a_word_of_theirs() -> None:
+    program = (
+        "import sys, time; from xmr_e2e.console import report_errors; from xmr_e2e.shards.parallel import map_shards; "
+        "sys.exit(report_errors(lambda: map_shards(time.sleep, [90, 90], sizes=[1, 1], title='sleeping', workers=2)))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, start_new_session=True)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    deadline = time.monotonic() + 20
+    while len(pids := children.read_text().split()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    # Two workers, which have not yet imported what they need, and a tracker of resources.
+    os.killpg(parent.pid, signal.SIGINT)
+    _, errors = parent.communicate(timeout=20)
+    assert parent.returncode == 130 and len(pids) == 3
+    assert b"Traceback" not in errors and b"interrupted" in errors
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_where_no_processes_can_share_anything_one_is_the_way_out(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # as a semaphore without a usable /dev/shm
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    with pytest.raises(XmrError, match=r"/dev/shm, which cannot be used here \(Read-only file system\); --workers 1"):
+        verify(shards, workers=2)
+    assert verify(shards, workers=1) == []
+
+
 # ---- verify
 
 
@@ -471,6 +508,110 @@ def test_foreign_samples_without_image_or_text_are_all_named(jpeg: bytes, tmp_pa
         assert line in str(caught.value)
     assert "good" not in str(caught.value)
     assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **fields: Any) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    tar.addfile(info, io.BytesIO(data))
+
+
+UNUSABLE: dict[str, tuple[dict[str, bytes], str]] = {
+    "null": ({"json": b'{"caption": null}'}, "the text is missing"),
+    "nan": ({"json": b'{"caption": NaN}'}, "the text is missing"),
+    "object": ({"json": b'{"texts": {"en": "a"}}'}, '"texts" must be a string or a list of strings, not {"en": "a"}'),
+    "bool": ({"json": b'{"caption": "a", "label": true}'}, '"label" must be a string or a list of strings, not true'),
+    "deep": ({"json": b"[" * 100_000}, "the metadata cannot be read"),
+    "latin": ({"txt": b"caf\xe9"}, "the metadata cannot be read"),
+    "utf16": ({"txt": "a".encode("utf-16-le")}, "save it as UTF-8"),
+    "dots": ({"1.jpg": b"x", "1.txt": b"x"}, "a key ends at the first dot of the file's name"),
+}
+
+
+def test_samples_that_cannot_be_used_are_left_out_and_named(jpeg: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "set" / "0.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as tar:
+        for key, (members, _) in UNUSABLE.items():
+            for extension, data in {**({} if key == "dots" else {"jpg": jpeg}), **members}.items():
+                add(tar, f"{key}.{extension}", data)
+        for key, kind in (("hard", tarfile.LNKTYPE), ("symbolic", tarfile.SYMTYPE)):
+            add(tar, f"{key}.txt", b"text")
+            add(tar, f"{key}.jpg", type=kind, linkname="good.jpg")
+        add(tar, "._good.jpg", b"AppleDouble")
+        add(tar, "folder", type=tarfile.DIRTYPE)
+        add(tar, f"folder/{'long' * 50}.jpg", jpeg)
+        add(tar, f"folder/{'long' * 50}.txt", "\ufeffein Hund".encode())
+        add(tar, "good.jpg", jpeg)
+        add(tar, "good.txt", "ein Hund".encode("utf-16"))
+        add(tar, "good.cls", b"3\n")
+    with pytest.raises(XmrError, match=r"10 of 12 samples cannot be used, more than --max-skipped 0\.01 allows:\n  0"):
+        adopt_shards({"train": [path]}, workers=1)
+    assert not list(path.parent.glob("*.json")) and not list(path.parent.glob("*.safetensors"))
+
+    folder, manifest = adopt_shards({"train": [path]}, max_skipped=0.9, workers=1)
+    reasons = {item.source.removeprefix("0.tar/"): item.reason for item in manifest.skipped}
+    assert reasons.keys() == {*UNUSABLE, "hard", "symbolic"}
+    for key, (_, reason) in UNUSABLE.items():
+        assert reason in reasons[key], reasons[key]
+    assert ".jpg is a link to 'good.jpg'" in reasons["hard"]
+    assert load_index(path).keys == (f"folder/{'long' * 50}", "good")
+    assert [item.texts for item in scan_shard(path, without=reasons)[1]] == [("ein Hund",), ("ein Hund",)]
+    assert manifest.splits["train"].samples == 2 and manifest.classes == ("3",)
+    assert any("train: 1 of 2 samples have no label (0.tar/folder/long" in note for note in manifest.notes)
+    assert problems(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "texts", "labels"),
+    [
+        ({"text": "", "caption": "A dog", "label": "dog"}, ("A dog",), ("dog",)),
+        ({"texts": [" "], "text": None, "caption": "A dog", "labels": [], "label": ["dog"]}, ("A dog",), ("dog",)),
+        ({"texts": ["A", None, ""], "caption": "B", "labels": "", "label": 3.0}, ("A",), ("3",)),
+        ({"text": 5, "labels": [None, 7]}, ("5",), ("7",)),
+        ({"text": "half \ud83d of one", "label": float("nan")}, ("half \ufffd of one",), ()),
+    ],
+)
+def test_the_first_field_that_is_not_blank_counts(document: object, texts: object, labels: object) -> None:
+    found = decode_metadata({"json": json.dumps(document).encode()}, "here")
+    assert (found.texts, found.labels) == (texts, labels)
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz"),
+     (lambda data: b"\x28\xb5\x2f\xfd" + data, "zstd"), (lambda data: b"PK\3\4" + data, "zip archive")],
+)  # fmt: skip
+def test_a_packed_tar_is_named_whatever_it_is_called(
+    packed: Callable[[bytes], bytes], name: str, jpeg: bytes, tmp_path: Path
+) -> None:
+    tar = write_foreign_tar(tmp_path / "0.tar", [{"__key__": "a", "jpg": jpeg, "txt": "t"}])
+    tar.write_bytes(packed(tar.read_bytes()))
+    with pytest.raises(XmrError, match=rf"0\.tar: .*{name}; unpack it first: samples are read by their place"):
+        adopt_shards({"train": [tar]}, max_skipped=1, workers=1)
+
+
+def test_of_two_images_in_one_sample_it_is_told_which_is_taken(jpeg: bytes, tmp_path: Path) -> None:
+    items = [{"__key__": "a", "png": jpeg, "jpg": jpeg, "txt": "t"}, {"__key__": "b", "jpg": jpeg, "txt": "t"}]
+    _, manifest = adopt_shards({"train": [write_foreign_tar(tmp_path / "0.tar", items)]}, workers=1)
+    (note,) = manifest.notes
+    assert "0.tar: 1 samples hold several images (a first); the first of .jpg, .png" in note
+
+
+def test_damaged_tars_are_told(jpeg: bytes, tmp_path: Path) -> None:
+    tar = write_foreign_tar(tmp_path / "0.tar", [{"__key__": "a", "jpg": jpeg, "txt": "t"}])
+    whole, random, told = tar.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in random.integers(0, 512, 4):
+            data[place] = random.integers(256)
+        tar.write_bytes(data)
+        found: list[Problem] = []
+        scan_shard(tar, problems=found)
+        told += bool(found)
+    assert told > 40  # where the name alone is hit, the tar is another and whole
 
 
 def test_adopting_refuses_what_is_no_dataset(shards: Path, jpeg: bytes, tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def sheet(
         seed: another seed draws other samples
         columns: tiles in a row
     """
+    from xmr_e2e.shards.media import save_picture
     from xmr_e2e.shards.sheet import contact_sheet
 
     if count < 1 or columns < 1:
@@ -176,7 +177,7 @@ def sheet(
         raise XmrError(f"{out}: the name must end in .png, .jpg or .webp")
     tiles = _draw_samples(folder, split, count, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(tiles, columns=columns, heading=f"{folder.resolve().name}, {split}").save(out)
+    save_picture(contact_sheet(tiles, columns=columns, heading=f"{folder.resolve().name}, {split}"), out)
     Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -188,6 +189,7 @@ def index(
     val: tuple[Path, ...] = (),
     test: tuple[Path, ...] = (),
     dataset: str = "",
+    max_skipped: float = 0.01,
     workers: int = CPUS,
 ) -> None:
     """Adopt WebDataset tars made elsewhere (img2dataset's jpg / txt / json, cls): write index files and a manifest.
@@ -200,13 +202,15 @@ def index(
         val: the validation split's tars
         test: the test split's tars
         dataset: the dataset's name; if empty, the folder's
+        max_skipped: samples without a picture or a text, or that cannot be read, are left out; nothing is adopted where
+            they are a larger share than this
         workers: processes
     """
     from xmr_e2e.shards.adopt import adopt_shards
     from xmr_e2e.shards.info import describe
 
     splits = {"train": tars, "val": val, "test": test}
-    folder, manifest = adopt_shards(splits, dataset=dataset, workers=workers)
+    folder, manifest = adopt_shards(splits, dataset=dataset, max_skipped=max_skipped, workers=workers)
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     console.print(f"adopted; check the images with: xmr shards verify {folder}", markup=False)
@@ -264,7 +268,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     import numpy as np
 
     from xmr_e2e.data.reader import SplitReader
-    from xmr_e2e.shards.media import UnusableImage, decode_rgb
+    from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
     from xmr_e2e.shards.sheet import Tile
 
     reader = SplitReader(folder, split)
@@ -273,7 +277,11 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     for position in sorted(positions.tolist()):
         record = reader.read(position)
         try:
-            image = decode_rgb(record.image) if record.image else _in_place_of_image(reader.modalities(position))
+            image = (
+                decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
+                if record.image is not None
+                else _in_place_of_image(reader.modalities(position))
+            )
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}; run `xmr shards verify {folder}`") from error
         tiles.append(Tile(image, ", ".join(record.metadata.labels), "\n".join(record.metadata.texts)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.logging import RichHandler
 
-from xmr_e2e.errors import XmrError
+from xmr_e2e.errors import XmrError, describe_os_error
 
 console = Console(stderr=True)
 if not console.is_terminal:
@@ -32,18 +32,18 @@ def report_errors(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except XmrError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        return _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            raise
-        console.print(f"error: {error.filename}: {error.strerror}", style="red", markup=False, highlight=False)
-        return 2
+        return _fail(describe_os_error(error))
     except RuntimeError as error:  # of a user that the system does not know, as in some containers
         if "home directory" not in str(error):
             raise
-        console.print("error: there is no home directory: set HOME to a folder that can be written", style="red")
-        return 2
+        return _fail("there is no home directory: set HOME to a folder that can be written")
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130
+
+
+def _fail(message: str) -> int:
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return 2

@@ -6,9 +6,23 @@ import hashlib
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHUNK = 2**22
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Where writing this file fails meanwhile, its name is put into the OSError: of a full disk, Python does not say
+    which file it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,14 +39,15 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:  # of a full disk, Python does not say which file it was
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):  # which would hide what went wrong
+            temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def bring_to_disk(path: Path) -> None:
     """Return when a file that was written lies on the disk."""
-    with open(path, "rb") as stream:
+    with naming(path), open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb, is_turned_jpeg
 
 OVERSAMPLING = 4
 """What is left to resize when the JPEG decoder has scaled, as a factor: its scaling is coarser than ours, and with less
@@ -51,7 +49,7 @@ def _resize(pixels: NDArray[np.uint8], side: int) -> Tensor:
 
 def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:
     """simplejpeg for plain JPEGs, which is faster; Pillow for all else and for whatever simplejpeg refuses."""
-    if data[:2] != b"\xff\xd8" or _is_turned(data):
+    if data[:2] != b"\xff\xd8" or is_turned_jpeg(data):
         return _decode_with_pillow(data, max_pixels)
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -61,19 +59,9 @@ def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:
         least = OVERSAMPLING * side
         scaled = {"min_height": least, "min_width": least, "min_factor": 2.0} if min(height, width) >= 2 * least else {}
         return simplejpeg.decode_jpeg(data, "rgb", **scaled)
-    except ValueError:
+    except Exception:  # ValueError for damage, KeyError for subsampling without a name, …: Pillow knows more kinds
         return _decode_with_pillow(data, max_pixels)
 
 
 def _decode_with_pillow(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     return np.array(decode_rgb(data, max_pixels=max_pixels))
-
-
-def _is_turned(jpeg: bytes) -> bool:
-    """Whether EXIF says that the picture must be turned or mirrored, which Pillow does and simplejpeg does not."""
-    if b"Exif\0\0" not in jpeg[:4096]:
-        return False
-    try:
-        return Image.open(io.BytesIO(jpeg)).getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return True  # Pillow's full decoding will say what is wrong with it

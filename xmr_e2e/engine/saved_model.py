@@ -40,7 +40,7 @@ from xmr_e2e.engine.weights import read_weights, require_all, separated, shapes_
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
-from xmr_e2e.shards.media import upright_rgb
+from xmr_e2e.shards.media import UnusableImage, upright_rgb
 from xmr_e2e.towers.base import Dataset
 
 BATCH = 64
@@ -308,8 +308,8 @@ def _load_image(image: Picture, side: int) -> Tensor:
     if isinstance(image, Image.Image):
         try:
             return centre_square(upright_rgb(image), side)
-        except Exception as error:  # its file is read only now, and a decoder may raise anything
-            raise XmrError(f"the given image cannot be decoded: {error}") from error
+        except UnusableImage as error:  # opened and not yet decoded, such an image may be of a damaged file
+            raise XmrError(f"the given image {error}") from error
     if isinstance(image, bytes):
         return load_square(image, side, where="the given bytes")
     try:

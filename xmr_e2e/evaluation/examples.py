@@ -14,7 +14,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
 from xmr_e2e.evaluation.embedded import Items
 from xmr_e2e.evaluation.inspection import Inspected
-from xmr_e2e.shards.media import UnusableImage, thumbnail
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, thumbnail
 
 THUMBNAIL = 160
 """The longer side of a thumbnail, in pixels."""
@@ -99,7 +99,9 @@ class Shelf:
         record = reader.read(place)
         about = record.metadata
         try:
-            image = thumbnail(record.image, THUMBNAIL) if record.image is not None else None
+            image = None
+            if record.image is not None:
+                image = thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS)
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}") from error
         item = Item(record.key, about.source, image, about.texts, about.labels)

@@ -29,7 +29,7 @@ from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL
 from xmr_e2e.shards.fingerprint import FLAT, looks
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, thumbnail
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
@@ -178,7 +178,7 @@ def _samples(
 
 def _thumbnail_of(record: Record) -> bytes | None:
     try:
-        return thumbnail(record.image, THUMBNAIL) if record.image else None
+        return thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS) if record.image else None
     except UnusableImage as error:
         raise XmrError(f"{record.where}: the image {error}") from error
 

@@ -15,7 +15,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.shards.media import UnusableImage, decode_rgb
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, save_picture
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 
@@ -149,9 +149,8 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = 
         tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(
-            tiles, columns=SHEET_COLUMNS, heading="\n".join(filter(None, (shorten(str(query), HEADING), remark)))
-        ).save(out)
+        heading = "\n".join(filter(None, (shorten(str(query), HEADING), remark)))
+        save_picture(contact_sheet(tiles, columns=SHEET_COLUMNS, heading=heading), out)
     except OSError as error:
         raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
 
@@ -188,7 +187,7 @@ def _open_picture(path: Path) -> Image.Image:
 
 def _decode(data: bytes, where: str) -> Image.Image:
     try:
-        return decode_rgb(data)
+        return decode_rgb(data, max_pixels=PILLOW_MAX_PIXELS)
     except UnusableImage as error:
         raise XmrError(f"{where}: {error}") from error
 

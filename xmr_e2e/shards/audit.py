@@ -23,7 +23,7 @@ from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Shard, load_manifest
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, save_picture
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
@@ -173,9 +173,8 @@ def draw_pairs(result: Audit, out: Path) -> None:
             tiles.append(Tile(_picture(record), title, "\n".join((record.key, *record.metadata.texts)), mark))
     out.parent.mkdir(parents=True, exist_ok=True)
     names = " and ".join(dict.fromkeys(part.folder.resolve().name for part in result.parts))
-    contact_sheet(tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}").save(
-        out
-    )
+    heading = f"Duplicates in {names}" if tiles else f"No duplicates in {names}"
+    save_picture(contact_sheet(tiles, columns=4, heading=heading), out)
 
 
 def _parts(folder: Path) -> Iterator[Part]:
@@ -209,6 +208,6 @@ def _picture(record: Record) -> Image.Image | str:
     if record.image is None:
         return "no picture"
     try:
-        return decode_rgb(record.image)
+        return decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
     except UnusableImage as error:
         return str(error)

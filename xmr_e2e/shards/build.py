@@ -269,12 +269,13 @@ def _make_shard(task: _Task) -> None:
 
 
 def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    classes = frozenset(task.classes)
     for sample in task.samples:
         try:
             members = encode_sample(
                 sample,
                 notes,
-                classes=task.classes,
+                classes=classes,
                 required=task.required,
                 resize=task.options.resize,
                 max_pixels=task.options.max_pixels,

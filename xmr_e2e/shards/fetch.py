@@ -123,10 +123,10 @@ def _is_final(error: Exception) -> bool:
 def _describe(error: Exception) -> str:
     """In one line, without the URL."""
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"HTTP {error.status} {error.message}"
+        return " ".join(f"HTTP {error.status} {error.message}".split())
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
 
 
 def _output_of(command: str) -> Iterator[bytes]:

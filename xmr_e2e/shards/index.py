@@ -8,7 +8,7 @@ and for every member extension `offset.<ext>` and `size.<ext>` (n,) in bytes, -1
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,16 @@ from xmr_e2e.shards.schema import (
 )
 
 TEXT_MEMBERS = ("json", "txt", "cls")
+_KNOWN = {*TEXT_MEMBERS, *(extension for extensions in MEMBERS.values() for extension in extensions)}
+_MAGIC = {
+    "compressed with gzip": b"\x1f\x8b",
+    "compressed with bzip2": b"BZh",
+    "compressed with xz": b"\xfd7zXZ\0",
+    "compressed with zstd": b"\x28\xb5\x2f\xfd",
+    "compressed with lz4": b"\x04\x22\x4d\x18",
+    "a zip archive": b"PK\x03\x04",
+    "a 7z archive": b"7z\xbc\xaf\x27\x1c",
+}
 
 Span = tuple[int, int]
 """Where a member's bytes lie in the tar: offset and size."""
@@ -128,6 +138,11 @@ class ShardIndex:
                 found = found | (self.members[extension][:, 0] >= 0)
         return found
 
+    def several_images(self) -> NDArray[np.bool_]:
+        """(n,): which samples hold more than one image; that of the first of IMAGE_EXTENSIONS is taken."""
+        held = [self.members[extension][:, 0] >= 0 for extension in self.image_extensions]
+        return np.sum(held, axis=0) > 1 if held else np.zeros(len(self), bool)
+
     def count_modalities(self) -> dict[str, int]:
         """How many samples have each modality; those that none has are left out."""
         counts = {name: int(self.has(name).sum()) for name in MODALITIES}
@@ -177,6 +192,7 @@ def scan_shard(
     *,
     required: Sequence[str] = ("image", "text"),
     problems: list[Problem] | None = None,
+    without: Collection[str] = (),
 ) -> tuple[ShardIndex, list[Metadata]]:
     """Make the index from the tar itself; also return each sample's metadata.
 
@@ -184,6 +200,7 @@ def scan_shard(
         classes: class names in the order of their ids; None leaves the label ids empty.
         required: the modalities that each sample must have; with none, each must have any.
         problems: where to note what is wrong, and go on; without it, the first problem is raised.
+        without: keys of samples to be passed over.
 
     Raises:
         XmrError: not a whole tar, members of one key that are not adjacent, a sample without a required
@@ -197,7 +214,7 @@ def scan_shard(
             raise XmrError(str(shard.parent / str(problem)))
         problems.append(problem)
 
-    samples = _group_members(_list_members(shard, report), report)
+    samples = _group_members(_list_members(shard, report), report, without)
     with open(shard, "rb") as stream:
         metadata = [_read_metadata(stream, key, spans, required, report) for key, spans in samples.items()]
     ids = {name: number for number, name in enumerate(classes or ())}
@@ -214,13 +231,19 @@ def scan_shard(
 
 def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
     """The tar's members, as far as it can be read."""
-    members = []
+    members: list[tarfile.TarInfo] = []
+    packed = _compression(shard)
+    if packed:
+        report("", f"{packed}; unpack it first: samples are read by their place, which only a plain tar has")
+        return members
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 members.append(member)
             end = tar.offset
-    except tarfile.TarError as error:
+    except OSError:
+        raise
+    except Exception as error:  # beside its own errors, tarfile lets through ValueError and others for damaged headers
         report("", f"not a whole tar file: {error}")
         return members
     # tarfile takes a cut at a member boundary, or a damaged header, for the end; a whole tar ends with 1024 zeros.
@@ -231,13 +254,29 @@ def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
     return members
 
 
-def _group_members(members: Sequence[tarfile.TarInfo], report: Report) -> dict[str, dict[str, Span]]:
+def _compression(file: Path) -> str | None:
+    """The packer that wrote a file, by its first bytes: whatever it is called."""
+    with open(file, "rb") as stream:
+        first = stream.read(512)
+    if first[257:262] == b"ustar":  # a plain tar, whose first member's name may begin with anything
+        return None
+    return next((name for name, magic in _MAGIC.items() if first.startswith(magic)), None)
+
+
+def _group_members(
+    members: Sequence[tarfile.TarInfo], report: Report, without: Collection[str]
+) -> dict[str, dict[str, Span]]:
     """Key -> extension -> span, in the order of the tar. What WebDataset passes over is passed over here, too."""
     samples: dict[str, dict[str, Span]] = {}
     previous = None
     for member in members:
         key, extension = split_member_name(member.name)
-        if not member.isfile() or not extension or not key or key.endswith("/"):
+        key = key.encode(errors="backslashreplace").decode()  # of a name that is not UTF-8
+        if member.isdir() or not extension or not key or key.endswith("/") or key in without:
+            continue
+        if not member.isfile() or member.issparse():
+            if extension in _KNOWN:
+                report(key, f".{extension} is {_describe(member)}; pack the files as they are")
             continue
         if key != previous and key in samples:
             report(key, "the key appears twice; a sample's members must be adjacent and keys unique")
@@ -246,6 +285,12 @@ def _group_members(members: Sequence[tarfile.TarInfo], report: Report) -> dict[s
         samples.setdefault(key, {})[extension] = (member.offset_data, member.size)
         previous = key
     return samples
+
+
+def _describe(member: tarfile.TarInfo) -> str:
+    if member.issparse():
+        return "a sparse member, without the zeros of its file"
+    return f"a link to {member.linkname!r}" if member.issym() or member.islnk() else "neither a file nor a folder"
 
 
 def _read_metadata(
@@ -269,6 +314,8 @@ def _read_metadata(
 def _check_modalities(key: str, spans: dict[str, Span], texts: int, required: Sequence[str], report: Report) -> None:
     present = modalities_of(spans, texts)
     members = ", ".join(sorted(spans))
+    if any("." in name and name.rpartition(".")[2] in IMAGE_EXTENSIONS for name in spans):
+        members += "; a key ends at the first dot of the file's name"
     for modality in required:
         if modality not in present and modality == "text":
             report(key, "the text is missing (neither .json with texts or caption, nor .txt)")

@@ -55,6 +55,7 @@ class Skipped:
     """A sample that could not be used, and why."""
 
     source: str
+    """the id in the publisher's files; of adopted tars, TAR/KEY"""
     split: str
     reason: str
 
@@ -82,6 +83,11 @@ class Manifest:
     """the tars were made by another tool: their keys are unique over a split, but need not ascend"""
     extended: dict[str, str] = field(default_factory=dict)
     """member that was added after the build -> how it was made"""
+
+    def left_out(self, shard: str) -> frozenset[str]:
+        """The keys of an adopted tar's samples that cannot be used; a shard that was built holds none."""
+        places = (item.source.partition("/") for item in self.skipped if self.adopted)
+        return frozenset(key for tar, _, key in places if tar == shard)
 
     @property
     def modalities(self) -> tuple[str, ...]:

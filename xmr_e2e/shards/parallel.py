@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import ModuleType
 from typing import TypeVar
 
@@ -40,31 +42,71 @@ def map_shards(
         done: what the progress bar starts with.
 
     Raises:
-        XmrError: a worker process was killed. What `function` raises is passed on.
+        XmrError: a worker process was killed, or none can be started. What `function` raises is passed on.
     """
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     results = []
     with Progress(TextColumn(title), *columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=done + sum(sizes), completed=done)
-        for result, size in zip(_run(function, tasks, min(workers, len(tasks))), sizes):
-            results.append(result)
-            progress.advance(bar, size)
+        # Closed at once after Ctrl-C, not when the last reference to it is gone.
+        with closing(_run(function, tasks, min(workers, len(tasks)))) as run:
+            for result, size in zip(run, sizes):
+                results.append(result)
+                progress.advance(bar, size)
     return results
 
 
-def _run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterable[Result]:
+def _run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Generator[Result]:
     if workers <= 1:
         yield from map(function, tasks)
         return
+    others = multiprocessing.active_children()
+    with _pool(workers) as pool:
+        try:
+            with without_main(), _without_interrupts():
+                futures = deque(pool.submit(function, task) for task in tasks)
+            while futures:
+                yield futures.popleft().result()
+        except BrokenProcessPool as error:
+            raise XmrError("a worker process was killed, most often for lack of memory; try fewer --workers") from error
+        except (KeyboardInterrupt, GeneratorExit):
+            for process in set(multiprocessing.active_children()).difference(others):
+                process.terminate()  # the pool would wait for the shards that they are at
+            raise
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn: the progress display runs a thread, and forking beside a thread can deadlock.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-            with without_main():
-                results = pool.map(function, tasks)
-            yield from results
-    except BrokenProcessPool as error:
-        raise XmrError("a worker process was killed, most often for lack of memory; try fewer --workers") from error
+        return ProcessPoolExecutor(workers, context, initializer=end_with_parent)
+    except (OSError, ImportError, NotImplementedError) as error:  # of a semaphore
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise XmrError(
+            f"{workers} processes cannot be started: what they share lies in /dev/shm, which cannot be used here "
+            f"({reason}); --workers 1 works without it"
+        ) from error
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile do not heed Ctrl-C, which a terminal sends to all; who started them ends
+    them. Here it counts once they are started: one that is half started would end with a traceback."""
+    asked: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # where alone handlers are set, and run
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+    if asked:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
-from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_rgb, resize_to_jpeg
+from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_whole, resize_to_jpeg
 from xmr_e2e.shards.schema import (
     FEATURE_MEMBERS,
     MEDIA_EXTENSIONS,
@@ -114,12 +114,14 @@ def encode_sample(
     sample: RawSample,
     notes: list[str],
     *,
-    classes: Sequence[str],
+    classes: Collection[str],
     required: Sequence[str],
     resize: int | None,
     max_pixels: int,
 ) -> dict[str, bytes]:
     """The sample's members: extension -> bytes. What was repaired is added to the notes.
+
+    classes: better a set than a list, since each label is looked up in it.
 
     Raises:
         UnusableSample: a required modality is missing, or there is none at all; a label that is no class; an image,
@@ -176,7 +178,7 @@ def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[s
     data = _read(path)
     if resize is None:
         return check_decodes(data, max_pixels=max_pixels), data
-    return "jpg", resize_to_jpeg(decode_rgb(data, max_pixels=max_pixels), resize)
+    return "jpg", resize_to_jpeg(decode_whole(data, max_pixels=max_pixels), resize)
 
 
 def _read(path: Path) -> bytes:

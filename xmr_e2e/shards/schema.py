@@ -14,6 +14,7 @@ neither dot nor slash, and ascend within a shard and from shard to shard.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -101,36 +102,68 @@ def decode_metadata(members: Mapping[str, bytes], where: str) -> Metadata:
     Args:
         members: extension -> bytes. Beside this project's own JSON, the members of other tools are understood:
             `txt` (a text), `cls` (a class), and a JSON with `caption` or `text`, `label` or `labels`, as img2dataset
-            writes it. Class names may be numbers there; blank texts are left out.
+            writes it: the first of them that is not blank counts. Class names may be whole numbers there; blank texts
+            are left out, and null and NaN, which tables have where a value is missing, are blank, too.
         where: shard and key, for the error.
 
     Raises:
-        XmrError: the members are not valid UTF-8 JSON, or their fields have the wrong type.
+        XmrError: the members are not valid JSON or text in UTF-8 or, with a byte order mark, UTF-16; or their fields
+            have the wrong type.
     """
     try:
         document = json.loads(members["json"]) if "json" in members else {}
-        text = members["txt"].decode() if "txt" in members else None
-        label = members["cls"].decode().strip() if "cls" in members else None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        text, label = (_decode_text(members.get(extension, b"")) for extension in ("txt", "cls"))
+    except (ValueError, RecursionError) as error:  # the latter: of JSON that is nested without end
         raise XmrError(f"{where}: the metadata cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise XmrError(f"{where}: the JSON member must hold an object, not {type(document).__name__}")
-    texts = _strings(document, ("texts", "text", "caption", "captions"), where) or _not_blank([text or ""])
-    labels = _strings(document, ("labels", "label"), where) or _not_blank([label or ""])
+    texts = _strings(document, ("texts", "text", "caption", "captions"), where) or _not_blank([text])
+    labels = _strings(document, ("labels", "label"), where) or _not_blank([label])
     return Metadata(texts, tuple(dict.fromkeys(labels)), str(document.get("source") or ""))
 
 
+def _decode_text(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    text = data.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("the text holds zero bytes, as UTF-16 without a byte order mark does; save it as UTF-8")
+    return text
+
+
 def _strings(document: dict[str, object], names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """The values of the first of these names that has any which is not blank."""
     for name in names:
         value = document.get(name)
-        if value is None:
-            continue
         values = value if isinstance(value, list) else [value]
-        if not all(type(item) in (str, int) for item in values):
-            raise XmrError(f'{where}: "{name}" must be a string or a list of strings')
-        return _not_blank([str(item) for item in values])
+        try:
+            found = _not_blank([_as_text(item) for item in values])
+        except TypeError as error:
+            raise XmrError(f'{where}: "{name}" must be a string or a list of strings, not {error}') from error
+        if found:
+            return found
     return ()
 
 
+def _as_text(value: object) -> str:
+    """A string, or a whole number in its digits; 3.0 is 3, as tables write it that have gaps elsewhere."""
+    if value is None or value != value:  # the latter: NaN
+        return ""
+    if type(value) in (str, int):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    raise TypeError(json.dumps(value)[:40])
+
+
 def _not_blank(values: list[str]) -> tuple[str, ...]:
-    return tuple(value.strip() for value in values if value.strip())
+    return tuple(_sound(value.strip()) for value in values if value.strip())
+
+
+def _sound(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and UTF-8 cannot, such as a cut emoji's."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -13,7 +13,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
 from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
-from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, check_decodes
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.remote import load_mount, open_tar
 
@@ -25,6 +25,8 @@ class _Task:
     path: Path
     expected: Shard
     manifest: Manifest
+    left_out: frozenset[str]
+    """keys"""
 
     @property
     def max_pixels(self) -> int:
@@ -56,7 +58,8 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     manifest = load_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     # What was skipped can be long, and goes to each worker with each task.
-    tasks = [_Task(folder / shard.name, shard, replace(manifest, skipped=(), notes=())) for shard in shards]
+    short = replace(manifest, skipped=(), notes=())
+    tasks = [_Task(folder / shard.name, shard, short, manifest.left_out(shard.name)) for shard in shards]
     sizes = [shard.samples for shard in shards]
     findings = map_shards(_verify_shard, tasks, sizes=sizes, title="verifying shards", workers=workers)
 
@@ -77,7 +80,9 @@ def _verify_shard(task: _Task) -> _Findings:
     try:
         with _open_tar(task) as tar:
             found.problems += _check_file(task, tar)
-            index, metadata = scan_shard(tar, manifest.classes, required=manifest.required, problems=found.problems)
+            index, metadata = scan_shard(
+                tar, manifest.classes, required=manifest.required, problems=found.problems, without=task.left_out
+            )
             found.problems += _check_index(task, index)
             found.problems += _check_images(task, tar, index)
             found.problems += _check_features(task, tar, index)
@@ -157,7 +162,7 @@ def _row(index: ShardIndex, row: int) -> tuple[object, ...]:
 def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
     for key, extension, data in _read_members(tar, index, index.image_extensions):
         try:
-            decode_rgb(data, max_pixels=task.max_pixels)
+            check_decodes(data, max_pixels=task.max_pixels)
         except UnusableImage as error:
             yield Problem(task.path.name, key, f".{extension}: {error}")
 

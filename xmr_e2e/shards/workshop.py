@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import naming
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import EXTENSION, NAME, WORKSHOP, Manifest
 
@@ -99,10 +100,13 @@ class Workshop:
         """Whether this part is the one to publish: the first that asks, and the same one after it was killed."""
         with suppress(FileNotFoundError):  # another part has published, and put the folder away
             try:
-                with open(self._publisher, "x") as stream:
+                with naming(self._publisher), open(self._publisher, "x") as stream:
                     stream.write(str(self.part))
             except FileExistsError:
                 return self.part.is_whole or self._publisher.read_text() == str(self.part)
+            except OSError:  # of a full disk: a file without a part's name would keep all parts from publishing
+                self._publisher.unlink(missing_ok=True)
+                raise
             return True
         return False
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-import webdataset
-
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import naming
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
@@ -16,7 +16,20 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
 
     Raises:
         XmrError: keys that do not ascend, or that hold a dot or a slash.
+        OSError: it cannot be written, as on a full disk; has the file's name. Nothing of it is left.
     """
+    try:
+        with naming(path):
+            _write(path, samples)
+    except OSError:
+        with suppress(OSError):  # which would hide what went wrong
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
+    import webdataset  # imports torch: seconds, which --help and Ctrl-C would wait for
+
     previous = ""
     with open(path, "wb") as stream:
         # Time and owner are fixed: the bytes depend on the samples alone.
