@@ -168,7 +168,7 @@ def sheet(
         seed: another seed draws other samples
         columns: tiles in a row
     """
-    from xmr_e2e.shards.sheet import contact_sheet
+    from xmr_e2e.shards.sheet import write_sheet
 
     if count < 1 or columns < 1:
         raise XmrError("--count and --columns must be at least 1")
@@ -176,7 +176,7 @@ def sheet(
         raise XmrError(f"{out}: the name must end in .png, .jpg or .webp")
     tiles = _draw_samples(folder, split, count, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(tiles, columns=columns, heading=f"{folder.resolve().name}, {split}").save(out)
+    write_sheet(out, tiles, columns=columns, heading=f"{folder.resolve().name}, {split}")
     Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, markup=False, soft_wrap=True)
 
 

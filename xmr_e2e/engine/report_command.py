@@ -18,7 +18,7 @@ def report_command(
     *,
     figures: str = "test",
     shards: Path | None = None,
-    out: Path = Path("comparison.html"),
+    out: Path | None = None,
 ) -> None:
     """Of one run: measure it again and make its report anew. Of several: a page that compares them, from the figures
     that `xmr eval` has written.
@@ -27,7 +27,8 @@ def report_command(
         runs: the run folder, or several
         figures: which of a run's measurements: the name of a file of RUN/evaluation, without .json
         shards: of one run: where the dataset's shards lie now, if not where they lay in training
-        out: of several runs: the page to write
+        out: the page to write: of one run, by default its report; of several, comparison.html. With it, nothing is
+            written into the folder of a run
     """
     from xmr_e2e.console import console
     from xmr_e2e.engine.evaluate import evaluate_run
@@ -36,6 +37,8 @@ def report_command(
 
     if not 1 <= len(runs) <= MOST:
         raise XmrError(f"{len(runs)} runs: name one, for its report, or 2 to {MOST} to compare")
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
         about = _document(Run(runs[0]), figures)
         with_train = about["protocol"]["gallery"] == "test+train"
@@ -45,11 +48,13 @@ def report_command(
             shards=shards,
             protocol=about["protocol"]["name"],
             gallery="test+train" if with_train else "test",
+            report=out,
+            must_draw=True,
         )
         return
     if shards:
         raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = out or Path("comparison.html")
     write_comparison(out, [_compared(Run(folder), figures) for folder in runs])
     console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
 

@@ -17,7 +17,7 @@ from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.media import UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import EXTENSION_ALIASES, IMAGE_EXTENSIONS
-from xmr_e2e.shards.sheet import Tile, contact_sheet
+from xmr_e2e.shards.sheet import Tile, write_sheet
 
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *EXTENSION_ALIASES))
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -142,7 +142,7 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit]) -> None:
         tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(tiles, columns=SHEET_COLUMNS, heading=str(query)).save(out)
+        write_sheet(out, tiles, columns=SHEET_COLUMNS, heading=str(query))
     except OSError as error:
         raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
 

@@ -25,7 +25,7 @@ from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
-from xmr_e2e.shards.sheet import Tile, contact_sheet
+from xmr_e2e.shards.sheet import Tile, write_sheet
 
 # Byte for byte; by their perceptual hashes; by all their texts together.
 KINDS = {
@@ -164,9 +164,7 @@ def draw_pairs(result: Audit, out: Path) -> None:
             tiles.append(Tile(_picture(record), title, "\n".join((record.key, *record.metadata.texts)), mark))
     out.parent.mkdir(parents=True, exist_ok=True)
     names = " and ".join(dict.fromkeys(part.folder.resolve().name for part in result.parts))
-    contact_sheet(tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}").save(
-        out
-    )
+    write_sheet(out, tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}")
 
 
 def _parts(folder: Path) -> Iterator[Part]:
