@@ -30,7 +30,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     )
     environment.globals["zip"] = zip
     environment.filters |= {"data_uri": data_uri, "title_of": modality_title, "short": short_name}
-    write_atomically(path, environment.get_template(template).render(content).encode())
+    write_atomically(path, environment.get_template(template).render(content).encode(errors="replace"))
 
 
 def short_name(name: str) -> str:

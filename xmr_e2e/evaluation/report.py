@@ -35,6 +35,8 @@ MAIN = "mAP@all"
 directions beside them none could be told from the others."""
 RANKS = ("MedR",)
 """Figures that are no fractions, and better where they are lower."""
+WITHOUT_RATIO = (*RANKS, "Pearson")
+"""A quotient of ranks is turned round, and that of a correlation by one near 0 says nothing."""
 CAUTIONS = {
     "test": "The epoch was chosen by its figures on the test split itself: they are too high, and not comparable with "
     "figures of a model that was selected on validation.",
@@ -207,7 +209,7 @@ def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str
         return _Cell(title)
     if name not in random:
         return _Cell(title, number(model[name]))
-    if name in RANKS:
+    if name in WITHOUT_RATIO:
         return _Cell(title, number(model[name]), number(random[name]))
     ratio = f"{model[name] / random[name]:.1f}×" if random[name] else "–"
     return _Cell(title, number(model[name]), number(random[name]), ratio)
