@@ -132,7 +132,9 @@ def test_one_run_is_measured_again_as_its_file_says(
     asked = []
     monkeypatch.setattr(xmr_e2e.engine.evaluate, "evaluate_run", lambda run, split, **rest: asked.append((split, rest)))
     report_command((make_run("one", 0.5, split="val", protocol=TRAIN),), shards=tmp_path)
-    assert asked == [("val", {"shards": tmp_path, "protocol": "clean", "gallery": "test+train"})]
+    assert asked == [
+        ("val", {"shards": tmp_path, "protocol": "clean", "gallery": "test+train", "report": None, "must_draw": True})
+    ]
 
 
 def test_what_is_missing_is_named(

@@ -169,13 +169,18 @@ def test_the_table_holds_each_figure_its_random_row_and_their_ratio(page: Page) 
     given = figures()
     for name in ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"):
         start = next(number for number, row in enumerate(page.rows) if row[0] == name)
-        ours, random, ratios = page.rows[start : start + 3]
+        ours, intervals, random, ratios = page.rows[start : start + 4]
         expected = [given.model.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
         floors = [given.random.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
         expected.append(sum(expected) / 2)
         floors.append(sum(floors) / 2)
         assert [float(cell) for cell in ours[1:]] == pytest.approx(expected, abs=5e-4)
-        assert random[0] == "random"
+        assert (random[0], intervals[0]) == ("random", "95 %")
+        errors = [given.model.figures[way].standard_errors[name] for way in ("image_to_text", "text_to_image")]
+        assert [float(cell.removeprefix("± ")) for cell in intervals[1:3]] == pytest.approx(
+            [1.96 * each for each in errors], abs=5e-4
+        )
+        assert intervals[3] == ""
         assert [float(cell) for cell in random[1:]] == pytest.approx(floors, abs=5e-4)
         assert [float(cell.rstrip("×")) for cell in ratios[1:]] == pytest.approx(
             [a / b for a, b in zip(expected, floors)], abs=0.051
@@ -285,7 +290,7 @@ def test_the_command_can_be_copied_into_a_shell(page: Page) -> None:
 
 def test_the_contents_lead_to_what_is_there(page: Page) -> None:
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
+    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a" and "download" not in attributes]
     assert {link.removeprefix("#") for link in links} == ids
 
 
@@ -300,11 +305,12 @@ def test_captions_labels_and_notes_are_shown_as_written(page: Page) -> None:
 
 def test_nothing_outside_the_file_is_referred_to(html: str, page: Page) -> None:
     sources = [attributes["src"] or "" for _, attributes in page.tags if "src" in attributes]
+    sources += [attributes["href"] or "" for tag, attributes in page.tags if tag == "image"]
     assert len(sources) == 2 + 2 + 2 + 5 + 1 + 2 * (5 + 1)  # curves, map, training; results, queries and pairs
     assert all(source.startswith("data:image/") for source in sources)
     assert not [attributes for _, attributes in page.tags if attributes.keys() & {"srcset", "background"}]
-    assert all((attributes.get("href") or "#").startswith("#") for _, attributes in page.tags)
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:image/[a-z]+;base64,[\w+/=]+", "", html))
+    assert all((attributes.get("href") or "#").startswith(("#", "data:")) for _, attributes in page.tags)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:[a-z/+]+;base64,[\w+/=]+", "", html))
 
 
 def test_environment_and_configuration_are_listed_in_closed_folds(page: Page) -> None:
@@ -405,7 +411,7 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(
     browser: Browser, html: str, tmp_path: Path, width: int, colours: str
 ) -> None:
@@ -416,7 +422,7 @@ def test_the_page_fits_its_window_and_shows_its_pictures(
     browser.get(path.as_uri())
     assert not browser.is_wider_than_window()
     sizes = browser.execute_script("return [...document.images].map(image => [image.naturalWidth, image.clientWidth])")
-    assert len(sizes) == 24
+    assert len(sizes) == 22
     assert all(natural > 0 and shown > 0 for natural, shown in sizes)
     assert browser.complaints() == []
     fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")

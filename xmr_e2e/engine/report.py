@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from xmr_e2e.data.reader import SplitReader
@@ -59,8 +61,25 @@ def report_on_run(
         findings=_findings(queries, gallery, chosen.similarity or model.similarity, Shelf(readers, chosen.captions)),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
+        facts=dict(_facts(run, model, readers[0].manifest)),
         notes=[*notes, *([WHOLE_SPLIT] if chosen.folds else []), *_dataset_notes(readers[0].manifest)],
     )
+
+
+def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What the run was, in a few rows."""
+    yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
+    yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
+    environment = run.document("environment.json")
+    if "device" in environment:
+        count = environment.get("processes", 1)
+        yield "machine", f"{environment['device']}, {count} process{'es' if count != 1 else ''}"
+    speeds = [each["images_per_second"] for each in run.records() if each.get("images_per_second", 0) > 0]
+    batch = run.document("config.json").get("train", {}).get("batch_size")
+    if speeds and batch:
+        time = timedelta(seconds=round(sum(batch / speed for speed in speeds)))
+        yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} images/s in the median"
 
 
 def _findings(queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: Shelf) -> Findings:

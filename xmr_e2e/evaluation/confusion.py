@@ -62,10 +62,9 @@ def _shares(queries: csr_array, items: csr_array, first: NDArray[np.int64], clas
         labels.resize(labels.shape[0], classes)
     count, k = first.shape
     starts = np.arange(0, count * k + 1, k)
-    found = csr_array((np.full(count * k, 1 / k), first.ravel(), starts), (count, items.shape[0])) @ items
-    of_class = queries.sum(0)
-    weights = csr_array(queries.multiply(1 / np.maximum(of_class, 1)))
-    return csr_array(weights.T @ found)
+    found = csr_array((np.ones(count * k), first.ravel(), starts), (count, items.shape[0])) @ items
+    counts = (queries.T @ found).tocoo()
+    return csr_array((counts.data / (k * queries.sum(0)[counts.coords[0]]), counts.coords), counts.shape)
 
 
 def _largest(shares: csr_array, random: NDArray[np.float64]) -> list[tuple[int, int, float]]:
