@@ -44,6 +44,14 @@ def font_for(text: str, *, bold: bool = False) -> Font:
     return best
 
 
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: int) -> float:
+    """How wide a text is at a size of the font, in the same unit."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_for(text).path, size).getlength(text)
+
+
 def drawn_characters(text: str) -> frozenset[str]:
     """The characters of a text that show: no blanks, controls, joiners, selectors of variants, nor unassigned ones."""
     return frozenset(

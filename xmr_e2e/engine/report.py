@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +20,11 @@ from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.evaluation.report import Findings, write_report
+from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES, FAILURES = 8, 4
 """Queries whose results the report shows, over all directions; two and one at least of each."""
@@ -46,6 +50,8 @@ def report_on_run(
         notes: what a reader of the figures must know, beside what the dataset's manifest says.
     """
     chosen = protocol(document["protocol"]["name"])
+    if missing := frozenset[str]().union(*(font_for(name).missing for name in document["classes"])):
+        logger.warning("names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing))
     splits = dict.fromkeys([document["split"], *(["train"] if gallery else [])])
     readers = [SplitReader(model.data.shards, split) for split in splits]
     write_report(

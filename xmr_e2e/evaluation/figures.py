@@ -230,5 +230,9 @@ def _standard_error(values: Tensor) -> float:
 def _by_class(precision: Tensor, labels: Tensor) -> dict[int, float]:
     """labels: (n,) classes or (n, c) multi-hot, of the queries"""
     if labels.ndim == 1:
-        return {int(name): precision[labels == name].mean().item() for name in labels.unique()}
-    return {name: precision[labels[:, name] > 0].mean().item() for name in labels.any(0).nonzero()[:, 0].tolist()}
+        counts, sums = labels.bincount().double(), labels.bincount(precision)
+    else:
+        hot = labels.double()
+        counts, sums = hot.sum(0), precision @ hot
+    means = (sums / counts).tolist()
+    return {name: means[name] for name in counts.nonzero()[:, 0].tolist()}

@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.cells import cell_len
 
 from xmr_e2e.evaluation.page import short_name
 from xmr_e2e.evaluation.plots import GALLERY_COLOURS, GREY, WIDTH, as_png
 from xmr_e2e.evaluation.projection import Projection
+from xmr_e2e.fonts import text_width
 
 MARKERS = {"image": ("o", "●"), "text": ("^", "▲"), "audio": ("s", "■"), "video": ("D", "◆"), "shape3d": ("P", "✚")}
 """modality -> matplotlib's marker and the sign in the legend that looks like it"""
@@ -136,7 +136,7 @@ def _place_names(axes: Axes, projection: Projection, names: Mapping[int, str]) -
     for number, name in names.items():
         short = short_name(name)
         x, y = to_fractions.transform(_densest(points[classes == number])) * (width, height)
-        half = 0.5 * cell_len(short) * 0.62 * FONT
+        half = 0.5 * text_width(short, FONT)
         x = float(np.clip(x, half, width - half))
         y = _free_height(taken, x, height - float(y), half)
         taken.append((x, y, half))
