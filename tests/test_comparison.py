@@ -78,6 +78,38 @@ def test_figures_stand_side_by_side_with_the_random_ones_and_the_best_is_marked(
         assert medians[0].startswith("▲") and not medians[1].startswith("▲")  # the lower rank
 
 
+def test_runs_of_one_recipe_are_told_apart_by_their_folders(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [make_run(name, 0.5) for name in ("seed 1/one", "seed 2/one", "other")]
+    for run in runs:
+        (run / "config.json").write_text(json.dumps({"name": "dscmr"}))
+    page = compared(tmp_path, *runs)
+    assert page.of_class["run"][:3] == ["dscmr, seed 1/one", "dscmr, seed 2/one", "dscmr, other"]
+    assert "A dscmr, seed 1/one; B dscmr, seed 2/one; C dscmr, other" in " ".join(page.text.split())
+    again = compared(tmp_path, runs[2], runs[2])
+    assert again.of_class["run"][:2] == ["dscmr, other", "dscmr, other"]  # the same one twice
+
+
+def test_a_run_that_has_collapsed_is_not_the_best_by_the_correlation_of_its_pairs(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 6
+    collapsed = np.arange(6) + 1e-3 * rng.standard_normal((60, 6))
+    figures = cross_modal_figures(embedded_split({"image": collapsed, "text": collapsed[::-1].copy()}, labels))
+    for way in figures.model.figures:
+        ours, random = (each.figures[way].scores["Pearson"] for each in (figures.model, figures.random))
+        assert ours > 0.999 and random == pytest.approx(ours, abs=1e-3)
+    own = measured(0.5)["model"]["figures"]["image_to_text"]["scores"]["Pearson"]
+    assert own - measured(0.5)["random"]["figures"]["image_to_text"]["scores"]["Pearson"] > 0.3
+    documents = json.loads(json.dumps(asdict(figures)))
+    page = compared(tmp_path, make_run("good", 0.5), make_run("collapsed", 0.5, **documents))
+    start = next(number for number, row in enumerate(page.rows) if row[0] == "run")
+    column = page.rows[start].index("Pearson")
+    assert not any("▲" in row[column] for row in page.rows[start + 1 : start + 3])
+    assert page.rows[start + 1][1].startswith("▲")
+    assert "but for Pearson, which is highest in a space that has collapsed" in page.text
+
+
 def test_only_what_differs_in_configuration_and_environment_is_listed(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
