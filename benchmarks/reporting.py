@@ -38,7 +38,9 @@ def evals(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 500, a
     return compare(
         "evals",
         Goal("at most", 1.2 * at_once),
-        Side(f"{at_once} evaluations at once, {samples} pairs", "s", lambda: seconds(lambda: _evaluate([run] * at_once))),
+        Side(
+            f"{at_once} evaluations at once, {samples} pairs", "s", lambda: seconds(lambda: _evaluate([run] * at_once))
+        ),
         Side("one", "s", lambda: seconds(lambda: _evaluate([run]))),
         repeats=repeats,
     )

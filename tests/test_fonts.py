@@ -1,4 +1,4 @@
-"""Texts of any script: in a font of this machine that has it, or said what to install; sheets in which nothing is lost."""
+"""Texts of any script in a font of this machine that has them, and what is said where none has."""
 
 from __future__ import annotations
 

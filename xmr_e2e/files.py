@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:  # of a full disk, Python does not say which file it was
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a file system that can only be read, even where there is nothing to remove
+            temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 

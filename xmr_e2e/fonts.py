@@ -73,7 +73,7 @@ def describe_missing(characters: frozenset[str]) -> str:
 
 
 def _package(character: str) -> str:
-    if unicodedata.category(character) == "So" or ord(character) >= 0x1F000 and not 0x20000 <= ord(character) < 0x40000:
+    if unicodedata.category(character) == "So" or 0x1F000 <= ord(character) < 0x20000:
         return SYMBOLS_PACKAGE
     return CJK_PACKAGE if unicodedata.east_asian_width(character) in "WF" else OTHER_PACKAGE
 

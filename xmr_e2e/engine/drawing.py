@@ -63,7 +63,7 @@ def draw(
             report_on_run(path, run, model, queries, figures, document, gallery=gallery, notes=notes)
     except (Exception, _Stopped) as error:
         if must_draw:
-            raise XmrError(f"{path} cannot be drawn: {_reason(error)}") from error
+            raise as_error(path, error) from error
         again = ["xmr", "report", str(run.folder), *(["--figures", name] if name != "test" else [])]
         logger.warning(
             "%s was not drawn: %s. The figures are whole; to draw it: %s", path, _reason(error), shlex.join(again)
@@ -87,6 +87,11 @@ def _stopping(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def as_error(path: Path, error: BaseException) -> XmrError:
+    """The error to raise where a page could not be drawn, and was what had been asked for."""
+    return XmrError(f"{path} cannot be drawn: {_reason(error)}")
 
 
 def _reason(error: BaseException) -> str:

@@ -51,7 +51,9 @@ def report_on_run(
     """
     chosen = protocol(document["protocol"]["name"])
     if missing := frozenset[str]().union(*(font_for(name).missing for name in document["classes"])):
-        logger.warning("names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing))
+        logger.warning(
+            "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
+        )
     splits = dict.fromkeys([document["split"], *(["train"] if gallery else [])])
     readers = [SplitReader(model.data.shards, split) for split in splits]
     write_report(

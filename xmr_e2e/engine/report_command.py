@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from xmr_e2e.errors import XmrError
@@ -10,6 +11,9 @@ from xmr_e2e.errors import XmrError
 if TYPE_CHECKING:
     from xmr_e2e.engine.run import Run
     from xmr_e2e.evaluation.comparison import ComparedRun
+
+MOST = len(ascii_uppercase)
+"""runs on a page, on which each is a letter"""
 
 
 def report_command(
@@ -31,9 +35,9 @@ def report_command(
             written into the folder of a run
     """
     from xmr_e2e.console import console
+    from xmr_e2e.engine.drawing import as_error
     from xmr_e2e.engine.evaluate import evaluate_run
     from xmr_e2e.engine.run import Run
-    from xmr_e2e.evaluation.comparison import MOST, write_comparison
 
     if not 1 <= len(runs) <= MOST:
         raise XmrError(f"{len(runs)} runs: name one, for its report, or 2 to {MOST} to compare")
@@ -55,18 +59,24 @@ def report_command(
     if shards:
         raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
     out = out or Path("comparison.html")
-    write_comparison(out, [_compared(Run(folder), figures) for folder in runs])
+    documents = [_document(Run(folder), figures) for folder in runs]
+    try:
+        from xmr_e2e.evaluation.comparison import write_comparison
+
+        write_comparison(out, [_compared(Run(folder), document) for folder, document in zip(runs, documents)])
+    except Exception as error:
+        raise as_error(out, error) from error
     console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _compared(run: Run, figures: str) -> ComparedRun:
+def _compared(run: Run, document: dict[str, Any]) -> ComparedRun:
     from xmr_e2e.evaluation.comparison import ComparedRun
 
     configuration = run.document("config.json")
     return ComparedRun(
         name=str(configuration.get("name", run.folder.name)),
         folder=run.folder,
-        document=_document(run, figures),
+        document=document,
         records=run.records(),
         environment=run.document("environment.json"),
         configuration=configuration,

@@ -88,7 +88,9 @@ def bar_chart(model: RetrievalFigures, random: RetrievalFigures, classes: Sequen
     if len(bars) <= 3 * BARS_AT_ENDS:
         return BarChart(mean, bars, [], [])
     top, middle, bottom = bars[:BARS_AT_ENDS], bars[BARS_AT_ENDS:-BARS_AT_ENDS], bars[-BARS_AT_ENDS:]
-    return BarChart(mean, top, middle, bottom) if len(bars) <= MOST_BARS else BarChart(mean, top, [], bottom, len(middle))
+    return (
+        BarChart(mean, top, middle, bottom) if len(bars) <= MOST_BARS else BarChart(mean, top, [], bottom, len(middle))
+    )
 
 
 def heat_map(confusion: Confusion, classes: Sequence[str]) -> HeatMap:

@@ -17,7 +17,6 @@ from xmr_e2e.evaluation.report import CAUTIONS, MAIN, RANKS
 CORRELATION = "Pearson"
 """never marked as best: it is highest in a space that has collapsed to a point"""
 AVERAGE = "average of the directions"
-MOST = len(ascii_uppercase)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class _Table:
 
 
 def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
-    """Write the page that compares two runs or more, at most MOST; they are named A, B, … in their order."""
+    """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
     named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
     directions = [name for name in runs[0].document["model"]["figures"] if all(_has(run, name) for run in runs)]

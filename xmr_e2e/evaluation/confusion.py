@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 from xmr_e2e.evaluation.classes import one_hot
 from xmr_e2e.evaluation.inspection import FIRST, Inspected
 
-
 LARGEST = 50
 """pairs of classes that are kept, of those that are confused most often"""
 MOST_CLASSES = 200
@@ -44,8 +43,8 @@ def confusion(inspected: Inspected) -> Confusion:
     """
     queries, items = one_hot(inspected.queries.labels)[inspected.rows], one_hot(inspected.items.labels)
     classes = max(queries.shape[1], items.shape[1])
-    counts = items.sum(0)
-    k = min(FIRST, len(items), max(1, int(np.median(counts[counts > 0]))))
+    sizes = items.sum(0)
+    k = min(FIRST, len(items), max(1, int(np.median(sizes[sizes > 0])) if sizes.any() else 1))
     random = np.pad(items.mean(0), (0, classes - items.shape[1]))
     shares = _shares(csr_array(queries), csr_array(items), inspected.first[:, :k], classes)
     several = bool((items.sum(1) > 1).any())

@@ -185,7 +185,7 @@ def _definitions(
         "queries_without_relevant": "count 0 and stay in the mean",
         "average": "of each figure over the directions that have it",
         "standard_errors": "standard deviation over the queries over the square root of their number; 1.96 of them on "
-        "either side are a 95 % confidence interval for other queries of this kind, not for other seeds of the training",
+        "either side are a 95 % confidence interval for other queries of this kind, not for other seeds",
         "random Pearson": "of the queries with a pair, each beside an item drawn at random",
         "random": f"mean of {random_rankings} random rankings per direction, seed {seed}",
     }

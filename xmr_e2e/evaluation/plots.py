@@ -1,8 +1,9 @@
-"""Figures of the report: curves as SVG, clouds of points as PNG; made to be shown some 540 px wide, or 360 on a phone."""
+"""Figures of the report, curves as SVG and clouds of points as PNG, to be shown some 540 px wide, or 360 on a phone."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -228,7 +229,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     if len(points) <= 2 * MOST_PARTS:
         return points
     starts = np.linspace(0, len(points), MOST_PARTS + 1).astype(int).tolist()
-    parts = [points[start:end] for start, end in zip(starts, starts[1:])]
+    parts = [points[start:end] for start, end in itertools.pairwise(starts)]
     ends = [(min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])) for part in parts]
     return [point for pair in ends for point in sorted(pair)]
 

@@ -79,6 +79,8 @@ def _table(runs: tuple[Path, ...], metrics: tuple[str, ...], form: Format) -> st
         )  # fmt: skip
     for run, measurements in measured.items():
         if not measurements and run not in failed:
-            console.print(f"{run} has no evaluation, and so is not in the table", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"{run} has no evaluation, and so is not in the table", highlight=False, markup=False, soft_wrap=True
+            )
     groups = group_runs(each for measurements in measured.values() for each in measurements)
     return render(compare(groups, metrics), form)
