@@ -17,8 +17,7 @@ from conftest import draw_image
 
 from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
-from xmr_e2e.engine.evaluate import evaluate_run
-from xmr_e2e.engine.run import Run
+from xmr_e2e.engine.saved_model import load
 from xmr_e2e.errors import XmrError
 
 ROOT = Path(__file__).parents[1]
@@ -99,8 +98,8 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
 def test_a_figure_is_measured_and_kept_with_both_of_its_sides(
     name: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In place of processes, whose imports take long: that they run at once is `_evaluate`'s own matter.
-    monkeypatch.setattr(reporting, "_evaluate", lambda runs: [evaluate_run(Run(run), "train") for run in runs])
+    # In place of whole evaluations, each of which takes seconds.
+    monkeypatch.setattr(reporting, "_evaluate", lambda runs: [load(run) for run in runs])
     figure = MEASURES[name](photographs)
     measure.record(figure)
     assert figure.name == name and figure.ratio > 0 and sorted(figure.ratios)[0] <= figure.ratio

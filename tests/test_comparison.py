@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -185,3 +186,14 @@ def test_what_is_missing_is_named(
     (run / "evaluation" / "test.json").write_text(json.dumps(old))
     assert main(["report", str(run), str(run)]) == 2
     assert "earlier version" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_that_cannot_be_drawn_says_why(
+    make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = make_run("one", 0.5), make_run("two", 0.5)
+    monkeypatch.setitem(sys.modules, "xmr_e2e.evaluation.comparison", None)
+    with pytest.raises(
+        XmrError, match=r"page\.html cannot be drawn: ModuleNotFoundError: import of xmr_e2e\.evaluation"
+    ):
+        report_command(runs, out=tmp_path / "page.html")

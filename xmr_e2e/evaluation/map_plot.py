@@ -86,7 +86,7 @@ def class_map(projection: Projection, colouring: Colouring, names: Sequence[str]
         colours = [colouring.colours.get(int(number), GREY) for number in projection.classes[modality]]
         axes.scatter(points[:, 0], points[:, 1], c=colours, marker=MARKERS[modality][0], s=18, alpha=0.75, linewidths=0)
     picture = as_png(figure)  # the axes have their limits from here on
-    return picture, _place_names(axes, projection, {number: names[number] for number in colouring.colours})
+    return picture, _place_names(figure, axes, projection, {number: names[number] for number in colouring.colours})
 
 
 def modality_map(projection: Projection) -> bytes:
@@ -125,11 +125,11 @@ def _empty_map() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _place_names(axes: Axes, projection: Projection, names: Mapping[int, str]) -> list[NameOnMap]:
+def _place_names(figure: Figure, axes: Axes, projection: Projection, names: Mapping[int, str]) -> list[NameOnMap]:
     """Each class's name at its densest place, or above or below it where another name stands there."""
     points = np.concatenate(list(projection.points.values()))
     classes = np.concatenate(list(projection.classes.values()))
-    to_fractions = axes.transData + axes.get_figure(root=True).transFigure.inverted()
+    to_fractions = axes.transData + figure.transFigure.inverted()
     width, height = WIDTH * PIXELS, HEIGHT * PIXELS
     taken: list[tuple[float, float, float]] = []
     placed = []
