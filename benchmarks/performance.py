@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import building, peers, reading, retrieval, training
+from benchmarks import building, peers, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -23,6 +23,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "accumulate": training.accumulate,
     "evaluation": retrieval.evaluation,
     "released": retrieval.released,
+    "evals": reporting.evals,
     "build": building.build,
     "resized": building.resized,
     "resume": reading.resume,

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import draw_image
 
-from benchmarks import building, measure, peers, performance, reading, retrieval, training
+from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
+from xmr_e2e.engine.saved_model import load
 from xmr_e2e.errors import XmrError
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +87,7 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "checkpoint": partial(training.checkpoint, repeats=2, network="resnet18"),
     "evaluation": lambda _: retrieval.evaluation(repeats=1, items=300, dim=8),
     "released": lambda _: retrieval.released(repeats=1, items=100, dim=8),
+    "evals": partial(reporting.evals, repeats=1, samples=12, at_once=2),
     "build": partial(building.build, repeats=1, samples=20, cores=1),
     "resized": partial(building.resized, repeats=1, samples=20, cores=1),
     "regions": partial(building.regions, repeats=1, samples=1),
@@ -93,7 +95,11 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_figure_is_measured_and_kept_with_both_of_its_sides(name: str, photographs: Path) -> None:
+def test_a_figure_is_measured_and_kept_with_both_of_its_sides(
+    name: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In place of whole evaluations, each of which takes seconds.
+    monkeypatch.setattr(reporting, "_evaluate", lambda runs: [load(run) for run in runs])
     figure = MEASURES[name](photographs)
     measure.record(figure)
     assert figure.name == name and figure.ratio > 0 and sorted(figure.ratios)[0] <= figure.ratio

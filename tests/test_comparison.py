@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -78,6 +79,38 @@ def test_figures_stand_side_by_side_with_the_random_ones_and_the_best_is_marked(
         assert medians[0].startswith("▲") and not medians[1].startswith("▲")  # the lower rank
 
 
+def test_runs_of_one_recipe_are_told_apart_by_their_folders(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [make_run(name, 0.5) for name in ("seed 1/one", "seed 2/one", "other")]
+    for run in runs:
+        (run / "config.json").write_text(json.dumps({"name": "dscmr"}))
+    page = compared(tmp_path, *runs)
+    assert page.of_class["run"][:3] == ["dscmr, seed 1/one", "dscmr, seed 2/one", "dscmr, other"]
+    assert "A dscmr, seed 1/one; B dscmr, seed 2/one; C dscmr, other" in " ".join(page.text.split())
+    again = compared(tmp_path, runs[2], runs[2])
+    assert again.of_class["run"][:2] == ["dscmr, other", "dscmr, other"]  # the same one twice
+
+
+def test_a_run_that_has_collapsed_is_not_the_best_by_the_correlation_of_its_pairs(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 6
+    collapsed = np.arange(6) + 1e-3 * rng.standard_normal((60, 6))
+    figures = cross_modal_figures(embedded_split({"image": collapsed, "text": collapsed[::-1].copy()}, labels))
+    for way in figures.model.figures:
+        ours, random = (each.figures[way].scores["Pearson"] for each in (figures.model, figures.random))
+        assert ours > 0.999 and random == pytest.approx(ours, abs=1e-3)
+    own = measured(0.5)["model"]["figures"]["image_to_text"]["scores"]["Pearson"]
+    assert own - measured(0.5)["random"]["figures"]["image_to_text"]["scores"]["Pearson"] > 0.3
+    documents = json.loads(json.dumps(asdict(figures)))
+    page = compared(tmp_path, make_run("good", 0.5), make_run("collapsed", 0.5, **documents))
+    start = next(number for number, row in enumerate(page.rows) if row[0] == "run")
+    column = page.rows[start].index("Pearson")
+    assert not any("▲" in row[column] for row in page.rows[start + 1 : start + 3])
+    assert page.rows[start + 1][1].startswith("▲")
+    assert "but for Pearson, which is highest in a space that has collapsed" in page.text
+
+
 def test_only_what_differs_in_configuration_and_environment_is_listed(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -132,7 +165,9 @@ def test_one_run_is_measured_again_as_its_file_says(
     asked = []
     monkeypatch.setattr(xmr_e2e.engine.evaluate, "evaluate_run", lambda run, split, **rest: asked.append((split, rest)))
     report_command((make_run("one", 0.5, split="val", protocol=TRAIN),), shards=tmp_path)
-    assert asked == [("val", {"shards": tmp_path, "protocol": "clean", "gallery": "test+train"})]
+    assert asked == [
+        ("val", {"shards": tmp_path, "protocol": "clean", "gallery": "test+train", "report": None, "must_draw": True})
+    ]
 
 
 def test_what_is_missing_is_named(
@@ -151,3 +186,14 @@ def test_what_is_missing_is_named(
     (run / "evaluation" / "test.json").write_text(json.dumps(old))
     assert main(["report", str(run), str(run)]) == 2
     assert "earlier version" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_that_cannot_be_drawn_says_why(
+    make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = make_run("one", 0.5), make_run("two", 0.5)
+    monkeypatch.setitem(sys.modules, "xmr_e2e.evaluation.comparison", None)
+    with pytest.raises(
+        XmrError, match=r"page\.html cannot be drawn: ModuleNotFoundError: import of xmr_e2e\.evaluation"
+    ):
+        report_command(runs, out=tmp_path / "page.html")

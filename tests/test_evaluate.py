@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import logging
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +27,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.engine import drawing, report
 from xmr_e2e.engine import evaluate as engine
 from xmr_e2e.engine.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
 from xmr_e2e.engine.run import Run
@@ -100,7 +109,7 @@ def run(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (folder / "environment.json").write_text(json.dumps(environment))
     own = shards
     monkeypatch.setattr(engine, "load", lambda folder, shards: model(shards or own))
-    monkeypatch.setattr(engine, "report_on_run", write_notes)
+    monkeypatch.setattr(report, "report_on_run", write_notes)
     return Run(folder)
 
 
@@ -112,7 +121,8 @@ def write_notes(path: Path, *_: Any, notes: list[str], **__: Any) -> None:
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
-    monkeypatch.setattr(engine, "console", Console(file=out, width=300))
+    for module in (engine, drawing):
+        monkeypatch.setattr(module, "console", Console(file=out, width=300))
     return out
 
 
@@ -163,11 +173,103 @@ def test_the_runs_own_figures_are_named_by_the_split(run: Run, printed: io.Strin
     assert "not the shards" not in printed.getvalue()
 
 
+def test_figures_are_written_and_shown_before_anything_is_drawn(
+    run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(path: Path, *_: Any, **__: Any) -> None:
+        seen.append((json.loads((run.folder / "evaluation" / "test.json").read_text())["split"], printed.getvalue()))
+
+    monkeypatch.setattr(report, "report_on_run", look)
+    evaluate_run(run, "test")
+    ((split, text),) = seen
+    assert split == "test" and "times random" in text and "report" not in text.replace(str(run.folder), "")
+    assert str(run.folder / "report.html") in printed.getvalue()
+
+
+def fail(error: BaseException) -> Callable[..., None]:
+    def draw(*_: Any, **__: Any) -> None:
+        raise error
+
+    return draw
+
+
+def be_sent(number: signal.Signals) -> Callable[..., None]:
+    def draw(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    return draw
+
+
+FAILURES = {
+    "ValueError: a bad name (test_evaluate.py, line": fail(ValueError("a bad\nname")),
+    "MemoryError: no message (test_evaluate.py": fail(MemoryError()),
+    "ImportError: libpng": fail(ImportError("libpng")),
+    "report.html: No space left on device": fail(OSError(errno.ENOSPC, "No space left on device", "report.html")),
+    "0.tar: damaged": fail(XmrError("0.tar: damaged")),
+    "stopped by SIGTERM": be_sent(signal.SIGTERM),
+    "stopped by SIGINT": be_sent(signal.SIGINT),
+    "stopped by SIGUSR1": be_sent(signal.SIGUSR1),
+}
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+def test_a_report_that_fails_costs_no_figure_and_its_command_is_named(
+    run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    monkeypatch.setattr(report, "report_on_run", FAILURES[reason])
+    before = [signal.getsignal(number) for number in drawing.SIGNALS]
+    with caplog.at_level(logging.WARNING, "xmr_e2e"):
+        figures = evaluate_run(run, "val")
+    assert [signal.getsignal(number) for number in drawing.SIGNALS] == before
+    (warning,) = caplog.messages
+    assert reason in warning
+    assert warning.endswith(f"to draw it: xmr report {run.folder} --figures val")
+    document = json.loads((run.folder / "evaluation" / "val.json").read_text())
+    assert document["model"]["average"] == figures.model.average
+    assert "times random" in printed.getvalue()
+
+
+def test_for_the_command_that_draws_a_report_a_failure_is_an_error(
+    run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "report_on_run", fail(ValueError("a bad name")))
+    with pytest.raises(XmrError, match=r"report\.html cannot be drawn: ValueError: a bad name"):
+        evaluate_run(run, "test", must_draw=True)
+
+
+def test_a_report_elsewhere_leaves_the_runs_folder_as_it_is(run: Run, printed: io.StringIO, tmp_path: Path) -> None:
+    evaluate_run(run, "test", report=tmp_path / "elsewhere.html")
+    assert (tmp_path / "elsewhere.html").exists() and "times random" in printed.getvalue()
+    assert [path.name for path in run.folder.iterdir()] == ["environment.json"]
+
+
+def test_figures_that_cannot_be_written_are_shown_all_the_same(
+    run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "test.json")
+    monkeypatch.setattr(Run, "save_evaluation", fail(full))
+    with pytest.raises(OSError, match="No space left"):
+        evaluate_run(run, "test")
+    assert "times random" in printed.getvalue()
+
+
+def test_what_draws_is_not_imported_before_drawing_begins() -> None:
+    code = "import sys, xmr_e2e.engine.evaluate; print({'sklearn', 'matplotlib', 'jinja2'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_figures_on_other_shards_leave_the_runs_own_alone_and_say_so(
     run: Run, printed: io.StringIO, tmp_path: Path
 ) -> None:
     evaluate_run(run, "test")
     before = [(run.folder / name).read_bytes() for name in ("evaluation/test.json", "report.html")]
+    long = build(tmp_path / "long", "猫" * 200, seed=1)
+    evaluate_run(run, "test", shards=long)
+    assert (run.folder / "evaluation" / f"{'猫' * 40}-test.json").exists()
     other = build(tmp_path / "other", "Other set / 2", seed=1)
     evaluate_run(run, "test", shards=other)
     assert before == [(run.folder / name).read_bytes() for name in ("evaluation/test.json", "report.html")]

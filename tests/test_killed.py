@@ -6,6 +6,8 @@ Real processes and real SIGKILL: what is left on the disk is what a killed proce
 from __future__ import annotations
 
 import mmap
+import os
+import platform
 import random
 import signal
 import time
@@ -123,6 +125,16 @@ def test_what_is_kept_in_a_checkpoint_is_not_written_into_by_a_training_that_goe
     model.with_name("model.json.part").hardlink_to(kept)  # as a killed process may leave it
     write_atomically(model, b"of now")
     assert (kept.read_bytes(), model.read_bytes()) == (b"of then", b"of now")
+
+
+def test_a_file_that_another_process_is_writing_is_not_touched_and_what_a_dead_one_left_is_removed(
+    tmp_path: Path,
+) -> None:
+    living, dead = (tmp_path / f"report.html.{platform.node()}-{pid}.part" for pid in (os.getppid(), 2**22 + 1))
+    living.write_text("half")
+    dead.write_text("half")
+    write_atomically(tmp_path / "report.html", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", living.name}
 
 
 def test_after_damaged_checkpoints_new_ones_are_kept(tmp_path: Path) -> None:

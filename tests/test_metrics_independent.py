@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import ir_measures
@@ -202,7 +203,7 @@ def test_an_average_is_over_the_figures_that_there_are() -> None:
     assert all(middle == pytest.approx((a + b) / 2) for middle, a, b in pairs)
     assert both.curve.precision[3] == pytest.approx((larger.curve.precision[3] + smaller.curve.precision[3]) / 2)
     assert (both.queries, both.gallery) == (38, 38)
-    assert average_figures([larger, larger]) == larger
+    assert average_figures([larger, larger]) == replace(larger, standard_errors={})  # a mean over means has others
     smaller.per_class.pop(0)
     assert average_figures([larger, smaller]).per_class[0] == larger.per_class[0]
 
@@ -216,3 +217,19 @@ def test_random_figures_have_all_but_the_correlation() -> None:
     assert random.scope.precision == pytest.approx([1 / 3] * 6, abs=0.03)
     assert random.scope.k == [1, 2, 5, 10, 20, 50]
     assert random.per_class.keys() == {0, 1, 2}
+
+
+def test_standard_errors_are_those_of_means_over_queries() -> None:
+    figures = Case(60, 60, multi_hot=True).figures()
+    generator = np.random.default_rng(0)
+    labels = generator.integers(4, size=50)
+    queries, gallery = (generator.standard_normal((50, 6)) for _ in range(2))
+    found = retrieval_figures(queries, gallery, labels, labels, query_ids=range(50), gallery_ids=range(50))
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, gallery)]
+    order = np.argsort(-(unit[0] @ unit[1].T), axis=1)
+    hits = labels[order] == labels[:, None]
+    precision = [(np.cumsum(row) / np.arange(1, 51))[row].mean() for row in hits]
+    assert found.standard_errors["mAP@all"] == pytest.approx(np.std(precision, ddof=1) / 50**0.5)
+    at_5 = [query in row[:5] for query, row in enumerate(order.tolist())]
+    assert found.standard_errors["R@5"] == pytest.approx(np.std(at_5, ddof=1) / 50**0.5)
+    assert figures.standard_errors.keys() == figures.scores.keys() - {"MedR", "Pearson"}

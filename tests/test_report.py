@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import re
 import shlex
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,8 @@ from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.examples import Example, Item, Result
-from xmr_e2e.evaluation.inspection import inspect_rankings
+from xmr_e2e.evaluation.inspection import Inspected, inspect_rankings
+from xmr_e2e.evaluation.page import short_name
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.report import Findings, write_report
 
@@ -169,13 +173,18 @@ def test_the_table_holds_each_figure_its_random_row_and_their_ratio(page: Page) 
     given = figures()
     for name in ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"):
         start = next(number for number, row in enumerate(page.rows) if row[0] == name)
-        ours, random, ratios = page.rows[start : start + 3]
+        ours, intervals, random, ratios = page.rows[start : start + 4]
         expected = [given.model.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
         floors = [given.random.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
         expected.append(sum(expected) / 2)
         floors.append(sum(floors) / 2)
         assert [float(cell) for cell in ours[1:]] == pytest.approx(expected, abs=5e-4)
-        assert random[0] == "random"
+        assert (random[0], intervals[0]) == ("random", "95 %")
+        errors = [given.model.figures[way].standard_errors[name] for way in ("image_to_text", "text_to_image")]
+        assert [float(cell.removeprefix("± ")) for cell in intervals[1:3]] == pytest.approx(
+            [1.96 * each for each in errors], abs=5e-4
+        )
+        assert intervals[3] == ""
         assert [float(cell) for cell in random[1:]] == pytest.approx(floors, abs=5e-4)
         assert [float(cell.rstrip("×")) for cell in ratios[1:]] == pytest.approx(
             [a / b for a, b in zip(expected, floors)], abs=0.051
@@ -285,7 +294,7 @@ def test_the_command_can_be_copied_into_a_shell(page: Page) -> None:
 
 def test_the_contents_lead_to_what_is_there(page: Page) -> None:
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
+    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a" and "download" not in attributes]
     assert {link.removeprefix("#") for link in links} == ids
 
 
@@ -300,11 +309,12 @@ def test_captions_labels_and_notes_are_shown_as_written(page: Page) -> None:
 
 def test_nothing_outside_the_file_is_referred_to(html: str, page: Page) -> None:
     sources = [attributes["src"] or "" for _, attributes in page.tags if "src" in attributes]
+    sources += [attributes["href"] or "" for tag, attributes in page.tags if tag == "image"]
     assert len(sources) == 2 + 2 + 2 + 5 + 1 + 2 * (5 + 1)  # curves, map, training; results, queries and pairs
     assert all(source.startswith("data:image/") for source in sources)
     assert not [attributes for _, attributes in page.tags if attributes.keys() & {"srcset", "background"}]
-    assert all((attributes.get("href") or "#").startswith("#") for _, attributes in page.tags)
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:image/[a-z]+;base64,[\w+/=]+", "", html))
+    assert all((attributes.get("href") or "#").startswith(("#", "data:")) for _, attributes in page.tags)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:[a-z/+]+;base64,[\w+/=]+", "", html))
 
 
 def test_environment_and_configuration_are_listed_in_closed_folds(page: Page) -> None:
@@ -405,7 +415,7 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(
     browser: Browser, html: str, tmp_path: Path, width: int, colours: str
 ) -> None:
@@ -416,8 +426,114 @@ def test_the_page_fits_its_window_and_shows_its_pictures(
     browser.get(path.as_uri())
     assert not browser.is_wider_than_window()
     sizes = browser.execute_script("return [...document.images].map(image => [image.naturalWidth, image.clientWidth])")
-    assert len(sizes) == 24
+    assert len(sizes) == 22
     assert all(natural > 0 and shown > 0 for natural, shown in sizes)
     assert browser.complaints() == []
     fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith("data:") for name in fetched)
+
+
+NAMES = ["$0_$10", "_hidden", "a{b}\\c%", "<b>&", "犬と猫" * 10, "قطة جميلة", "W" * 200, "two\nlines", "", "🎉 $x$"]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A report on classes with such names."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % len(NAMES)
+    given = embedded_split({name: rng.standard_normal((60, 8)) for name in ("image", "text")}, labels)
+    confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
+    found = Findings(confusions=confusions, projection=project(given, similarity="cosine"))
+    folder = tmp_path_factory.mktemp("named")
+    return report(folder, figures=cross_modal_figures(given), findings=found, classes=NAMES)
+
+
+def test_names_of_any_kind_are_drawn_as_they_are_and_cut_to_a_line(named: str) -> None:
+    page = Page(named)
+    assert page.open == []
+    short = [short_name(name) for name in NAMES]
+    assert short[4] == "犬と猫犬と猫犬と猫犬と…" and short[6] == "W" * 23 + "…"
+    assert short[7:9] == ["two lines", "(no name)"] and short[:4] == NAMES[:4]
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", named)
+    assert sorted(map(unescape, texts)) == sorted(short)
+    assert all(name in page.of_class["legend"][0] for name in short)
+    assert page.rows[[row[0] for row in page.rows].index("query ↓ result →")][1:] == short
+    titles = [attributes["title"] for _, attributes in page.tags if attributes.get("title")]
+    assert set(titles) == {name for name in NAMES if name}  # whole, for whoever points at one
+    for position in re.findall(r'<text x="([\d.]+)"', named):
+        assert 0 < float(position) < 540
+
+
+@pytest.mark.parametrize("width", [1200, 320])
+def test_bars_are_equally_thick_and_no_name_is_wider_than_its_place(
+    browser: Browser, named: str, tmp_path: Path, width: int
+) -> None:
+    (tmp_path / "named.html").write_text(named)
+    browser.resize(width, 900)
+    browser.get((tmp_path / "named.html").as_uri())
+    assert not browser.is_wider_than_window()
+    heights = browser.execute_script("return [...document.querySelectorAll('.track')].map(each => each.clientHeight)")
+    assert len(set(heights)) == 1
+    outside = """
+    const cut = each => each.getBoundingClientRect().top < each.closest('table').getBoundingClientRect().top - 1;
+    return [...document.querySelectorAll('.heat thead span')].filter(cut).length"""
+    assert browser.execute_script(outside) == 0
+
+
+def test_of_thousands_of_classes_only_the_largest_confusions_and_the_ends_are_shown(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(800) % 400
+    centres = rng.standard_normal((400, 16))
+    rows = {name: centres[labels] + 0.9 * rng.standard_normal((800, 16)) for name in ("image", "text")}
+    given = embedded_split(rows, labels)
+    confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
+    assert all(each.shares is None and len(each.largest) == 50 for each in confusions)
+    whole = [shares_by_loops(each) for each in inspect_rankings(given, similarity="cosine")]
+    for each, shares in zip(confusions, whole):
+        for asked, other, share in each.largest:
+            assert share == pytest.approx(shares[asked, other])
+        excess = shares - each.random
+        np.fill_diagonal(excess, 0)
+        expected = np.sort(excess, axis=None)[::-1][:50]
+        assert [share - each.random[other] for _, other, share in each.largest] == pytest.approx(expected.tolist())
+    names = [f"class {number}" for number in range(400)]
+    html = report(tmp_path, figures=cross_modal_figures(given), findings=Findings(confusions=confusions), classes=names)
+    assert len(html) < 1_000_000
+    page = Page(html)
+    assert "heat" not in page.of_class and len(page.of_class["confused"]) == 2
+    assert "Of 400 classes, the pairs that are confused most often" in " ".join(page.text.split())
+    assert [shown.count("class ") for shown in page.of_class["bars"]] == [15, 15] * 2
+    assert page.text.count("370 classes between the best and the worst") == 2
+    table = data_of(page)
+    assert sum(line.startswith("image_to_text,mAP@all of class,") for line in table) == 400
+
+
+def shares_by_loops(each: Inspected) -> np.ndarray:
+    """All shares, by loops over the queries."""
+    found, k = np.zeros((400, 400)), confusion(each).k
+    for query, first in zip(each.queries.labels.tolist(), each.first[:, :k]):
+        for item in each.items.labels[first].tolist():
+            found[query, item] += 1 / k
+    return found / np.bincount(each.queries.labels.numpy())[:, None]
+
+
+def data_of(page: Page) -> list[str]:
+    (link,) = (attributes["href"] or "" for _, attributes in page.tags if "download" in attributes)
+    return base64.b64decode(link.partition("base64,")[2]).decode().splitlines()
+
+
+def test_the_data_are_the_figures_the_curves_and_the_classes(page: Page) -> None:
+    given, rows = figures(), list(csv.DictReader(data_of(page)))
+    for direction, model in given.model.figures.items():
+        own = [row for row in rows if row["direction"] == direction]
+        scores = {row["at"]: row for row in own if row["kind"] == "score"}
+        assert {name: float(row["model"]) for name, row in scores.items()} == model.scores
+        assert float(scores["mAP@all"]["standard_error"]) == model.standard_errors["mAP@all"]
+        assert [float(row["model"]) for row in own if row["kind"] == "precision at recall"] == model.curve.precision
+        assert [row["at"] for row in own if row["kind"] == "mAP@all of class"] == CLASSES
+    assert [row["at"] for row in rows if row["direction"] == "average"] == list(given.model.average)
+
+
+def test_facts_of_the_run_are_rows_above_its_curves(tmp_path: Path) -> None:
+    page = Page(report(tmp_path, facts={"parameters": "4,500,000"}))
+    assert ["parameters", "4,500,000"] in page.rows

@@ -284,11 +284,16 @@ def test_the_command_finds_runs_at_any_depth_once_and_names_those_without_an_eva
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Made().write(tmp_path / "far" / "below" / "run")
-    shutil.copytree(run, tmp_path / "begun", ignore=shutil.ignore_patterns("evaluation"))
+    for name in ("begun", "failed", "failed too"):
+        shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("evaluation"))
+    (tmp_path / "begun" / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "failed" / "metrics.jsonl").touch()
     assert main(["table", str(tmp_path), str(run)]) == 0
     text, errors = capsys.readouterr()
     assert text.count("| dscmr_wikipedia ") == 1 and "seed 0 was run" not in text
     assert f"{tmp_path / 'begun'} has no evaluation, and so is not in the table" in errors.replace("\n", "")
+    assert f"2 run folders never took a step, and are left out (the first: {tmp_path / 'failed'})" in errors
+    assert errors.count("failed") == 1
     assert "Measured on test, protocol clean. Samples (train/val/test): 2,173/231/462." in text
 
 

@@ -6,6 +6,7 @@ within the function, so that `xmr --help` answers at once. A command returns its
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows.
     """
+    # Threads of OpenMP that wait sleep instead of spinning, which takes the cores from other commands beside this one.
+    # It is read once, when torch is imported; training sets it by its launcher.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
         return report_errors(lambda: doctor(Path(words[1]), options=words[2:]))
@@ -168,8 +172,7 @@ def sheet(
         seed: another seed draws other samples
         columns: tiles in a row
     """
-    from xmr_e2e.shards.media import save_picture
-    from xmr_e2e.shards.sheet import contact_sheet
+    from xmr_e2e.shards.sheet import write_sheet
 
     if count < 1 or columns < 1:
         raise XmrError("--count and --columns must be at least 1")
@@ -177,7 +180,7 @@ def sheet(
         raise XmrError(f"{out}: the name must end in .png, .jpg or .webp")
     tiles = _draw_samples(folder, split, count, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(contact_sheet(tiles, columns=columns, heading=f"{folder.resolve().name}, {split}"), out)
+    write_sheet(out, tiles, columns=columns, heading=f"{folder.resolve().name}, {split}")
     Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import platform
 import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 CHUNK = 2**22
 
@@ -31,9 +35,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; has the file's name.
     """
-    temporary = path.with_name(path.name + ".part")
+    temporary = _unfinished(path)
     try:
-        temporary.unlink(missing_ok=True)  # of a killed process; it may be a second name of a file in use (place_copy)
         with open(temporary, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -71,11 +74,23 @@ def place_copy(source: Path, target: Path) -> None:
 
     Only for files that are replaced and never written into (`write_atomically`).
     """
-    temporary = target.with_name(target.name + ".part")
-    temporary.unlink(missing_ok=True)
+    temporary = _unfinished(target)
     try:
         os.link(source, temporary)
     except OSError:
         shutil.copyfile(source, temporary)
     os.replace(temporary, target)
     temporary.unlink(missing_ok=True)  # rename leaves it there where target was the same file already
+
+
+def _unfinished(path: Path) -> Path:
+    """Where this process writes a file before it has its name: two processes may write the same one at the same time.
+
+    What killed processes of this machine have left is removed; it may be a second name of a file in use (`place_copy`).
+    """
+    host = platform.node()
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):
+        process = left.name.removesuffix(".part").rpartition("-")[2]
+        if process == str(os.getpid()) or not (process.isdigit() and psutil.pid_exists(int(process))):
+            left.unlink(missing_ok=True)
+    return path.with_name(f"{path.name}.{host}-{os.getpid()}.part")

@@ -16,8 +16,8 @@ from xmr_e2e.console import console
 from xmr_e2e.data.batch import Source
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.engine.drawing import draw
 from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.report import report_on_run
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
@@ -34,6 +34,8 @@ from xmr_e2e.shards import manifest
 
 SELECTABLE = Measures().names
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
+LONGEST_NAME = 40
+"""of a dataset in the names of files, in characters, of which each may be four of the 255 bytes that names can have"""
 OTHER_SHARDS = "These are not the shards that the run was trained with."
 
 
@@ -109,9 +111,16 @@ def evaluation_document(
 
 
 def evaluate_run(
-    run: Run, split: str, *, shards: Path | None = None, protocol: str | None = None, gallery: Gallery = "test"
+    run: Run,
+    split: str,
+    *,
+    shards: Path | None = None,
+    protocol: str | None = None,
+    gallery: Gallery = "test",
+    report: Path | None = None,
+    must_draw: bool = False,
 ) -> CrossModalFigures:
-    """Measure a run's selected model on a split; write the figures and the report, print the table.
+    """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
 
     Figures by another protocol than the training's, with another gallery, or on other shards than those of the
     training get files of their own, named by these. Every rank calls it.
@@ -119,9 +128,12 @@ def evaluate_run(
     Args:
         protocol: by name; the training's own by default.
         gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
+        report: the file to write it to, while the run's folder stays as it is; by default beside the run's others.
+        must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
 
     Raises:
-        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data.
+        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; with
+            `must_draw`, the report cannot be drawn.
     """
     model = load(run.folder, shards=shards)
     require_shards(model)
@@ -133,15 +145,17 @@ def evaluate_run(
         document = evaluation_document(model, split, chosen, gallery, figures)
         own = _has_own_shards(run, model)
         name = _file_name(document, own_protocol=chosen.name == model.protocol, own_shards=own)
-        written = run.save_evaluation(name, document)
-        report = run.folder / ("report.html" if name == "test" else f"report-{name}.html")
-        notes = [] if own else [OTHER_SHARDS]
-        report_on_run(report, run, model, queries, figures, document, gallery=ranked, notes=notes)
-        _say(heading(document))
-        console.print(figures_table(figures))
+        try:
+            if report is None:
+                _say(f"figures: {run.save_evaluation(name, document)}")
+        finally:  # what was measured is shown, whatever becomes of its file
+            _say(heading(document))
+            console.print(figures_table(figures))
         if not own:
             _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
-        _say(f"figures: {written}\nreport:  {report}")
+        path = report or run.folder / ("report.html" if name == "test" else f"report-{name}.html")
+        notes = [] if own else [OTHER_SHARDS]
+        draw(path, run, model, queries, figures, document, gallery=ranked, notes=notes, name=name, must_draw=must_draw)
     return figures
 
 
@@ -159,7 +173,7 @@ def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: b
     """Of the result file, without its suffix: the split, and what is not as in the training."""
     about = document["protocol"]
     with_train = about["gallery"] == "test+train"
-    parts = [] if own_shards else [re.sub(r"[^\w.-]+", "_", document["dataset"])]
+    parts = [] if own_shards else [re.sub(r"[^\w.-]+", "_", document["dataset"])[:LONGEST_NAME]]
     parts.append(document["split"])
     parts += [] if own_protocol and not with_train else [about["name"].replace(":", "-")]
     parts += ["with-train"] if with_train else []

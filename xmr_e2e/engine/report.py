@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from xmr_e2e.data.reader import SplitReader
@@ -17,8 +20,11 @@ from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.evaluation.report import Findings, write_report
+from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.shards.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES, FAILURES = 8, 4
 """Queries whose results the report shows, over all directions; two and one at least of each."""
@@ -44,6 +50,10 @@ def report_on_run(
         notes: what a reader of the figures must know, beside what the dataset's manifest says.
     """
     chosen = protocol(document["protocol"]["name"])
+    if missing := frozenset[str]().union(*(font_for(name).missing for name in document["classes"])):
+        logger.warning(
+            "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
+        )
     splits = dict.fromkeys([document["split"], *(["train"] if gallery else [])])
     readers = [SplitReader(model.data.shards, split) for split in splits]
     write_report(
@@ -59,8 +69,25 @@ def report_on_run(
         findings=_findings(queries, gallery, chosen.similarity or model.similarity, Shelf(readers, chosen.captions)),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
+        facts=dict(_facts(run, model, readers[0].manifest)),
         notes=[*notes, *([WHOLE_SPLIT] if chosen.folds else []), *_dataset_notes(readers[0].manifest)],
     )
+
+
+def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What the run was, in a few rows."""
+    yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
+    yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
+    environment = run.document("environment.json")
+    if "device" in environment:
+        count = environment.get("processes", 1)
+        yield "machine", f"{environment['device']}, {count} process{'es' if count != 1 else ''}"
+    speeds = [each["images_per_second"] for each in run.records() if each.get("images_per_second", 0) > 0]
+    batch = run.document("config.json").get("train", {}).get("batch_size")
+    if speeds and batch:
+        time = timedelta(seconds=round(sum(batch / speed for speed in speeds)))
+        yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} images/s in the median"
 
 
 def _findings(queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: Shelf) -> Findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from xmr_e2e.errors import XmrError
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from xmr_e2e.engine.run import Run
     from xmr_e2e.evaluation.comparison import ComparedRun
 
+MOST = len(ascii_uppercase)
+"""runs on a page, on which each is a letter"""
+
 
 def report_command(
     runs: tuple[Path, ...],
@@ -18,7 +22,7 @@ def report_command(
     *,
     figures: str = "test",
     shards: Path | None = None,
-    out: Path = Path("comparison.html"),
+    out: Path | None = None,
 ) -> None:
     """Of one run: measure it again and make its report anew. Of several: a page that compares them, from the figures
     that `xmr eval` has written.
@@ -27,15 +31,18 @@ def report_command(
         runs: the run folder, or several
         figures: which of a run's measurements: the name of a file of RUN/evaluation, without .json
         shards: of one run: where the dataset's shards lie now, if not where they lay in training
-        out: of several runs: the page to write
+        out: the page to write: of one run, by default its report; of several, comparison.html. With it, nothing is
+            written into the folder of a run
     """
     from xmr_e2e.console import console
+    from xmr_e2e.engine.drawing import as_error
     from xmr_e2e.engine.evaluate import evaluate_run
     from xmr_e2e.engine.run import Run
-    from xmr_e2e.evaluation.comparison import MOST, write_comparison
 
     if not 1 <= len(runs) <= MOST:
         raise XmrError(f"{len(runs)} runs: name one, for its report, or 2 to {MOST} to compare")
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
         about = _document(Run(runs[0]), figures)
         with_train = about["protocol"]["gallery"] == "test+train"
@@ -45,23 +52,31 @@ def report_command(
             shards=shards,
             protocol=about["protocol"]["name"],
             gallery="test+train" if with_train else "test",
+            report=out,
+            must_draw=True,
         )
         return
     if shards:
         raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_comparison(out, [_compared(Run(folder), figures) for folder in runs])
+    out = out or Path("comparison.html")
+    documents = [_document(Run(folder), figures) for folder in runs]
+    try:
+        from xmr_e2e.evaluation.comparison import write_comparison
+
+        write_comparison(out, [_compared(Run(folder), document) for folder, document in zip(runs, documents)])
+    except Exception as error:
+        raise as_error(out, error) from error
     console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _compared(run: Run, figures: str) -> ComparedRun:
+def _compared(run: Run, document: dict[str, Any]) -> ComparedRun:
     from xmr_e2e.evaluation.comparison import ComparedRun
 
     configuration = run.document("config.json")
     return ComparedRun(
         name=str(configuration.get("name", run.folder.name)),
         folder=run.folder,
-        document=_document(run, figures),
+        document=document,
         records=run.records(),
         environment=run.document("environment.json"),
         configuration=configuration,

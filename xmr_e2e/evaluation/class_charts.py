@@ -17,6 +17,8 @@ WIDE = 14
 DENSE = 30
 """More classes than that have a heat map without numbers."""
 CONFUSED_PAIRS = 6
+MOST_BARS = 300
+"""With more classes, only those at the ends have bars: a page of thousands is slow, and its data have all values."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class BarChart:
     top: Sequence[Bar]
     middle: Sequence[Bar]
     bottom: Sequence[Bar]
+    left_out: int = 0
+    """in the middle, where there are too many"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class HeatMap:
     random: Sequence[HeatCell]
     largest: Sequence[tuple[str, str, str]]
     """class that asked, class that was found, share"""
+    left_out: int = 0
+    """classes, where there are too many for rows of cells; then there are more of the largest instead"""
 
     @property
     def is_wide(self) -> bool:
@@ -81,19 +87,24 @@ def bar_chart(model: RetrievalFigures, random: RetrievalFigures, classes: Sequen
     mean = bar("mean", model.scores["mAP@all"], random.scores["mAP@all"])
     if len(bars) <= 3 * BARS_AT_ENDS:
         return BarChart(mean, bars, [], [])
-    return BarChart(mean, bars[:BARS_AT_ENDS], bars[BARS_AT_ENDS:-BARS_AT_ENDS], bars[-BARS_AT_ENDS:])
+    top, middle, bottom = bars[:BARS_AT_ENDS], bars[BARS_AT_ENDS:-BARS_AT_ENDS], bars[-BARS_AT_ENDS:]
+    return (
+        BarChart(mean, top, middle, bottom) if len(bars) <= MOST_BARS else BarChart(mean, top, [], bottom, len(middle))
+    )
 
 
 def heat_map(confusion: Confusion, classes: Sequence[str]) -> HeatMap:
     """A row for each class that queries have, a column for each that queries or items have."""
+    largest = [(classes[a], classes[b], f"{share:.0%}") for a, b, share in confusion.largest]
+    if confusion.shares is None:
+        return HeatMap([], [], [], largest, left_out=len(confusion.random))
     shares, random = confusion.shares.tolist(), confusion.random.tolist()
     asked = [each for each, row in enumerate(shares) if not math.isnan(row[0])]
     found = [each for each in range(len(random)) if each in asked or random[each] > 0]
     deepest = max([shares[row][column] for row in asked for column in found], default=0) or 1.0
     rows = [(classes[row], [_cell(shares[row][column], deepest, row == column) for column in found]) for row in asked]
-    largest = [(classes[a], classes[b], f"{share:.0%}") for a, b, share in confusion.largest(CONFUSED_PAIRS)]
     floor = [_cell(random[column], deepest, False) for column in found]
-    return HeatMap([classes[column] for column in found], rows, floor, largest)
+    return HeatMap([classes[column] for column in found], rows, floor, largest[:CONFUSED_PAIRS])
 
 
 def _cell(share: float, deepest: float, own: bool) -> HeatCell:

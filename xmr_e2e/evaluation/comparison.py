@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -13,8 +14,9 @@ from xmr_e2e.evaluation.page import flattened, number, write_page
 from xmr_e2e.evaluation.plots import SCOPE, Points, overlaid_plot, validation_series
 from xmr_e2e.evaluation.report import CAUTIONS, MAIN, RANKS
 
+CORRELATION = "Pearson"
+"""never marked as best: it is highest in a space that has collapsed to a point"""
 AVERAGE = "average of the directions"
-MOST = len(ascii_uppercase)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class ComparedRun:
     """A run and one of its evaluations."""
 
     name: str
-    """of the recipe"""
+    """of the recipe; on the page, with that of the folder where runs of one recipe are compared"""
     folder: Path
     document: Mapping[str, Any]
     """the evaluation's file"""
@@ -63,8 +65,8 @@ class _Table:
 
 
 def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
-    """Write the page that compares two runs or more, at most MOST; they are named A, B, … in their order."""
-    named = dict(zip(ascii_uppercase, runs))
+    """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
+    named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
     directions = [name for name in runs[0].document["model"]["figures"] if all(_has(run, name) for run in runs)]
     write_page(
@@ -75,11 +77,26 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
         tables=[_table(named, direction, not conflicts) for direction in (AVERAGE, *directions)],
         main=MAIN,
         ranks=RANKS,
+        correlation=CORRELATION,
         curves={direction_title(name): _curves(named, name) for name in directions},
         validation=_validation(named),
         configuration=_differences(named, lambda run: run.configuration),
         environment=_differences(named, lambda run: run.environment),
     )
+
+
+def _told_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """Runs of one recipe have the names of their folders, too, as far as these tell them apart."""
+    counts = Counter(run.name for run in runs)
+    named = []
+    for run in runs:
+        alike = [other.folder.resolve() for other in runs if other.name == run.name]
+        own = run.folder.resolve()
+        depths = range(1, len(own.parts) + 1)
+        depth = next((d for d in depths if sum(each.parts[-d:] == own.parts[-d:] for each in alike) == 1), 1)
+        words = "/".join(own.parts[-depth:])
+        named.append(replace(run, name=f"{run.name}, {words}") if counts[run.name] > 1 else run)
+    return named
 
 
 def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
@@ -98,6 +115,7 @@ def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
             yield f"Different {fact}: {'; '.join(f'{name}: {each}' for name, each in found.items())}."
     for name in dict.fromkeys(key for run in runs.values() for key in run.document["definitions"]):
         definitions = {run.document["definitions"].get(name) for run in runs.values()}
+        definitions.discard(None)  # of what an earlier version did not measure
         if len(definitions) > 1 and name != "similarity":  # a method's own, as much as its network
             yield f"{name} is defined differently: {'; '.join(map(str, sorted(map(str, definitions))))}."
 
@@ -118,9 +136,10 @@ def _table(runs: Mapping[str, ComparedRun], direction: str, is_fair: bool) -> _T
     best = {}
     for column in columns:
         values = [model[column] for model, _ in scores.values() if column in model]
-        best[column] = min(values) if column in RANKS else max(values)
+        if column != CORRELATION:
+            best[column] = min(values) if column in RANKS else max(values)
     rows = [
-        (name, [_cell(model.get(each), random.get(each), best[each] if is_fair else None) for each in columns])
+        (name, [_cell(model.get(each), random.get(each), best.get(each) if is_fair else None) for each in columns])
         for name, (model, random) in scores.items()
     ]
     return _Table(direction if direction == AVERAGE else direction_title(direction), columns, rows)
@@ -139,7 +158,7 @@ def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, 
         (
             f"Precision over {xlabel}, {direction_title(direction)}",
             overlaid_plot(
-                {_label(name, run): _points(run, "model", direction, field, x) for name, run in runs.items()},
+                {name: _points(run, "model", direction, field, x) for name, run in runs.items()},
                 _points(next(iter(runs.values())), "random", direction, field, x),
                 xlabel=xlabel,
                 ylabel="precision",
@@ -155,13 +174,9 @@ def _points(run: ComparedRun, side: str, direction: str, field: str, x: str) -> 
 
 
 def _validation(runs: Mapping[str, ComparedRun]) -> bytes | None:
-    series = {_label(name, run): validation_series(run.records, f"average {MAIN}") for name, run in runs.items()}
-    lines = {label: tuple(zip(*points)) for label, points in series.items() if points}
+    series = {name: validation_series(run.records, f"average {MAIN}") for name, run in runs.items()}
+    lines = {name: tuple(zip(*points)) for name, points in series.items() if points}
     return overlaid_plot(lines, None, xlabel="step", ylabel=f"validation, {MAIN}") if lines else None  # type: ignore[arg-type]
-
-
-def _label(name: str, run: ComparedRun) -> str:
-    return f"{name} {run.name}"
 
 
 def _differences(

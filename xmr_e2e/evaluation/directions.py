@@ -14,6 +14,7 @@ from xmr_e2e.evaluation.figures import (
     Measures,
     RetrievalFigures,
     average_scores,
+    random_correlation,
     random_figures,
     retrieval_figures,
 )
@@ -107,6 +108,15 @@ def cross_modal_figures(
         )
         for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings))
     }
+    for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings)):
+        if "Pearson" in model.figures[name].scores:
+            random[name].scores["Pearson"] = random_correlation(
+                asked.embeddings,
+                ranked.embeddings,
+                query_ids=asked.keys,
+                gallery_ids=ranked.keys,
+                seeds=own_seeds.tolist(),
+            )
     definitions = _definitions(similarity, measures, discounts, random_rankings, seed)
     return CrossModalFigures(model, _directions(random), definitions)
 
@@ -174,5 +184,8 @@ def _definitions(
         "per_class": "mAP@all of the queries that have the label",
         "queries_without_relevant": "count 0 and stay in the mean",
         "average": "of each figure over the directions that have it",
+        "standard_errors": "standard deviation over the queries over the square root of their number; 1.96 of them on "
+        "either side are a 95 % confidence interval for other queries of this kind, not for other seeds",
+        "random Pearson": "of the queries with a pair, each beside an item drawn at random",
         "random": f"mean of {random_rankings} random rankings per direction, seed {seed}",
     }

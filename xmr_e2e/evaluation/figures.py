@@ -9,7 +9,7 @@ of the queries, and all return the same figures.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -82,7 +82,7 @@ class RetrievalFigures:
     scores: dict[str, float]
     """"mAP@all", "mAP@k" and "NDCG@k" by labels. By pair, and missing where no query has one in the gallery: "R@k", the
     share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
-    the mean correlation coefficient of the embeddings of a pair, which random rankings do not have."""
+    the mean correlation coefficient of the embeddings of a pair."""
     curve: PrecisionRecallCurve
     scope: PrecisionScopeCurve
     per_class: dict[int, float]
@@ -93,6 +93,8 @@ class RetrievalFigures:
     """Queries whose own id is in the gallery."""
     queries_without_relevant: int
     """Queries that share no label with any item: they count 0 in mAP, in NDCG and in the curves."""
+    standard_errors: dict[str, float] = field(default_factory=dict)
+    """of the scores that are means over queries; none of means over rankings or folds"""
 
 
 def retrieval_figures(
@@ -139,6 +141,22 @@ def random_figures(
     return average_figures([_figures(ranking, labels, pairs, measures, ndcg_discount) for ranking in rankings])
 
 
+def random_correlation(
+    queries: Array, gallery: Array, *, query_ids: Ids, gallery_ids: Ids, seeds: Sequence[int]
+) -> float:
+    """Pearson's row of random rankings: each query that has a pair beside an item drawn at random, a mean over seeds.
+
+    In a space that has collapsed to a point, it is as high as that of the pairs.
+    """
+    source = Scores(queries, gallery, "pearson")
+    pairs = Pairs.of(query_ids, gallery_ids, source.shape, source.device)
+    drawn = [
+        np.random.default_rng(seed).integers(source.shape[1], size=len(pairs.items), dtype=np.int64) for seed in seeds
+    ]
+    found = [replace(pairs, items=torch.from_numpy(items).to(source.device)) for items in drawn]
+    return float(np.mean([mean_correlation(queries, gallery, each) for each in found]))
+
+
 def average_figures(figures: Sequence[RetrievalFigures]) -> RetrievalFigures:
     """The mean of each figure over those that have it; counts are rounded."""
     curves = np.mean([each.curve.precision for each in figures], axis=0)
@@ -166,9 +184,10 @@ def _figures(
     scope_ks = [k for k in measures.scope_ks if k <= labels.shape[1]]
     found = ranking.per_query(_measure(measures, scope_ks, discount))
     by_label = {name: found[name].mean().item() for name in measures.names if name in found}
-    precision = found["mAP@all"]
+    precision, ranks = found["mAP@all"], found["pair rank"][pairs.has_pair]
+    of_queries = {name: found[name] for name in by_label} | {f"R@{k}": ranks <= k for k in measures.recall_ks}
     return RetrievalFigures(
-        scores=by_label | _scores_by_pair(found["pair rank"][pairs.has_pair], measures.recall_ks),
+        scores=by_label | _scores_by_pair(ranks, measures.recall_ks),
         curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
         scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
         per_class=_by_class(precision, labels.queries),
@@ -176,6 +195,7 @@ def _figures(
         gallery=labels.shape[1],
         queries_with_pair=int(pairs.has_pair.sum()),
         queries_without_relevant=int((precision == 0).sum()),
+        standard_errors={name: _standard_error(values) for name, values in of_queries.items() if len(values) > 1},
     )
 
 
@@ -202,8 +222,17 @@ def _scores_by_pair(ranks: Tensor, recall_ks: Sequence[int]) -> dict[str, float]
     return recall | {"MedR": float(np.median(ranks.numpy(force=True)))}
 
 
+def _standard_error(values: Tensor) -> float:
+    """Of the mean of n values."""
+    return values.double().std().item() / len(values) ** 0.5
+
+
 def _by_class(precision: Tensor, labels: Tensor) -> dict[int, float]:
     """labels: (n,) classes or (n, c) multi-hot, of the queries"""
     if labels.ndim == 1:
-        return {int(name): precision[labels == name].mean().item() for name in labels.unique()}
-    return {name: precision[labels[:, name] > 0].mean().item() for name in labels.any(0).nonzero()[:, 0].tolist()}
+        counts, sums = labels.bincount().double(), labels.bincount(precision)
+    else:
+        hot = labels.double()
+        counts, sums = hot.sum(0), precision @ hot
+    means = (sums / counts).tolist()
+    return {name: means[name] for name in counts.nonzero()[:, 0].tolist()}

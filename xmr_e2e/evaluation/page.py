@@ -7,14 +7,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from rich.cells import cell_len, set_cell_size
 
 from xmr_e2e.evaluation.directions import modality_title
 from xmr_e2e.files import write_atomically
 
+LONGEST_NAME = 24
+"""of a class, in columns, where names stand beside each other"""
+NAMELESS = "(no name)"
+
 
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Write one of `pages/` as a file that opens anywhere: no script, no other file, no address."""
+    import jinja2  # with evaluation, every training imports this module, and only its end writes a page
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("xmr_e2e.evaluation", "pages"),
         autoescape=True,
@@ -23,8 +29,14 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.globals["zip"] = zip
-    environment.filters |= {"data_uri": _data_uri, "title_of": modality_title}
-    write_atomically(path, environment.get_template(template).render(content).encode())
+    environment.filters |= {"data_uri": data_uri, "title_of": modality_title, "short": short_name}
+    write_atomically(path, environment.get_template(template).render(content).encode(errors="replace"))
+
+
+def short_name(name: str) -> str:
+    """A name in one line of at most LONGEST_NAME columns, of which characters of East Asian scripts take two."""
+    line = " ".join(name.split()) or NAMELESS
+    return line if cell_len(line) <= LONGEST_NAME else f"{set_cell_size(line, LONGEST_NAME - 1).rstrip()}…"
 
 
 def number(value: float) -> str:
@@ -48,5 +60,6 @@ def flattened(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, "–" if document is None or document == {} else str(document)
 
 
-def _data_uri(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+def data_uri(content: bytes, kind: str) -> str:
+    """An address that is the content. kind: a picture's ("png"), or a whole media type ("text/csv")."""
+    return f"data:{kind if '/' in kind else f'image/{kind}'};base64,{base64.b64encode(content).decode()}"

@@ -1,15 +1,19 @@
-"""Figures of the report, as PNG bytes: made to be shown some 540 px wide, or 360 on a phone, drawn at twice that."""
+"""Figures of the report, curves as SVG and clouds of points as PNG, to be shown some 540 px wide, or 360 on a phone."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -34,6 +38,7 @@ LINE_MARKERS = ("o", "^", "s", "D", "P")
 SCOPE = "scope: the first k results"
 """of an axis; it is logarithmic, as the levels of k are"""
 WIDTH = 5.4  # inches: 540 px at the 100 dpi that the sizes below are chosen for
+MOST_PARTS = 400  # of a curve over steps, in a panel of some 340 px
 COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
 
@@ -51,8 +56,8 @@ def precision_scope_plot(figures: CrossModalFigures) -> bytes:
 
 
 def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel: str, ylabel: str) -> bytes:
-    """Curves of several runs in one panel; their labels name them. random: drawn in grey, for comparison."""
-    figure = Figure(figsize=(WIDTH, 3.6 + 0.1 * len(lines)), layout="constrained")
+    """Curves of several runs in one panel. lines: by the runs' letters. random: drawn in grey, for comparison."""
+    figure = Figure(figsize=(WIDTH, 3.6 + 0.04 * len(lines)), layout="constrained")
     axes = _styled(figure.add_subplot())
     colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
     for number, (label, points) in enumerate(lines.items()):
@@ -63,20 +68,25 @@ def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel:
     axes.set_ylabel(ylabel, fontsize=10)
     axes.set_ylim(bottom=0)
     _set_x_axis(axes, xlabel)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return as_png(figure)
+    figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    return as_svg(figure)
 
 
 def training_plots(records: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """A panel per loss term ("loss: total"), and one with the validation scores ("validation"), over optimiser steps.
+    """A panel per loss term ("loss: total"), one with the learning rates and one with the validation scores
+    ("validation"), over optimiser steps.
 
     records: the lines of metrics.jsonl, in order. Loss terms stand under "loss" and validation scores under "val", as
     a mapping ({"loss": {"total": 1.2}}) or flat ({"loss/total": 1.2}); nested names are joined by "/". A record
     without "step" happened at the step of the record before it. Values that are not finite are left out.
     """
-    losses, scores = _series(records, "loss"), _series(records, "val")
+    losses, scores, rates = (_series(records, group) for group in ("loss", "val", "lr"))
+    if not losses:
+        return {}
     panels = {f"loss: {name}": _loss_plot(points) for name, points in losses.items()}
-    return panels | ({"validation": _scores_plot(scores)} if losses and scores else {})
+    if rates:
+        panels["learning rate"] = _rates_plot(rates)
+    return panels | ({"validation": _scores_plot(scores)} if scores else {})
 
 
 def validation_series(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
@@ -86,7 +96,7 @@ def validation_series(records: Sequence[Mapping[str, Any]], name: str) -> list[t
 
 def _curves_plot(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> bytes:
     of_two = len(figures.model.modalities) == 2
-    return as_png((_both_directions if of_two else _panel_by_query)(figures, xlabel, points))
+    return as_svg((_both_directions if of_two else _panel_by_query)(figures, xlabel, points))
 
 
 def _both_directions(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> Figure:
@@ -94,7 +104,7 @@ def _both_directions(figures: CrossModalFigures, xlabel: str, points: Callable[[
     axes = figure.add_subplot()
     _plot_curves(axes, figures, {name: direction_title(name) for name in figures.model.figures}, points)
     _set_x_axis(axes, xlabel)
-    axes.legend(frameon=False, fontsize=10)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure
 
 
@@ -153,9 +163,18 @@ def _line(axes: Axes, points: Points, colour: str, marker: str, label: str) -> N
 def _loss_plot(points: list[tuple[float, float]]) -> bytes:
     figure, axes = _training_panel()
     steps, values = zip(*points, strict=True)
-    axes.plot(steps, values, color=BLUE, alpha=0.35, linewidth=0.8)
-    axes.plot(steps, _smoothed(values), color=BLUE, linewidth=1.6)
-    return as_png(figure)
+    axes.plot(*zip(*_thinned(points), strict=True), color=BLUE, alpha=0.35, linewidth=0.8)
+    axes.plot(*zip(*_thinned([*zip(steps, _smoothed(values))]), strict=True), color=BLUE, linewidth=1.6)
+    return as_svg(figure)
+
+
+def _rates_plot(rates: Series) -> bytes:
+    """A line for each group of parameters that has a rate of its own."""
+    figure, axes = _training_panel()
+    for points in {tuple(points) for points in rates.values()}:
+        axes.plot(*zip(*points, strict=True), color=BLUE, linewidth=1.4)
+    axes.set_ylim(bottom=0)
+    return as_svg(figure)
 
 
 def _scores_plot(scores: Series) -> bytes:
@@ -170,8 +189,8 @@ def _scores_plot(scores: Series) -> bytes:
             title, colour, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=title)
-    axes.legend(frameon=False, fontsize=8)
-    return as_png(figure)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return as_svg(figure)
 
 
 def _training_panel() -> tuple[Figure, Axes]:
@@ -188,28 +207,39 @@ def _series(records: Sequence[Mapping[str, Any]], group: str) -> Series:
     step = 0.0
     for record in records:
         step = float(record.get("step", step))
-        for name, value in _flattened(record):
-            if name.startswith(f"{group}/") and math.isfinite(value):
+        own = {name: value for name, value in record.items() if name == group or name.startswith(f"{group}/")}
+        for name, value in _flattened(own):
+            if math.isfinite(value):
                 series[name.removeprefix(f"{group}/")].append((step, value))
     return series
 
 
 def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in record.items():
+        if isinstance(value, list):
+            value = {str(number): each for number, each in enumerate(value)}
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", float(value)
 
 
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of many points, the least and the largest of each of as many parts as can be told apart."""
+    if len(points) <= 2 * MOST_PARTS:
+        return points
+    starts = np.linspace(0, len(points), MOST_PARTS + 1).astype(int).tolist()
+    parts = [points[start:end] for start, end in itertools.pairwise(starts)]
+    ends = [(min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])) for part in parts]
+    return [point for pair in ends for point in sorted(pair)]
+
+
 def _smoothed(values: Sequence[float]) -> list[float]:
     """Mean of each value and its neighbours, over a twentieth of the curve; narrower at the ends, so they are true."""
-    reach = len(values) // 40
-    smoothed = []
-    for index in range(len(values)):
-        near = min(reach, index, len(values) - 1 - index)
-        window = values[index - near : index + near + 1]
-        smoothed.append(sum(window) / len(window))
+    near = np.minimum(len(values) // 40, np.minimum(np.arange(len(values)), np.arange(len(values))[::-1]))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    smoothed: list[float] = ((sums[index + near + 1] - sums[index - near]) / (2 * near + 1)).tolist()
     return smoothed
 
 
@@ -229,3 +259,12 @@ def as_png(figure: Figure) -> bytes:
     image = Image.open(drawn).convert("RGB")
     image.quantize(COLOURS_OF_A_FILE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as SVG, its letters as outlines: it looks the same wherever it is opened, and is the same each time."""
+    drawn = io.BytesIO()
+    FigureCanvasSVG(figure)
+    with matplotlib.rc_context({"svg.hashsalt": "xmr_e2e"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return drawn.getvalue()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes, standing_for
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
@@ -66,8 +65,14 @@ def _as_compared(rows: NDArray[np.float32], similarity: Similarity) -> NDArray[n
 
 
 def _tsne(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    from sklearn.manifold import TSNE  # takes a second to import, and only reports need it
+    from threadpoolctl import threadpool_limits
+
     # the principal components keep what is far apart apart; a space that has collapsed to a point or a line has none
     has_plane = np.count_nonzero(np.ptp(rows, axis=0)) >= 2
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca" if has_plane else "random", random_state=seed)
-    return tsne.fit_transform(rows).astype(np.float32)
+    # One thread: those of OpenMP wait for each other in loops, thousands of times here, and where other processes have
+    # the cores, that takes more than the work.
+    with threadpool_limits(1):
+        return tsne.fit_transform(rows).astype(np.float32)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from xmr_e2e.evaluation.class_charts import bar_chart, heat_map
@@ -18,8 +19,9 @@ from xmr_e2e.evaluation.directions import (
     split_direction,
 )
 from xmr_e2e.evaluation.examples import Example
+from xmr_e2e.evaluation.figures_csv import figures_csv
 from xmr_e2e.evaluation.map_plot import map_on_page
-from xmr_e2e.evaluation.page import flattened, number, write_page
+from xmr_e2e.evaluation.page import data_uri, flattened, number, write_page
 from xmr_e2e.evaluation.plots import precision_recall_plot, precision_scope_plot, training_plots
 from xmr_e2e.evaluation.projection import Projection
 
@@ -35,6 +37,8 @@ MAIN = "mAP@all"
 directions beside them none could be told from the others."""
 RANKS = ("MedR",)
 """Figures that are no fractions, and better where they are lower."""
+WITHOUT_RATIO = (*RANKS, "Pearson")
+"""A quotient of ranks is turned round, and that of a correlation by one near 0 says nothing."""
 CAUTIONS = {
     "test": "The epoch was chosen by its figures on the test split itself: they are too high, and not comparable with "
     "figures of a model that was selected on validation.",
@@ -63,6 +67,8 @@ class _Cell:
     model: str = "–"
     random: str = ""
     ratio: str = ""
+    interval: str = ""
+    """half the width of the 95 % confidence interval over queries"""
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,17 @@ def write_report(
     environment: Mapping[str, Any],
     configuration: Mapping[str, Any],
     notes: Sequence[str] = (),
+    facts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the report of one evaluated split.
 
     title: the recipe's name. protocol: "name", "gallery", "selected_on" and "differences", as in the evaluation's file.
     selection: how the epoch was chosen, in words. classes: their names. records: the lines of metrics.jsonl, in order;
     without a loss term among them there are no training curves. environment, configuration: any nesting of JSON
-    values. notes: what a reader of the figures must know, shown above them.
+    values. notes: what a reader of the figures must know, shown above them. facts: what the run was, in a few rows.
     """
     sections = _sections(figures, findings)
+    table = figures_csv(figures, classes).encode(errors="replace")
     of_two = len(figures.model.modalities) == 2
     write_page(
         path,
@@ -149,6 +157,8 @@ def write_report(
         map=map_on_page(findings.projection, classes) if findings.projection else None,
         sections=sections,
         training=training_plots([_without_minor_scores(record) for record in records]),
+        facts=facts,
+        data=data_uri(table, "text/csv"),
         definitions=figures.definitions,
         command=_command(environment),
         environment=list(flattened(environment)),
@@ -189,10 +199,14 @@ def _without_relevant(figures: CrossModalFigures) -> list[str]:
 def _cells(figures: CrossModalFigures, name: str) -> list[_Cell]:
     """One score of each direction, and the average."""
     ours, random = figures.model, figures.random
-    rows = {direction_title(way): (row.scores, random.figures[way].scores) for way, row in ours.figures.items()}
-    return [
-        _cell(title, name, *scores) for title, scores in {**rows, "average": (ours.average, random.average)}.items()
+    cells = [
+        replace(
+            _cell(direction_title(way), name, row.scores, random.figures[way].scores),
+            interval=f"± {number(1.96 * row.standard_errors[name])}" if name in row.standard_errors else "",
+        )
+        for way, row in ours.figures.items()
     ]
+    return [*cells, _cell("average", name, ours.average, random.average)]
 
 
 def _matrix(figures: CrossModalFigures) -> dict[str, list[_Cell | None]]:
@@ -207,7 +221,7 @@ def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str
         return _Cell(title)
     if name not in random:
         return _Cell(title, number(model[name]))
-    if name in RANKS:
+    if name in WITHOUT_RATIO:
         return _Cell(title, number(model[name]), number(random[name]))
     ratio = f"{model[name] / random[name]:.1f}×" if random[name] else "–"
     return _Cell(title, number(model[name]), number(random[name]), ratio)

@@ -15,9 +15,9 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, save_picture
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
-from xmr_e2e.shards.sheet import Tile, contact_sheet
+from xmr_e2e.shards.sheet import Tile, write_sheet
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHEET_COLUMNS = 5
@@ -150,7 +150,7 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         heading = "\n".join(filter(None, (shorten(str(query), HEADING), remark)))
-        save_picture(contact_sheet(tiles, columns=SHEET_COLUMNS, heading=heading), out)
+        write_sheet(out, tiles, columns=SHEET_COLUMNS, heading=heading)
     except OSError as error:
         raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
 

@@ -23,11 +23,11 @@ from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Shard, load_manifest
-from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, save_picture
+from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
-from xmr_e2e.shards.sheet import Tile, contact_sheet
+from xmr_e2e.shards.sheet import Tile, write_sheet
 
 # Byte for byte; by their perceptual hashes; by all their texts together.
 KINDS = {
@@ -173,8 +173,7 @@ def draw_pairs(result: Audit, out: Path) -> None:
             tiles.append(Tile(_picture(record), title, "\n".join((record.key, *record.metadata.texts)), mark))
     out.parent.mkdir(parents=True, exist_ok=True)
     names = " and ".join(dict.fromkeys(part.folder.resolve().name for part in result.parts))
-    heading = f"Duplicates in {names}" if tiles else f"No duplicates in {names}"
-    save_picture(contact_sheet(tiles, columns=4, heading=heading), out)
+    write_sheet(out, tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}")
 
 
 def _parts(folder: Path) -> Iterator[Part]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from xmr_e2e.files import write_atomically
+from xmr_e2e.fonts import describe_missing, font_for
+from xmr_e2e.shards.media import save_picture
+
+logger = logging.getLogger(__name__)
 
 TILE = 240
 """Width of a tile, in pixels."""
@@ -17,6 +27,8 @@ FRAME = 5
 FONT_SIZE = 13
 LINE, GAP = 17, 6
 """Height of a line, and of the gap between paragraphs."""
+BASELINE = 13
+"""of a line, from its top: the same one for all fonts"""
 TEXT_LINES = 12
 PAPER, CARD, INK, PALE = "#ffffff", "#f1f2f4", "#1d2127", "#555c66"
 
@@ -33,20 +45,33 @@ class Tile:
     """colour of a frame around the picture and of the title, such as "#2e7d32" for a right answer"""
 
 
-def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, heading: str = "") -> Image.Image:
-    """Draw the tiles row by row, each row as high as its longest text needs.
+def write_sheet(path: Path, tiles: Sequence[Tile], *, columns: int = 6, heading: str = "") -> None:
+    """Save a contact sheet as a picture; where no font has characters of its texts, as a page of HTML beside it, too.
 
-    Text may hold whatever DejaVu Sans has: Latin, Greek, Cyrillic, Hebrew, Arabic; other scripts show as boxes.
+    Raises:
+        XmrError: the sheet is too large for pictures of this kind.
+        OSError: a file cannot be written; has the file's name.
     """
+    save_picture(contact_sheet(tiles, columns=columns, heading=heading), path)
+    texts = [(heading, True), *((tile.title, True) for tile in tiles), *((tile.text, False) for tile in tiles)]
+    missing = frozenset[str]().union(*(font_for(text, bold=bold).missing for text, bold in texts))
+    if missing:
+        page = path.with_suffix(".html")
+        write_atomically(page, _page(tiles, heading).encode())
+        logger.warning("%s: boxes in %s; %s shows all", describe_missing(missing), path, page)
+
+
+def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, heading: str = "") -> Image.Image:
+    """Draw the tiles row by row, each row as high as its longest text needs; each text in a font that has it."""
     columns = max(1, min(columns, len(tiles)))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     heights = [PICTURE[1] + LINE // 2 + max(_height(_title(tile) + _text(tile)) for tile in row) for row in rows]
-    head = list(_wrap(heading, _font(bold=True), columns * (TILE + MARGIN) - MARGIN))
+    head = list(_wrap(heading, _font(heading, bold=True), columns * (TILE + MARGIN) - MARGIN))
     top = MARGIN + (_height(head) + MARGIN if head else 0)
     size = (MARGIN + columns * (TILE + MARGIN), top + sum(heights) + MARGIN * max(1, len(rows)))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    _write(draw, (MARGIN, MARGIN), head, _font(bold=True), INK)
+    _write(draw, (MARGIN, MARGIN), head, _font(heading, bold=True), INK)
     for row, height in zip(rows, heights):
         for column, tile in enumerate(row):
             _draw_tile(sheet, draw, tile, (MARGIN + column * (TILE + MARGIN), top))
@@ -60,14 +85,14 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner
     draw.rectangle((left, top, right - 1, bottom - 1), fill=CARD, outline=tile.mark, width=FRAME if tile.mark else 0)
     inner = (PICTURE[0] - 2 * FRAME, PICTURE[1] - 2 * FRAME) if tile.mark else PICTURE
     if isinstance(tile.image, str):
-        words = list(_wrap(tile.image, _font(), inner[0] - 2 * MARGIN))
-        _write(draw, (left + MARGIN, top + (PICTURE[1] - _height(words)) // 2), words, _font(), PALE)
+        words = list(_wrap(tile.image, _font(tile.image), inner[0] - 2 * MARGIN))
+        _write(draw, (left + MARGIN, top + (PICTURE[1] - _height(words)) // 2), words, _font(tile.image), PALE)
     else:
         picture = ImageOps.contain(tile.image.convert("RGB"), inner, Image.Resampling.BICUBIC)
         sheet.paste(picture, (left + (PICTURE[0] - picture.width) // 2, top + (PICTURE[1] - picture.height) // 2))
     title = _title(tile)
-    _write(draw, (left, bottom + LINE // 2), title, _font(bold=True), tile.mark or INK)
-    _write(draw, (left, bottom + LINE // 2 + _height(title)), _text(tile), _font(), PALE)
+    _write(draw, (left, bottom + LINE // 2), title, _font(tile.title, bold=True), tile.mark or INK)
+    _write(draw, (left, bottom + LINE // 2 + _height(title)), _text(tile), _font(tile.text), PALE)
 
 
 def _height(lines: Sequence[str]) -> int:
@@ -75,14 +100,15 @@ def _height(lines: Sequence[str]) -> int:
 
 
 def _title(tile: Tile) -> list[str]:
-    return list(_wrap(tile.title, _font(bold=True), TILE))
+    return list(_wrap(tile.title, _font(tile.title, bold=True), TILE))
 
 
 def _text(tile: Tile) -> list[str]:
-    lines = list(_wrap(tile.text, _font(), TILE))
+    font = _font(tile.text)
+    lines = list(_wrap(tile.text, font, TILE))
     if len(lines) > TEXT_LINES:
         *lines, last = lines[:TEXT_LINES]
-        lines.append(_shorten(last, _font(), TILE))
+        lines.append(_shorten(last, font, TILE))
     return lines
 
 
@@ -94,15 +120,17 @@ def _write(
     colour: str,
 ) -> None:
     for number, line in enumerate(lines):
-        draw.text((corner[0], corner[1] + _height(lines[:number])), line, fill=colour, font=font)
+        baseline = corner[1] + _height(lines[:number]) + BASELINE
+        draw.text((corner[0], baseline), line, fill=colour, font=font, anchor="ls")
+
+
+def _font(text: str, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    return _open_font(font_for(text, bold=bold).path)
 
 
 @lru_cache
-def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib  # brings the fonts; takes too long to import for whoever only reads shards
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, FONT_SIZE)
+def _open_font(path: Path) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, FONT_SIZE)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
@@ -140,3 +168,34 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     while line and font.getlength(f"{line} …") > width:
         line = line.rpartition(" ")[0] or line[:-1]
     return f"{line} …".strip()
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>
+<style>
+body {{ margin: 20px; font: 13px/1.3 "DejaVu Sans", sans-serif; color: #1d2127; background: #ffffff; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, 240px); gap: 20px; }}
+img, .nothing {{ display: block; width: 240px; height: 180px; object-fit: contain; background: #f1f2f4; }}
+b {{ display: block; margin: 8px 0 0; overflow-wrap: anywhere; }} p {{ margin: 0 0 6px; color: #555c66; }}
+</style></head>
+<body><h1>{heading}</h1><main>
+{tiles}
+</main></body></html>
+"""
+
+
+def _page(tiles: Sequence[Tile], heading: str) -> str:
+    """The sheet as a page, whose texts are drawn by the fonts of whoever opens it."""
+    return PAGE.format(heading=html.escape(heading), tiles="\n".join(map(_tile_on_page, tiles)))
+
+
+def _tile_on_page(tile: Tile) -> str:
+    if isinstance(tile.image, str):
+        picture = f'<div class="nothing">{html.escape(tile.image)}</div>'
+    else:
+        stream = io.BytesIO()
+        ImageOps.contain(tile.image.convert("RGB"), PICTURE).save(stream, "JPEG")
+        frame = f' style="border:{FRAME}px solid {tile.mark}"' if tile.mark else ""
+        picture = f'<img{frame} alt="" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+    paragraphs = "".join(f'<p dir="auto">{html.escape(each)}</p>' for each in tile.text.splitlines())
+    return f'<div>{picture}<b dir="auto">{html.escape(tile.title)}</b>{paragraphs}</div>'

@@ -63,16 +63,24 @@ def table_command(
 
 
 def _table(runs: tuple[Path, ...], metrics: tuple[str, ...], form: Format) -> str:
-    """Runs without an evaluation are named on stderr."""
+    """Runs without an evaluation are named on stderr, and those that never began counted."""
     from xmr_e2e.console import console
     from xmr_e2e.tables.compare import compare
     from xmr_e2e.tables.groups import group_runs
     from xmr_e2e.tables.render import render
-    from xmr_e2e.tables.runs import find_runs, read_run
+    from xmr_e2e.tables.runs import find_runs, has_begun, read_run
 
     measured = {run: read_run(run) for run in find_runs(runs)}
+    failed = [run for run, measurements in measured.items() if not measurements and not has_begun(run)]
+    if failed:
+        console.print(
+            f"{len(failed)} run folders never took a step, and are left out (the first: {failed[0]})",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     for run, measurements in measured.items():
-        if not measurements:
-            console.print(f"{run} has no evaluation, and so is not in the table", highlight=False, markup=False)
+        if not measurements and run not in failed:
+            console.print(
+                f"{run} has no evaluation, and so is not in the table", highlight=False, markup=False, soft_wrap=True
+            )
     groups = group_runs(each for measurements in measured.values() for each in measurements)
     return render(compare(groups, metrics), form)

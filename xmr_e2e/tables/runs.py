@@ -89,6 +89,12 @@ def runs_below(folder: Path) -> Iterator[Path]:
             yield Path(root)
 
 
+def has_begun(run: Path) -> bool:
+    """Whether a run took a step, or kept a model: not one whose start failed before."""
+    metrics = run / "metrics.jsonl"
+    return (run / "model.safetensors").exists() or (metrics.exists() and metrics.stat().st_size > 0)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file.
 
