@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_e2e.bounds import Count, Seed, Width
 from xmr_e2e.data.text import PAD, SPECIALS
 from xmr_e2e.errors import XmrError
 
@@ -25,17 +26,17 @@ logger = logging.getLogger(__name__)
 class WordVectors:
     """Where the text tower's first layer starts from. Vocabulary and vectors come from the training split only."""
 
-    dim: int = 100
+    dim: Width = 100
     """width of the word vectors"""
     file: Path | None = None
     """a pretrained word2vec file, text or binary (GoogleNews-vectors-negative300.bin.gz); fitted here without one"""
-    min_count: int = 2
+    min_count: Count = 2
     """words seen less often than this in the training split are <unk>"""
-    window: int = 5
+    window: Count = 5
     """words of context on each side"""
-    epochs: int = 10
+    epochs: Count = 10
     """passes of skip-gram training over the training texts"""
-    seed: int = 0
+    seed: Seed = 0
 
 
 def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: WordVectors) -> NDArray[np.float32]:

@@ -48,7 +48,7 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         XmrError: an option has no possible value.
     """
     module = sys.modules[recipe.__module__]
-    return tyro.cli(
+    experiment = tyro.cli(
         Experiment,
         prog=None if args is None else module.__file__,
         args=args,
@@ -56,6 +56,9 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         description=module.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
+    if experiment.train.name == "":  # of a shell's variable that is not set
+        raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
+    return experiment
 
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:

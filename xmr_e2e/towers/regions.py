@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
@@ -32,7 +33,7 @@ class GridRegions(SequenceTower):
     """any classifier by its torchvision name, or alexnet_paper, as for the image tower"""
     weights: str = "imagenet"
     """imagenet, none (random), or a file with a state dict, as for the image tower"""
-    cells: int = 6
+    cells: Annotated[int, Bounds(int, least=1, most=64)] = 6
     """cells of the picture's height, and of its width; the map is averaged to that"""
 
     def build(self, dataset: Dataset, modality: str) -> GridEncoder:
@@ -87,7 +88,7 @@ class FasterRcnn(SequenceTower):
     weights: str = "coco"
     """coco (torchvision's, downloaded once), none (random), or a .pth, .pt or .safetensors file with a state dict of
     fasterrcnn_resnet50_fpn"""
-    regions: int = 36
+    regions: Annotated[int, Bounds(int, least=1, most=1000)] = 36
     """regions of each picture, the most certain ones"""
     trained: Literal["none", "box_head"] = "none"
     """box_head: what describes a region (fc6, fc7) learns too; what finds the regions and their classes never does"""
