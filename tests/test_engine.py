@@ -302,7 +302,6 @@ def test_every_number_option_has_bounds() -> None:
         ("--train.clip-norm 0", "--train.clip-norm must be above 0, not 0"),
         ("--train.timeout-minutes 0", "--train.timeout-minutes must be above 0, not 0"),
         (f"--train.seed {2**70}", f"--train.seed must be at most 4,294,967,295, not {2**70}"),
-        ("--train.accumulate 200", "--train.accumulate 200: a batch of 100 samples"),
         ("--train.name ..", "--train.name '..' must be the name of a folder"),
         ("--schedule.warmup 2", "--schedule.warmup must be at most 1, not 2"),
         ("--schedule.drop-every 0", "--schedule.drop-every must be at least 0.001, not 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +31,10 @@ from xmr_e2e.data.tokenisers import Tokenisation, Tokeniser, fit_tokeniser
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import MAX_PIXELS
+
+logger = logging.getLogger(__name__)
 
 TEXT_STREAM = 100  # the stream of random numbers that chooses captions; the ones below 100 are the augmentation's
 
@@ -233,6 +238,17 @@ class SplitBatches(Dataset[Batch | XmrError]):
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
 
 
+def sample_bytes(data: Data, sources: Mapping[str, Source], manifest: Manifest) -> int:
+    """Of a sample as a loader's process hands it over, at most."""
+    each = {
+        "pixels": 3 * data.load_size**2,
+        "tokens": 8 * (data.max_tokens + 1),
+        "regions": (4 * math.prod(manifest.shapes.get("regions", ())) + 28 * manifest.shapes.get("regions", (0,))[0]),
+    }
+    read = sum(each.get(source, 4 * manifest.widths.get(name, 0)) for name, source in sources.items())
+    return read + 4 * len(manifest.classes) + 8
+
+
 def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:
     columns = (np.stack(column) for column in zip(*regions))
     features, boxes, classes = (torch.from_numpy(column) for column in columns)
@@ -332,4 +348,5 @@ def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
     """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts."""
     reader = open_split(data.shards, "train", data.also)
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
+    logger.info("fitting words and their vectors to %s texts", f"{len(texts):,}")
     return fit_tokeniser(texts, data.tokens, data.words)

@@ -145,11 +145,6 @@ class Train:
         protocol(self.protocol)
         if self.name:  # "" is what runs of earlier versions have in its place
             check_folder_name("--train.name", self.name)
-        if self.accumulate > self.batch_size:
-            raise XmrError(
-                f"--train.accumulate {self.accumulate}: a batch of {self.batch_size} samples (--train.batch-size) "
-                "cannot be cut into so many pieces"
-            )
 
 
 @dataclass(frozen=True)

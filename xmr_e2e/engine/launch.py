@@ -15,6 +15,8 @@ from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.hints import check_foreign_options
+from xmr_e2e.engine.preflight import check_start
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.signals import leave_at_once
@@ -47,6 +49,7 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         SystemExit: options that it does not have, or --help; said to the user.
         XmrError: an option has no possible value.
     """
+    check_foreign_options(sys.argv[1:] if args is None else args)
     module = sys.modules[recipe.__module__]
     experiment = tyro.cli(
         Experiment,
@@ -98,7 +101,7 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
 
 def _open_run(experiment: Experiment, accelerator: Accelerator) -> Run:
     """A new run folder, or the one to go on with; the same on every rank."""
-    load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
+    check_start(experiment, accelerator.num_processes)  # before anything is written
     if experiment.train.resume:
         run = Run(experiment.train.resume)
         run.check_same(experiment)

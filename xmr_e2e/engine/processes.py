@@ -26,6 +26,7 @@ def make_accelerator(train: Train) -> Accelerator:
     """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo."""
     has_gpu = torch.cuda.is_available()
     if not has_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for others, and warn that it found none
         _start_missing_processes()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     # DeepSpeed looks after the precision itself.

@@ -77,6 +77,11 @@ class MethodConfig(ABC):
         """What each modality's tower reads."""
         return {modality: tower.reads for modality, tower in self.towers.items()}
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a stage learns from the training samples' labels."""
+        return True
+
     @abstractmethod
     def build(self, dataset: Dataset) -> Method:
         """The method with freshly initialised (or pretrained, where its towers say so) networks."""

@@ -33,6 +33,10 @@ class Cca(MethodConfig):
     ridge: NotNegative = 1e-3
     """added to the covariances' diagonals, as a share of their mean"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.frozen  # with which the stage that trains the towers is left out
+
     def build(self, dataset: Dataset) -> CcaModel:
         return CcaModel(self, dataset)
 

@@ -36,6 +36,10 @@ class CorrAe(MethodConfig):
     correlation: Fraction = 0.8
     """share of the agreement (alpha); the authors took 0.2 for the variant cross"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.frozen  # with which the stage that trains the towers is left out
+
     def build(self, dataset: Dataset) -> CorrAeModel:
         return CorrAeModel(self, dataset)
 

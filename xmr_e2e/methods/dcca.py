@@ -39,6 +39,10 @@ class Dcca(MethodConfig):
     linear_ridge: NotNegative = 1e-4
     """added to those of the linear CCA at the end, as a share of their mean"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return False
+
     def build(self, dataset: Dataset) -> DccaModel:
         return DccaModel(self, dataset)
 
