@@ -6,36 +6,32 @@ import logging
 import os
 from typing import Any
 
-import numpy as np
 import torch
 
-from xmr_e2e.data.batch import Regions, Tokens
+from xmr_e2e.data.batch import Regions, Source, Tokens
 from xmr_e2e.data.loader import Data, sample_bytes
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
 from xmr_e2e.engine.embed import BATCH
-from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.experiment import Experiment, Train
 from xmr_e2e.engine.validate import check_splits
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import MethodConfig, without_weights
+from xmr_e2e.methods.base import Method, without_weights
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import Dataset
 
 logger = logging.getLogger(__name__)
 
-SLOW_PRECISION = (
-    "--train.precision fp16 on a CPU takes several times as long as fp32, which it has no units for: use fp32 or bf16"
-)
+SLOW_PRECISION = "--train.precision fp16 takes several times as long as fp32 on a CPU, as most compute it in software: "
+    "use fp32 or bf16"
 
 
 def check_start(experiment: Experiment, processes: int) -> None:
     """Raise XmrError for what would end the training later on; `processes` are all of the training."""
     manifest = load_manifest(experiment.data.shards)
     check_splits(experiment, manifest)
-    check_pieces(experiment, manifest, processes)
+    check_networks(experiment, manifest, processes)
     check_loading(experiment, manifest, processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
-    if experiment.train.precision == "fp16" and not torch.cuda.is_available():
-        logger.warning(SLOW_PRECISION)
 
 
 def check_loading(experiment: Experiment, manifest: Manifest, processes: int, local: int) -> None:
@@ -58,29 +54,49 @@ def _part(batch: int, manifest: Manifest, processes: int) -> int:
     return -(-min(batch, max(split.samples for split in manifest.splits.values())) // processes)
 
 
-def check_pieces(experiment: Experiment, manifest: Manifest, processes: int) -> None:
-    """Raise XmrError where networks with batch normalisation would get one sample alone, which has no variance."""
-    train = experiment.train
-    smallest = smallest_piece(experiment, processes)
-    if smallest > 1:
-        return
-    # Seldom: so it may take the seconds in which the networks are built.
+def check_networks(experiment: Experiment, manifest: Manifest, processes: int) -> None:
+    """Raise XmrError for networks that cannot be trained on pieces so small, or in this precision on a CPU."""
+    is_alone = smallest_piece(experiment, processes) == 1
+    is_half = experiment.train.precision == "fp16" and not torch.cuda.is_available()
+    # In all other cases there is nothing to be tried, and the networks need not be built, which may take seconds.
+    if is_alone or is_half:
+        try:
+            _try_networks(experiment, manifest, samples=1 if is_alone else 2, is_half=is_half)
+        except ValueError as error:  # of torch's batch normalisation
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise XmrError(_alone(experiment.train, processes)) from error
+        except RuntimeError as error:
+            if not is_half:
+                raise
+            said = str(error).splitlines()[0]
+            raise XmrError(
+                f"--train.precision fp16: these networks cannot have it on a CPU ({said}); use bf16"
+            ) from error
+    if is_half:
+        logger.warning(SLOW_PRECISION)
+
+
+def _alone(train: Train, processes: int) -> str:
+    return (
+        f"--train.batch-size {train.batch_size}, --train.accumulate {train.accumulate} and {processes} process(es) "
+        "leave pieces of one sample, on which networks with batch normalisation cannot train: lower "
+        "--train.accumulate, or raise --train.batch-size"
+    )
+
+
+@torch.no_grad()
+def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, is_half: bool) -> None:
+    """Run each stage's networks as in training, at random weights and on zeros."""
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
-    method = config.build(Dataset(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths))
-    try:
-        with torch.no_grad():
-            for stage in method.stages:
-                if not stage.closed_form:
-                    method.represent({name: _one_sample(config, name, data, manifest) for name in stage.modalities})
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise XmrError(
-            f"--train.batch-size {train.batch_size} with --train.accumulate {train.accumulate} and {processes} "
-            "process(es) leaves pieces of one sample, which networks with batch normalisation cannot train on: lower "
-            "--train.accumulate, or raise --train.batch-size"
-        ) from error
+    dataset = Dataset(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
+    method: Method = config.build(dataset)
+    for stage in method.stages:
+        if not stage.closed_form:
+            inputs = {name: _zeros(config.sources[name], name, samples, data, manifest) for name in stage.modalities}
+            with torch.autocast("cpu", torch.float16, enabled=is_half):
+                method.represent(inputs)
 
 
 def smallest_piece(experiment: Experiment, processes: int) -> int:
@@ -97,16 +113,16 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
     return max(1, part // min(train.accumulate, max(1, part)))
 
 
-def _one_sample(config: MethodConfig, modality: str, data: Data, manifest: Manifest) -> Any:
-    """A sample's input of the shape that the modality's tower reads."""
-    match config.sources[modality]:
+def _zeros(source: Source, modality: str, samples: int, data: Data, manifest: Manifest) -> Any:
+    """Inputs of the shape that the modality's tower reads."""
+    match source:
         case "pixels":
-            return torch.zeros(1, 3, data.image_size, data.image_size)
+            return torch.zeros(samples, 3, data.image_size, data.image_size)
         case "tokens":
-            return Tokens(torch.ones(1, 8, dtype=torch.long), torch.tensor([8]))
+            return Tokens(torch.ones(samples, 8, dtype=torch.long), torch.full((samples,), 8))
         case "vector":
-            return torch.zeros(1, manifest.widths[modality])
+            return torch.zeros(samples, manifest.widths[modality])
         case "regions":
             count, width = manifest.shapes["regions"]
-            boxes = torch.from_numpy(np.zeros((1, count, 5), np.float32))
-            return Regions(torch.zeros(1, count, width), boxes, torch.ones(1, count, dtype=torch.long))
+            classes = torch.ones(samples, count, dtype=torch.long)
+            return Regions(torch.zeros(samples, count, width), torch.zeros(samples, count, 5), classes)

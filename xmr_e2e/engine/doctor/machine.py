@@ -83,6 +83,8 @@ def check_shared_memory(folder: Path) -> Finding:
         check_semaphores()
     except XmrError as error:
         return problem(str(folder), str(error))
+    if not folder.exists():
+        return Finding(str(folder), "not there; the loader does without")
     usage = shutil.disk_usage(folder)
     text = f"{in_words(usage.free)} of {in_words(usage.total)} free"
     if usage.free < LITTLE_SHARED_MEMORY:
