@@ -22,8 +22,10 @@ from xmr_e2e.towers.base import Dataset
 
 logger = logging.getLogger(__name__)
 
-SLOW_PRECISION = "--train.precision fp16 takes several times as long as fp32 on a CPU, as most compute it in software: "
-    "use fp32 or bf16"
+SLOW_PRECISION = (
+    "--train.precision fp16 takes several times as long as fp32 on a CPU, as most compute it in software: use fp32 or "
+    "bf16"
+)
 
 
 def check_start(experiment: Experiment, processes: int) -> None:
