@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -91,6 +92,11 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
     with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
         try:
             return trainer.fit()
+        except torch.OutOfMemoryError as error:
+            raise XmrError(
+                f"the GPU's memory is full: raise --train.accumulate, or lower --train.batch-size or --data.image-size "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         except RuntimeError as error:
             if "DataLoader worker" in str(error):
                 raise lost_worker(error) from error

@@ -16,7 +16,7 @@ from xmr_e2e.engine.embed import BATCH
 from xmr_e2e.engine.experiment import Experiment, Train
 from xmr_e2e.engine.validate import check_splits
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, without_weights
+from xmr_e2e.methods.base import build_method, without_weights
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import Dataset
 
@@ -93,7 +93,7 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
     dataset = Dataset(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
-    method: Method = config.build(dataset)
+    method = build_method(config, dataset)
     for stage in method.stages:
         if not stage.closed_form:
             inputs = {name: _zeros(config.sources[name], name, samples, data, manifest) for name in stage.modalities}

@@ -38,7 +38,7 @@ from xmr_e2e.engine.validate import (
 )
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import Moment, NotFinite, Stage
+from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Dataset
@@ -69,9 +69,8 @@ class Trainer:
                     run.fit_words(data)
             self.tokeniser, words = run.words()
             torch.manual_seed(train.seed)
-            self.method = experiment.method.build(
-                Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
-            ).to(accelerator.device)
+            dataset = Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
+            self.method = build_method(experiment.method, dataset).to(accelerator.device)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
         self.saved = SavedModel(

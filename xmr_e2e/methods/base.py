@@ -96,6 +96,20 @@ class ManyModalities(MethodConfig):
     shape3d: Tower | None = None
 
 
+def build_method(config: MethodConfig, dataset: Dataset) -> Method:
+    """The method of a configuration.
+
+    Raises:
+        XmrError: as its `build`; and where its parameters do not fit into memory.
+    """
+    try:
+        return config.build(dataset)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise XmrError(f"the networks do not fit into memory: lower the widths under --method ({error})") from error
+
+
 def without_weights(config: Any) -> Any:
     """The same configuration with every tower at random weights: for networks whose weights are about to be loaded."""
     changes = {
