@@ -60,6 +60,8 @@ class SemanticSharing(MethodConfig):
                     f"--method.{name}: {type(tower).__name__} gives one row per sample; Semantic Sharing needs "
                     "regions or words (GridRegions, FasterRcnn, StoredRegions, BiGruWords)"
                 )
+        if self.dim % self.heads:
+            raise XmrError(f"--method.dim {self.dim} is no multiple of --method.heads {self.heads}")
         return SemanticSharingModel(self, dataset)
 
 
