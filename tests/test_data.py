@@ -6,14 +6,17 @@ import gzip
 import io
 import shutil
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from xmr_e2e.data import workers
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
 from xmr_e2e.data.images import load_square
@@ -299,6 +302,24 @@ def test_an_epoch_can_begin_in_its_middle(tiny_shards: Path) -> None:
     loader = Loader(split_batches(tiny_shards, workers=0), 9)
     whole = [batch.keys for batch in loader.epoch(2)]
     assert [batch.keys for batch in loader.epoch(2, first_step=3)] == whole[3:]
+
+
+def put_what_cannot_be_sent(queue: Any) -> None:
+    """In a loader's process: what no queue takes, as none takes a batch when the shared memory is full."""
+    workers._settle(0)
+    queue.put(lambda: None)
+    time.sleep(60)
+
+
+def test_a_loader_process_that_cannot_hand_over_its_batch_ends() -> None:
+    """Its training would wait for ever; that it is gone is told by torch."""
+    workers._start_server()
+    process = workers._processes.Process(target=put_what_cannot_be_sent, args=(workers._processes.Queue(),))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 1
+    said = str(workers.lost_worker(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")))
+    assert "--shm-size" in said and "--data.workers" in said and " MB free" in said
 
 
 def test_one_shard_is_enough_for_several_ranks_and_workers(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +19,8 @@ from test_training import RECIPE, SMALL
 from torch import nn
 
 from xmr_e2e.cli import main
-from xmr_e2e.data import unknown
+from xmr_e2e.data import unknown, workers
+from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.doctor import group, machine, memory, ranks
 from xmr_e2e.engine.doctor.dry_run import DryRun, Saved, StageRun, dry_run
@@ -29,7 +32,11 @@ from xmr_e2e.engine.doctor.recipe import check_recipe, load_experiment
 from xmr_e2e.engine.doctor.shards import check_word_file
 from xmr_e2e.engine.doctor.weights import check_weights
 from xmr_e2e.engine.experiment import Experiment, Optimiser
+from xmr_e2e.engine.preflight import check_start
+from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Stage
+from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
@@ -164,6 +171,7 @@ def test_help_is_the_commands_own_or_the_recipes(
         ("--method.image.weights lost.pth", "weights: --method.image.weights lost.pth: there is no such file"),
         ("--train.select mAP@10", "options: --train.select 'mAP@10' is none of mAP@all"),
         ("--data.words.min-count 1000", "texts: no word occurs 1000 times"),
+        ("--train.precision fp16", "dry run: --train.precision fp16: these networks cannot have it on a CPU"),
         ("--data.words.file lost.bin", "words: --data.words.file: lost.bin does not exist"),
     ],
 )
@@ -192,6 +200,70 @@ def test_unknown_words_are_counted_split_by_split(tiny_shards: Path, monkeypatch
     said = [finding for finding in look(tiny_shards, "--data.words.min-count", "30") if finding.about == "texts"]
     assert [finding.level for finding in said] == ["note"]
     assert said[0].text.startswith("unknown words (<unk>): train ") and "sentencepiece" in said[0].text
+
+
+@pytest.mark.parametrize(("split", "first"), [("train", 5), ("val", 2), ("test", 11)])
+def test_samples_without_labels_are_counted_and_the_first_one_is_named(
+    split: str, first: int, tiny_samples: tuple[RawSample, ...], tmp_path: Path
+) -> None:
+    own = [sample for sample in tiny_samples if sample.split == split]
+    without = {own[first], own[-1]}
+    samples = [replace(sample, labels=()) if sample in without else sample for sample in tiny_samples]
+    classes = sorted({label for sample in samples for label in sample.labels})
+    options = BuildOptions(shard_samples=8, workers=1)
+    build_shards(tmp_path / "shards", dataset="tiny", classes=classes, samples=samples, options=options)
+    reader = SplitReader(tmp_path / "shards", split)
+    expected = [reader.key(n) for n in range(len(reader)) if not reader.labels(n)]
+    count = "1 of" if len(without) == 1 else "2 of"
+    said = f"{count} {len(reader)} samples of the split {split!r} have no label (the first: {expected[0]})"
+    assert said in only_problem(look(tmp_path / "shards"))
+    chosen = experiment(tmp_path / "shards")
+    with pytest.raises(XmrError, match=re.escape(said)):
+        check_start(chosen, 1)
+    unlabelled_may_train = replace(chosen, method=Dcca(image=chosen.method.image, text=chosen.method.text, dim=4))
+    if split == "train":
+        check_start(unlabelled_may_train, 1)
+    else:
+        with pytest.raises(XmrError, match="have no label"):
+            check_start(unlabelled_may_train, 1)
+
+
+def test_pieces_of_one_sample_and_batch_normalisation(tiny_shards: Path, tmp_path: Path) -> None:
+    options = ["--method.image.name", "resnet18", "--data.image-size", "32", "--train.batch-size", "12"]
+    assert "leave pieces of one sample" in only_problem(look(tiny_shards, *options, "--train.accumulate", "100"))
+    check_start(experiment(tiny_shards, *options, "--train.accumulate", "5"), 1)
+    with pytest.raises(XmrError, match=r"--train\.accumulate 5 and 2 process\(es\) leave pieces of one sample"):
+        check_start(experiment(tiny_shards, *options, "--train.accumulate", "5"), 2)
+    check_start(experiment(tiny_shards, "--train.accumulate", "100"), 1)  # a network without batch normalisation
+
+
+def test_batches_that_do_not_fit_into_shared_memory(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr("xmr_e2e.data.workers.shutil.disk_usage", lambda _: usage)
+    large = experiment(tiny_shards, "--data.load-size", "100", "--data.workers", "7", "--train.batch-size", "20")
+    with pytest.raises(XmrError) as error:
+        check_start(large, 2)
+    for said in (
+        "/dev/shm has 1 MB free",
+        "7 loader process(es) for each of 2",
+        "--shm-size 1g",
+        "--data.workers to 0",
+    ):
+        assert said in str(error.value)
+    check_start(experiment(tiny_shards, "--data.workers", "0"), 2)
+    check_start(experiment(tiny_shards, "--data.workers", "1"), 1)  # 12 samples of 48 pixels
+
+
+def test_no_semaphores_without_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(workers._processes, "Lock", refuse)
+    assert machine.check_shared_memory(workers.SHARED_MEMORY).level == "problem"
+    with pytest.raises(XmrError, match=r"/dev/shm cannot be used \(Read-only file system\).*--data\.workers 0"):
+        workers.check_shared_memory(1, 1)
 
 
 def test_missing_and_cut_shards_are_named(tiny_shards: Path, tmp_path: Path) -> None:

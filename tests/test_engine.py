@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import socket
 import weakref
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -22,22 +23,26 @@ from PIL import Image
 from torch import Tensor, nn
 
 import xmr_e2e
+from recipes import dscmr_flickr8k
+from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
 from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
 from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.accumulate import backward
 from xmr_e2e.engine.embed import embed_split
 from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.engine.launch import parse
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.objectives.global_batch import gather
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 
@@ -240,6 +245,87 @@ def experiment(folder: Path) -> Experiment:
     return Experiment(
         "tiny", data, METHOD, Optimiser("sgd", lr=0.1, parts={"image": 0.01}), train=Train(epochs=2, runs=Path("r"))
     )
+
+
+CONFIGURATIONS = [
+    importlib.import_module(f"recipes.{path.stem}").experiment()
+    for path in sorted((Path(__file__).parents[1] / "recipes").glob("*_*.py"))
+    if path.stem != "__init__"
+]
+
+
+def classes_of(kind: type[Any]) -> set[type[Any]]:
+    """A class and all that derive from it."""
+    return {kind}.union(*(classes_of(each) for each in kind.__subclasses__()))
+
+
+def number_types(hint: Any) -> Iterator[Any]:
+    """The int and float within a field's type, with what they are annotated with."""
+    if get_origin(hint) is Annotated or hint in (int, float):
+        yield hint
+    elif get_origin(hint) is not Literal:
+        for inner in get_args(hint):
+            yield from number_types(inner)
+
+
+def test_every_number_option_has_bounds() -> None:
+    parts = {type(part) for experiment in CONFIGURATIONS for part in vars(experiment).values() if is_dataclass(part)}
+    parts |= {Tokenisation, WordVectors, Augment} | classes_of(Tower) | classes_of(MethodConfig)
+    found = {
+        f"{part.__name__}.{name}": hint
+        for part in parts
+        for name, declared in get_type_hints(part, include_extras=True).items()
+        if name in {field.name for field in fields(part)}
+        for hint in number_types(declared)
+    }
+    assert len(found) > 80 and "TextCnn.widths" in found and "Data.also" in found and "Train.clip_norm" in found
+    for name, hint in found.items():
+        assert get_origin(hint) is Annotated, f"{name} has no bounds"
+        (bounds,) = (item for item in hint.__metadata__ if isinstance(item, Bounds))
+        assert bounds.limits and all(bounds.complaint(value) for value in (-1, float("nan"), float("inf"))), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--optimiser.lr -1", "--optimiser.lr must be at least 0, not -1"),
+        ("--optimiser.lr nan", "--optimiser.lr must be a finite number, not nan"),
+        ("--optimiser.weight-decay -1", "--optimiser.weight-decay must be at least 0, not -1"),
+        ("--optimiser.betas 0.9 1", "--optimiser.betas must be below 1, not 1"),
+        ("--optimiser.parts towers.text -0.1", "--optimiser.parts towers.text must be at least 0, not -0.1"),
+        ("--data.workers -1", "--data.workers must be at least 0, not -1"),
+        ("--data.also extra inf", "--data.also extra must be a finite number, not inf"),
+        ("--data.max-tokens 0", "--data.max-tokens must be at least 1, not 0"),
+        ("--data.load-size 1000000", "--data.load-size must be at most 10,000, not 1000000"),
+        ("--data.words.window 0", "--data.words.window must be at least 1, not 0"),
+        ("--train.batch-classes 0", "--train.batch-classes must be at least 1, not 0"),
+        ("--train.clip-norm 0", "--train.clip-norm must be above 0, not 0"),
+        ("--train.timeout-minutes 0", "--train.timeout-minutes must be above 0, not 0"),
+        (f"--train.seed {2**70}", f"--train.seed must be at most 4,294,967,295, not {2**70}"),
+        ("--train.name ..", "--train.name '..' must be the name of a folder"),
+        ("--schedule.warmup 2", "--schedule.warmup must be at most 1, not 2"),
+        ("--schedule.drop-every 0", "--schedule.drop-every must be at least 0.001, not 0"),
+        ("--method.text.dropout 1", "--method.text.dropout must be below 1, not 1"),
+        ("--method.text.widths 3 0", "--method.text.widths must be at least 1, not 0"),
+        ("--method.text.widths", "--method.text.widths needs at least one value"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_by_its_option(options: str, message: str) -> None:
+    with pytest.raises(XmrError) as error:
+        parse(dscmr_flickr8k.experiment, options.split(" "))
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", ".", "a\nb", "\udcff"])
+def test_a_run_has_a_name_that_can_be_seen(name: str) -> None:
+    with pytest.raises(XmrError, match=r"^--train\.name "):
+        parse(dscmr_flickr8k.experiment, ["--train.name", name])
+
+
+def test_runs_of_earlier_versions_had_an_empty_name_and_any_numbers() -> None:
+    """A model is read whatever it was trained with; `Experiment` alone looks at the numbers."""
+    document = to_document(Train()) | {"name": "", "clip_norm": -1.0}
+    assert from_document(document, "config.json") == Train(name="", clip_norm=-1.0)
 
 
 def test_a_configuration_survives_its_json_document() -> None:

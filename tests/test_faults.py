@@ -401,6 +401,31 @@ def test_a_signal_during_a_validation_leads_to_a_checkpoint(tiny_shards: Path, w
     assert go_on(experiment, tmp_path) == result(whole)
 
 
+def test_a_signal_ends_the_wait_for_a_batch_that_never_comes(tiny_shards: Path, whole: Path, tmp_path: Path) -> None:
+    experiment = small(tiny_shards, tmp_path)
+    hanging = tmp_path / "hanging"
+    with trainings(experiment, tmp_path, prepare=partial(hang_for_ever, hanging)) as (training,):
+        training.wait_for(hanging.exists)
+        training.send(signal.SIGTERM)
+        assert training.end() == 75, training.printed
+    assert "SIGTERM: the training stops" in training.printed
+    assert checkpoints(tmp_path)[-1] == "stage-00-epoch-0000-step-000003"
+    assert go_on(experiment, tmp_path) == result(whole)
+
+
+def hang_for_ever(hanging: Path) -> None:
+    load, calls = SplitBatches._load, []
+
+    def waiting(self: SplitBatches, request: Any) -> Any:
+        calls.append(request)
+        if len(calls) == 4:
+            hanging.touch()
+            time.sleep(3600)
+        return load(self, request)
+
+    setattr(SplitBatches, "_load", waiting)  # noqa: B010
+
+
 def terminate_in_validation() -> None:
     read = SplitBatches._load
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xmr_e2e.bounds import Bounds, Fraction
 from xmr_e2e.data.randomness import uniform
 
 # torchvision's ImageNet weights expect RGB in [0, 1], normalised by these.
@@ -20,12 +22,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Augment:
     """What varies in a training picture from epoch to epoch."""
 
-    min_area: float = 1.0
+    min_area: Annotated[float, Bounds(float, above=0, most=1)] = 1.0
     """smallest share of the picture's area that a random crop takes before it is scaled; 1 means plain crops of the
     image size"""
     flip: bool = True
     """mirror every other picture"""
-    colour: float = 0.0
+    colour: Fraction = 0.0
     """brightness and contrast each vary by up to this share"""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from xmr_e2e.bounds import Bounds, Count
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.batch import Batch, Extracted, Regions, Source, Tokens, multi_hot
 from xmr_e2e.data.captions import Captions
@@ -29,9 +32,15 @@ from xmr_e2e.data.unknown import report_unknown, unknown_fractions
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import MAX_PIXELS
 
+logger = logging.getLogger(__name__)
+
 TEXT_STREAM = 100  # the stream of random numbers that chooses captions; the ones below 100 are the augmentation's
+
+ImageSide = Annotated[int, Bounds(int, least=1, most=10_000)]
+"""of the square that a picture becomes, whose pixels are then no more than those of the largest picture that is read"""
 
 
 @dataclass(frozen=True)
@@ -40,29 +49,26 @@ class Data:
 
     shards: Path
     """folder of shards, as the builders in preprocessing/ make it"""
-    image_size: int = 224
+    image_size: ImageSide = 224
     """side in pixels of the square that the image network sees"""
-    load_size: int = 256
+    load_size: ImageSide = 256
     """side in pixels to which pictures are brought, and out of which training crops are taken"""
     texts: Literal["concatenate", "one_caption"] = "concatenate"
     """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
-    max_tokens: int = 300
+    max_tokens: Count = 300
     """words of a text that are read; for articles such as Wikipedia's"""
     tokens: Tokenisation = Tokenisation()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
-    also: dict[str, float] = field(default_factory=dict)
+    also: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(default_factory=dict)
     """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
     every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
-    workers: int | None = None
+    workers: Annotated[int, Bounds(int, least=0, most=1024)] | None = None
     """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
     machine"""
 
     def __post_init__(self) -> None:
-        for folder, weight in self.also.items():
-            if weight <= 0:
-                raise XmrError(f"--data.also {folder} {weight}: the weight must be above 0")
-        if not 0 < self.image_size <= self.load_size:
+        if self.image_size > self.load_size:
             raise XmrError(f"--data.image-size {self.image_size} must not be above --data.load-size {self.load_size}")
 
 
@@ -233,6 +239,17 @@ class SplitBatches(Dataset[Batch | XmrError]):
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
 
 
+def sample_bytes(data: Data, sources: Mapping[str, Source], manifest: Manifest) -> int:
+    """Of a sample as a loader's process hands it over, at most."""
+    each = {
+        "pixels": 3 * data.load_size**2,
+        "tokens": 8 * (data.max_tokens + 1),
+        "regions": (4 * math.prod(manifest.shapes.get("regions", ())) + 28 * manifest.shapes.get("regions", (0,))[0]),
+    }
+    read = sum(each.get(source, 4 * manifest.widths.get(name, 0)) for name, source in sources.items())
+    return read + 4 * len(manifest.classes) + 8
+
+
 def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:
     columns = (np.stack(column) for column in zip(*regions))
     features, boxes, classes = (torch.from_numpy(column) for column in columns)
@@ -333,6 +350,7 @@ def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
     split's texts are unknown to it."""
     reader = open_split(data.shards, "train", data.also)
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
+    logger.info("fitting words and their vectors to %s texts", f"{len(texts):,}")
     tokeniser, vectors = fit_tokeniser(texts, data.tokens, data.words)
     report_unknown(unknown_fractions(data.shards, tokeniser))
     return tokeniser, vectors

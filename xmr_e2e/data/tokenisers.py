@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer
 
+from xmr_e2e.bounds import Count
 from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, fit_vocabulary
 from xmr_e2e.data.vectors import WordVectors, fit_vectors
 from xmr_e2e.errors import XmrError
@@ -31,7 +32,7 @@ class Tokenisation:
     kind: Literal["words", "sentencepiece", "transformers"] = "words"
     """words; sentencepiece: subwords of a unigram model (Kudo, 2018) fitted on the training split; transformers: the
     tokens of a pretrained model, for its text tower"""
-    size: int = 8000
+    size: Count = 8000
     """of sentencepiece: number of subwords, or fewer where the training texts do not yield so many"""
     name: str = ""
     """of transformers: the model's name on the Hugging Face hub, or a folder with its tokeniser"""

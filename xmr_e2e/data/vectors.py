@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_e2e.bounds import Count, Seed, Width
 from xmr_e2e.data.text import PAD, SPECIALS
 from xmr_e2e.data.vector_files import SHOWN, FileVectors, read_head, read_vectors
 from xmr_e2e.errors import XmrError
@@ -28,18 +29,18 @@ logger = logging.getLogger(__name__)
 class WordVectors:
     """Where the text tower's first layer starts from. Vocabulary and vectors come from the training split only."""
 
-    dim: int = 100
+    dim: Width = 100
     """width of the word vectors"""
     file: Path | None = None
     """pretrained vectors: word2vec's text or binary form (GoogleNews-vectors-negative300.bin.gz), fastText's .vec or
     GloVe's text; also packed as .gz, .bz2 or .xz. Fitted here without one"""
-    min_count: int = 2
+    min_count: Count = 2
     """words seen less often than this in the training split are <unk>"""
-    window: int = 5
+    window: Count = 5
     """words of context on each side"""
-    epochs: int = 10
+    epochs: Count = 10
     """passes of skip-gram training over the training texts"""
-    seed: int = 0
+    seed: Seed = 0
 
 
 def fit_vectors(words: Sequence[str], texts: Sequence[Sequence[str]], options: WordVectors) -> NDArray[np.float32]:

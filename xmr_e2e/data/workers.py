@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, queues, resource_tracker
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
@@ -15,6 +18,10 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import end_with_parent, without_main
 
 Item = TypeVar("Item")
+SHARED_MEMORY = Path("/dev/shm")
+"""through which the loader's processes hand over their batches"""
+PREFETCHED = 2
+"""batches that each loader process holds ready (torch's default)"""
 
 # Forking the training itself, beside the threads of gloo, TensorBoard and the watch, can leave a child waiting for ever
 # for a lock that one of them held. A fork server has no threads, and its children none of the training's memory.
@@ -41,17 +48,62 @@ def start_loading(loader: DataLoader[Item]) -> Iterator[Item]:
     """The loader's items, with its processes started."""
     if loader.num_workers == 0:
         return iter(loader)
+    check_semaphores()
     _start_server()
     with without_main():  # a recipe, with all that it needs, of which loading a batch needs nothing
         return iter(loader)
 
 
+def check_semaphores() -> None:
+    """Raise XmrError where processes cannot wait for one another, for lack of a /dev/shm that can be written to."""
+    try:
+        _processes.Lock()
+    except OSError as error:
+        raise XmrError(
+            f"{SHARED_MEMORY} cannot be used ({error.strerror}), and loader processes need it: make it writable (in a "
+            "container: --shm-size 8g or --ipc=host), or read without them, with --data.workers 0"
+        ) from error
+
+
+def check_shared_memory(batch: int, workers: int, ranks: int = 1) -> None:
+    """Raise XmrError where the batches that loader processes hold ready do not fit into the shared memory.
+
+    Args:
+        batch: bytes of one process's part of a batch.
+        workers: loader processes of each of the `ranks` processes of this machine.
+    """
+    check_semaphores()
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    needed = _in_flight(batch, workers) * ranks
+    if needed <= free:
+        return
+    fitting = max((count for count in range(workers) if _in_flight(batch, count) * ranks <= free), default=0)
+    raise XmrError(
+        f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, and {workers} loader process(es) for each of {ranks} "
+        f"process(es) hold {needed / 1e6:,.0f} MB there: batches of {batch / 1e6:,.1f} MB, {PREFETCHED} ready in each. "
+        f"Enlarge it (Docker: --shm-size {_size(needed)} or --ipc=host), or lower --data.workers to {fitting}, "
+        "or --data.load-size or --train.batch-size"
+    )
+
+
+def _in_flight(batch: int, workers: int) -> int:
+    """Bytes: those ready, and one that the training is looking at; none without loader processes."""
+    return batch * (PREFETCHED * workers + 1) if workers else 0
+
+
+def _size(needed: int) -> str:
+    """With as much again for what else is there, as Docker takes it."""
+    return f"{-(-2 * needed // 2**30)}g"
+
+
 def lost_worker(error: RuntimeError) -> XmrError:
     """What torch says, wherever the training stands, of a loader's worker that has died."""
     said = str(error).splitlines()[0].rstrip(". ")
+    free = f" ({shutil.disk_usage(SHARED_MEMORY).free / 1e6:,.0f} MB free)" if SHARED_MEMORY.exists() else ""
     return XmrError(
-        f"{said}. A loader process has died, most often because memory or /dev/shm is full: try fewer --data.workers "
-        "or a smaller --data.load-size"
+        f"{said}. A loader process has died, most often because memory or {SHARED_MEMORY}{free} is full: try fewer "
+        "--data.workers (0 reads without such processes) or a smaller --data.load-size; in a container, a larger "
+        "/dev/shm (Docker: --shm-size 8g)"
     )
 
 
@@ -68,6 +120,15 @@ def _start_server() -> None:
 
 
 def _settle(worker: int) -> None:
-    """A new worker ends when the training ends it, or is gone."""
+    """A new worker ends when the training ends it, or is gone, or when it cannot hand over a batch."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     end_with_parent()
+    # By itself, the thread that feeds the queue would print a traceback and drop the batch, and the training would wait
+    # for it for ever.
+    setattr(queues.Queue, "_on_queue_feeder_error", staticmethod(_end_worker))  # noqa: B010
+
+
+def _end_worker(error: Exception, item: object) -> None:
+    sys.stderr.write(f"a loader process cannot hand over a batch: {str(error).splitlines()[0]}\n")
+    sys.stderr.flush()
+    os._exit(1)

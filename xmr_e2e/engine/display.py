@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
+from datetime import timedelta
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,6 +41,25 @@ class Throughput:
 
     def __str__(self) -> str:
         return f"{self.images_per_second:.1f} img/s, {self.data_wait:.0%} waiting for data"
+
+
+class Pace:
+    """How long a training takes, by what its steps have taken since this start, with all that lies between them."""
+
+    def __init__(self, first_step: int) -> None:
+        self._first = first_step
+        self._began = time.perf_counter()
+
+    def left(self, step: int, steps: int) -> str:
+        """After a step, to the last of all `steps`: in words for a person."""
+        done = max(1, step - self._first)
+        seconds = (time.perf_counter() - self._began) / done * (steps - step)
+        return f"{timedelta(seconds=round(seconds))} left"
+
+
+def busy(what: str) -> AbstractContextManager[object]:
+    """A spinner on a terminal, while something takes its time and has no steps."""
+    return console.status(what)
 
 
 def training_progress(*, is_main: bool) -> Progress:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
+from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNegative, Positive, Seed, check_bounds
 from xmr_e2e.data.loader import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import MethodConfig, is_in
+
+Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
+"""up to a year: what is beyond it overflows in the libraries that wait"""
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,14 @@ class Optimiser:
 
     kind: Literal["sgd", "adam"] = "adam"
     """stochastic gradient descent with momentum, or Adam with decoupled weight decay (AdamW)"""
-    lr: float = 1e-4
+    lr: NotNegative = 1e-4
     """learning rate"""
-    weight_decay: float = 0.0
-    momentum: float = 0.9
+    weight_decay: NotNegative = 0.0
+    momentum: FractionBelow1 = 0.9
     """of sgd"""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[FractionBelow1, FractionBelow1] = (0.9, 0.999)
     """of adam"""
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, NotNegative] = field(default_factory=dict)
     """other learning rates for parts of the method: the beginning of the parameters' names, and the rate; with
     "STAGE:" before it, in that stage alone ("prior-image:" is all of a stage)"""
 
@@ -79,9 +84,9 @@ class Schedule:
     """How the learning rates change, as a factor that depends on the step alone."""
 
     kind: Literal["constant", "cosine", "step"] = "constant"
-    warmup: float = 0.0
+    warmup: Fraction = 0.0
     """share of the training in which the factor rises from 0 to 1"""
-    drop_every: float = 0.34
+    drop_every: Annotated[float, Bounds(float, least=0.001, most=1)] = 0.34
     """for "step": the share of the training after which the factor is divided by 10, each time"""
 
     def factor(self, progress: float) -> float:
@@ -98,59 +103,48 @@ class Schedule:
 class Train:
     """How long and in what way."""
 
-    epochs: int = 60
+    epochs: Count = 60
     """of each stage"""
-    batch_size: int = 100
+    batch_size: Annotated[int, Bounds(int, least=2, most=MOST)] = 100
     """samples of a global batch, over all processes"""
-    batch_classes: int | None = None
+    batch_classes: Count | None = None
     """class-balanced batches: each holds so many classes (P), with batch-size / P samples of each"""
-    accumulate: int = 1
+    accumulate: Count = 1
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the networks; losses are always computed in fp32 or fp64"""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """largest norm of the gradient"""
     select: str = "mAP@all"
     """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
     protocol: str = "clean"
     """how the epoch is chosen and the test split measured: "clean"; "coco5k", "coco1k"; or as a released script does
     it, "released:dscmr", ... (docs/reproduction.md), which then decides instead of --train.select"""
-    seed: int = 0
-    max_skipped_steps: int = 0
+    seed: Seed = 0
+    max_skipped_steps: Annotated[int, Bounds(int, least=0)] = 0
     """steps that may be left out, in the whole training, because a loss or gradient was not finite; one more ends it"""
     zero: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO stage: what is divided among the processes, the optimiser's state (1), gradients too (2),
     parameters too (3); 0 is DistributedDataParallel, the fastest where a model fits"""
-    checkpoint_minutes: float = 10.0
-    checkpoint_steps: int | None = None
+    checkpoint_minutes: Minutes = 10.0
+    checkpoint_steps: Count | None = None
     """also after every so many steps"""
-    checkpoints_kept: int = 2
+    checkpoints_kept: Count = 2
     """the last ones; the best epoch's model is kept beside them"""
-    timeout_minutes: float = 30.0
+    timeout_minutes: Minutes = 30.0
     """a process that stands still for so long is named, and the training ends"""
     runs: Path = Path("runs")
     """folder of the run folders"""
-    name: str = ""
+    name: str | None = None
     """of the run folder, RUNS/RECIPE/NAME; by default the time of the start. A run of this name that exists goes on"""
     resume: Path | None = None
     """a run folder to go on with"""
 
     def __post_init__(self) -> None:
-        least = {
-            "epochs": 1,
-            "batch_size": 2,
-            "accumulate": 1,
-            "seed": 0,
-            "max_skipped_steps": 0,
-            "checkpoints_kept": 1,
-        }
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise XmrError(f"--train.{name.replace('_', '-')} must be at least {value}, not {getattr(self, name)}")
         protocol(self.protocol)
-        if Path(self.name).name != self.name:
-            raise XmrError(f"--train.name {self.name!r} must be the name of a folder, without a path")
+        if self.name:  # "" is what runs of earlier versions have in its place
+            check_folder_name("--train.name", self.name)
 
 
 @dataclass(frozen=True)
@@ -163,3 +157,17 @@ class Experiment:
     optimiser: Optimiser
     schedule: Schedule = Schedule()
     train: Train = Train()
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "--")
+        check_folder_name("--name", self.name)
+
+
+def check_folder_name(option: str, name: str) -> None:
+    """Raise XmrError for what is not the name of one folder, to be seen as such."""
+    unseen = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+    if unseen or not name.strip() or name in (".", "..") or Path(name).name != name:
+        raise XmrError(
+            f"{option} {name!r} must be the name of a folder, without a path: letters and numbers, neither blank nor "
+            "with control characters"
+        )

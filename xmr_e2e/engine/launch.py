@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
+import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -19,7 +20,9 @@ from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.engine.hints import check_foreign_options
 from xmr_e2e.engine.launcher import take_over
+from xmr_e2e.engine.preflight import check_start
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.signals import leave_at_once
@@ -55,8 +58,11 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         SystemExit: options that it does not have, or --help; said to the user.
         XmrError: an option has no possible value, or a run to go on with that is none of this recipe's.
     """
+    check_foreign_options(sys.argv[1:] if args is None else args)
     own = recipe()
     experiment = _parse(recipe, own, args)
+    if experiment.train.name == "":  # of a shell's variable that is not set
+        raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
     if experiment.train.resume is None:
         return experiment
     begun = Run(experiment.train.resume).experiment()
@@ -79,7 +85,7 @@ def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
-    load_manifest(experiment.data.shards)  # before anything is written: a clear error where there are no shards
+    check_start(experiment, accelerator.num_processes)  # before anything is written
     with ExitStack() as held:
         run = _open_run(experiment, accelerator, held)
         finished = _train(experiment, run, accelerator)
@@ -111,6 +117,11 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
         with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
             try:
                 return trainer.fit()
+            except torch.OutOfMemoryError as error:
+                raise XmrError(
+                    "the GPU's memory is full: raise --train.accumulate, or lower --train.batch-size or "
+                    f"--data.image-size ({str(error).splitlines()[0]})"
+                ) from error
             except RuntimeError as error:
                 if "DataLoader worker" in str(error):
                     raise lost_worker(error) from error

@@ -28,6 +28,8 @@ class MetricsLog:
         self._run = run
         self._enabled = enabled
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
+        self._losses: list[float] = []
+        """totals of the epoch's steps that have been written"""
         if enabled:
             # A checkpoint after a step comes before the validation that may follow it; one at an epoch's begin after.
             last_kept = {True: first_step if validated else first_step - 1, False: first_step}
@@ -57,7 +59,20 @@ class MetricsLog:
     def flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
-            self._write([{**record, "loss": dict(zip(names, values.tolist()))} for record, names, values in pending])
+            records = [{**record, "loss": dict(zip(names, values.tolist()))} for record, names, values in pending]
+            self._losses += [record["loss"]["total"] for record in records]
+            self._write(records)
+
+    @property
+    def last_loss(self) -> str:
+        """The loss of the last step that was written, in words for a person."""
+        return f"loss {self._losses[-1]:.4f}, " if self._losses else ""
+
+    def epoch_loss(self) -> str:
+        """The mean loss of the steps since this was last asked, in words for a person; empty where none was taken."""
+        self.flush()
+        losses, self._losses = self._losses, []
+        return f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
 
     def close(self) -> None:
         if self._enabled:

@@ -30,6 +30,8 @@ def make_accelerator(train: Train) -> Accelerator:
     has_gpu = uses_gpu()
     if has_gpu:
         _check_gpus()
+    else:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for others, and warn that it found none
     # DeepSpeed looks after the precision itself.
     precision = "no" if train.precision == "fp32" or train.zero else train.precision
     plugin = zero_plugin(train, world_size) if train.zero else None

@@ -6,6 +6,8 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 
@@ -38,11 +40,16 @@ class Wish(IntEnum):
     FAIL = 3
 
 
+class Interrupted(BaseException):
+    """A signal came while nothing but a batch was waited for; no Exception, which a decoder may catch."""
+
+
 class Signals:
     """Collects wishes; `agreed` gives every rank the same answer.
 
     Ctrl-C, SIGTERM and SIGUSR1 (by which clusters announce the time limit) only set a flag here: the step in progress
-    ends, a checkpoint is saved, and the process leaves. A second Ctrl-C interrupts at once.
+    ends, a checkpoint is saved, and the process leaves. A wait for a batch, which may never come, ends at once. A
+    second Ctrl-C interrupts at once in any case.
     """
 
     def __init__(self, device: torch.device, checkpoint_minutes: float, checkpoint_steps: int | None) -> None:
@@ -52,6 +59,7 @@ class Signals:
         self._last = time.monotonic()
         self._steps_since = 0
         self._stop = False
+        self._waiting = False
         self._error: XmrError | None = None
         self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
@@ -61,6 +69,21 @@ class Signals:
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(wish, dist.ReduceOp.MAX)
         return Wish(int(wish))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For a batch: nothing is lost where a signal, now or before, ends it.
+
+        Raises:
+            Interrupted: it has.
+        """
+        self._waiting = True
+        try:
+            if self._stop:
+                raise Interrupted
+            yield
+        finally:
+            self._waiting = False
 
     def step_done(self) -> None:
         self._steps_since += 1
@@ -95,3 +118,5 @@ class Signals:
             raise KeyboardInterrupt
         self._stop = True
         logger.warning("%s: the training stops after this step and saves a checkpoint", signal.Signals(number).name)
+        if self._waiting:
+            raise Interrupted

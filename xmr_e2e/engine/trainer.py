@@ -17,14 +17,14 @@ from xmr_e2e import watch
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader, SplitBatches
 from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
-from xmr_e2e.engine.display import Throughput, training_progress
+from xmr_e2e.engine.display import Pace, Throughput, busy, training_progress
 from xmr_e2e.engine.embed import collect, embed_few, embed_split, extract_frozen
 from xmr_e2e.engine.evaluate import validation_scores
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.metrics_log import MetricsLog
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
-from xmr_e2e.engine.signals import Signals, Wish
+from xmr_e2e.engine.signals import Interrupted, Signals, Wish
 from xmr_e2e.engine.step import Stepper
 from xmr_e2e.engine.validate import (
     check_splits,
@@ -38,7 +38,7 @@ from xmr_e2e.engine.validate import (
 from xmr_e2e.engine.weights import read_weights
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import Moment, NotFinite, Stage
+from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
 from xmr_e2e.objectives.global_batch import gather, share_buffers
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Dataset
@@ -65,12 +65,12 @@ class Trainer:
         self.validated_on = validation_split(train)
         with accelerator.main_process_first():
             if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
-                run.fit_words(data)
+                with busy("fitting words to the training texts"):
+                    run.fit_words(data)
             self.tokeniser, words = run.words()
             torch.manual_seed(train.seed)
-            self.method = experiment.method.build(
-                Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
-            ).to(accelerator.device)
+            dataset = Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
+            self.method = build_method(experiment.method, dataset).to(accelerator.device)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
         self.saved = SavedModel(
@@ -134,6 +134,7 @@ class Trainer:
         )
         if self.begun_from:
             logger.info("going on from %s", self.begun_from.folder)
+        self.pace = Pace(self._global_step)
         try:
             for number in range(self.position.stage, len(self.method.stages)):
                 if not self._run_stage(number):
@@ -234,13 +235,17 @@ class Trainer:
                     return True
                 throughput.data_arrived()
                 self._step(batch, throughput)
-                progress.update(bar, advance=1, status=str(throughput))
+                status = f"{self.log.last_loss}{throughput}, {self._left()}"
+                progress.update(bar, advance=1, status=status)
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch; None at the end of the epoch, and where this rank cannot go on."""
         watch.now(f"reading the batch of step {self._global_step + 1}")
         try:
-            return next(batches, None)
+            with self.signals.waiting():
+                return next(batches, None)
+        except Interrupted:
+            return None
         except XmrError as error:
             self.signals.fail(error)
             return None
@@ -264,6 +269,14 @@ class Trainer:
     def _title(self, epoch: int) -> str:
         name = f"{self.stage.name}, " if len(self.method.stages) > 1 else ""
         return f"{name}epoch {epoch + 1}/{self.experiment.train.epochs}"
+
+    def _left(self) -> str:
+        """How long the training will take to its end."""
+        return self.pace.left(self._global_step, sum(map(self._steps_of, range(len(self.loaders)))))
+
+    def _tell(self, epoch: int, result: str) -> None:
+        """What an epoch came to: on the console."""
+        logger.info("%s: %s%s, %s", self._title(epoch), self.log.epoch_loss(), result, self._left())
 
     def _moment(self) -> Moment:
         steps = self.loader.steps
@@ -337,7 +350,7 @@ class Trainer:
         self.method.end_epoch(self.stage)
         if select == "training loss":
             self.log.validation(self._validation_record(epoch, scores))
-            logger.info("%s: lowest loss of a batch %.4f", self._title(epoch), -(self.position.best or 0.0))
+            self._tell(epoch, f"lowest loss of a batch {-(self.position.best or 0.0):.4f}")
             return
         if select == "last" or not scores:
             self._keep(epoch, scores, selection(epoch, "last"))
@@ -353,13 +366,13 @@ class Trainer:
             self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
         else:
             self.log.validation(self._validation_record(epoch, scores))
-            logger.info("%s: %s %s %.4f", self._title(epoch), name, select, abs(value))
+            self._tell(epoch, f"{name} {select} {abs(value):.4f}")
 
     def _keep(self, epoch: int, scores: Mapping[str, float], chosen: str, *, shown: str = "no selection") -> None:
         """Save the model as it is now, and say so."""
         self._save_model(chosen)
         self.log.validation(self._validation_record(epoch, scores) | {"selected": chosen})
-        logger.info("%s: %s (kept)", self._title(epoch), shown)
+        self._tell(epoch, f"{shown} (kept)")
 
     def _save_model(self, chosen: str) -> None:
         state = self._state()

@@ -19,7 +19,7 @@ from xmr_e2e.evaluation.protocol import SelectedOn, protocol
 from xmr_e2e.methods.base import Method, Moment, Stage
 from xmr_e2e.objectives.global_batch import gather
 from xmr_e2e.shards.index import load_index
-from xmr_e2e.shards.manifest import Manifest, Shard
+from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
 
 _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "nothing")
 
@@ -91,17 +91,43 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
             "or keep the last epoch with --train.select last"
             + ("" if chosen.select is None else " and another --train.protocol")
         )
-    for name, part in manifest.splits.items():
-        if not sum(part.labels.values()):
-            raise XmrError(
-                f"{folder}: the samples of the split {name!r} have no labels, by which methods train and mAP counts; "
-                "build the shards with a label table"
-            )
+    measured = next((name for name in ("test", "val") if name in manifest.splits), None)
+    needing = [*(["train"] if experiment.method.needs_labels else []), split, *([measured] if measured else [])]
+    for name in dict.fromkeys(needing):
+        if name in manifest.splits:
+            check_labels(folder, manifest, name, tuple(experiment.method.towers))
+    if experiment.method.needs_labels:
+        for other in map(Path, experiment.data.also):
+            check_labels(other, load_manifest(other), "train", tuple(experiment.method.towers))
     if chosen.selected_on == "val" and needed != "last":
         check_apart(folder, manifest)
-    measured = next((name for name in ("test", "val") if name in manifest.splits), None)
     if measured:
         check_measurable(chosen, experiment.data, measured, experiment.method.sources)
+
+
+def check_labels(folder: Path, manifest: Manifest, split: str, modalities: Sequence[str]) -> None:
+    """Raise XmrError where samples of a split that have one of these modalities have no label."""
+    part = manifest.splits[split]
+    if not manifest.multi_label and sum(part.labels.values()) == part.samples:
+        return  # a label each; of several labels, the counts do not tell
+    count, first = 0, ""
+    for shard in part.shards:
+        index = load_index(folder / shard.name)
+        found = np.any([index.has(modality) for modality in modalities], axis=0) & ~index.has_labels
+        if not count and found.any():
+            first = index.key(int(found.argmax()))
+        count += int(found.sum())
+    if count == part.samples:
+        raise XmrError(
+            f"{folder}: the samples of the split {split!r} have no labels, by which methods train and mAP counts; "
+            "build the shards with a label table"
+        )
+    if count:
+        raise XmrError(
+            f"{folder}: {count:,} of {part.samples:,} samples of the split {split!r} have no label (the first: "
+            f"{first}), by which {'methods train' if split == 'train' else 'mAP counts'}; label them, or leave them "
+            "out and build the shards again"
+        )
 
 
 def _check_select(select: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import LARGE, Bounds, NotNegative
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.acmr import acmr_loss
@@ -29,15 +30,15 @@ class Acmr(MethodConfig):
 
     image: Tower = ImageTower("vgg19")
     text: Tower = TextCnn()
-    dim: int = 40
+    dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space"""
-    label: float = 1.0
+    label: NotNegative = 1.0
     """weight of the label prediction"""
-    attract: float = 1.0
+    attract: NotNegative = 1.0
     """weight of the distance between pairs"""
-    repel: float = 0.2
+    repel: NotNegative = 0.2
     """weight of the hinge on the distance to other classes"""
-    margin: float = 1.0
+    margin: NotNegative = 1.0
     """of the hinge"""
     triplets: Literal["paper", "released"] = "paper"
     """a hinge for each triplet, or one for the whole batch, as released (with --method.label 100 --method.attract 5

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.errors import XmrError
+from xmr_e2e.bounds import LARGE, Bounds, NotNegative
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
@@ -29,22 +29,16 @@ class Alscor(MethodConfig):
 
     image: Tower = ImageTower()
     text: Tower = BiLstmCnn()
-    dim: int = 40
-    """width of the common space; the correlation needs batches well above it"""
-    correlation: float = 0.05
+    dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
+    """width of the common space; the correlation needs batches well above it, the discriminator a layer of dim / 4"""
+    correlation: NotNegative = 0.05
     """weight of the correlation loss (alpha in Eq. 33); the loss is minus a sum of `dim` correlations"""
-    discrimination: float = 1.0
+    discrimination: NotNegative = 1.0
     """weight of the classifier's loss (delta)"""
-    adversary: float = 0.1
+    adversary: NotNegative = 0.1
     """weight of the modality discriminator's loss (epsilon)"""
-    ridge: float = 1e-3
+    ridge: NotNegative = 1e-3
     """added to the covariances' diagonals"""
-
-    def __post_init__(self) -> None:
-        if self.dim < 4:
-            raise XmrError(
-                f"--method.dim must be at least 4 (the discriminator has a layer of dim / 4), not {self.dim}"
-            )
 
     def build(self, dataset: Dataset) -> AlscorModel:
         return AlscorModel(self, dataset)

@@ -77,6 +77,11 @@ class MethodConfig(ABC):
         """What each modality's tower reads."""
         return {modality: tower.reads for modality, tower in self.towers.items()}
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a stage learns from the training samples' labels."""
+        return True
+
     @abstractmethod
     def build(self, dataset: Dataset) -> Method:
         """The method with freshly initialised (or pretrained, where its towers say so) networks."""
@@ -89,6 +94,20 @@ class ManyModalities(MethodConfig):
     audio: Tower | None = None
     video: Tower | None = None
     shape3d: Tower | None = None
+
+
+def build_method(config: MethodConfig, dataset: Dataset) -> Method:
+    """The method of a configuration.
+
+    Raises:
+        XmrError: as its `build`; and where its parameters do not fit into memory.
+    """
+    try:
+        return config.build(dataset)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise XmrError(f"the networks do not fit into memory: lower the widths under --method ({error})") from error
 
 
 def without_weights(config: Any) -> Any:

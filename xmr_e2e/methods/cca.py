@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.methods.canonical import CanonicalProjections
@@ -27,10 +28,14 @@ class Cca(MethodConfig):
 
     image: Tower = ImageTower("vgg19")
     text: Tower = TextCnn()
-    dim: int = 10
+    dim: Width = 10
     """number of canonical correlations"""
-    ridge: float = 1e-3
+    ridge: NotNegative = 1e-3
     """added to the covariances' diagonals, as a share of their mean"""
+
+    @property
+    def needs_labels(self) -> bool:
+        return not self.frozen  # with which the stage that trains the towers is left out
 
     def build(self, dataset: Dataset) -> CcaModel:
         return CcaModel(self, dataset)

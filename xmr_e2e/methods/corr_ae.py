@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import Fraction, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
@@ -30,10 +31,14 @@ class CorrAe(MethodConfig):
     text: Tower = TextCnn()
     variant: Variant = "plain"
     """each hidden layer reconstructs its own modality (plain), the other one (cross) or both (full)"""
-    dim: int = 1024
+    dim: Width = 1024
     """width of the hidden layers, which are the common space"""
-    correlation: float = 0.8
+    correlation: Fraction = 0.8
     """share of the agreement (alpha); the authors took 0.2 for the variant cross"""
+
+    @property
+    def needs_labels(self) -> bool:
+        return not self.frozen  # with which the stage that trains the towers is left out
 
     def build(self, dataset: Dataset) -> CorrAeModel:
         return CorrAeModel(self, dataset)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import Layers, NotNegative, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.objectives.cca import correlation_loss
@@ -25,18 +26,22 @@ class Dcca(MethodConfig):
 
     image: Tower = ImageTower("vgg19")
     text: Tower = TextCnn()
-    hidden: int = 1024
+    hidden: Width = 1024
     """width of the hidden layers on top of each tower"""
-    layers: int = 3
+    layers: Layers = 3
     """number of these hidden layers"""
-    dim: int = 20
+    dim: Width = 20
     """width of the outputs, all of whose correlations are maximised; the batch must be well above it"""
-    ridge: float = 1e-3
+    ridge: NotNegative = 1e-3
     """added to the covariances' diagonals of the loss"""
-    square_ridge: float = 0.0
+    square_ridge: NotNegative = 0.0
     """added to the squared correlations before their roots are summed; the released code has 1e-3"""
-    linear_ridge: float = 1e-4
+    linear_ridge: NotNegative = 1e-4
     """added to those of the linear CCA at the end, as a share of their mean"""
+
+    @property
+    def needs_labels(self) -> bool:
+        return False
 
     def build(self, dataset: Dataset) -> DccaModel:
         return DccaModel(self, dataset)

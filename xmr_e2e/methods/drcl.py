@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.bounds import Count, Fraction, NotNegative, Seed, Width
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
@@ -33,21 +34,21 @@ class Drcl(ManyModalities):
 
     image: Tower | None = ImageTower("vgg19")
     text: Tower | None = TextCnn()
-    hidden: int = 4096
+    hidden: Width = 4096
     """width of the two hidden layers of each modality's encoder"""
-    dim: int = 2048
+    dim: Width = 2048
     """width of the common space: 2048 for Wikipedia and NUS-WIDE, 512 for the paper's other datasets"""
-    hardness_epochs: int = 100
+    hardness_epochs: Count = 100
     """epochs in which the hardness mu of the label loss rises to 1"""
-    mix: float = 0.9
+    mix: Fraction = 0.9
     """share of a sample's own features in the feature mixing (lambda of Eq. 3)"""
-    discrimination: float = 0.1
+    discrimination: NotNegative = 0.1
     """weight of Eq. 6 in Eq. 8"""
-    invariance: float = 0.1
+    invariance: NotNegative = 0.1
     """weight of Eq. 5 in Eq. 8"""
     score_on: Literal["train", "val"] = "train"
     """split on which the priors are compared: train, as released, which rewards the modality that overfits, or val"""
-    prior_seed: int = 1
+    prior_seed: Seed = 1
     """of the orthogonal matrix from which the priors of all modalities start"""
 
     def build(self, dataset: Dataset) -> DrclModel:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
 from xmr_e2e.towers.base import Dataset, Tower
@@ -25,13 +26,13 @@ class Dscmr(MethodConfig):
 
     image: Tower = ImageTower("vgg19")
     text: Tower = TextCnn()
-    hidden: int = 2048
+    hidden: Width = 2048
     """width of each modality's own layer"""
-    dim: int = 1024
+    dim: Width = 1024
     """width of the common space"""
-    common: float = 1e-3
+    common: NotNegative = 1e-3
     """weight of the discrimination in the common space (lambda of Eq. 5)"""
-    invariance: float = 1e-1
+    invariance: NotNegative = 1e-1
     """weight of the modality invariance (eta of Eq. 5)"""
     norm: Literal["rows", "frobenius"] = "rows"
     """of the residuals: the mean norm of rows, as released, or the Frobenius norm over n, as printed in Eq. 1 and 4"""
@@ -42,7 +43,7 @@ class Dscmr(MethodConfig):
     """after the shared layer: nothing, as released, or a ReLU, as printed"""
     classifier: Literal["learned", "closed_form"] = "learned"
     """a layer that learns with the rest, as released, or least squares on each batch, as printed in Algorithm 1"""
-    ridge: float = 1e-3
+    ridge: NotNegative = 1e-3
     """added to the diagonals in closed form, where batches smaller than the common space are singular"""
 
     def build(self, dataset: Dataset) -> DscmrModel:

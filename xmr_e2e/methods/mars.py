@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.bounds import NotNegative, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.mars import mars_loss
@@ -33,11 +34,11 @@ class Mars(ManyModalities):
 
     image: Tower | None = ImageTower("vgg19")
     text: Tower | None = TextCnn()
-    dim: int = 128
+    dim: Width = 128
     """width of the common space"""
-    classification: float = 1.0
+    classification: NotNegative = 1.0
     """weight of the classification"""
-    prior_seed: int = 0
+    prior_seed: Seed = 0
     """of the fixed orthogonal classifier"""
 
     def build(self, dataset: Dataset) -> MarsModel:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
@@ -32,24 +33,24 @@ class Sdcmr(MethodConfig):
 
     image: Tower = ImageTower("vgg19")
     text: Tower = TextCnn()
-    dim: int = 32
+    dim: Width = 32
     """width of each factor (k)"""
-    reconstruction: float = 1.0
+    reconstruction: NotNegative = 1.0
     """weight of the swapped reconstruction (alpha of Eq. 15)"""
-    invariance: float = 5.0
+    invariance: NotNegative = 5.0
     """weight of the distance between the shared factors of a pair (beta)"""
-    adversary: float = 10.0
+    adversary: NotNegative = 10.0
     """weight of the dual adversarial mechanism (gamma)"""
-    independence: float = 1.0
+    independence: NotNegative = 1.0
     """weight of the independence constraint (eta)"""
-    kl: float = 1.0
+    kl: NotNegative = 1.0
     """weight of the divergences from the standard normal distribution within the bound of Eq. 4"""
     likelihood: Literal["mse", "gaussian"] = "mse"
     """scale of the bound: with the features' Gaussian likelihood, or divided by half their number, so that it holds
     their mean squared error"""
     reversal: Literal["schedule", "constant"] = "schedule"
     """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""
-    reversal_strength: float = 1.0
+    reversal_strength: NotNegative = 1.0
     """the largest strength; the reversed gradients also have the adversary's weight"""
     final_relu: bool = False
     """a ReLU after the last layer of encoders and decoders too, as the paper says literally"""

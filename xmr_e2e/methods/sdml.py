@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.bounds import Fraction, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.sdml import orthogonal_prior, sdml_loss
@@ -28,11 +29,11 @@ class Sdml(ManyModalities):
 
     image: Tower | None = ImageTower("vgg19")
     text: Tower | None = TextCnn()
-    dim: int = 512
+    dim: Width = 512
     """width of the common space"""
-    reconstruction: float = 0.5
+    reconstruction: Fraction = 0.5
     """share of the reconstruction; the rest is the labels'"""
-    prior_seed: int = 0
+    prior_seed: Seed = 0
     """of the fixed orthogonal label projections"""
 
     def build(self, dataset: Dataset) -> SdmlModel:

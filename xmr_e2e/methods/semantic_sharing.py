@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import RobertaPreLayerNormConfig
 from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormEncoder
 
+from xmr_e2e.bounds import Fraction, Layers, NotNegative, Width
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
@@ -33,18 +34,18 @@ class SemanticSharing(MethodConfig):
 
     image: Tower = FasterRcnn()
     text: Tower = BiGruWords()
-    dim: int = 1024
+    dim: Width = 1024
     """width of the shared encoder"""
-    layers: int = 6
-    heads: int = 8
+    layers: Layers = 6
+    heads: Width = 8
     """attention heads of each layer"""
-    feedforward: int = 2048
+    feedforward: Width = 2048
     """width of each layer's hidden feed-forward layer"""
-    context: float = 0.1
+    context: NotNegative = 0.1
     """weight of the prediction of masked words and objects (lambda): 0.1 for Flickr and NUS-WIDE, 0.01 for COCO"""
-    masked: float = 0.15
+    masked: Fraction = 0.15
     """share of the regions and words that are masked in training"""
-    objects: int = 91
+    objects: Width = 91
     """classes of the detector's objects"""
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
     """of a region or word: sigmoid brought to length 1, as released, or softmax, as printed"""
@@ -59,6 +60,8 @@ class SemanticSharing(MethodConfig):
                     f"--method.{name}: {type(tower).__name__} gives one row per sample; Semantic Sharing needs "
                     "regions or words (GridRegions, FasterRcnn, StoredRegions, BiGruWords)"
                 )
+        if self.dim % self.heads:
+            raise XmrError(f"--method.dim {self.dim} is no multiple of --method.heads {self.heads}")
         return SemanticSharingModel(self, dataset)
 
 

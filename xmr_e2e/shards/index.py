@@ -119,6 +119,11 @@ class ShardIndex:
         """Class ids of all rows."""
         return tuple(map(self.labels_of, range(len(self))))
 
+    @property
+    def has_labels(self) -> NDArray[np.bool_]:
+        """(n,): which samples have at least one."""
+        return np.diff(self.label_ids.ends, prepend=0) > 0
+
     @cached_property
     def image_extensions(self) -> list[str]:
         return [extension for extension in IMAGE_EXTENSIONS if extension in self.members]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
@@ -31,7 +32,7 @@ class GridRegions(SequenceTower):
     """any classifier by its torchvision name, or alexnet_paper, as for the image tower"""
     weights: str = "imagenet"
     """imagenet, none (random), or a file with a state dict, as for the image tower"""
-    cells: int = 6
+    cells: Annotated[int, Bounds(int, least=1, most=64)] = 6
     """cells of the picture's height, and of its width; the map is averaged to that"""
 
     def build(self, dataset: Dataset, modality: str) -> GridEncoder:
@@ -92,7 +93,7 @@ class FasterRcnn(SequenceTower):
     weights: str = "coco"
     """coco (torchvision's, downloaded once), none (random), or a .pth, .pt or .safetensors file with a state dict of
     fasterrcnn_resnet50_fpn"""
-    regions: int = 36
+    regions: Annotated[int, Bounds(int, least=1, most=1000)] = 36
     """regions of each picture, the most certain ones"""
     trained: Literal["none", "box_head"] = "none"
     """box_head: what describes a region (fc6, fc7) learns too; what finds the regions and their classes never does"""

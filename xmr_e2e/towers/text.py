@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.bounds import FractionBelow1, Width
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
@@ -40,13 +41,13 @@ class BiLstmCnn(Tower):
 
     reads = "tokens"
 
-    hidden: int = 141
+    hidden: Width = 141
     """Width of the LSTM, per direction."""
-    kernels: int = 512
+    kernels: Width = 512
     """Number of convolution kernels: the width of the tower's output."""
-    width: int = 3
+    width: Width = 3
     """Width of the convolution kernels, in words."""
-    dropout: float = 0.5
+    dropout: FractionBelow1 = 0.5
     """Share of the output that is dropped in training."""
 
     def build(self, dataset: Dataset, modality: str) -> BiLstmCnnEncoder:
@@ -80,11 +81,11 @@ class TextCnn(Tower):
 
     reads = "tokens"
 
-    widths: tuple[int, ...] = (3, 4, 5)
+    widths: tuple[Width, ...] = (3, 4, 5)
     """widths of the convolution kernels, in words"""
-    kernels: int = 100
+    kernels: Width = 100
     """kernels of each width; the tower's output is that of all widths together"""
-    dropout: float = 0.5
+    dropout: FractionBelow1 = 0.5
     """share of the output that is dropped in training"""
 
     def build(self, dataset: Dataset, modality: str) -> TextCnnEncoder:
@@ -120,7 +121,7 @@ class BiGru(Tower):
 
     reads = "tokens"
 
-    hidden: int = 1024
+    hidden: Width = 1024
     """width of the GRU, per direction: the width of the tower's output"""
 
     def build(self, dataset: Dataset, modality: str) -> BiGruEncoder:
@@ -147,7 +148,7 @@ class BiGruWords(SequenceTower):
 
     reads = "tokens"
 
-    hidden: int = 1024
+    hidden: Width = 1024
     """width of the GRU, per direction: the width of each word's output"""
     embedding: Literal["word2vec", "random"] = "word2vec"
     """what the word vectors start from: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import torch
 
+from xmr_e2e.data.workers import SHARED_MEMORY, check_semaphores
 from xmr_e2e.engine.doctor.finding import Finding, in_words, note, problem
+from xmr_e2e.errors import XmrError
 
-SHARED_MEMORY = Path("/dev/shm")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 LITTLE_MEMORY = 4e9
@@ -78,6 +79,10 @@ def check_memory() -> Finding:
 
 def check_shared_memory(folder: Path) -> Finding:
     """The loader's processes hand over their batches through it."""
+    try:
+        check_semaphores()
+    except XmrError as error:
+        return problem(str(folder), str(error))
     if not folder.exists():
         return Finding(str(folder), "not there; the loader does without")
     usage = shutil.disk_usage(folder)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
+from xmr_e2e.data.workers import PREFETCHED, SHARED_MEMORY
 from xmr_e2e.engine.doctor.dry_run import SAMPLES, DryRun, StageRun
 from xmr_e2e.engine.doctor.finding import Finding, counted, in_words, note, problem
-from xmr_e2e.engine.doctor.machine import SHARED_MEMORY, available_memory, existing
+from xmr_e2e.engine.doctor.machine import available_memory, existing
 from xmr_e2e.engine.experiment import Experiment, Optimiser
 from xmr_e2e.methods.base import Method
 
-PREFETCHED = 2
-"""batches that each loader process holds ready (torch's default)"""
 ROOM = 0.85
 """share of a GPU's memory that an estimate may fill; the rest goes to CUDA, to workspaces and to gaps"""
 

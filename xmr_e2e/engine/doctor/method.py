@@ -17,7 +17,7 @@ from xmr_e2e.data.text import fit_vocabulary
 from xmr_e2e.data.tokenisers import Tokeniser, fit_tokeniser, load_pretrained_tokens
 from xmr_e2e.engine.doctor.finding import Finding, counted, note, problem
 from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.methods.base import Method, Stage, without_weights
+from xmr_e2e.methods.base import Method, Stage, build_method, without_weights
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.towers.base import Dataset
 
@@ -90,9 +90,8 @@ def build(experiment: Experiment, manifest: Manifest, words: Words) -> Method:
     """
     size, widths = experiment.data.image_size, manifest.widths
     torch.manual_seed(experiment.train.seed)
-    method: Method = without_weights(experiment.method).build(
-        Dataset(len(manifest.classes), manifest.multi_label, size, words.vectors, widths)
-    )
+    dataset = Dataset(len(manifest.classes), manifest.multi_label, size, words.vectors, widths)
+    method = build_method(without_weights(experiment.method), dataset)
     experiment.optimiser.check(method, [stage.name for stage in method.stages])
     return method
 

@@ -31,6 +31,7 @@ from xmr_e2e.engine.doctor.texts import check_texts
 from xmr_e2e.engine.doctor.weights import check_weights
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.launch import parse
+from xmr_e2e.engine.preflight import SLOW_PRECISION, check_networks
 from xmr_e2e.engine.validate import check_splits
 from xmr_e2e.engine.zero import zero_plugin
 from xmr_e2e.errors import XmrError
@@ -77,6 +78,8 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
         about = "options"
         manifest = load_manifest(shards)
         check_splits(experiment, manifest)
+        if train.precision == "fp16" and not torch.cuda.is_available():
+            yield note("options", SLOW_PRECISION)
         if train.zero:
             zero_plugin(train, processes.count)
         about = "texts"
@@ -92,6 +95,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
         yield from (check_plan(plan, train.epochs, processes.count) for plan in stages)
         about = "dry run"
         check_room(method)
+        check_networks(experiment, manifest, processes.count)
         run = dry_run(experiment, method, words.tokeniser)
         yield from check_run(run, processes.count)
         about = "memory"
