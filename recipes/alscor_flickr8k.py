@@ -1,8 +1,8 @@
 """ALSCOR on Flickr8k: AlexNet from random weights and word2vec-BiLSTM-CNN, in minutes on two cores.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
-    accelerate launch recipes/alscor_flickr8k.py
-    accelerate launch recipes/alscor_flickr8k.py --method.image.weights imagenet --data.image-size 128
+    python recipes/alscor_flickr8k.py
+    python recipes/alscor_flickr8k.py --method.image.weights imagenet --data.image-size 128
 
 No paper reports ALSCOR on Flickr8k, and Flickr8k has no classes: the table (image, split, label) is the user's. Labels
 made from words of the captions, as in docs/results/, are weak: a text can give its label away, a picture cannot.

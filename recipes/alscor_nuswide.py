@@ -1,7 +1,7 @@
 """ALSCOR on NUS-WIDE's 21 concepts: AlexNet and word2vec-BiLSTM-CNN, deep CCA with an adversary (Zhu et al., 2019).
 
     python -m preprocessing.nuswide RAW data/shards/nuswide_tc21_official --subset tc21-official --tags 1k
-    accelerate launch recipes/alscor_nuswide.py
+    python recipes/alscor_nuswide.py
 
 The paper's hyper-parameters where it gives them: SGD with momentum 0.8 and weight decay 5e-4, learning rate 0.001 for
 AlexNet's convolutions (from ImageNet) and 0.01 for all else, batches of 100, images of 256 cropped to 224, word

@@ -1,8 +1,8 @@
 """ALSCOR on Pascal Sentence: AlexNet and word2vec-BiLSTM-CNN, deep CCA with an adversary (Zhu et al., 2019).
 
     python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
-    accelerate launch recipes/alscor_pascal.py
-    accelerate launch recipes/alscor_pascal.py --train.epochs 5 --method.image.weights none
+    python recipes/alscor_pascal.py
+    python recipes/alscor_pascal.py --train.epochs 5 --method.image.weights none
 
 The paper's hyper-parameters where it gives them: SGD with momentum 0.8 and weight decay 5e-4, learning rate 0.001 for
 AlexNet's convolutions (from ImageNet) and 0.01 for all else, batches of 100, images of 256 cropped to 224, word vectors

@@ -1,8 +1,8 @@
 """Corr-AE, a baseline, on Flickr8k (Feng et al., 2014): a slim residual network and sentence CNN.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
-    accelerate launch recipes/corr_ae_flickr8k.py
-    accelerate launch recipes/corr_ae_flickr8k.py --method.frozen
+    python recipes/corr_ae_flickr8k.py
+    python recipes/corr_ae_flickr8k.py --method.frozen
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network

@@ -1,8 +1,8 @@
 """DCCA, a baseline, on Flickr8k (Andrew et al., 2013): a slim residual network and sentence CNN.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
-    accelerate launch recipes/dcca_flickr8k.py
-    accelerate launch recipes/dcca_flickr8k.py --method.frozen
+    python recipes/dcca_flickr8k.py
+    python recipes/dcca_flickr8k.py --method.frozen
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network

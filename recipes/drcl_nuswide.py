@@ -1,8 +1,8 @@
 """DRCL on NUS-WIDE-10k, end to end (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.nuswide RAW data/shards/nuswide_10k --subset 10k
-    accelerate launch recipes/drcl_nuswide.py
-    accelerate launch recipes/drcl_nuswide.py --method.frozen
+    python recipes/drcl_nuswide.py
+    python recipes/drcl_nuswide.py --method.frozen
 
 The released code's hyper-parameters: Adam with betas 0.5 and 0.999, batches of 1024, 100 epochs for each modality in
 each stage, 5e-4 for the priors, a common space of 2048. Those for the consistency are published for Wikipedia and

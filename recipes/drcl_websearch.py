@@ -1,8 +1,8 @@
 """DRCL on INRIA Web Queries, end to end (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.websearch RAW data/shards/websearch
-    accelerate launch recipes/drcl_websearch.py
-    accelerate launch recipes/drcl_websearch.py --method.frozen
+    python recipes/drcl_websearch.py
+    python recipes/drcl_websearch.py --method.frozen
 
 The released code's hyper-parameters: Adam with betas 0.5 and 0.999, batches of 1024, 100 epochs for each modality in
 each stage, 5e-4 for the priors, a common space of 512. Those for the consistency are published for Wikipedia and

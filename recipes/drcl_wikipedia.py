@@ -1,8 +1,8 @@
 """DRCL on Wikipedia, end to end (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.wikipedia RAW data/shards/wikipedia
-    accelerate launch recipes/drcl_wikipedia.py
-    accelerate launch recipes/drcl_wikipedia.py --method.frozen
+    python recipes/drcl_wikipedia.py
+    python recipes/drcl_wikipedia.py --method.frozen
 
 The released code's hyper-parameters: Adam with betas 0.5 and 0.999, batches of 1024, 200 epochs for each modality in
 each stage, 5e-4 for the priors, a common space of 2048. For the consistency, 6e-6 for images and 5e-3 for texts. The

@@ -1,8 +1,8 @@
 """DRCL on XMedia's five modalities, end to end (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.xmedia RAW data/shards/xmedia
-    accelerate launch recipes/drcl_xmedia.py
-    accelerate launch recipes/drcl_xmedia.py --method.frozen
+    python recipes/drcl_xmedia.py
+    python recipes/drcl_xmedia.py --method.frozen
 
 The released code's hyper-parameters: Adam with betas 0.5 and 0.999, batches of 1024, 300 epochs for each modality in
 each stage, 5e-4 for the priors, a common space of 512. For the consistency, 8e-4 for images, 3e-4 texts, 8e-4 audio,

@@ -1,8 +1,8 @@
 """DRCL on XMediaNet, end to end (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.xmedianet RAW data/shards/xmedianet
-    accelerate launch recipes/drcl_xmedianet.py
-    accelerate launch recipes/drcl_xmedianet.py --method.frozen
+    python recipes/drcl_xmedianet.py
+    python recipes/drcl_xmedianet.py --method.frozen
 
 The released code's hyper-parameters: Adam with betas 0.5 and 0.999, batches of 1024, 100 epochs for each modality in
 each stage, 5e-4 for the priors, a common space of 512. Those for the consistency are published for Wikipedia and

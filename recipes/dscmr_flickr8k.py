@@ -1,8 +1,8 @@
 """DSCMR on Flickr8k (Zhen et al., 2019): a slim residual network and sentence CNN.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
-    accelerate launch recipes/dscmr_flickr8k.py
-    accelerate launch recipes/dscmr_flickr8k.py --method.frozen
+    python recipes/dscmr_flickr8k.py
+    python recipes/dscmr_flickr8k.py --method.frozen
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network

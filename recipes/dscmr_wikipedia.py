@@ -1,8 +1,8 @@
 """DSCMR on Wikipedia: VGG-19 and sentence CNN, end to end (Zhen et al., 2019).
 
     python -m preprocessing.wikipedia RAW data/shards/wikipedia
-    accelerate launch recipes/dscmr_wikipedia.py
-    accelerate launch recipes/dscmr_wikipedia.py --method.frozen
+    python recipes/dscmr_wikipedia.py
+    python recipes/dscmr_wikipedia.py --method.frozen
 
 The released code's hyper-parameters: Adam at 1e-4 with betas 0.5 and 0.999, batches of 100, 500 epochs, lambda 1e-3,
 eta 1e-1. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes on to the

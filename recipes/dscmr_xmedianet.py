@@ -1,8 +1,8 @@
 """DSCMR on XMediaNet: VGG-19 and sentence CNN, end to end (Zhen et al., 2019).
 
     python -m preprocessing.xmedianet RAW data/shards/xmedianet
-    accelerate launch recipes/dscmr_xmedianet.py
-    accelerate launch recipes/dscmr_xmedianet.py --method.frozen
+    python recipes/dscmr_xmedianet.py
+    python recipes/dscmr_xmedianet.py --method.frozen
 
 The released code's hyper-parameters: Adam at 1e-4 with betas 0.5 and 0.999, batches of 100, 500 epochs, lambda 1e-3,
 eta 1e-1. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes on to the

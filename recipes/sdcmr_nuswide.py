@@ -1,8 +1,8 @@
 """SDCMR on the ten largest classes of NUS-WIDE: VGG-19 and sentence CNN, end to end (Wang et al., 2024).
 
     python -m preprocessing.nuswide RAW data/shards/nuswide_10_class --subset 10-class
-    accelerate launch recipes/sdcmr_nuswide.py
-    accelerate launch recipes/sdcmr_nuswide.py --method.frozen
+    python recipes/sdcmr_nuswide.py
+    python recipes/sdcmr_nuswide.py --method.frozen
 
 The paper's hyper-parameters: Adam at 2e-4, batches of 64, factors of 32, weights 1, 5, 10 and 1; its 500 iterations
 are read as epochs. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes

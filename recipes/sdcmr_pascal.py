@@ -1,8 +1,8 @@
 """SDCMR on Pascal Sentence: VGG-19 and sentence CNN, end to end (Wang et al., 2024).
 
     python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
-    accelerate launch recipes/sdcmr_pascal.py
-    accelerate launch recipes/sdcmr_pascal.py --method.frozen
+    python recipes/sdcmr_pascal.py
+    python recipes/sdcmr_pascal.py --method.frozen
 
 The paper's hyper-parameters: Adam at 2e-4, batches of 64, factors of 32, weights 1, 5, 10 and 1; its 500 iterations
 are read as epochs. The paper trains heads on features that stay as they are: --method.frozen. Here the gradient goes

@@ -1,8 +1,8 @@
 """Semantic Sharing on Flickr8k (Yang et al., IJCAI 2021): grid regions and word2vec-BiGRU.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k_concepts --labels TABLE
-    accelerate launch recipes/semantic_sharing_flickr8k.py
-    accelerate launch recipes/semantic_sharing_flickr8k.py --method.frozen
+    python recipes/semantic_sharing_flickr8k.py
+    python recipes/semantic_sharing_flickr8k.py --method.frozen
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network

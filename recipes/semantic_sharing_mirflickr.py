@@ -1,8 +1,8 @@
 """Semantic Sharing on MIRFLICKR-25K: Faster R-CNN's regions and word2vec-BiGRU (Yang et al., IJCAI 2021).
 
     python -m preprocessing.mirflickr RAW data/shards/mirflickr
-    accelerate launch recipes/semantic_sharing_mirflickr.py
-    accelerate launch recipes/semantic_sharing_mirflickr.py --method.image.weights none --data.image-size 224
+    python recipes/semantic_sharing_mirflickr.py
+    python recipes/semantic_sharing_mirflickr.py --method.image.weights none --data.image-size 224
 
 The supplement's hyper-parameters: Adam at 1e-4, 45 epochs, batches of 64, gradients of norm 2 at most, lambda 0.1,
 masks on 15 %. Six layers of width 1024 with 8 heads, as released; --method.released brings back the rest of what the

@@ -1,8 +1,8 @@
 """Semantic Sharing on NUS-WIDE's 21 concepts: Faster R-CNN's regions and word2vec-BiGRU (Yang et al., IJCAI 2021).
 
     python -m preprocessing.nuswide RAW data/shards/nuswide_tc21 --subset tc21 --tags 1k
-    accelerate launch recipes/semantic_sharing_nuswide.py
-    accelerate launch recipes/semantic_sharing_nuswide.py --method.image.weights none --data.image-size 224
+    python recipes/semantic_sharing_nuswide.py
+    python recipes/semantic_sharing_nuswide.py --method.image.weights none --data.image-size 224
 
 The supplement's hyper-parameters: Adam at 1e-4, 45 epochs, batches of 64, gradients of norm 2 at most, lambda 0.1,
 masks on 15 %. Six layers of width 1024 with 8 heads, as released; --method.released brings back the rest of what the

@@ -22,6 +22,7 @@ from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.hints import check_foreign_options
 from xmr_e2e.engine.launcher import take_over
+from xmr_e2e.engine.model_folder import refuse_folder_of_runs
 from xmr_e2e.engine.preflight import check_start
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
@@ -65,6 +66,7 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
     if experiment.train.resume is None:
         return experiment
+    refuse_folder_of_runs(experiment.train.resume)
     begun = Run(experiment.train.resume).experiment()
     if begun.name != own.name:
         raise XmrError(f"--train.resume {experiment.train.resume}: the run is one of {begun.name}, not of {own.name}")

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.unknown import unknown_fractions
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.evaluation.confusion import confusion
@@ -79,6 +80,9 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
     yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
+    if model.tokeniser:
+        unknown = unknown_fractions(model.data.shards, model.tokeniser)
+        yield "unknown words", ", ".join(f"{name} {100 * fraction:.1f} %" for name, fraction in unknown.items())
     environment = run.document("environment.json")
     if "device" in environment:
         count = environment.get("processes", 1)
