@@ -21,12 +21,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from accelerate import Accelerator
 from forked import DRCL, PATIENCE, Training, result, tiny, train, trainings
 from safetensors.torch import load_file
 
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.engine import evaluate
+from xmr_e2e.engine import report
 from xmr_e2e.engine.trainer import Trainer
 from xmr_e2e.methods.dscmr import Dscmr, DscmrModel
 from xmr_e2e.shards.index import load_index
@@ -68,7 +69,7 @@ def go_on(experiment: Any, folder: Path, *, processes: int = 1) -> Result:
 
 def without_report() -> None:
     """In a training's process: leave out what takes longest in so small a run, and is not looked at here."""
-    setattr(evaluate, "report_on_run", lambda *arguments, **options: None)  # noqa: B010
+    setattr(report, "report_on_run", lambda *arguments, **options: None)  # noqa: B010
 
 
 def before_step(number: int, action: Callable[[], object], rank: int = 0) -> None:
@@ -98,9 +99,9 @@ def checkpoints(runs: Path) -> list[str]:
 # Data
 
 
-def destroy(shards: Path, position: int) -> tuple[Path, str]:
-    """Zero the picture of a training sample; its tar and its key."""
-    reader = SplitReader(shards, "train")
+def destroy(shards: Path, position: int, split: str = "train") -> tuple[Path, str]:
+    """Zero the picture of a sample; its tar and its key."""
+    reader = SplitReader(shards, split)
     tar, key = shards / reader.shards[position // 8].name, reader.key(position)
     index = load_index(tar)
     span = index.span("jpg", index.keys.index(key))
@@ -124,6 +125,33 @@ def test_a_damaged_sample_is_named_by_its_rank_and_both_save_and_end(
     assert any(f"{tar}: {key}: the image not an image that can be read" in text for text in printed)
     shutil.copy(tiny_shards / tar.name, tar)
     assert go_on(experiment, tmp_path, processes=2) == whole_of_two
+
+
+def test_what_a_validation_cannot_read_ends_the_training_before_its_first_step(shards: Path, tmp_path: Path) -> None:
+    tar, key = destroy(shards, 11, "val")
+    experiment = small(shards, tmp_path)
+    with trainings(experiment, tmp_path) as (rank,):
+        assert f"{tar}: {key}: the image not an image that can be read" in failed(rank)
+    assert not (experiment.train.runs / "tiny").exists()
+
+
+@pytest.mark.parametrize("what", ["unwrap_model", "_state"])
+def test_what_the_end_of_an_epoch_needs_is_tried_before_the_first_step(shards: Path, tmp_path: Path, what: str) -> None:
+    """As a package that cannot be imported there, or weights that cannot be put together."""
+    experiment = small(shards, tmp_path)
+    with trainings(experiment, tmp_path, prepare=partial(without, what)) as (rank,):
+        assert rank.end() == 1
+        assert "ModuleNotFoundError: No module named 'needed'" in rank.printed
+    assert not (experiment.train.runs / "tiny").exists()
+
+
+def without(what: str) -> None:
+    """In a training's process: let something fail as a package that is missing does."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ModuleNotFoundError("No module named 'needed'")
+
+    setattr(Accelerator if what == "unwrap_model" else Trainer, what, fail)
 
 
 def test_a_shard_that_is_cut_in_mid_run_is_named(shards: Path, tiny_shards: Path, whole: Path, tmp_path: Path) -> None:

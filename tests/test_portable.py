@@ -80,7 +80,7 @@ def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = make_model(tiny_shards)
     model.save(folder, model.method.state_dict(), "epoch 3, the best of some")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmr_e2e.engine.evaluate.report_on_run", lambda *arguments, **options: None)  # plots take long
+        patch.setattr("xmr_e2e.engine.report.report_on_run", lambda *arguments, **options: None)  # plots take long
         evaluate_run(Run(folder), "test")
     return folder
 

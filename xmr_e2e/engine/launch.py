@@ -168,7 +168,7 @@ def _claim(experiment: Experiment, held: ExitStack) -> Run:
 
 
 def _named(experiment: Experiment) -> Path:
-    folder = experiment.train.runs / experiment.name / experiment.train.name
+    folder = experiment.train.runs / experiment.name / str(experiment.train.name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

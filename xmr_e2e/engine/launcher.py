@@ -80,7 +80,7 @@ def _with_precision(train: Train, given: Collection[str]) -> Train:
             "launch with --mixed_precision no"
         )
     _say("--train.precision %s, as accelerate's --mixed_precision has it", asked)
-    return replace(train, precision=asked)
+    return replace(train, precision=asked)  # type: ignore[arg-type]
 
 
 def _with_deepspeed(train: Train, given: Collection[str]) -> Train:
