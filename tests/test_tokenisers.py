@@ -361,7 +361,7 @@ def test_what_of_a_vector_file_is_odd_is_said(tmp_path: Path, caplog: pytest.Log
         (b"PK\x03\x04 and more", "a zip archive: unpack it"),
         (b"\xba\x16\x4f\x2f and more", r"name the \.vec file"),
         (b"\x80\x04\x95 and more", "gensim's save_word2vec_format"),
-        (gzip.compress(b"".join(lines_of()) * 99)[:60], "vectors.bin cannot be read: "),
+        (gzip.compress(b"".join(lines_of()) * 99, mtime=0)[:60], "vectors.bin cannot be read: "),
         (b"0 3\n", "holds no vectors: its header announces 0 of 3 numbers"),
         (b"3 0\ndog\n", "of 0 numbers"),
         (b"3 2\n" + b"".join(lines_of()), "announces vectors of 2 numbers, and line 2 has 3"),
