@@ -31,6 +31,10 @@ class OnnxRecurrent(nn.Module):
         ValueError: several layers or directions, or time steps in the first dimension.
     """
 
+    of_input: Tensor
+    of_states: Tensor
+    bias: Tensor
+
     def __init__(self, network: nn.RNNBase) -> None:
         super().__init__()
         if network.num_layers > 1 or network.bidirectional or not network.batch_first or network.proj_size:
