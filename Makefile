@@ -1,14 +1,21 @@
 # make demo    environment, synthetic data, shards, training, report: the whole way in one command
 # make test    environment, linters, types, layers, tests
-# make clean   remove what demo and test made, but the environment
+# make fast    environment and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
+# make clean   remove what demo and test made, but the environments
 
 PYTHON ?= python3
-ENV := .venv
+# default: those of constraints.txt, which are known to pass. newest: today's. lowest: those of pyproject.toml.
+VERSIONS ?= default
+ENV := $(if $(filter default,$(VERSIONS)),.venv,.venv-$(VERSIONS))
 BIN := $(ENV)/bin
 READY := $(ENV)/ready
 DEMO := build/demo
 
-.PHONY: demo test check clean
+ifeq ($(filter default newest lowest,$(VERSIONS)),)
+$(error VERSIONS is default, newest or lowest, not $(VERSIONS))
+endif
+
+.PHONY: demo test fast check clean
 
 demo: $(DEMO)/shards/manifest.json
 	$(BIN)/xmr shards sheet $(DEMO)/shards $(DEMO)/sheet.png
@@ -28,6 +35,10 @@ $(DEMO)/raw/index.html: | $(READY)
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a thread for each of two processes
 
+fast: $(READY)
+	$(BIN)/python -m pip list
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,10 +46,18 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 # DeepSpeed compiles its operators at first use, so that nothing here needs a CUDA toolkit.
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --editable '.[dev]'
+ifeq ($(VERSIONS),default)
+	cp constraints.txt $(ENV)/constraints.txt
+else ifeq ($(VERSIONS),newest)
+	: > $(ENV)/constraints.txt
+else
+	$(BIN)/python .ci/lowest.py > $(ENV)/constraints.txt
+endif
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet $(if $(filter newest,$(VERSIONS)),--upgrade --upgrade-strategy eager) \
+		--constraint $(ENV)/constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 clean:

@@ -1,21 +1,51 @@
-"""Miniatures that several tests share."""
+"""Miniatures that several tests share, which tests are slow, and on what they run."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import GPUS, hide_gpus
 from PIL import Image, ImageDraw
 
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 COLOURS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 SAMPLES = {"train": 40, "val": 12, "test": 12}
+SLOW = frozenset(
+    "benchmarks docs faults killed protocol recipes same_answer security serve slurm slurm_requeue slurm_training "
+    "training zero".split()
+)
+"""files of tests that `make fast` leaves out: of each kind of process that trains or serves, they start many"""
+
+_hidden = pytest.MonkeyPatch()
+if GPUS:
+    hide_gpus(_hidden)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the slow files."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The GPUs for a test that is marked `gpu`, which is skipped where there are none."""
+    if not request.node.get_closest_marker("gpu"):
+        yield
+        return
+    if not GPUS:
+        pytest.skip("needs a GPU")
+    _hidden.undo()
+    yield
+    hide_gpus(_hidden)
 
 
 def draw_image(

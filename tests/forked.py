@@ -138,7 +138,7 @@ def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], envir
     with open(log, "a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    os.environ.update(environment, CUDA_VISIBLE_DEVICES="")  # on a CPU, a trace is the same to the last bit
+    os.environ.update(environment)
     torch.set_num_threads(1)
     prepare()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import shutil
@@ -100,6 +101,7 @@ def test_an_error_in_a_loader_process_is_told_as_if_it_were_here(
 
 def test_a_reader_keeps_few_files_open(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xmr_e2e.data.reader.OPEN_FILES", 2)
+    gc.collect()  # else a file that another test has left open may be closed in between
     before = open_files()
     reader = SplitReader(tiny_shards, "train")
     keys = [reader.read(position).key for position in range(40)]

@@ -378,7 +378,7 @@ def test_arguments_that_do_not_fit_are_refused(change: dict[str, Any], message: 
         mean_average_precision(**(arguments | change))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_a_gpu_gives_the_ranking_of_the_cpu(similarity: Any) -> None:
     problem = Problem(50, 3000, multi_hot=True)

@@ -407,3 +407,14 @@ def test_a_hub_that_cannot_be_reached_is_said(use_hub: Callable[[str], None]) ->
     with pytest.raises(XmrError, match=r"(?s)someone/model: no folder .* copy the model's folder here") as caught:
         xmr_e2e.SavedModel.from_pretrained("someone/model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_connection_to_the_hub_that_breaks_off_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the error of whichever client the installed hub library talks with."""
+
+    def break_off(*names: str, **options: object) -> str:
+        raise huggingface_hub.errors.HTTPError("the connection broke off")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", break_off)
+    with pytest.raises(XmrError, match=r"does not give such a model \(the connection broke off\)"):
+        xmr_e2e.SavedModel.from_pretrained("someone/model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -42,6 +43,7 @@ from xmr_e2e.portable import onnx_files
 from xmr_e2e.portable.entrance import entrance
 from xmr_e2e.portable.onnx_files import TOLERANCE, save_onnx
 from xmr_e2e.portable.onnx_guide import onnx_guide
+from xmr_e2e.portable.recurrent import with_onnx_operators
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
@@ -164,6 +166,43 @@ def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: Tower, tmp_path:
     assert onnx_files._save_one(model.method, way_in, "image", tmp_path) < TOLERANCE
     names = [part.name for part in way_in.inputs]
     assert names == (["features", "boxes"] if isinstance(image, StoredRegions) else ["pixels"])
+
+
+class _Folding(nn.Module):
+    """A recurrent network and a shape that is computed from its states', as transformers' attention has one."""
+
+    def __init__(self, network: nn.RNNBase) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        states = self.network(rows)[0]
+        folded = states.reshape(rows.shape[0], rows.shape[1], -1, 4).transpose(1, 2)
+        return folded.reshape(folded.shape[0], -1, rows.shape[1], 4).mean(2)
+
+
+@pytest.mark.parametrize("network", [nn.GRU, nn.LSTM])
+def test_a_recurrent_network_reads_texts_of_any_length(network: type[nn.RNNBase], tmp_path: Path) -> None:
+    """Behind it, the length of the exporter's example is not that of every text."""
+    torch.manual_seed(0)
+    folding = _Folding(network(6, 8, batch_first=True)).eval()
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    exported = with_onnx_operators(copy.deepcopy(folding))
+    with onnx_files._quiet(), torch.no_grad():
+        program = torch.onnx.export(exported, (torch.randn(3, 4, 6),), dynamic_shapes=(free,), dynamo=True)
+    assert program is not None
+    program.save(tmp_path / "folding.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "folding.onnx")
+    for size in ((1, 1), (2, 4), (5, 3), (3, 17)):
+        rows = torch.randn(*size, 6)
+        (found,) = session.run(None, {session.get_inputs()[0].name: rows.numpy()})
+        np.testing.assert_allclose(found, folding(rows).detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}, {"batch_first": False}])
+def test_a_recurrent_network_of_another_build_is_not_exported_wrongly(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="one layer of one direction with batch_first=True can be exported"):
+        with_onnx_operators(nn.Sequential(nn.GRU(4, 4, **{"batch_first": True, **options})))
 
 
 # ---- refusals

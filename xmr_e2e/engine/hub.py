@@ -17,9 +17,8 @@ def download(name: str) -> Path:
     Raises:
         XmrError: no such model, or a hub that cannot be reached.
     """
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError  # of the client that this version of it talks with
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
@@ -27,7 +26,7 @@ def download(name: str) -> Path:
         raise XmrError(
             f"{name}: neither a folder that exists nor the name of a model on the Hugging Face hub, USER/MODEL"
         ) from error
-    except (OSError, httpx.HTTPError) as error:  # the hub's own errors are OSErrors
+    except (OSError, HTTPError) as error:  # the hub's own errors are OSErrors, a connection's are not
         reason = str(error).strip().splitlines()[0]
         raise XmrError(
             f"{name}: no folder of that name exists, and the Hugging Face hub does not give such a model ({reason}). "

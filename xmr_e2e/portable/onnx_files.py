@@ -24,6 +24,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.methods.base import Method
 from xmr_e2e.portable.entrance import Entrance, entrance
+from xmr_e2e.portable.recurrent import with_onnx_operators
 
 FOLDER = "onnx"
 DESCRIPTION = "onnx.json"
@@ -122,7 +123,7 @@ def _export(network: _Path, way_in: Entrance, path: Path) -> None:
         # Sizes that differ, and neither 0 nor 1, which the exporter takes for constants.
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                network,
+                with_onnx_operators(copy.deepcopy(network)),
                 way_in.example(3, 4),
                 dynamo=True,
                 opset_version=OPSET,

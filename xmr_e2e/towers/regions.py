@@ -77,7 +77,7 @@ class GridEncoder(nn.Module):
             side = round((maps.shape[1] - 1) ** 0.5)
             maps = maps[:, 1:].transpose(1, 2).unflatten(2, (side, side))
         rows = F.adaptive_avg_pool2d(maps, self.cells).flatten(2).transpose(1, 2)
-        return _whole_sequence(rows, self.boxes.expand(len(rows), -1, -1), None)
+        return _whole_sequence(rows, self.boxes.expand(rows.shape[0], -1, -1), None)
 
 
 @dataclass(frozen=True)

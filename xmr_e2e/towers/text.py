@@ -180,7 +180,7 @@ class BiGruWordsEncoder(WordEncoder):
         return Sequence(
             rows=self.gru(words, tokens),
             mask=real_words(tokens),
-            places=places[None, :, None].expand(len(words), -1, -1),
+            places=places[None, :, None].expand(words.shape[0], -1, -1),
             targets=tokens.ids,
         )
 
@@ -218,7 +218,8 @@ def both_directions(
 
 def _turn_around(lengths: Tensor, longest: int) -> Tensor:
     """(n, longest): for each place of a text the place from its end, and for places of padding themselves."""
-    places = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
+    # shape[0], not len(): that is a plain number, for which torch.export would take the example's number of texts.
+    places = torch.arange(longest, device=lengths.device).expand(lengths.shape[0], -1)
     return torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
 
 
