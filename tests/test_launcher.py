@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from accelerate import Accelerator
 from forked import tiny, trainings
 from test_training import ACCELERATE, command, launch, records
@@ -104,13 +104,13 @@ def test_an_option_that_was_given_is_not_overruled(monkeypatch: pytest.MonkeyPat
 def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    file = tmp_path / "config.yaml"
+    file = tmp_path / "config.json"
     settings = {
         "compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_processes": 1, "num_machines": 1,
         "mixed_precision": "no", "use_cpu": True, "debug": False, "machine_rank": 0,
         "deepspeed_config": {"gradient_accumulation_steps": 8},
     }  # fmt: skip
-    file.write_text(yaml.safe_dump(settings))
+    file.write_text(json.dumps(settings))
     for words, steps in (
         (["--gradient_accumulation_steps", "4", "recipe.py"], 4),
         (["--config_file", str(file), "recipe.py"], 8),

@@ -73,7 +73,7 @@ def test_a_training_goes_on_exactly_where_weights_are_views_of_one_buffer(
     name: str, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Method, "to", lambda self, *args, **kwargs: in_one_buffer(self))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # on a CPU, a trace is the same to the last bit
+
     whole = tiny(tiny_shards, tmp_path / "whole", TRAININGS[name](), epochs=1, checkpoint_steps=2, checkpoints_kept=99)
     run = fit(whole)
     checkpoints = sorted((run.folder / "checkpoints").glob("stage-*"))
@@ -114,7 +114,7 @@ def test_two_processes_save_such_weights_whole(zero: int, tiny_shards: Path, tmp
     assert result(run.folder)[0] == expected
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_training_on_cuda_goes_on_with_all_its_weights(name: str, tiny_shards: Path, tmp_path: Path) -> None:
     train = {"epochs": 1, "checkpoint_steps": 2, "checkpoints_kept": 99}
