@@ -281,7 +281,7 @@ def test_a_full_disk_is_told_with_the_file_and_the_same_command_goes_on(
     bring_to_disk = os.fsync
 
     def fail(descriptor: int) -> None:
-        if Path(f"/proc/self/fd/{descriptor}").readlink().name.removesuffix(".part") == name:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(name):
             raise OSError(number, os.strerror(number))
         bring_to_disk(descriptor)
 
