@@ -269,8 +269,10 @@ class Runner:
         self.train([given.training_script, *given.training_script_args], given.num_processes or 1)
 
     def run_torchrun(self, words: list[str]) -> None:
-        """By torchrun's own parser, then in this process; test_doctor.py starts two with it."""
+        """By torchrun's own parser, then as under accelerate, or in this process (test_doctor.py starts two)."""
         given = get_args_parser().parse_args(words[1:])
+        if given.training_script.startswith("recipes/"):
+            return self.train([given.training_script, *given.training_script_args], min(2, int(given.nproc_per_node)))
         assert (given.module, given.training_script) == (True, "xmr_e2e.cli")
         self.run_xmr(["xmr", *given.training_script_args])
 

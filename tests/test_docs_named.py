@@ -28,9 +28,9 @@ from xmr_e2e.shards.manifest import load_manifest
 COMMANDS = commands()
 FOREIGN = (
     "--account --array --batch --cpus-per-task --format --gpus-per-node --me --mem --no-requeue --nodes "
-    "--ntasks-per-node --output --oversubscribe --partition --signal --start --time"
+    "--ntasks-per-node --output --oversubscribe --partition --shm-size --signal --start --time"
 ).split()
-"""options of Slurm's commands that pages name"""
+"""options of Slurm's commands, and of Docker's, that pages name"""
 
 
 # ---- files that are shown

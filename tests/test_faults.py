@@ -361,7 +361,7 @@ def hang_in_reading() -> None:
     load, calls = SplitBatches._load, []
 
     def hanging(self: SplitBatches, request: Any) -> Any:
-        calls.append(request)
+        calls.extend([request] * (self.reader.split == "train"))
         if len(calls) == 4 and os.environ["RANK"] == "1":
             time.sleep(3600)
         return load(self, request)
@@ -445,7 +445,7 @@ def hang_for_ever(hanging: Path) -> None:
     load, calls = SplitBatches._load, []
 
     def waiting(self: SplitBatches, request: Any) -> Any:
-        calls.append(request)
+        calls.extend([request] * (self.reader.split == "train"))
         if len(calls) == 4:
             hanging.touch()
             time.sleep(3600)
@@ -458,7 +458,7 @@ def terminate_in_validation() -> None:
     read = SplitBatches._load
 
     def terminated(self: SplitBatches, request: Any) -> Any:
-        if self.reader.split == "val":
+        if self.reader.split == "val" and len(request.positions) > 2:  # not where two samples are tried beforehand
             signal.raise_signal(signal.SIGTERM)
         return read(self, request)
 

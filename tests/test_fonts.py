@@ -81,6 +81,6 @@ def test_a_sheet_whose_characters_no_font_has_is_a_page_too(
 
 def test_a_sheet_too_large_for_its_kind_is_named(tmp_path: Path) -> None:
     tiles = [Tile("nothing", "", "")] * 80
-    with pytest.raises(XmrError, match=r"sheet\.webp: 280x\d+ pixels are too many for \.webp"):
+    with pytest.raises(XmrError, match=r"sheet\.webp: 280 x \d+ pixels cannot be written as \.webp"):
         write_sheet(tmp_path / "sheet.webp", tiles, columns=1)
     assert not list(tmp_path.iterdir())

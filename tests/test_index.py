@@ -341,7 +341,7 @@ def test_an_interrupted_index_leaves_what_was_there(
 ) -> None:  # fmt: skip
     calls = []
 
-    def thumbnail(data: bytes, side: int) -> bytes:
+    def thumbnail(data: bytes, side: int, *, max_pixels: int) -> bytes:
         calls.append(data)
         if len(calls) == 5:
             raise KeyboardInterrupt

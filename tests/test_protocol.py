@@ -456,7 +456,7 @@ def test_other_galleries_and_protocols_get_files_of_their_own(on_test: tuple[Exp
 def test_a_run_is_gone_on_with_by_its_own_protocol_only(on_test: tuple[Experiment, Run]) -> None:
     experiment_, run = on_test
     run.check_same(experiment_)
-    with pytest.raises(XmrError, match=r"train.protocol = 'released:dscmr', and the command line says 'clean'"):
+    with pytest.raises(XmrError, match=r"train.protocol: 'released:dscmr' in the run, 'clean' now"):
         run.check_same(replace(experiment_, train=replace(experiment_.train, protocol="clean")))
 
 

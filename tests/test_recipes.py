@@ -81,9 +81,9 @@ def test_the_builder_of_the_docstring_accepts_its_options_and_fills_the_recipes_
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_launch_lines_of_the_docstring_start_this_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = commands(name, "accelerate launch ")
-    assert [words[2] for words in lines] == [f"recipes/{name}.py"] * len(lines)
-    plain, *changed = [parsed(name, words[3:], monkeypatch) for words in lines]
+    lines = commands(name, "python recipes/")
+    assert [words[1] for words in lines] == [f"recipes/{name}.py"] * len(lines)
+    plain, *changed = [parsed(name, words[2:], monkeypatch) for words in lines]
     assert plain == recipe(name).experiment()
     assert all(experiment != plain for experiment in changed)
 

@@ -84,7 +84,7 @@ def test_a_run_of_zero_goes_on_without_it(plain: Path, tiny_shards: Path, tmp_pa
     np.testing.assert_allclose(found, losses(plain), rtol=0.1)
     assert found != losses(plain)
     go_back(run)
-    resumed = launch(command(tiny_shards, tmp_path, *PLAIN, *options, "--train.resume", str(run)))
+    resumed = launch([str(RECIPE), "--train.zero", "0", "--train.resume", str(run)])
     assert resumed.returncode == 0, resumed.stderr
     said = " ".join(resumed.stderr.split())
     assert (
@@ -112,7 +112,7 @@ def test_zero_trains_in_fp16(tiny_shards: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--train.accumulate", "2"], "--train.accumulate needs --train.zero 0"),
-        ([], "--train.zero divides the training's state among several processes, and there is one"),
+        ([], "--train.zero 1 divides the training's state among several processes, and there is one"),
     ],
 )
 def test_what_zero_cannot_do_is_said(tiny_shards: Path, tmp_path: Path, options: list[str], message: str) -> None:

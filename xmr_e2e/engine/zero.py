@@ -29,8 +29,8 @@ def zero_plugin(train: Train, world_size: int) -> DeepSpeedPlugin:
     """
     if world_size == 1:
         raise XmrError(
-            "--train.zero divides the training's state among several processes, and there is one; leave it out, or "
-            "start more (accelerate launch --num_processes N)"
+            f"--train.zero {train.zero} divides the training's state among several processes, and there is one: set "
+            "--train.zero 0, or start more (accelerate launch --num_processes N)"
         )
     if train.accumulate > 1:
         raise XmrError("--train.accumulate needs --train.zero 0: DeepSpeed has no room for cached representations")
