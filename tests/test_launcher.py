@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,10 @@ def test_a_start_that_fails_leaves_no_folder_and_one_without_a_step_is_begun_aga
     run.folder.mkdir(parents=True)
     run.start(replace(experiment, method=replace(experiment.method, dim=4)), {"manifest_sha256": "of other shards"})
     (run.folder / "notes.txt").write_text("my own")
+    (run.folder / "checkpoints" / "stage-00-epoch-0000-step-000002").mkdir(parents=True)  # copied without its records
+    kept = train(experiment, tmp_path)
+    assert kept.end() == 2 and "holds other data than the run began with" in kept.printed
+    shutil.rmtree(run.folder / "checkpoints")
     assert train(experiment, tmp_path).end() == 0
     assert run.experiment().method == experiment.method
     assert (run.folder / "notes.txt").read_text() == "my own"

@@ -6,6 +6,7 @@ runs/<recipe>/<time>/
     checkpoints/     to go on from
     model.safetensors  model.json    the selected epoch, self-contained
     evaluation/<split>.json  report.html
+    lock             held by the training that uses the folder
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ OWNED = (
     *("words", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
 )
 """names of what a training leaves in its run folder, as patterns"""
+FIRST_CHECKPOINT = "stage-00-epoch-0000-step-000000"
+"""that of before the first step"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
 FREE_TO_DIFFER = (
@@ -83,8 +86,9 @@ class Run:
 
     @property
     def has_steps(self) -> bool:
-        """Whether a step of the training was recorded, so that something would be lost with the folder."""
-        return bool(self.records()) or (self.folder / "model.json").exists()
+        """Whether a step of the training was recorded or saved, so that something would be lost with the folder."""
+        saved = {path.name for path in (self.folder / "checkpoints").glob("stage-*")} - {FIRST_CHECKPOINT}
+        return bool(self.records() or saved) or (self.folder / "model.json").exists()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
