@@ -386,7 +386,7 @@ def test_xmedianet_samples_that_cannot_be_used_are_skipped_and_move_no_other(tmp
         ("img_train_fea.txt", "1 2\n3\n" * 6, r"img_train_fea\.txt: not a table of numbers"),
         ("txt_train_fea.txt", "1 b\n" * 12, r"txt_train_fea\.txt: not a table of numbers"),
         ("txt_train_fea.txt", b"\xff\xfe1 2\n", r"txt_train_fea\.txt: not a table of numbers"),
-        ("img_train_list.txt", b"\xff\xfe1 2\n", "line 1: not UTF-8"),
+        ("img_train_list.txt", b"1 2\xff\n", "line 1: not UTF-8"),
     ],
 )
 def test_xmedianet_malformed_lists_and_features_are_named(
