@@ -103,6 +103,7 @@ def test_an_option_that_was_given_is_not_overruled(monkeypatch: pytest.MonkeyPat
         take_over(Train(), {"--train.precision"})
     ask(monkeypatch, MIXED_PRECISION="no", GRADIENT_ACCUMULATION_STEPS="2")
     assert take_over(Train(accumulate=2), {"--train.accumulate"}) == Train(accumulate=2)
+    assert make_accelerator(Train(accumulate=2)).gradient_accumulation_steps == 1  # by which it divides each loss
 
 
 def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(

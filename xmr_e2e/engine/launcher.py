@@ -119,6 +119,8 @@ def _check_accumulation(train: Train, launch: Namespace | None) -> None:
             f"--gradient_accumulation_steps {steps}: here a batch of --train.batch-size samples goes through the "
             f"networks in --train.accumulate {steps} pieces, and the loss still sees all of it; use that option"
         )
+    # Accelerate would divide each loss by it; the pieces of a batch add up to one loss here.
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
 
 
 def _asked_of_accelerate() -> Namespace | None:
