@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib import ft2font
 from PIL import Image
 
 from xmr_e2e import fonts
@@ -36,7 +37,7 @@ def test_what_dejavu_has_is_drawn_by_it(no_fonts: None) -> None:
 def test_the_font_that_has_the_most_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     has = {"one.ttf": "犬", "two.ttc": "犬猫鳥", "three.ttf": "犬猫鳥馬"}
     monkeypatch.setattr(fonts, "_installed", lambda bold: tuple(map(Path, has)))
-    monkeypatch.setattr(fonts, "_characters", lambda path: frozenset(has.get(path.name, "abc")))
+    monkeypatch.setattr(fonts, "_characters", lambda path: sorted(map(ord, has.get(path.name, "abc"))))
     font_for.cache_clear()
     assert [font_for(text).path.name for text in ("abc", "犬", "犬 猫", "馬鳥", "馬人")] == [
         "DejaVuSans.ttf", "one.ttf", "two.ttc", "three.ttf", "three.ttf",
@@ -47,7 +48,24 @@ def test_the_font_that_has_the_most_is_taken(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_files_that_are_no_fonts_have_no_characters(tmp_path: Path) -> None:
     (tmp_path / "broken.ttf").write_bytes(b"nothing")
-    assert fonts._characters(tmp_path / "broken.ttf") == frozenset()
+    assert not len(fonts._characters(tmp_path / "broken.ttf"))
+
+
+def test_each_font_is_opened_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However many there are, and however many texts have a character that none of them has."""
+    opened: list[str] = []
+    dejavu = ft2font.FT2Font(str(fonts._dejavu(bold=False)))
+
+    def open_dejavu(path: str) -> ft2font.FT2Font:
+        opened.append(path)
+        return dejavu
+
+    monkeypatch.setattr(ft2font, "FT2Font", open_dejavu)
+    paths = tuple(tmp_path / f"{number}.ttf" for number in range(200))
+    monkeypatch.setattr(fonts, "_installed", lambda bold: paths)
+    for text in ("犬", "猫", "鳥"):
+        assert font_for(f"{text}{RARE}").missing == {text, RARE}
+    assert len(opened) == len(set(opened)) <= len(paths) + 1
 
 
 def test_one_line_says_which_package_has_the_characters(no_fonts: None) -> None:

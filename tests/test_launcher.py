@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
 from forked import tiny, trainings
 from test_training import ACCELERATE, command, launch, records
 
+from xmr_e2e.engine import launch as launch_module
 from xmr_e2e.engine import launcher
 from xmr_e2e.engine.experiment import Train
 from xmr_e2e.engine.launcher import take_over, torchrun
@@ -100,6 +103,7 @@ def test_an_option_that_was_given_is_not_overruled(monkeypatch: pytest.MonkeyPat
         take_over(Train(), {"--train.precision"})
     ask(monkeypatch, MIXED_PRECISION="no", GRADIENT_ACCUMULATION_STEPS="2")
     assert take_over(Train(accumulate=2), {"--train.accumulate"}) == Train(accumulate=2)
+    assert make_accelerator(Train(accumulate=2)).gradient_accumulation_steps == 1  # by which it divides each loss
 
 
 def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(
@@ -128,10 +132,38 @@ def test_machines_share_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         "--nproc-per-node 2 --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 --master-port 29501".split()
     )
     monkeypatch.setattr(launcher, "_words_of_accelerate", lambda: "--num_processes 3 --num_machines 2 r.py".split())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(XmrError, match=r"--num_processes 3 .* cannot be divided among --num_machines 2"):
-        take_over(Train())
+    for has_gpu, cpu in ((False, "false"), (True, "true")):  # the second is `accelerate launch --cpu`
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        ask(monkeypatch, USE_CPU=cpu)
+        with pytest.raises(XmrError, match=r"--num_processes 3 .* cannot be divided among --num_machines 2"):
+            take_over(Train())
+    with pytest.raises(XmrError, match="--num_machines 2 needs --main_process_ip and --main_process_port"):
+        torchrun(Namespace(num_processes=4, num_machines=2, main_process_ip=None, main_process_port=None), 2)
+
+
+def test_a_parent_whose_command_line_is_not_shown_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: psutil.Process) -> list[str]:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "cmdline", refuse)
+    assert take_over(Train()) == Train()
+
+
+def test_a_process_that_lost_another_says_so_in_a_line(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As while another still fits the words, before the training is watched."""
+
+    def lose(*_: object) -> int:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
+
+    monkeypatch.setattr(launch_module, "run_experiment", lose)
+    monkeypatch.setattr(launch_module, "parse", lambda recipe: tiny(tiny_shards, tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        launch_module.main(lambda: tiny(tiny_shards, tmp_path))
+    assert ended.value.code == 2
+    assert "error: the connection to another process was lost" in capfd.readouterr().err
 
 
 # The environment
@@ -238,11 +270,9 @@ def test_a_folder_in_use_is_refused_and_free_again_when_its_process_is_gone(tiny
 def test_starts_of_the_same_second_have_folders_of_their_own(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xmr_e2e.engine import launch as module
-
-    monkeypatch.setattr(module.time, "strftime", lambda form: "20260102-030405")
+    monkeypatch.setattr(launch_module.time, "strftime", lambda form: "20260102-030405")
     experiment = tiny(tiny_shards, tmp_path, name="")
-    folders = [module._unnamed(experiment).name for _ in range(3)]
+    folders = [launch_module._unnamed(experiment).name for _ in range(3)]
     assert folders == ["20260102-030405", "20260102-030405-2", "20260102-030405-3"]
 
 
@@ -269,6 +299,27 @@ def test_a_start_that_fails_leaves_no_folder_and_one_without_a_step_is_begun_aga
     assert train(experiment, tmp_path).end() == 0
     assert run.experiment().method == experiment.method
     assert (run.folder / "notes.txt").read_text() == "my own"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "words", "checkpoints"])
+def test_files_that_no_training_left_stay(name: str, tiny_shards: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "tiny" / "run" / name / "file"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    for _ in range(2):  # a start that was refused makes none of it its own
+        with ExitStack() as held, pytest.raises(XmrError, match=f"run holds {name}, .* another --train.name"):
+            launch_module._claim(tiny(tiny_shards, tmp_path), held)
+    assert theirs.read_text() == "{}"
+
+
+def test_a_start_that_was_killed_leaves_no_words_to_the_next(tiny_shards: Path, tmp_path: Path) -> None:
+    """They may be those of other options."""
+    experiment = tiny(tiny_shards, tmp_path)
+    with ExitStack() as held:
+        run = launch_module._claim(experiment, held)
+        run.fit_words(experiment.data)
+    with ExitStack() as held:
+        assert not list((launch_module._claim(experiment, held).folder).glob("words"))
 
 
 def test_without_a_home_directory_one_line_says_so() -> None:

@@ -148,6 +148,14 @@ def test_each_name_is_saved_with_its_values(tmp_path: Path, make: Callable[[], n
     assert all(torch.equal(value, saved[name]) for name, value in module.state_dict().items())
 
 
+def test_a_view_that_is_laid_out_otherwise_is_saved(tmp_path: Path) -> None:
+    weight = torch.arange(6.0).reshape(2, 3)
+    state = {"weight": weight, "turned": weight.t()}
+    write_weights(tmp_path, state, {name: tuple(value.shape) for name, value in state.items()})
+    saved = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in state.items())
+
+
 def test_weights_that_would_be_lost_end_the_writing(tmp_path: Path) -> None:
     module = nn.LSTM(4, 4)
     state = module.state_dict()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -32,11 +34,11 @@ class Font:
 def font_for(text: str, *, bold: bool = False) -> Font:
     """DejaVu Sans if it has all characters of a text, else an installed font that has them, or the most of them."""
     wanted = drawn_characters(text)
-    best = Font(_dejavu(bold), wanted - _characters(_dejavu(bold)))
+    best = Font(_dejavu(bold), _lacking(_dejavu(bold), wanted))
     if not best.missing:
         return best
     for path in _installed(bold):
-        missing = wanted - _characters(path)
+        missing = _lacking(path, wanted)
         if len(missing) < len(best.missing):
             best = Font(path, missing)
         if not missing:
@@ -96,14 +98,25 @@ def _installed(bold: bool) -> tuple[Path, ...]:
     return tuple(sorted(map(Path, findSystemFonts()), key=rank))
 
 
-@lru_cache(maxsize=64)
-def _characters(path: Path) -> frozenset[str]:
-    """The characters that a font can draw at any size; none for a file that is damaged, and for pictures of emoji."""
+def _lacking(path: Path, wanted: frozenset[str]) -> frozenset[str]:
+    has = _characters(path)
+    return frozenset(each for each in wanted if not _is_in(ord(each), has))
+
+
+def _is_in(code: int, codes: Sequence[int]) -> bool:
+    place = bisect_left(codes, code)
+    return place < len(codes) and codes[place] == code
+
+
+@cache  # of all fonts: some hundreds are looked at for each text with a character that none of them has
+def _characters(path: Path) -> Sequence[int]:
+    """The codes of the characters that a font can draw at any size, ascending; none for a file that is damaged, and for
+    pictures of emoji."""
     from matplotlib.ft2font import FT2Font
 
     try:
         font = FT2Font(str(path))
     except (OSError, RuntimeError) as error:
         logger.debug("%s: passed over, %s", path, error)
-        return frozenset()
-    return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+        return array("i")
+    return array("i", sorted(font.get_charmap()) if font.scalable else [])  # a tenth of a set's memory

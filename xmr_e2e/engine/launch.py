@@ -28,7 +28,7 @@ from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.signals import leave_at_once
 from xmr_e2e.engine.trainer import Trainer
-from xmr_e2e.errors import XmrError
+from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.watch import Watch
 
@@ -46,7 +46,12 @@ def main(recipe: Callable[[], Experiment]) -> None:
         experiment = replace(experiment, train=take_over(experiment.train, given))
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
-        return run_experiment(experiment, accelerator)
+        try:
+            return run_experiment(experiment, accelerator)
+        except RuntimeError as error:
+            if not is_lost_connection(error):
+                raise
+            raise XmrError("the connection to another process was lost; its own message says why") from error
 
     sys.exit(report_errors(command))
 
@@ -145,7 +150,7 @@ def _open_run(experiment: Experiment, accelerator: Accelerator, held: ExitStack)
         except XmrError as error:
             found = [str(error)]
         except OSError as error:
-            found = [f"{error.filename}: {error.strerror}"]
+            found = [describe_os_error(error)]
     run = broadcast_object_list(found)[0]
     if isinstance(run, str):
         raise XmrError(run)
@@ -158,11 +163,15 @@ def _claim(experiment: Experiment, held: ExitStack) -> Run:
     if train.resume:
         Run(train.resume).require()
     run = Run(train.resume or (_named(experiment) if train.name else _unnamed(experiment)))
+    if not run.is_marked:
+        run.require_free()  # before the lock, which is a mark
     held.enter_context(run.in_use())
-    if run.exists and not train.resume and not run.has_steps:
+    if not train.resume and not run.has_steps:
         run.clear()  # an earlier start that came to nothing: begin again, whatever its options were
     if run.exists:
         run.check_same(experiment)
+    else:
+        run.require_free()
     logger.info("run folder: %s", run.folder)
     return run
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import psutil
-import torch
 from accelerate.commands.config.config_args import default_config_file, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
+from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.experiment import Train
 from xmr_e2e.errors import XmrError
 
@@ -62,7 +62,7 @@ def take_over(train: Train, given: Collection[str] = ()) -> Train:
     train = _with_precision(train, given)
     train = _with_deepspeed(train, given)
     _check_accumulation(train, launch)
-    if not torch.cuda.is_available() and launch is not None:
+    if not uses_gpu() and launch is not None:
         _start_missing_processes(launch)
     return train
 
@@ -119,6 +119,8 @@ def _check_accumulation(train: Train, launch: Namespace | None) -> None:
             f"--gradient_accumulation_steps {steps}: here a batch of --train.batch-size samples goes through the "
             f"networks in --train.accumulate {steps} pieces, and the loss still sees all of it; use that option"
         )
+    # Accelerate would divide each loss by it; the pieces of a batch add up to one loss here.
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
 
 
 def _asked_of_accelerate() -> Namespace | None:
@@ -144,13 +146,16 @@ def _configured(path: str | None) -> Mapping[str, Any]:
 def _words_of_accelerate() -> list[str] | None:
     """What follows `accelerate launch` on the parent's command line; None if the parent is something else."""
     parent = psutil.Process().parent()
-    words = parent.cmdline() if parent else []
+    try:
+        words = parent.cmdline() if parent else []
+    except psutil.Error:  # another user's, such as sudo, whose command line is not shown everywhere
+        return None
     starts = [place for place, word in enumerate(words) if word.endswith(("launch", "commands/launch.py"))]
     return words[starts[0] + 1 :] if starts and any("accelerate" in word for word in words[: starts[0] + 1]) else None
 
 
 def _start_missing_processes(launch: Namespace) -> None:
-    """Start the processes that `accelerate launch --num_processes N` was asked for and, without a GPU, did not start.
+    """Start the processes that `accelerate launch --num_processes N` was asked for and, on a CPU, did not start.
 
     There it runs the script once on each machine and says nothing. torchrun, by which it starts processes on GPUs,
     then takes this process's place.
@@ -175,6 +180,11 @@ def torchrun(launch: Namespace, local: int) -> list[str]:
     if machines == 1:
         return [*words, "--standalone"]
     address, port = launch.main_process_ip, launch.main_process_port
+    if not address or not port:
+        raise XmrError(
+            f"--num_machines {machines} needs --main_process_ip and --main_process_port, at which the machines meet: "
+            "the address of the one with --machine_rank 0, and a free port there"
+        )
     where = ["--master-addr", str(address), "--master-port", str(port)]
     return [*words, "--nnodes", str(machines), "--node-rank", str(launch.machine_rank or 0), *where]
 

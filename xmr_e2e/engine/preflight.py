@@ -12,6 +12,7 @@ from xmr_e2e.data.batch import Regions, Source, Tokens
 from xmr_e2e.data.loader import Data, sample_bytes
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
+from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.embed import BATCH
 from xmr_e2e.engine.experiment import Experiment, Train
 from xmr_e2e.engine.validate import check_splits
@@ -59,7 +60,7 @@ def _part(batch: int, manifest: Manifest, processes: int) -> int:
 def check_networks(experiment: Experiment, manifest: Manifest, processes: int) -> None:
     """Raise XmrError for networks that cannot be trained on pieces so small, or in this precision on a CPU."""
     is_alone = smallest_piece(experiment, processes) == 1
-    is_half = experiment.train.precision == "fp16" and not torch.cuda.is_available()
+    is_half = experiment.train.precision == "fp16" and not uses_gpu()
     # In all other cases there is nothing to be tried, and the networks need not be built, which may take seconds.
     if is_alone or is_half:
         try:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.experiment import Train
 from xmr_e2e.engine.zero import zero_plugin
 from xmr_e2e.errors import XmrError
@@ -41,11 +42,6 @@ def make_accelerator(train: Train) -> Accelerator:
     handlers = [group] if world_size > 1 else []
     on_cpu = not has_gpu and not plugin  # with which Accelerate would pass over the plugin and say nothing
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
-
-
-def uses_gpu() -> bool:
-    """Whether the training runs on GPUs: there are some, and `accelerate launch --cpu` was not asked for."""
-    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
 
 
 def is_lost_connection(error: RuntimeError) -> bool:

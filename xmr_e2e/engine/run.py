@@ -36,6 +36,7 @@ from safetensors.numpy import load_file, save
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
+from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
@@ -44,16 +45,18 @@ from xmr_e2e.shards import manifest
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
-# What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
 OWNED = (
     *("config.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors", "report.html"),
     *("words", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
 )
 """names of what a training leaves in its run folder, as patterns"""
+RESULTS = ("model.json", "model.safetensors", "evaluation", "report.html")
+"""of these, what comes of its steps"""
 FIRST_CHECKPOINT = "stage-00-epoch-0000-step-000000"
 """that of before the first step"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
+# What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
 FREE_TO_DIFFER = (
     "train.resume",
     "train.runs",
@@ -87,8 +90,14 @@ class Run:
     @property
     def has_steps(self) -> bool:
         """Whether a step of the training was recorded or saved, so that something would be lost with the folder."""
-        saved = {path.name for path in (self.folder / "checkpoints").glob("stage-*")} - {FIRST_CHECKPOINT}
-        return bool(self.records() or saved) or (self.folder / "model.json").exists()
+        folders = (self.folder / "checkpoints").glob("stage-*")
+        saved = {path.name for path in folders if path.suffix != ".part"} - {FIRST_CHECKPOINT}
+        return bool(self.records() or saved) or any((self.folder / name).exists() for name in RESULTS)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a training has used the folder, so that what has the names of its files is its own."""
+        return any((self.folder / name).exists() for name in (LOCK, "environment.json"))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -113,10 +122,21 @@ class Run:
             stream.flush()
             yield
 
+    def require_free(self) -> None:
+        """Raise XmrError where a new training would write over files that are there."""
+        if found := sorted(path.name for path in self._owned()):
+            raise XmrError(
+                f"{self.folder} holds {', '.join(found)}, and no training that can be gone on with: move that away, "
+                "or choose another --train.name"
+            )
+
     def clear(self) -> None:
         """Remove what a training has left, and nothing else."""
-        for path in (path for pattern in OWNED for path in self.folder.glob(pattern)):
+        for path in self._owned():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _owned(self) -> list[Path]:
+        return [path for pattern in OWNED for path in self.folder.glob(pattern)]
 
     def discard(self) -> None:
         """Remove a run that never began, and the folders that are empty without it."""
@@ -151,7 +171,11 @@ class Run:
     def check_same(self, experiment: Experiment) -> None:
         """Raise XmrError unless the run was started with this configuration."""
         self.require()
-        if self.document("environment.json")["manifest_sha256"] != _manifest_sha256(experiment):
+        began_with = self.document("environment.json").get("manifest_sha256")
+        if began_with is None:
+            raise XmrError(f"{self.folder}: its environment.json, which says what it was trained on, is missing or "
+                           "not a run's; it cannot be gone on with")  # fmt: skip
+        if began_with != _manifest_sha256(experiment):
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
@@ -215,7 +239,7 @@ def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
         "manifest_sha256": _manifest_sha256(experiment),
         "seed": experiment.train.seed,
         "processes": world_size,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if uses_gpu() else f"CPU ({platform.machine()})",
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
     }

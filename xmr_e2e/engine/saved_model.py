@@ -24,6 +24,7 @@ from xmr_e2e.data.images import centre_square, load_square
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
+from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.embed import embed_modality
 from xmr_e2e.engine.hub import download
 from xmr_e2e.engine.model_card import model_card
@@ -270,7 +271,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         method.load_state_dict(state)
     except RuntimeError as error:
         raise XmrError(f"{folder}: {WEIGHTS} does not fit {path.name}: {error}") from error
-    method.to("cuda" if torch.cuda.is_available() else "cpu")
+    method.to("cuda" if uses_gpu() else "cpu")
     return SavedModel(
         config, data, classes, multi_label, tokeniser, widths, method, selection,
         protocol=document.get("protocol", CLEAN.name),  # older models were all trained so

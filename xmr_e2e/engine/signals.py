@@ -77,8 +77,8 @@ class Signals:
         Raises:
             Interrupted: it has.
         """
-        self._waiting = True
         try:
+            self._waiting = True
             if self._stop:
                 raise Interrupted
             yield

@@ -83,7 +83,7 @@ class Trainer:
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.has_begun = self.begun_from is not None
-        """whether all is checked, and steps are taken"""
+        """whether all is checked, so that something would be lost with the run folder"""
         self.position = self.begun_from.position if self.begun_from else Position()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
@@ -184,9 +184,7 @@ class Trainer:
     def _rehearse(self) -> None:
         """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
         watch.now("trying what the end of an epoch needs")
-        self.accelerator.unwrap_model(
-            self.stepper.model
-        )  # for which Accelerate imports DeepSpeed where it is installed
+        self.accelerator.unwrap_model(self.stepper.model)  # imports DeepSpeed where it is installed
         state = self._state()
         if self.accelerator.is_main_process:
             self.saved.check(state)
@@ -216,6 +214,7 @@ class Trainer:
         method, batches = self.method, self._batches(self.stage, "train")
         embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
         method.fit(self.stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
+        self.has_begun = True
         self._keep(0, self._validate(), "fitted in closed form")
 
     def _train_epoch(self, epoch: int) -> bool:

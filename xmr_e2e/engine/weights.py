@@ -36,7 +36,8 @@ def separated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result = {}
     for name, value in state.items():
         storage = value.untyped_storage().data_ptr()
-        result[plain_name(name)] = value.detach().clone() if storage in seen else value.detach().contiguous()
+        whole = value.detach().contiguous()
+        result[plain_name(name)] = whole.clone() if storage in seen and whole.data_ptr() == value.data_ptr() else whole
         seen.add(storage)
     return result
 

@@ -1,0 +1,12 @@
+"""On what a training runs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def uses_gpu() -> bool:
+    """Whether the training runs on GPUs: there are some, and `accelerate launch --cpu` was not asked for."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
