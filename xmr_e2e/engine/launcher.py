@@ -95,7 +95,8 @@ def _with_deepspeed(train: Train, given: Collection[str]) -> Train:
         if _value(variable) not in _NOTHING:
             name = variable.removeprefix("ACCELERATE_DEEPSPEED_").lower()
             _refuse(f"--{name} {_value(variable)}: nothing is offloaded here; set it to none, and use --train.zero 3")
-    stage = int(_value("ACCELERATE_DEEPSPEED_ZERO_STAGE") or 2)
+    said = _value("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    stage = int(said) if said.isdigit() else 2  # Accelerate's own default
     if train.zero != stage and (train.zero or "--train.zero" in given):
         _refuse(f"--zero_stage {stage} contradicts --train.zero {train.zero}: name the same in both")
     clip = _value("ACCELERATE_GRADIENT_CLIPPING")
