@@ -323,6 +323,8 @@ class Loader:
                 if isinstance(batch, XmrError):
                     raise batch
                 yield self.batches.complete(batch)
+        except (ConnectionError, EOFError) as error:  # a worker is gone, and torch has not noticed yet
+            raise lost_worker(error) from error
         except RuntimeError as error:
             if "DataLoader worker" in str(error):
                 raise lost_worker(error) from error

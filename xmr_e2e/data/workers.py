@@ -96,9 +96,9 @@ def _size(needed: int) -> str:
     return f"{-(-2 * needed // 2**30)}g"
 
 
-def lost_worker(error: RuntimeError) -> XmrError:
+def lost_worker(error: Exception) -> XmrError:
     """What torch says, wherever the training stands, of a loader's worker that has died."""
-    said = str(error).splitlines()[0].rstrip(". ")
+    said = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
     free = f" ({shutil.disk_usage(SHARED_MEMORY).free / 1e6:,.0f} MB free)" if SHARED_MEMORY.exists() else ""
     return XmrError(
         f"{said}. A loader process has died, most often because memory or {SHARED_MEMORY}{free} is full: try fewer "
