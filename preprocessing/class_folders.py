@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from preprocessing.found import Found, Unused, is_foreign
@@ -47,6 +48,9 @@ def _members(folder: Path) -> list[Path]:
 
 
 def _add_class(folder: Path, found: Found, unused: Unused) -> None:
+    _check_name(folder)
+    if not folder.name.strip():
+        raise XmrError(f"{str(folder)!r}: the folder's name is blank, and would be a class without a name; rename it")
     members = _members(folder)
     special = [path for path in members if path.exists() and not path.is_file() and not path.is_dir()]
     for path in special:  # a pipe would be waited for
@@ -71,14 +75,17 @@ def _add_sample(source: str, image: Path, text: Path | None, found: Found) -> No
         found.skipped.append(Skipped(source, "", reason))
         return
     lines = tuple(line for _, line in numbered_lines(text))
-    found.samples.append(RawSample(source, "", image, lines, (image.parent.name,)))
+    # Stripped, as labels of any set are: dog and "dog " are one class.
+    found.samples.append(RawSample(source, "", image, lines, (image.parent.name.strip(),)))
 
 
-def _check_name(image: Path) -> None:
+def _check_name(path: Path) -> None:
     try:
-        str(image).encode()
+        str(path).encode()
     except UnicodeEncodeError as error:
-        raise XmrError(f"{str(image)!a}: the name is not valid UTF-8; rename it") from error
+        if sys.getfilesystemencoding() != "utf-8":
+            raise  # the names may be right, and the locale is not
+        raise XmrError(f"{str(path)!a}: the name is not valid UTF-8; rename it") from error
 
 
 def _note_namesakes(folder: Path, images: list[Path], found: Found, unused: Unused) -> None:

@@ -7,22 +7,28 @@ import io
 import os
 import resource
 import struct
+import subprocess
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from rich.console import Console
 
+from xmr_e2e.cli import main
 from xmr_e2e.console import report_errors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, Skipped, build_shards
 from xmr_e2e.shards.index import scan_shard
+from xmr_e2e.shards.info import describe
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, save_picture
+from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, save_picture, upright_rgb
 from xmr_e2e.shards.schema import key_of
 from xmr_e2e.shards.verify import verify
 from xmr_e2e.shards.writer import write_shard
@@ -170,6 +176,7 @@ def test_exif_orientation_sets_the_picture_upright(format: str, orientation: int
     assert decoded.size == ((40, 24) if orientation < 5 else (24, 40))
     upright = ImageOps.exif_transpose(Image.open(stream))
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(upright.convert("RGB")))
+    assert upright_rgb(decoded).tobytes() == decoded.tobytes(), "a picture that was turned is turned again"
 
 
 def test_pictures_that_cannot_be_resized_or_are_cut_are_listed(
@@ -322,6 +329,53 @@ def test_any_error_of_the_system_is_one_line(error: OSError, message: str, capsy
     assert report_errors(fail) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(message)
+
+
+def test_a_console_of_another_encoding_shows_all_names(
+    good: RawSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = replace(build(tmp_path, [good]), classes=("狗 dog", "cat"))
+    stream = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(stream, "ascii"))
+    assert report_errors(lambda: Console(width=80).print(describe(manifest))) == 0
+    sys.stdout.flush()
+    assert b"| \\u72d7 dog |" in stream.getvalue() and b"| #################### |" in stream.getvalue()
+
+
+def test_the_backend_of_a_notebook_does_not_hinder_drawing() -> None:
+    code = "from xmr_e2e.console import report_errors; report_errors(lambda: __import__('matplotlib').use('agg'))"
+    environment = {**os.environ, "MPLBACKEND": "module://absent.backend_inline"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [("utf-8", "'caf\\udce9' is not valid UTF-8; rename it"), ("ascii", "set LC_ALL=C.UTF-8, or PYTHONUTF8=1")],
+)
+def test_a_name_that_cannot_be_encoded_is_one_line(
+    encoding: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: encoding)
+    assert report_errors(lambda: len("caf\udce9".encode())) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 'caf\\udce9'") and message in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["shards", "verify", "{}", "--workers", "0"], "--workers must be at least 1, not 0"),
+        (["shards", "audit", "{}", "--workers", "-2"], "--workers must be at least 1, not -2"),
+        (["shards", "sheet", "{}", "{}/a.png", "--seed", "-1"], "--seed must be at least 0, not -1"),
+    ],
+)
+def test_numbers_out_of_bounds_are_named(
+    good: RawSample, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(tmp_path, [good])
+    assert main([word.format(tmp_path) for word in words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_sheet_that_is_too_long_for_its_format_is_told(tmp_path: Path) -> None:

@@ -110,11 +110,19 @@ def test_a_folder_of_folders_says_what_lies_too_deep(raw: Path) -> None:
         folder(raw.parent, raw.parent / "out")
 
 
-@pytest.mark.parametrize("name", [b"dog/\xe9.jpg", b"\xe9/0.jpg"])
+@pytest.mark.parametrize("name", [b"dog/\xe9.jpg", b"\xe9/0.jpg", b"\xe9/text.txt"])
 def test_a_name_that_is_not_utf8_is_an_error(raw: Path, name: bytes) -> None:
     path = Path(bytes(raw).decode()) / name.decode("utf-8", "surrogateescape")
     write(path, "a picture without a text")
     with pytest.raises(XmrError, match="not valid UTF-8; rename it"):
+        samples_of_folders(raw)
+
+
+def test_blanks_around_the_name_of_a_folder_are_no_part_of_the_class(raw: Path) -> None:
+    (raw / "dog").rename(raw / "  dog ")
+    assert {sample.labels for sample in samples_of_folders(raw).samples} == {("dog",), ("sea",)}
+    (raw / "sea").rename(raw / " ")
+    with pytest.raises(XmrError, match=r"raw/ ': the folder's name is blank.*rename it"):
         samples_of_folders(raw)
 
 

@@ -256,6 +256,16 @@ def test_figures_that_cannot_be_written_are_shown_all_the_same(
     assert "times random" in printed.getvalue()
 
 
+@pytest.mark.parametrize("content", ['{"manifest_sha256": "ab', "[1]"])
+def test_a_file_of_the_run_that_was_cut_is_named(run: Run, content: str) -> None:
+    (run.folder / "environment.json").write_text(content)
+    with pytest.raises(XmrError, match=r"environment\.json (is no JSON|holds no JSON object)"):
+        run.document("environment.json")
+    run.metrics.write_text('{"step": 1}\n{"st\n')
+    with pytest.raises(XmrError, match=r"metrics\.jsonl is damaged"):
+        run.records()
+
+
 def test_what_draws_is_not_imported_before_drawing_begins() -> None:
     code = "import sys, xmr_e2e.engine.evaluate; print({'sklearn', 'matplotlib', 'jinja2'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

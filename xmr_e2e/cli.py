@@ -176,6 +176,8 @@ def sheet(
 
     if count < 1 or columns < 1:
         raise XmrError("--count and --columns must be at least 1")
+    if seed < 0:
+        raise XmrError(f"--seed must be at least 0, not {seed}")
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise XmrError(f"{out}: the name must end in .png, .jpg or .webp")
     tiles = _draw_samples(folder, split, count, seed)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -28,6 +31,9 @@ def setup_logging(*, is_main: bool = True) -> None:
 def report_errors(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit status: 2 after an XmrError or a file that cannot be read or written,
     which is shown, and 130 after Ctrl-C."""
+    # Commands draw into files. A notebook leaves its own backend to what it starts, which may not have it.
+    os.environ["MPLBACKEND"] = "agg"
+    _write_in_any_encoding()
     setup_logging()
     try:
         return command() or 0
@@ -35,6 +41,8 @@ def report_errors(command: Callable[[], int | None]) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(describe_os_error(error))
+    except UnicodeEncodeError as error:
+        return _fail(_describe_unencodable(error))
     except RuntimeError as error:  # of a user that the system does not know, as in some containers
         if "home directory" not in str(error):
             raise
@@ -42,6 +50,19 @@ def report_errors(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130
+
+
+def _write_in_any_encoding() -> None:
+    """Let letters that a console's encoding does not have (LC_ALL=C) be written as \\u72d7, as stderr's always are."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _describe_unencodable(error: UnicodeEncodeError) -> str:
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() != "utf-8":  # of the locale: then names of files come as surrogates, and cannot be given
+        return f"{error.object!a}: names of files are {encoding} here; set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+    return f"{error.object!a} is not valid UTF-8; rename it, or save it in that encoding"
 
 
 def _fail(message: str) -> int:

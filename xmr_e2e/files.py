@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -11,8 +12,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from xmr_e2e.errors import XmrError
 
 CHUNK = 2**22
 
@@ -27,6 +31,21 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file.
+
+    Raises:
+        XmrError: it holds no JSON object.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise XmrError(f"{path} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise XmrError(f"{path} holds no JSON object")
+    return document
 
 
 def write_atomically(path: Path, content: bytes) -> None:

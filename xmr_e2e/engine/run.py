@@ -39,7 +39,7 @@ from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.files import read_json, sha256_of, write_atomically
 from xmr_e2e.shards import manifest
 
 logger = logging.getLogger(__name__)
@@ -214,12 +214,15 @@ class Run:
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except ValueError as error:
+            raise XmrError(f"{self.metrics} is damaged: a line is no JSON: {error}") from error
 
     def document(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty where it is missing, as beside a model that was copied alone."""
         path = self.folder / name
-        return dict(json.loads(path.read_bytes())) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
         (self.folder / "evaluation").mkdir(exist_ok=True)

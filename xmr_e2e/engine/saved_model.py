@@ -262,7 +262,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
         state = read_weights(folder / WEIGHTS)
     except (ValueError, KeyError, OSError, SafetensorError) as error:
-        raise XmrError(f"{folder}: the model's files are damaged: {error!r}") from error
+        raise XmrError(f"{folder}: the model's files are damaged: {error!r}; copy the whole folder again") from error
     # The true word vectors are in the state; a pretrained tokeniser has none.
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
     words = torch.zeros(len(tokeniser) if tokeniser else 0, dim)

@@ -152,7 +152,9 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = 
         heading = "\n".join(filter(None, (shorten(str(query), HEADING), remark)))
         write_sheet(out, tiles, columns=SHEET_COLUMNS, heading=heading)
     except OSError as error:
-        raise XmrError(f"{out} cannot be written: {error.strerror or error}") from error
+        raise XmrError(
+            f"{out} cannot be written: {error.strerror or error}; --sheet FILE draws it elsewhere"
+        ) from error
 
 
 def _hit(reader: SplitReader, position: int, score: float) -> Hit:

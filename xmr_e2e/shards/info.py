@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from xmr_e2e.shards.manifest import Manifest
@@ -67,8 +69,21 @@ def _classes_table(manifest: Manifest) -> Table:
     largest = max(totals.values()) or 1
     for name in shown:
         counts = [f"{split.labels.get(name, 0):,}" for split in manifest.splits.values()]
-        table.add_row(escape(name), *counts, "█" * round(20 * totals[name] / largest))
+        table.add_row(escape(name), *counts, _Bar(round(20 * totals[name] / largest)))
     return table
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A bar of so many characters, of those that the terminal's encoding has."""
+
+    length: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield ("#" if options.ascii_only else "█") * min(self.length, options.max_width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, self.length)
 
 
 def _some(title: str, lines: Iterable[str]) -> list[RenderableType]:

@@ -122,7 +122,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        return image.convert("RGB")
+        return _without_orientation(image.convert("RGB"))
 
 
 def resize_to_jpeg(image: Image.Image, shorter_side: int) -> bytes:
@@ -217,6 +217,13 @@ def _turn(image: Image.Image, orientation: object) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the EXIF block anew, and fails where any other field of it is damaged.
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def _without_orientation(image: Image.Image) -> Image.Image:
+    """The same image without EXIF and XMP, which a turned copy keeps: who is given it would turn it again."""
+    for name in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        image.info.pop(name, None)
+    return image
 
 
 def _decode_strictly(header: Image.Image, data: bytes, colours: str, **scaling: float) -> NDArray[np.uint8] | None:

@@ -42,8 +42,10 @@ def map_shards(
         done: what the progress bar starts with.
 
     Raises:
-        XmrError: a worker process was killed, or none can be started. What `function` raises is passed on.
+        XmrError: no worker is wanted, one was killed, or none can be started. What `function` raises is passed on.
     """
+    if workers < 1:
+        raise XmrError(f"--workers must be at least 1, not {workers}")
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     results = []
     with Progress(TextColumn(title), *columns, console=Console(stderr=True)) as progress:

@@ -17,8 +17,9 @@ from xmr_e2e.configuration import to_document
 from xmr_e2e.console import console
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import read_json
 from xmr_e2e.shards import manifest
-from xmr_e2e.tables.runs import options_of, read_json, read_run, runs_below
+from xmr_e2e.tables.runs import options_of, read_run, runs_below
 
 RECIPES = Path("recipes")
 SCRIPT = Path("slurm/seeds.sh")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any, TypeAlias
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.engine.run import FREE_TO_DIFFER
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import sha256_of
+from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.shards import manifest
 
 EXPERIMENT = "xmr_e2e.engine.experiment:Experiment"
@@ -93,21 +92,6 @@ def has_begun(run: Path) -> bool:
     """Whether a run took a step, or kept a model: not one whose start failed before."""
     metrics = run / "metrics.jsonl"
     return (run / "model.safetensors").exists() or (metrics.exists() and metrics.stat().st_size > 0)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file.
-
-    Raises:
-        XmrError: it holds no JSON object.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise XmrError(f"{path} is no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise XmrError(f"{path} holds no JSON object")
-    return document
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
