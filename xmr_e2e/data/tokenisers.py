@@ -185,6 +185,8 @@ def fit_tokeniser(
 
 
 def _fit_subwords(texts: Sequence[str], size: int) -> Subwords:
+    if not any(map(str.strip, texts)):  # which ends the process with earlier versions of sentencepiece
+        raise XmrError(f"sentencepiece cannot be fitted on the {len(texts):,} training texts: they are blank")
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
