@@ -1,4 +1,4 @@
-"""What evaluations cost each other: several with their reports on the same cores at once, against one alone."""
+"""The cost of evaluations to each other: several with their reports on the same cores at once, against one alone."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def samples_of_folders(raw: Path) -> Found:
 
 
 def _notes_on_splits(found: Found) -> list[str]:
-    """Where folders are called as splits are: what they hold are no classes."""
+    """A note on folders that are called as splits are: what they hold are no classes."""
     names = sorted({label for sample in found.samples for label in sample.labels})
     if len(names) < 2 or not all(name.lower() in ALIASES for name in names):
         return []

@@ -1,4 +1,4 @@
-"""Which columns of a table hold what."""
+"""The columns of a table, and what they hold."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Columns:
         return {f"--{option}-column": tuple(filter(None, names)) for option, names in given.items() if any(names)}
 
     def is_known(self, name: str) -> bool:
-        """Whether a column of this name would be used."""
+        """True for the name of a column that would be used."""
         return bool(self.find([name]).used)
 
     def find(self, columns: Sequence[str]) -> UsedColumns:
@@ -95,7 +95,7 @@ def _numbered_texts(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def notes_on_columns(table: Path, columns: Sequence[str], found: UsedColumns, rows: Sequence[Row]) -> list[str]:
-    """What to say of the columns that are not used, and of labels that are missing or are only numbers."""
+    """Notes on the columns that are not used, and on labels that are missing or are only numbers."""
     unused = [name for name in columns if name not in found.used]
     notes = []
     if not found.labels:
@@ -124,7 +124,7 @@ def _quoted(name: str) -> str:
 
 
 def _names_numbers(rows: Sequence[Row], numbers: str, names: str) -> bool:
-    """Whether one column holds whole numbers, and another a name for each of them."""
+    """True where one column holds whole numbers, and another a name for each of them."""
     pairs = {(str(row.cells.get(numbers, "")), str(row.cells.get(names) or "")) for row in rows}
     return (
         len({number for number, _ in pairs}) == len({name for _, name in pairs}) == len(pairs) > 1

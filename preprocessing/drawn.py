@@ -17,7 +17,7 @@ USUAL = 0.1
 
 @dataclass(frozen=True)
 class Fractions:
-    """What was asked for; None where the option was not given."""
+    """The options that were given; None for the others."""
 
     val: float | None = None
     test: float | None = None

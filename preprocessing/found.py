@@ -47,7 +47,7 @@ class Unused:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether the name is that of a picture in a format that is not read."""
+    """True for the name of a picture in a format that is not read."""
     return path.suffix.lower() in FOREIGN_IMAGE_SUFFIXES
 
 

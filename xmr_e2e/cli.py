@@ -6,7 +6,6 @@ within the function, so that `xmr --help` answers at once. A command returns its
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,9 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows.
     """
-    # Threads of OpenMP that wait sleep instead of spinning, which takes the cores from other commands beside this one.
-    # It is read once, when torch is imported; training sets it by its launcher.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
         return report_errors(lambda: doctor(Path(words[1]), options=words[2:]))

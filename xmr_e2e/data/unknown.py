@@ -1,4 +1,4 @@
-"""How much of a dataset's texts its tokeniser does not know, split by split."""
+"""The fraction of a dataset's texts that its tokeniser does not know, split by split."""
 
 from __future__ import annotations
 

@@ -8,5 +8,5 @@ import torch
 
 
 def uses_gpu() -> bool:
-    """Whether the training runs on GPUs: there are some, and `accelerate launch --cpu` was not asked for."""
+    """True where the training runs on GPUs: there are some, and `accelerate launch --cpu` was not asked for."""
     return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")

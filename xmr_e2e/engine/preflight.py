@@ -1,4 +1,4 @@
-"""What is looked at before a run folder is made: whether data, options and machine allow this training."""
+"""The checks before a run folder is made: do data, options and machine allow this training?"""
 
 from __future__ import annotations
 

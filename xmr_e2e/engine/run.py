@@ -89,7 +89,7 @@ class Run:
 
     @property
     def has_steps(self) -> bool:
-        """Whether a step of the training was recorded or saved, so that something would be lost with the folder."""
+        """True where a step of the training was recorded or saved, so that something would be lost with the folder."""
         folders = (self.folder / "checkpoints").glob("stage-*")
         saved = {path.name for path in folders if path.suffix != ".part"} - {FIRST_CHECKPOINT}
         return bool(self.records() or saved) or any((self.folder / name).exists() for name in RESULTS)

@@ -79,7 +79,7 @@ class MethodConfig(ABC):
 
     @property
     def needs_labels(self) -> bool:
-        """Whether a stage learns from the training samples' labels."""
+        """True where a stage learns from the training samples' labels."""
         return True
 
     @abstractmethod

@@ -89,7 +89,7 @@ def runs_below(folder: Path) -> Iterator[Path]:
 
 
 def has_begun(run: Path) -> bool:
-    """Whether a run took a step, or kept a model: not one whose start failed before."""
+    """True for a run that took a step or kept a model, not for one whose start failed before."""
     metrics = run / "metrics.jsonl"
     return (run / "model.safetensors").exists() or (metrics.exists() and metrics.stat().st_size > 0)
 

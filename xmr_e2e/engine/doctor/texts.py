@@ -1,4 +1,4 @@
-"""Whether the tokeniser knows the texts, and a file of word vectors the words."""
+"""Findings on texts that the tokeniser does not know, and words that a file of vectors lacks."""
 
 from __future__ import annotations
 
