@@ -7,19 +7,14 @@ import shlex
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
-from typing import Any
 
 from xmr_e2e.console import console
-from xmr_e2e.engine.run import Run
-from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalFigures
-from xmr_e2e.evaluation.embedded import EmbeddedSplit
 
 logger = logging.getLogger(__name__)
 
@@ -32,24 +27,14 @@ class _Stopped(BaseException):
     """A signal came while the report was drawn."""
 
 
-def draw(
-    path: Path,
-    run: Run,
-    model: SavedModel,
-    queries: EmbeddedSplit,
-    figures: CrossModalFigures,
-    document: Mapping[str, Any],
-    *,
-    gallery: EmbeddedSplit | None,
-    notes: list[str],
-    name: str,
-    must_draw: bool,
-) -> None:
-    """Write a report of figures that are known already; see `report.report_on_run`.
+def draw(path: Path, write: Callable[[], None], *, run: Path, name: str, must_draw: bool) -> None:
+    """Write a report of figures that are known already.
 
     A report that cannot be drawn, or that a signal stops, is a warning that says how to draw it again.
 
     Args:
+        write: writes it to `path`, and imports what draws: a package that is missing there costs no figure.
+        run: the run's folder.
         name: of the figures' file in evaluation/, without its suffix.
         must_draw: raise instead; signals act as they did before.
 
@@ -58,13 +43,11 @@ def draw(
     """
     try:
         with _stopping(SIGNALS if not must_draw else ()):
-            from xmr_e2e.engine.report import report_on_run  # what draws is imported when drawing begins
-
-            report_on_run(path, run, model, queries, figures, document, gallery=gallery, notes=notes)
+            write()
     except (Exception, _Stopped) as error:
         if must_draw:
             raise as_error(path, error) from error
-        again = ["xmr", "report", str(run.folder), *(["--figures", name] if name != "test" else [])]
+        again = ["xmr", "report", str(run), *(["--figures", name] if name != "test" else [])]
         logger.warning(
             "%s was not drawn: %s. The figures are whole; to draw it: %s", path, _reason(error), shlex.join(again)
         )

@@ -155,7 +155,13 @@ def evaluate_run(
             _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
         path = report or run.folder / ("report.html" if name == "test" else f"report-{name}.html")
         notes = [] if own else [OTHER_SHARDS]
-        draw(path, run, model, queries, figures, document, gallery=ranked, notes=notes, name=name, must_draw=must_draw)
+
+        def write() -> None:
+            from xmr_e2e.engine.report import report_on_run
+
+            report_on_run(path, run, model, queries, figures, document, gallery=ranked, notes=notes)
+
+        draw(path, write, run=run.folder, name=name, must_draw=must_draw)
     return figures
 
 
