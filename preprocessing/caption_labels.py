@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from preprocessing.command import RawFolder, run
 from preprocessing.flickr_files import Published, Splits, read_published
 from preprocessing.json_files import Pairs, read_object
+from xmr_e2e.console import Console
 from xmr_e2e.data.text import tokenise
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
-from rich.console import Console
 
-from xmr_e2e.console import report_errors
+from xmr_e2e.console import Console, report_errors
 from xmr_e2e.shards.info import describe
 from xmr_e2e.shards.manifest import Manifest
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from tyro.extras import SubcommandApp
 
-from xmr_e2e.console import report_errors
+from xmr_e2e.console import Console, report_errors
 from xmr_e2e.engine.report_command import report_command
 from xmr_e2e.errors import XmrError
 from xmr_e2e.portable.command import embed_command, export_command

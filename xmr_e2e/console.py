@@ -1,4 +1,7 @@
-"""Where commands speak to a person: messages on stderr, errors without a traceback."""
+"""Where commands speak to a person: messages on stderr, errors without a traceback.
+
+Names, captions and classes in these words are of others: what a terminal would obey in them is written out.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from rich.console import Console
+import rich.console
 from rich.logging import RichHandler
+from rich.segment import Segment
 
 from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.escape import printable
+
+
+class Console(rich.console.Console):
+    """rich's console, of which only rich's own control characters reach the terminal."""
+
+    def render(
+        self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
 
 console = Console(stderr=True)
 if not console.is_terminal:

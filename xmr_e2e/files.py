@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import parse_json, read_bytes
 
 CHUNK = 2**22
 
@@ -34,15 +34,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file.
+    """A JSON file, whoever made it.
 
     Raises:
-        XmrError: it holds no JSON object.
+        XmrError: it holds no JSON object, or is larger than any of them.
     """
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise XmrError(f"{path} is no JSON: {error}") from error
+    document = parse_json(read_bytes(path), str(path))
     if not isinstance(document, dict):
         raise XmrError(f"{path} holds no JSON object")
     return document

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from preprocessing.command import OutFolder, run
 from preprocessing.synthetic.raw_set import draw_raw_set
+from xmr_e2e.console import Console
 from xmr_e2e.shards.parallel import CPUS
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 
 LISTED = 20

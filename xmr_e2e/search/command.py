@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 
 TEXT_WIDTH = 100

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xmr_e2e.console import Console
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from xmr_e2e.console import Console
 from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.shards.parallel import CPUS

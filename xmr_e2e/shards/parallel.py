@@ -15,9 +15,9 @@ from contextlib import closing, contextmanager
 from types import ModuleType
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 
 Task = TypeVar("Task")

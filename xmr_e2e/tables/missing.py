@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from xmr_e2e.configuration import to_document
-from xmr_e2e.console import console
+from xmr_e2e.console import Console, console
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import read_json

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from xmr_e2e.console import Console
 from xmr_e2e.engine.doctor.finding import Finding, problem
 from xmr_e2e.engine.doctor.libraries import check_libraries
 
