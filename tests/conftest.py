@@ -24,8 +24,6 @@ SLOW = frozenset(
 """files of tests that `make fast` leaves out: of each kind of process that trains or serves, they start many"""
 
 _hidden = pytest.MonkeyPatch()
-if GPUS:
-    hide_gpus(_hidden)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hidden_gpus() -> None:
+    """Hide the GPUs. Not while this file is imported: processes of pytest-xdist inherit what the first one hides, and
+    would have none for the tests that need one."""
+    if GPUS:
+        hide_gpus(_hidden)
 
 
 @pytest.fixture(autouse=True)

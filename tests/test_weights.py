@@ -130,6 +130,23 @@ def test_a_training_on_cuda_goes_on_with_all_its_weights(name: str, tiny_shards:
         assert new.get("loss", {}) == pytest.approx(old.get("loss", {}), rel=1e-3)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_model_that_was_trained_on_cuda_embeds_the_same_on_a_cpu(
+    name: str, tiny_shards: Path, tmp_path: Path
+) -> None:
+    experiment = tiny(tiny_shards, tmp_path, TRAININGS[name](), epochs=1)
+    assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
+    model = xmr_e2e.load(tmp_path / "tiny" / "run")
+    assert next(model.method.parameters()).is_cuda
+    on_gpu = embed_split(model.method, model.data, model.tokeniser, "test")
+    model.method.cpu()
+    on_cpu = embed_split(model.method, model.data, model.tokeniser, "test")
+    for modality, rows in on_cpu.embeddings.items():
+        torch.testing.assert_close(torch.as_tensor(on_gpu.embeddings[modality]).cpu(), torch.as_tensor(rows),
+                                   rtol=1e-3, atol=1e-3)  # fmt: skip
+
+
 # One by one
 
 
