@@ -135,7 +135,7 @@ def test_a_training_on_cuda_goes_on_with_all_its_weights(name: str, tiny_shards:
 def test_a_model_that_was_trained_on_cuda_embeds_the_same_on_a_cpu(
     name: str, tiny_shards: Path, tmp_path: Path
 ) -> None:
-    """Not of CCA and DCCA: whitening by the covariance of 40 samples multiplies the rounding of TF32 (3e-2 on an H200)."""
+    """Not of CCA and DCCA, whose whitening by 40 samples multiplies the rounding of TF32 (to 3e-2 on an H200)."""
     experiment = tiny(tiny_shards, tmp_path, TRAININGS[name](), epochs=1)
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     model = xmr_e2e.load(tmp_path / "tiny" / "run")
