@@ -119,7 +119,7 @@ def test_a_killed_process_leaves_the_old_index_or_none(tmp_path: Path, keep: boo
     assert (path.read_bytes() if path.exists() else None) == before
     with rewritten(path, keep=keep) as store:  # what it left is in nobody's way
         store.add([entry("next")])
-        assert [item.id for item in store.items(store.items_with("image").tolist())] == ["early"] * keep + ["next"]
+        assert [item.id for item in store.items(store.embeddings("image")[0].tolist())] == ["early"] * keep + ["next"]
     assert not path.with_name("index.sqlite.part").exists()
 
 

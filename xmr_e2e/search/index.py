@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from xmr_e2e.search.vectors import Neighbours
 DEFAULT = "index"
 """the folder of a run's index within the run"""
 
+logger = logging.getLogger(__name__)
+
 
 class Index:
     """An index, open to be searched. What is added to it meanwhile is seen by those who open it then.
@@ -29,20 +32,27 @@ class Index:
         self.folder = folder
         self.store = Store(folder / NAME)
         about = self.store.about
-        self.run = Path(about["run"])
-        """the folder of the model, when the index was made"""
-        self.fingerprint: str = about["fingerprint"]
-        self._numbers = {name: self.store.items_with(name) for name in MODALITIES}
-        self._neighbours = {
-            name: Neighbours.of(
-                self.store.embeddings(name),
-                about["similarity"],
-                graph=self.store.graph(name),
-                flat_up_to=len(numbers),  # a large index brings its graph
-            )
-            for name, numbers in self._numbers.items()
-            if len(numbers)
-        }
+        self.run = Path(about.run)
+        """the folder of the model, when the index was made: a word of whoever made it, not to be opened for that"""
+        self.fingerprint = about.fingerprint
+        self._numbers: dict[str, NDArray[np.int64]] = {}
+        self._neighbours: dict[str, Neighbours] = {}
+        for name in MODALITIES:
+            self._numbers[name], embeddings = self.store.embeddings(name)
+            if len(embeddings):
+                self._neighbours[name] = Neighbours.of(
+                    embeddings,
+                    about.similarity,
+                    graph=self.store.graph(name),
+                    flat_up_to=len(embeddings),  # a large index brings its graph
+                    where=f"{self.store.path}: {name}s",
+                )
+        if self.store.has_older_graph:
+            logger.warning(
+                "%s is of an older version, whose graph for approximate search is not read: each search compares all "
+                "items, which is exact and takes longer. `xmr index %s SHARDS --add --out %s` stores a graph again",
+                self.store.path, self.run, folder,
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return sum(count for *_, count in self.store.collections())
@@ -60,6 +70,11 @@ class Index:
         if modality not in self._neighbours:
             raise XmrError(f"{self.folder}: none of the items has an embedding by its {modality}; nothing can be found")
         neighbours = self._neighbours[modality]
+        if len(query) != neighbours.width:
+            raise XmrError(
+                f"{self.folder}: its embeddings have {neighbours.width} numbers and the model's {len(query)}; make it "
+                "again with --overwrite"
+            )
         numbers = self._numbers[modality][neighbours.candidates(query, k)]
         embeddings = self.store.embeddings_of(modality, numbers.tolist())
         rows, scores = nearest(query[None], embeddings, similarity=neighbours.similarity, k=k)
