@@ -561,7 +561,7 @@ def python(code: str, *arguments: Path) -> None:
 
 @pytest.fixture(scope="module")
 def files_of_faiss(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where indexes that were taken once begin with their names; "-ivf" and "-hnsw" name the file "lists" beside them."""
+    """How the names of indexes begin that were taken once; "-ivf" and "-hnsw" name the file "lists" beside them."""
     folder = tmp_path_factory.mktemp("faiss")
     np.save(folder / "rows.npy", embeddings())
     python(WRITE, folder / "rows.npy", folder / "lists", folder / "index")

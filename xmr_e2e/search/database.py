@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.received import inside
 
 Kinds = Sequence[Any]
@@ -22,6 +23,8 @@ _STEPS = 10_000
 _STEPS_PER_BYTE, _MORE_STEPS = 4, 1_000_000
 """A sound file has room for few rows, each of which takes tens of bytes and tens of steps. In another one, pages may
 stand for many."""
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""of SQLite, and of its messages, which may repeat a name that is no text"""
 _OWN_BYTES = 2**62
 """bound of what a file gives that this process has made: none"""
 
@@ -50,7 +53,7 @@ class Database:
         uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             raise _unreadable(path, str(error)) from error
         most = max(path.stat().st_size, 4096)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(most, most_in_a_row))
@@ -60,7 +63,7 @@ class Database:
         try:
             for setting in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {setting}")
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             connection.close()
             raise database.unreadable(str(error)) from error
         return database
@@ -94,7 +97,7 @@ class Database:
                     if room < 0:
                         raise self.unreadable("it holds more than the file has room for")
                     yield row
-            except sqlite3.Error as error:
+            except _FAULTS as error:
                 raise self.unreadable(str(error)) from error
 
     def schema(self) -> list[SchemaEntry]:
@@ -112,7 +115,7 @@ class Database:
 
 
 def _unreadable(path: Path, reason: str) -> XmrError:
-    reason = reason if len(reason) <= 200 else f"{reason[:200]}…"  # SQLite's may repeat a value
+    reason = one_line(reason if len(reason) <= 200 else f"{reason[:200]}…")  # SQLite's may repeat a value
     return XmrError(f"{path}: no index that can be read ({reason}); make it again with --overwrite")
 
 
