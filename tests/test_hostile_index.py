@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search import store as store_module
+from xmr_e2e.search.database import Database
 from xmr_e2e.search.graph import graph_bytes
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, rewritten
@@ -92,12 +93,11 @@ def victim(tmp_path: Path) -> Path:
 
 def change(path: Path, *statements: str, values: Sequence[Any] = ()) -> None:
     """Alter an index by SQL."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF"):
+            connection.execute(statement)
         for statement in statements:
             connection.execute(statement, values)
-        connection.commit()
 
 
 def use(path: Path) -> None:
@@ -373,40 +373,67 @@ def test_two_items_of_one_id_and_thumbnails_of_none(path: Path) -> None:
         use_again(path)
 
 
-def interior_page(size: int, child: int, last_key: int) -> bytes:
+def interior_page(size: int, child: int) -> bytes:
     """A page of a table's tree, all of whose children are the same one (sqlite.org/fileformat2.html, 1.6)."""
     count = (size - 12) // 8
-    cells = b"".join(struct.pack(">IBB", child, 0x81, 0) for _ in range(count))  # the key 128, as a varint
+    cells = struct.pack(">IBB", child, 0x81, 0) * count  # the key 128, as a varint
     begin = size - len(cells)
-    pointers = b"".join(struct.pack(">H", begin + 6 * number) for number in range(count))
-    return (struct.pack(">BHHHBI", 5, 0, count, begin, 0, child) + pointers).ljust(begin, b"\0") + cells
+    pointers = b"".join(struct.pack(">H", 4096 - size + begin + 6 * number) for number in range(count))
+    header = struct.pack(">BHHHBI", 5, 0, count, 4096 - size + begin, 0, child)
+    return (header + pointers).ljust(begin, b"\0") + cells
 
 
 @pytest.mark.parametrize("table", ["about", "items", "sqlite_master"])
 def test_a_tree_that_shares_its_branches_is_not_walked_without_end(path: Path, table: str) -> None:
+    change(path, "UPDATE items SET image = NULL, text = NULL", "DELETE FROM items WHERE item > 9", "VACUUM")
     with closing(sqlite3.connect(path)) as connection:
         size = connection.execute("PRAGMA page_size").fetchone()[0]
-        root = 1
-        if table != "sqlite_master":
-            root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()[0]
-    content = bytearray(path.read_bytes())
-    pages = len(content) // size
+        found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()
+    root = found[0] if found else 1
     begin = 100 if root == 1 else 0
-    leaf = pages + 6
-    for level in range(1, 6):  # 500 branches each
-        content += interior_page(size, pages + level + 1, 128)
-    content += content[(root - 1) * size : root * size] if root > 1 else bytes(size)
-    if root > 1 and content[(leaf - 1) * size] == 5:  # the first leaf of the table itself
-        child = int.from_bytes(content[(leaf - 1) * size + 8 :][:4], "big")
-        content[(leaf - 1) * size :] = content[(child - 1) * size : child * size]
-    page = interior_page(size - begin, pages + 1, 128)
-    content[(root - 1) * size + begin : root * size] = page
-    content[28:32] = struct.pack(">I", pages + 6)
+    content = bytearray(path.read_bytes())
+    pages, levels = len(content) // size, 5
+    for level in range(levels):  # 500 branches each
+        content += interior_page(size, pages + level + 2)
+    leaf = content[(root - 1) * size + begin : root * size]
+    assert leaf[0] == 13  # a leaf of a table's tree
+    content += leaf + bytes(begin)
+    content[(root - 1) * size + begin : root * size] = interior_page(size - begin, pages + 1)
+    content[28:32] = struct.pack(">I", pages + levels + 1)
     path.write_bytes(content)
     start = time.monotonic()
     with pytest.raises(XmrError, match="no index that can be read"):
         Index(path.parent)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "query, reason",
+    [
+        ("SELECT a.item, jpeg FROM items a, thumbnails", "it holds more than the file has room for"),
+        (
+            "SELECT 1, jpeg FROM thumbnails, items a, items b, items c WHERE a.item + b.item + c.item < 0",
+            "interrupted",
+        ),
+    ],
+)
+def test_a_query_gives_no_more_than_a_file_can_hold_and_ends(path: Path, query: str, reason: str) -> None:
+    with closing(Database.received(path, most_in_a_row=2**20)) as database:
+        with pytest.raises(XmrError, match=reason):
+            database.rows([int, bytes], query)
+        assert len(database.rows([int, bytes], "SELECT item, jpeg FROM thumbnails")) == ITEMS
+    with closing(Database.received(path, most_in_a_row=5000)) as database:
+        with pytest.raises(XmrError, match="too big"):
+            database.rows([int, bytes], "SELECT item, jpeg FROM thumbnails")
+
+
+def test_items_that_are_not_there(path: Path) -> None:
+    for look_up in (
+        Index(path.parent).store.items,
+        lambda items: Index(path.parent).store.embeddings_of("text", items),
+    ):
+        with pytest.raises(XmrError, match="it has no item 999"):
+            look_up([1, 999])
 
 
 def test_a_run_is_a_word_of_whoever_made_the_index(path: Path, victim: Path) -> None:
