@@ -629,7 +629,7 @@ def test_an_index_of_the_first_version_is_searched_and_gets_a_graph_again(
     with caplog.at_level(logging.WARNING):
         index = Index(path.parent)
     assert not index.is_approximate and len(caplog.records) == 1
-    assert f"`xmr index /runs/one SHARDS --add --out {path.parent}` stores a graph again" in caplog.text
+    assert f"`xmr index RUN SHARDS --add --out {path.parent}` stores a graph again" in caplog.text
     found = [index.nearest(query, "image", 5) for query in QUERIES]
     use(path)
     caplog.clear()

@@ -23,8 +23,8 @@ _STEPS = 10_000
 _STEPS_PER_BYTE, _MORE_STEPS = 4, 1_000_000
 """A sound file has room for few rows, each of which takes tens of bytes and tens of steps. In another one, pages may
 stand for many."""
-_FAULTS = (sqlite3.Error, UnicodeDecodeError)
-"""of SQLite, and of its messages, which may repeat a name that is no text"""
+_FAULTS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""of SQLite; of its messages, which may repeat a name that is no text; and of what it asks for where a size is wrong"""
 _OWN_BYTES = 2**62
 """bound of what a file gives that this process has made: none"""
 
@@ -98,12 +98,12 @@ class Database:
                         raise self.unreadable("it holds more than the file has room for")
                     yield row
             except _FAULTS as error:
-                raise self.unreadable(str(error)) from error
+                raise self.unreadable(str(error) or "out of memory") from error
 
     def schema(self) -> list[SchemaEntry]:
         """What the database holds, sorted."""
-        query = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
-        return sorted(tuple(_in_one_line(text) for text in row) for row in self.rows((str, str, str, str), query))  # type: ignore[misc]  # four of them
+        rows = self.rows((str,) * 4, "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
+        return sorted((kind, name, table, " ".join(sql.split())) for kind, name, table, sql in rows)
 
     def unreadable(self, reason: str) -> XmrError:
         """The error for a file that is not as it should be."""
@@ -127,7 +127,3 @@ def schema_of(statements: str) -> list[SchemaEntry]:
         return database.schema()
     finally:
         database.close()
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.search.query import Hit, embed_query
 from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
@@ -50,8 +52,8 @@ class Index:
         if self.store.has_older_graph:
             logger.warning(
                 "%s is of an older version, whose graph for approximate search is not read: each search compares all "
-                "items, which is exact and takes longer. `xmr index %s SHARDS --add --out %s` stores a graph again",
-                self.store.path, self.run, folder,
+                "items, which is exact and takes longer. `xmr index RUN SHARDS --add --out %s` stores a graph again",
+                self.store.path, shlex.quote(str(folder)),
             )  # fmt: skip
 
     def __len__(self) -> int:
@@ -90,8 +92,8 @@ def require_same_model(index: Index, model: SavedModel) -> None:
     """Raise XmrError if the index holds another model's embeddings."""
     if index.fingerprint != model.fingerprint:
         raise XmrError(
-            f"{index.folder} was made with another model (the one that {index.run} held then), whose embeddings mean "
-            "nothing to this one; make it again: xmr index RUN SHARDS --overwrite"
+            f"{index.folder} was made with another model (the one that {one_line(str(index.run))} held then), whose "
+            "embeddings mean nothing to this one; make it again: xmr index RUN SHARDS --overwrite"
         )
 
 

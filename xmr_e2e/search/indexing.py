@@ -23,6 +23,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import collect
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
@@ -124,8 +125,8 @@ def holds_shards(folder: Path) -> bool:
 def _require_same_model(store: Store, model: SavedModel, out: Path) -> None:
     if store.about.fingerprint != model.fingerprint:
         raise XmrError(
-            f"{out} was made with another model ({store.about.run}); what this one embeds cannot stand beside it. "
-            "Make the index anew with --overwrite, or another one with --out"
+            f"{out} was made with another model ({one_line(store.about.run)}); what this one embeds cannot stand "
+            "beside it. Make the index anew with --overwrite, or another one with --out"
         )
 
 
