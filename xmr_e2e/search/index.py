@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.search.query import Hit, embed_query
 from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
@@ -16,6 +19,8 @@ from xmr_e2e.search.vectors import Neighbours
 
 DEFAULT = "index"
 """the folder of a run's index within the run"""
+
+logger = logging.getLogger(__name__)
 
 
 class Index:
@@ -29,20 +34,27 @@ class Index:
         self.folder = folder
         self.store = Store(folder / NAME)
         about = self.store.about
-        self.run = Path(about["run"])
-        """the folder of the model, when the index was made"""
-        self.fingerprint: str = about["fingerprint"]
-        self._numbers = {name: self.store.items_with(name) for name in MODALITIES}
-        self._neighbours = {
-            name: Neighbours.of(
-                self.store.embeddings(name),
-                about["similarity"],
-                graph=self.store.graph(name),
-                flat_up_to=len(numbers),  # a large index brings its graph
-            )
-            for name, numbers in self._numbers.items()
-            if len(numbers)
-        }
+        self.run = Path(about.run)
+        """the folder of the model, when the index was made: a word of whoever made it, not to be opened for that"""
+        self.fingerprint = about.fingerprint
+        self._numbers: dict[str, NDArray[np.int64]] = {}
+        self._neighbours: dict[str, Neighbours] = {}
+        for name in MODALITIES:
+            self._numbers[name], embeddings = self.store.embeddings(name)
+            if len(embeddings):
+                self._neighbours[name] = Neighbours.of(
+                    embeddings,
+                    about.similarity,
+                    graph=self.store.graph(name),
+                    flat_up_to=len(embeddings),  # a large index brings its graph
+                    where=f"{self.store.path}: {name}s",
+                )
+        if self.store.has_older_graph:
+            logger.warning(
+                "%s is of an older version, whose graph for approximate search is not read: each search compares all "
+                "items, which is exact and takes longer. `xmr index RUN SHARDS --add --out %s` stores a graph again",
+                self.store.path, shlex.quote(str(folder)),
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return sum(count for *_, count in self.store.collections())
@@ -60,6 +72,11 @@ class Index:
         if modality not in self._neighbours:
             raise XmrError(f"{self.folder}: none of the items has an embedding by its {modality}; nothing can be found")
         neighbours = self._neighbours[modality]
+        if len(query) != neighbours.width:
+            raise XmrError(
+                f"{self.folder}: its embeddings have {neighbours.width} numbers and the model's {len(query)}; make it "
+                "again with --overwrite"
+            )
         numbers = self._numbers[modality][neighbours.candidates(query, k)]
         embeddings = self.store.embeddings_of(modality, numbers.tolist())
         rows, scores = nearest(query[None], embeddings, similarity=neighbours.similarity, k=k)
@@ -75,8 +92,8 @@ def require_same_model(index: Index, model: SavedModel) -> None:
     """Raise XmrError if the index holds another model's embeddings."""
     if index.fingerprint != model.fingerprint:
         raise XmrError(
-            f"{index.folder} was made with another model (the one that {index.run} held then), whose embeddings mean "
-            "nothing to this one; make it again: xmr index RUN SHARDS --overwrite"
+            f"{index.folder} was made with another model (the one that {one_line(str(index.run))} held then), whose "
+            "embeddings mean nothing to this one; make it again: xmr index RUN SHARDS --overwrite"
         )
 
 

@@ -23,8 +23,9 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.embed import collect
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.search.query import require_searchable
-from xmr_e2e.search.store import MODALITIES, NAME, Item, NewItem, Store, rewritten
+from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL
 from xmr_e2e.shards.fingerprint import FLAT, looks
@@ -122,14 +123,14 @@ def holds_shards(folder: Path) -> bool:
 
 
 def _require_same_model(store: Store, model: SavedModel, out: Path) -> None:
-    if store.about["fingerprint"] != model.fingerprint:
+    if store.about.fingerprint != model.fingerprint:
         raise XmrError(
-            f"{out} was made with another model ({store.about['run']}); what this one embeds cannot stand beside it. "
-            "Make the index anew with --overwrite, or another one with --out"
+            f"{out} was made with another model ({one_line(store.about.run)}); what this one embeds cannot stand "
+            "beside it. Make the index anew with --overwrite, or another one with --out"
         )
 
 
-def _add_shards(store: Store, model: SavedModel, folder: Path, splits: Sequence[str], result: Added) -> None:
+def _add_shards(store: Draft, model: SavedModel, folder: Path, splits: Sequence[str], result: Added) -> None:
     manifest = load_manifest(folder)
     for split in splits or manifest.splits:
         reader = SplitReader(folder, split)
@@ -206,7 +207,7 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _add_pictures(store: Store, model: SavedModel, folder: Path, result: Added) -> None:
+def _add_pictures(store: Draft, model: SavedModel, folder: Path, result: Added) -> None:
     files = user_files(folder)
     paths = list(filter(_is_picture, files))
     result.unused = list(itertools.filterfalse(_is_picture, files))
@@ -280,15 +281,21 @@ def _look_alike(one: bytes, other: bytes | None) -> bool:
     return (first[0] ^ second[0]).bit_count() <= ALIKE and detail <= ALIKE_IN_DETAIL
 
 
-def _write_graphs(store: Store, model: SavedModel, flat_up_to: int) -> None:
+def _write_graphs(store: Draft, model: SavedModel, flat_up_to: int) -> None:
     """Where an index is larger than `flat_up_to`, keep its graph, which would take long to make at each start."""
     for modality in MODALITIES:
-        embeddings = store.embeddings(modality)
+        _, embeddings = store.embeddings(modality)
         if not len(embeddings):
             continue
         if len(embeddings) > flat_up_to:
             logger.info("making the graph of %s %ss for approximate search", f"{len(embeddings):,}", modality)
-        neighbours = Neighbours.of(embeddings, model.similarity, graph=store.graph(modality), flat_up_to=flat_up_to)
+        neighbours = Neighbours.of(
+            embeddings,
+            model.similarity,
+            graph=store.graph(modality),
+            flat_up_to=flat_up_to,
+            where=f"{store.path}: {modality}s",
+        )
         store.set_graph(modality, neighbours.graph())
 
 

@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
-import threading
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import Field
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import bring_to_disk
+from xmr_e2e.methods.base import Similarity
+from xmr_e2e.received import parse, parse_json, shortened
+from xmr_e2e.search.database import Database, Kinds, schema_of
 
 NAME = "index.sqlite"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""versions; the first one keeps graphs as files of faiss, which are not read"""
 MODALITIES = ("image", "text")
 GRAPH_PIECE = 64 * 2**20
 """bytes; SQLite's values end at a gigabyte, and a graph can be larger"""
+THUMBNAIL_BYTES, TEXTS_BYTES = 2**20, 2**22
+"""of an item, at most"""
+LARGEST_EMBEDDING = 1e18
+"""length of one, at most, so that its distance to another one is a number in fp32"""
 
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,8 +49,26 @@ CREATE TABLE items (
 CREATE TABLE thumbnails (item INTEGER PRIMARY KEY REFERENCES items, jpeg BLOB NOT NULL);
 CREATE TABLE graphs (modality TEXT, piece INTEGER, bytes BLOB NOT NULL, PRIMARY KEY (modality, piece));
 """
+_COLUMNS, _ITEM = "id, collection, split, key, source, texts, labels", (str,) * 7
+"""of `Item`, and their types"""
+_LAST_ITEM = 2**53
+"""number of an item, at most: browsers count as far"""
 _LOOKED_UP = 500
 """values in one query; older SQLites take 999"""
+_BESIDE = ("", "-journal", "-wal", "-shm")
+"""endings of the files that SQLite reads together"""
+
+
+@dataclass(frozen=True)
+class About:
+    """An index as a whole."""
+
+    version: int
+    run: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+    """the folder of the model, when the index was made; of an index that was received, on another machine"""
+    fingerprint: Annotated[str, Field(max_length=200)]
+    """of the model"""
+    similarity: Similarity
 
 
 @dataclass(frozen=True)
@@ -71,159 +98,255 @@ class NewItem:
 
 
 class Store:
-    """An open index file, to be read by any thread; `rewritten` gives one that can be written."""
+    """An open index file, to be read by any thread. It may be another's: what it holds is checked when it is read."""
 
     def __init__(self, path: Path) -> None:
         """
         Raises:
             XmrError: no index there, or one that this version cannot read.
         """
-        if not path.is_file():
+        if not path.exists():
             raise XmrError(f"{path} does not exist: make an index with `xmr index RUN SHARDS`")
         self.path = path
-        self._lock = threading.Lock()
+        self._database = Database.received(path, most_in_a_row=GRAPH_PIECE + 4096)
         try:
-            self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, check_same_thread=False)
-            self.about: dict[str, Any] = {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
-        except (sqlite3.Error, ValueError) as error:
-            raise XmrError(f"{path}: no index that can be read ({error}); make it again with --overwrite") from error
-        if self.about.get("version") != VERSION:
-            raise XmrError(
-                f"{path}: version {self.about.get('version')} of the format; this program reads version {VERSION}. "
-                "Make the index again with --overwrite"
-            )
+            self.about = self._read_about()
+        except XmrError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        self._connection.close()
-
-    def describe(self, **values: Any) -> None:
-        """Note something about the index as a whole, as JSON."""
-        self.about |= values
-        rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
-        self._write("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
+        self._database.close()
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that are there."""
         found: set[str] = set()
         for start in range(0, len(ids), _LOOKED_UP):
             some = ids[start : start + _LOOKED_UP]
-            found |= {row[0] for row in self._rows(f"SELECT id FROM items WHERE id IN ({_marks(some)})", some)}
+            found |= {id for (id,) in self._rows([str], f"SELECT id FROM items WHERE id IN ({_marks(some)})", some)}
         return found
+
+    def collections(self) -> list[tuple[str, str, int]]:
+        """Each collection and split, and its number of items, in the order in which they came."""
+        query = "SELECT collection, split, count(*) FROM items GROUP BY 1, 2 ORDER BY min(item)"
+        return self._rows([str, str, int], query)
+
+    def embeddings(self, modality: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ascending numbers (n,) of the items that have an embedding of this modality, and the embeddings (n, d).
+
+        Raises:
+            XmrError: they are of several widths, not finite, or larger than LARGEST_EMBEDDING.
+        """
+        _check(modality)
+        query = f"SELECT item, {modality} FROM items WHERE {modality} IS NOT NULL ORDER BY item"
+        rows = self._rows([int, bytes], query)
+        numbers = np.array([number for number, _ in rows], np.int64)
+        if len(numbers) and not (numbers[0] > 0 and (np.diff(numbers) > 0).all()):
+            raise self._database.unreadable("its items are not in order")
+        return numbers, self._matrix([blob for _, blob in rows])
+
+    def embeddings_of(self, modality: str, items: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings (n, d) of these items, which have them, in the order in which they are given.
+
+        Raises:
+            XmrError: as `embeddings`.
+        """
+        _check(modality)
+        found = self._by_number([bytes], f"SELECT item, {modality} FROM items WHERE item IN", items)
+        return self._matrix([blob for (blob,) in found])
+
+    def items(self, numbers: Sequence[int]) -> list[Item]:
+        """The items of these numbers."""
+        found = self._by_number(
+            [*_ITEM, int],
+            f"SELECT item, {_COLUMNS}, thumbnails.item IS NOT NULL FROM items LEFT JOIN thumbnails USING (item) "
+            "WHERE item IN",
+            numbers,
+        )
+        return [self._item(number, *columns) for number, columns in zip(numbers, found)]
+
+    def by_name(self) -> dict[str, list[int]]:
+        """The items that have a thumbnail by the names of their files, without folders and ending."""
+        found: dict[str, list[int]] = {}
+        query = "SELECT item, key, source FROM items JOIN thumbnails USING (item)"
+        for number, key, source in self._rows([int, str, str], query):
+            found.setdefault(PurePosixPath(source or key).stem, []).append(number)
+        return found
+
+    def thumbnail(self, number: int) -> bytes | None:
+        """An item's picture as JPEG; None for an item that has none, and for a number that no item has."""
+        rows = self._rows([bytes], "SELECT jpeg FROM thumbnails WHERE item = ?", [number])
+        return self._small(number, rows[0][0]) if rows else None
+
+    def graph(self, modality: str) -> bytes | None:
+        """What `set_graph` stored; None for an index of a version that this program does not take graphs from."""
+        if self.about.version != VERSION:
+            return None
+        pieces = self._rows([bytes], "SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])
+        return b"".join(piece for (piece,) in pieces) if pieces else None
+
+    @property
+    def has_older_graph(self) -> bool:
+        """Whether there are graphs that are not read."""
+        return self.about.version != VERSION and bool(self._rows([int], "SELECT 1 FROM graphs LIMIT 1"))
+
+    def copy_to(self, draft: Draft) -> None:
+        """Add all that is there to an index that holds nothing, each value checked."""
+        draft.describe(**asdict(self.about) | {"version": VERSION})
+        rows = self._database.stream(
+            [int, *_ITEM, (bytes, type(None)), (bytes, type(None))],
+            f"SELECT item, {_COLUMNS}, image, text FROM items ORDER BY item",
+        )
+        try:
+            draft.insert("items", (self._checked(*row) for row in rows))
+        except sqlite3.IntegrityError as error:
+            raise self._database.unreadable("two of its items have the same id") from error
+        thumbnails = self._database.stream(
+            [int, bytes], "SELECT item, jpeg FROM items JOIN thumbnails USING (item) ORDER BY item"
+        )
+        draft.insert("thumbnails", ((number, self._small(number, jpeg)) for number, jpeg in thumbnails))
+        for modality in MODALITIES:
+            draft.set_graph(modality, self.graph(modality))
+
+    def _read_about(self) -> About:
+        schema, expected = self._database.schema(), schema_of(_SCHEMA)
+        if not [entry for entry in expected if entry[1] == "about" and entry in schema]:
+            raise self._database.unreadable("it has no table `about`")
+        where = f"{self.path}: about"
+        texts = dict(self._rows([str, str], "SELECT name, value FROM about"))
+        about = {name: parse_json(text, f"{where}: {shortened(name)}") for name, text in texts.items()}
+        version = about.get("version")
+        if version not in READABLE:
+            raise XmrError(
+                f"{self.path}: version {shortened(version)} of the format; this program reads versions "
+                f"{' and '.join(map(str, READABLE))}. Make the index again with --overwrite"
+            )
+        if schema != expected:
+            raise self._database.unreadable("its tables are not those of an index")
+        return parse(About, json.dumps(about), where)
+
+    def _by_number(self, kinds: Kinds, query: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The columns after the first one, which is the item's number, of these items."""
+        found: dict[int, tuple[Any, ...]] = {}
+        for start in range(0, len(numbers), _LOOKED_UP):
+            some = [int(number) for number in numbers[start : start + _LOOKED_UP]]
+            found |= {item: tuple(rest) for item, *rest in self._rows([int, *kinds], f"{query} ({_marks(some)})", some)}
+        if missing := [number for number in numbers if number not in found]:
+            raise self._database.unreadable(f"it has no item {missing[0]}")
+        return [found[number] for number in numbers]
+
+    def _rows(self, kinds: Kinds, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        return self._database.rows(kinds, query, values)
+
+    def _checked(self, number: int, *columns: Any) -> tuple[Any, ...]:
+        """The row of an item as it is, if that is sound."""
+        self._item(number, *columns[: len(_ITEM)])
+        if not 0 < number <= _LAST_ITEM:
+            raise self._database.unreadable(f"an item has the number {number}")
+        return (number, *columns)
+
+    def _item(
+        self, number: int, id: str, collection: str, split: str, key: str, source: str, texts: str, labels: str,
+        has_thumbnail: int = False,
+    ) -> Item:  # fmt: skip
+        where = f"{self.path}: item {number}"
+        return Item(
+            id, collection, split, key, source,
+            parse(tuple[str, ...], texts, f"{where}: texts", most=TEXTS_BYTES),
+            parse(tuple[str, ...], labels, f"{where}: labels", most=TEXTS_BYTES),
+            bool(has_thumbnail),
+        )  # fmt: skip
+
+    def _small(self, number: int, jpeg: bytes) -> bytes:
+        if len(jpeg) > THUMBNAIL_BYTES:
+            raise self._database.unreadable(f"the thumbnail of item {number} has {len(jpeg):,} bytes")
+        return jpeg
+
+    def _matrix(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
+        if not blobs:
+            return np.empty((0, 0), np.float32)
+        if len(set(map(len, blobs))) > 1 or len(blobs[0]) % 4 or not blobs[0]:
+            raise self._database.unreadable("its embeddings are not all of one width")
+        rows = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1).astype(np.float32)
+        if not (np.einsum("nd,nd->n", rows, rows) <= LARGEST_EMBEDDING**2).all():
+            raise self._database.unreadable("an embedding is not finite, or too large")
+        return rows
+
+
+class Draft(Store):
+    """An index file that this process makes, which nobody else has written to."""
+
+    def __init__(self, path: Path) -> None:
+        for ending in _BESIDE:  # of a process that was killed, or received
+            Path(f"{path}{ending}").unlink(missing_ok=True)
+        path.touch(exist_ok=False)
+        self.path = path
+        self._database = Database(path, sqlite3.connect(path, check_same_thread=False))
+        self._connection = self._database.connection
+        # A file that is thrown away when something fails needs no journal.
+        self._connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
+        self.about = About(VERSION, run="", fingerprint="", similarity="cosine")
+        self.describe(**asdict(self.about))
+
+    def describe(self, **values: Any) -> None:
+        """Note something about the index as a whole."""
+        self.about = replace(self.about, **values)
+        rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
+        self._write("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
 
     def add(self, new: Iterable[NewItem]) -> None:
         """Append items, whose ids are not there yet."""
-        last = self._rows("SELECT coalesce(max(item), 0) FROM items")[0][0]
+        last = self._rows([int], "SELECT coalesce(max(item), 0) FROM items")[0][0]
         for number, entry in enumerate(new, start=last + 1):
             item = entry.item
             vectors = [rows.astype("<f4").tobytes() if rows is not None else None
                        for rows in map(entry.embeddings.get, MODALITIES)]  # fmt: skip
             texts, labels = (json.dumps(words, ensure_ascii=False) for words in (item.texts, item.labels))
             columns = (number, item.id, item.collection, item.split, item.key, item.source, texts, labels, *vectors)
-            self._write("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [columns])
+            self.insert("items", [columns])
             if entry.thumbnail is not None:
-                self._write("INSERT INTO thumbnails VALUES (?, ?)", [(number, entry.thumbnail)])
+                self.insert("thumbnails", [(number, entry.thumbnail)])
 
-    def collections(self) -> list[tuple[str, str, int]]:
-        """Each collection and split, and its number of items, in the order in which they came."""
-        return self._rows("SELECT collection, split, count(*) FROM items GROUP BY 1, 2 ORDER BY min(item)")
-
-    def items_with(self, modality: str, *, after: int = 0) -> NDArray[np.int64]:
-        """The ascending numbers (n,) above `after` of the items that have an embedding of this modality."""
-        _check(modality)
-        rows = self._rows(f"SELECT item FROM items WHERE {modality} IS NOT NULL AND item > ? ORDER BY item", [after])
-        return np.array(rows, np.int64).reshape(-1)
-
-    def embeddings(self, modality: str, *, after: int = 0) -> NDArray[np.float32]:
-        """The embeddings (n, d) of `items_with`, in the same order."""
-        _check(modality)
-        rows = self._rows(
-            f"SELECT {modality} FROM items WHERE {modality} IS NOT NULL AND item > ? ORDER BY item", [after]
-        )
-        return _matrix([row[0] for row in rows])
-
-    def embeddings_of(self, modality: str, items: Sequence[int]) -> NDArray[np.float32]:
-        """The embeddings (n, d) of these items, which have them, in the order in which they are given."""
-        _check(modality)
-        found = self._by_number(f"SELECT item, {modality} FROM items WHERE item IN", items)
-        return _matrix([found[item][0] for item in items])
-
-    def items(self, numbers: Sequence[int]) -> list[Item]:
-        """The items of these numbers."""
-        found = self._by_number(
-            "SELECT item, id, collection, split, key, source, texts, labels, thumbnails.item IS NOT NULL "
-            "FROM items LEFT JOIN thumbnails USING (item) WHERE item IN",
-            numbers,
-        )
-        return [_item(*found[number]) for number in numbers]
-
-    def by_name(self) -> dict[str, list[int]]:
-        """The items that have a thumbnail by the names of their files, without folders and ending."""
-        found: dict[str, list[int]] = {}
-        for number, key, source in self._rows("SELECT item, key, source FROM items JOIN thumbnails USING (item)"):
-            found.setdefault(PurePosixPath(source or key).stem, []).append(number)
-        return found
-
-    def thumbnail(self, number: int) -> bytes | None:
-        """An item's picture as JPEG; None for an item that has none, and for a number that no item has."""
-        rows = self._rows("SELECT jpeg FROM thumbnails WHERE item = ?", [number])
-        return rows[0][0] if rows else None
-
-    def graph(self, modality: str) -> bytes | None:
-        """What `set_graph` stored."""
-        pieces = self._rows("SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])
-        return b"".join(piece for (piece,) in pieces) if pieces else None
+    def insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Append rows to a table, with all of its columns."""
+        marks = {"items": 10, "thumbnails": 2, "graphs": 3}[table]
+        self._write(f"INSERT INTO {table} VALUES ({_marks(range(marks))})", rows)
 
     def set_graph(self, modality: str, graph: bytes | None) -> None:
         """Keep the approximate index of a modality, or none."""
         self._write("DELETE FROM graphs WHERE modality = ?", [(modality,)])
         pieces = range(0, len(graph or b""), GRAPH_PIECE)
-        rows = ((modality, number, (graph or b"")[start : start + GRAPH_PIECE]) for number, start in enumerate(pieces))
-        self._write("INSERT INTO graphs VALUES (?, ?, ?)", rows)
+        self.insert("graphs", ((modality, number, (graph or b"")[start : start + GRAPH_PIECE])
+                               for number, start in enumerate(pieces)))  # fmt: skip
 
-    def _by_number(self, query: str, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-        found: dict[int, tuple[Any, ...]] = {}
-        for start in range(0, len(numbers), _LOOKED_UP):
-            some = [int(number) for number in numbers[start : start + _LOOKED_UP]]
-            found |= {item: tuple(rest) for item, *rest in self._rows(f"{query} ({_marks(some)})", some)}
-        return found
-
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            try:
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise XmrError(
-                    f"{self.path}: no index that can be read ({error}); make it again with --overwrite"
-                ) from error
+    def finish(self) -> None:
+        """Write all that was added to the disk."""
+        self._connection.commit()
+        self.close()
+        bring_to_disk(self.path)
 
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        with self._lock:
-            self._connection.executemany(statement, rows)
+        self._connection.executemany(statement, rows)
 
 
 @contextmanager
-def rewritten(path: Path, *, keep: bool) -> Iterator[Store]:
-    """A new index file, or with `keep` a copy of the one that is there, to be written; it comes into its place at the
-    end, if nothing was raised.
+def rewritten(path: Path, *, keep: bool) -> Iterator[Draft]:
+    """A new index file, or with `keep` one that holds what the one that is there does, to be written; it comes into its
+    place at the end, if nothing was raised.
 
     Raises:
         XmrError: another process is writing this index, there is none to keep, or the disk does not take it.
     """
     part = path.with_name(path.name + ".part")
     try:
-        with FileLock(path.with_name(path.name + ".lock"), timeout=0):
-            part.unlink(missing_ok=True)  # of a process that was killed
+        with _lock(path):
             try:
-                _begin(path, part, keep)
-                store = Store(part)
-                try:
-                    # A copy that is thrown away when something fails needs no journal.
-                    store._connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-                    yield store
-                    store._connection.commit()
-                finally:
-                    store.close()
-                bring_to_disk(part)
+                with closing(Draft(part)) as draft:
+                    if keep:
+                        with closing(Store(path)) as old:
+                            old.copy_to(draft)
+                    yield draft
+                    draft.finish()
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
@@ -237,23 +360,13 @@ def rewritten(path: Path, *, keep: bool) -> Iterator[Store]:
         raise XmrError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _begin(path: Path, part: Path, keep: bool) -> None:
-    if keep:
-        Store(path).close()  # says what is wrong with it
-        shutil.copyfile(path, part)
-        return
-    with closing(sqlite3.connect(part)) as connection:
-        connection.executescript(_SCHEMA)
-        connection.execute("INSERT INTO about VALUES ('version', ?)", [str(VERSION)])
-        connection.commit()
-
-
-def _item(
-    id: str, collection: str, split: str, key: str, source: str, texts: str, labels: str, has_thumbnail: int
-) -> Item:
-    return Item(
-        id, collection, split, key, source, tuple(json.loads(texts)), tuple(json.loads(labels)), bool(has_thumbnail)
-    )  # fmt: skip
+def _lock(path: Path) -> FileLock:
+    lock = path.with_name(path.name + ".lock")
+    if os.path.lexists(lock):
+        status = lock.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # locking empties the file that it stands for
+            raise XmrError(f"{lock} is a link, or no regular file; remove it")
+    return FileLock(lock, timeout=0)
 
 
 def _check(modality: str) -> None:
@@ -262,9 +375,3 @@ def _check(modality: str) -> None:
 
 def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
-
-
-def _matrix(blobs: Sequence[bytes]) -> NDArray[np.float32]:
-    if not blobs:
-        return np.empty((0, 0), np.float32)
-    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1).astype(np.float32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Similarity
+from xmr_e2e.search.graph import graph_bytes, restore_graph
 
 FLAT_UP_TO = 50_000
 """items; comparing a query with all of so many takes milliseconds"""
@@ -40,35 +41,39 @@ class Neighbours:
         *,
         graph: bytes | None = None,
         flat_up_to: int = FLAT_UP_TO,
+        where: str = "the graph",
     ) -> Neighbours:
         """An index of embeddings (n, d).
 
-        graph: what `graph()` gave for the first of these rows, to which the others are added.
+        Args:
+            graph: what `graph()` gave for the first of these rows, to which the others are added.
+            where: the graph's place, for messages.
 
         Raises:
-            XmrError: embeddings that are NaN or infinite.
+            XmrError: embeddings that are NaN or infinite, or no graph of them.
         """
         if not np.isfinite(embeddings).all():
             raise XmrError("the model's embeddings hold NaN or infinite values: its training has diverged")
         rows = _prepared(embeddings, similarity)
-        if graph is not None:
-            index = faiss.deserialize_index(np.frombuffer(graph, np.uint8))
-            rows = rows[index.ntotal :]
-        else:
-            index = _empty(rows.shape[1], similarity, is_flat=len(rows) <= flat_up_to)
-        index.add(rows)
+        index = _empty(rows.shape[1], similarity, is_flat=graph is None and len(rows) <= flat_up_to)
+        done = 0 if graph is None else restore_graph(index, graph, rows, where)
+        index.add(rows[done:])
         return cls(similarity, index)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     @property
+    def width(self) -> int:
+        return int(self._index.d)
+
+    @property
     def is_approximate(self) -> bool:
         return isinstance(self._index, faiss.IndexHNSW)
 
     def graph(self) -> bytes | None:
-        """The graph as bytes, which takes long to make; None for an exact index."""
-        return faiss.serialize_index(self._index).tobytes() if self.is_approximate else None
+        """The graph without the embeddings, which takes long to make; None for an exact index."""
+        return graph_bytes(self._index) if self.is_approximate else None
 
     def candidates(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Rows, ascending, among which the k nearest of a query (d,) are; of a graph, nearly always."""
