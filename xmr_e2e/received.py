@@ -39,7 +39,9 @@ def read_bytes(path: Path, *, most: int = JSON_BYTES) -> bytes:
     if status.st_size > most:
         raise XmrError(f"{path}: {status.st_size:,} bytes; at most {most:,} are read")
     with open(path, "rb") as stream:
-        content = stream.read(most + 1)
+        content = stream.read(status.st_size + 1)  # as much is allocated as is asked for
+        if len(content) > status.st_size:
+            content += stream.read(most)
     if len(content) > most:
         raise XmrError(f"{path}: grows while it is read; at most {most:,} bytes are")
     return content

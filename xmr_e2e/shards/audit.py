@@ -48,6 +48,8 @@ class Part:
     split: str
     shards: tuple[Shard, ...]
     max_pixels: int
+    classes: int
+    """their number"""
 
     @property
     def samples(self) -> int:
@@ -120,7 +122,7 @@ def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -
         XmrError: a folder without a manifest, or a shard that cannot be read.
     """
     parts = tuple(part for folder in folders for part in _parts(folder))
-    tasks = [ShardTask(part.folder, shard, part.max_pixels) for part in parts for shard in part.shards]
+    tasks = [ShardTask(part.folder, shard, part.max_pixels, part.classes) for part in parts for shard in part.shards]
     sizes = [task.shard.samples for task in tasks]
     looked = map_shards(fingerprint_shard, tasks, sizes=sizes, title="reading pictures", workers=workers)
     rows = np.concatenate([np.empty(0, FINGERPRINT), *(shard.rows for shard in looked)])
@@ -179,7 +181,7 @@ def draw_pairs(result: Audit, out: Path) -> None:
 def _parts(folder: Path) -> Iterator[Part]:
     manifest = load_manifest(folder)
     for name, split in manifest.splits.items():
-        yield Part(folder, name, split.shards, int(manifest.options.get("max_pixels", MAX_PIXELS)))
+        yield Part(folder, name, split.shards, manifest.max_pixels or MAX_PIXELS, len(manifest.classes))
 
 
 def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> Pairs:
@@ -190,14 +192,14 @@ def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> 
 
 def _where(result: Audit, sample: int) -> str:
     part, shard, row = result.place(sample)
-    return f"{shard.name}: {load_index(part.folder / shard.name).key(row)}"
+    return f"{shard.name}: {load_index(part.folder / shard.name, shard, part.classes).key(row)}"
 
 
 def _record(result: Audit, sample: int) -> Record:
     part, shard, row = result.place(sample)
     file = open_tar(part.folder, shard, load_mount(part.folder))
     try:
-        index = load_index(part.folder / shard.name)
+        index = load_index(part.folder / shard.name, shard, part.classes)
         return read_record(index, row, lambda span: os.pread(file, span[1], span[0]), _where(result, sample))
     finally:
         os.close(file)

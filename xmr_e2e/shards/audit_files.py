@@ -99,7 +99,7 @@ def _shard_of(result: Audit, sample: int) -> tuple[str, str]:
 def _read_places(result: Audit, samples: Sequence[int]) -> Iterator[tuple[int, _Place]]:
     """Of samples in one shard."""
     part, shard, _ = result.place(samples[0])
-    index = load_index(part.folder / shard.name)
+    index = load_index(part.folder / shard.name, shard, part.classes)
     file = open_tar(part.folder, shard, load_mount(part.folder))
     try:
         for sample in samples:

@@ -138,6 +138,11 @@ class Manifest:
         """Modality -> width of its published features; "regions" -> that of the regions' features."""
         return {name: shape[-1] for name, shape in self.shapes.items()}
 
+    @property
+    def max_pixels(self) -> int | None:
+        """The cap of an image's pixels with which the shards were built; None where it is not known."""
+        return self.options.get("max_pixels")
+
     def encode(self) -> bytes:
         document = {"format": FORMAT, "version": VERSION, **asdict(self)}
         for name, split in self.splits.items():
@@ -278,8 +283,6 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for name, shape in manifest.shapes.items():
         if len(shape) != (2 if name == REGIONS else 1):
             yield f"shapes.{name}: {shape}; features are one vector (d,), and regions (r, d)"
-    if manifest.options.get("max_pixels", 1) is None:
-        yield "options.max_pixels: not a number"
 
 
 def count_labels(labels: list[tuple[str, ...]], classes: tuple[str, ...]) -> dict[str, int]:
