@@ -101,6 +101,7 @@ def mirflickr(
         samples=samples,
         skipped=selection.skipped,
         notes=_notes(selection, split_of, tags, seed),
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich import box
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from xmr_e2e.console import Console
+from xmr_e2e.escape import one_line
 from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
@@ -143,12 +144,12 @@ def counts_table(result: Audit) -> Table:
         counts = [int(pairs.counts[one, other]) for pairs in result.found.values()]
         name = result.title(one) if one == other else f"{result.title(one)} – {result.title(other)}"
         style = "bold red" if any(counts) and result.is_across(one, other) else None
-        table.add_row(escape(name), *(f"{count:,}" for count in counts), style=style)
+        table.add_row(Text(one_line(name)), *(f"{count:,}" for count in counts), style=style)
     return table
 
 
 def describe(result: Audit) -> Iterator[str]:
-    """The first pairs by shard and key, what was not compared, and what it comes to."""
+    """Lines: the first pairs by shard and key, what was not compared, and what it comes to."""
     for kind, one, other, (a, b) in result.cases():
         yield f"{result.title(one)} – {result.title(other)}, {KINDS[kind]}: {_where(result, a)} = {_where(result, b)}"
     if result.undecodable:

@@ -73,7 +73,12 @@ def table_of_duplicates(result: Audit) -> str:
 
 
 def _last_columns(place: _Place) -> tuple[str, ...]:
-    return place.folder, place.shard, place.key, place.source
+    return tuple(map(_as_text, (place.folder, place.shard, place.key, place.source)))
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no program for tables takes for a formula, which could send the table's content somewhere."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def exclude_list(result: Audit) -> list[str]:

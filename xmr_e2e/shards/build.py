@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.exclude import exclude_listed
@@ -44,7 +45,7 @@ from xmr_e2e.shards.manifest import (
 )
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
-from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, encode_sample, fingerprint_of
+from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard
@@ -77,6 +78,8 @@ class BuildOptions:
     exclude: Path | None = None
     """a text file with a sample's source or key a line, such as `xmr shards audit --exclude` writes: these samples are
     left out"""
+    outside: bool = False
+    """take files that lie outside of RAW, where links in it lead: only if the links are yours"""
 
     def shaping_bytes(self) -> dict[str, int | None]:
         """The options on which the shards' bytes depend."""
@@ -126,6 +129,7 @@ def build_shards(
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
     required: Sequence[str] = ("image", "text"),
+    raw: Path | None = None,
     options: BuildOptions = BuildOptions(),
 ) -> Manifest | None:
     """Write shards, their indexes and the manifest to `out`; return the manifest.
@@ -138,15 +142,18 @@ def build_shards(
         notes: what the caller repaired or left out on purpose.
         required: the modalities that each sample must have, raw or as features; a sample without one of them cannot
             be used. With none, a sample must have any.
+        raw: the folder out of which no file and no link in it may lead, unless `options.outside`.
 
     Raises:
-        XmrError: no samples, duplicate sources, features of a modality that differ in width, a split in which no
-            sample is left, too many unusable samples, or another dataset in `out`.
+        XmrError: no samples, a file outside of `raw`, duplicate sources, features of a modality that differ in width,
+            a split in which no sample is left, too many unusable samples, or another dataset in `out`.
     """
     if not samples:
         raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
     shapes = check_samples(samples)
     check_classes(classes)
+    if raw and not options.outside:
+        check_within(raw, samples)
     _check_options(options)
     if options.exclude:
         samples, skipped, excluded = exclude_listed(options.exclude, samples, skipped)
@@ -354,7 +361,7 @@ def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) ->
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:
-    lines = [f"  {item.source} ({item.split}): {item.reason}" for item in skipped[:LISTED]]
+    lines = [f"  {one_line(f'{item.source} ({item.split}): {item.reason}')}" for item in skipped[:LISTED]]
     if len(skipped) > LISTED:
         lines.append(f"  … and {len(skipped) - LISTED} more")
     return "\n".join(lines)
