@@ -247,7 +247,9 @@ def _parse_index(arrays: dict[str, NDArray[Any]]) -> ShardIndex:
     starts = keys.ends[:-1]
     if (np.diff(keys.ends, prepend=0) == 0).any() or (keys.values[starts] & 0xC0 == 0x80).any():
         raise ValueError("keys that are empty or no UTF-8")
-    if control := CONTROL.search(text):
+    octets = keys.values
+    # numpy's comparison first: the pattern takes as long as all the rest
+    if ((octets < 0x20) | (octets >= 0x7F)).any() and (control := CONTROL.search(text)):
         raise ValueError(f"a key with the character {control[0]!a}")
     if (arrays["texts"] < 0).any():
         raise ValueError("numbers of texts below 0")
