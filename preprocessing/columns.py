@@ -10,7 +10,7 @@ from pathlib import Path
 from preprocessing.tables import Row, missing_columns
 from xmr_e2e.errors import XmrError
 
-TEXT_COLUMN = re.compile(r"(text|texts|caption|captions)[ _]?(\d*)")
+TEXT_COLUMN = re.compile(r"(text|texts|caption|captions)[ _]?(\d{0,9})")
 LABEL_COLUMNS = ("label", "labels")
 WANTED = (
     "image, text (or texts, caption, captions), and if you have them label (or labels) and split; others are chosen "

@@ -93,6 +93,7 @@ def flickr(
         samples=selection.samples,
         skipped=selection.skipped,
         notes=[*published.notes, *selection.notes],
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

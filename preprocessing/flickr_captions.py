@@ -9,8 +9,8 @@ from pathlib import Path
 from preprocessing.tables import numbered_lines
 from xmr_e2e.errors import XmrError
 
-TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#(?P<number>\d+)\t(?P<caption>.*)")
-CSV_LINE = re.compile(r"(?P<image>[^|]+)\|\s*(?P<number>\d+)\s*\|(?P<caption>.*)")
+TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#(?P<number>\d{1,9})\t(?P<caption>.*)")
+CSV_LINE = re.compile(r"(?P<image>[^|]+)\|\s*(?P<number>\d{1,9})\s*\|(?P<caption>.*)")
 NUMBERED_NAME = re.compile(r"(?P<name>.+\.jpg)\.\d+", re.IGNORECASE)
 LISTED = 5
 

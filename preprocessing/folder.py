@@ -76,7 +76,7 @@ def folder(
     columns = Columns(image_column, text_column, label_column, split_column)
     if columns.chosen and not table:
         raise XmrError(f"{next(iter(columns.chosen))} chooses a column of a table: name the table with --table")
-    found = samples_of_table(raw, table, columns) if table else samples_of_folders(raw)
+    found = samples_of_table(raw, table, columns, outside=build.outside) if table else samples_of_folders(raw)
     if not found.samples and not found.skipped:
         raise LAYOUT.error("; ".join([f"{table or raw} holds no image with a text", *found.notes]))
     found = with_splits(found, raw, Fractions(val, test, seed))
@@ -88,6 +88,7 @@ def folder(
         samples=found.samples,
         skipped=found.skipped,
         notes=[*found.notes, *_notes_on_classes(found, labels)],
+        raw=None if table else raw,  # of a table, only what it names is looked at: RAW may be a whole disk
         options=build,
     )
     show_built(manifest, out)

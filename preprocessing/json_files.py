@@ -23,7 +23,7 @@ def read_object(path: Path, make: Callable[[Pairs], dict[str, Any]] = dict) -> d
     """
     try:
         document = json.loads(read_text(path), object_pairs_hook=make)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # the latter: of what is nested without end
         raise XmrError(f"{path}: not JSON, or cut off: {error}") from error
     if not isinstance(document, dict):
         raise XmrError(f"{path} must hold a JSON object")

@@ -22,6 +22,7 @@ from preprocessing.tables import numbered_lines
 from preprocessing.tags import tag_lines
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import shortened
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped
 
@@ -39,8 +40,8 @@ LABELS = (
     "animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor", "lake", "male", "night",
     "people", "plant_life", "portrait", "river", "sea", "sky", "structures", "sunset", "transport", "tree", "water",
 )  # fmt: skip
-IMAGE_NAME = re.compile(r"im(\d+)\.jpg")
-TAGS_NAME = re.compile(r"tags(\d+)\.txt")
+IMAGE_NAME = re.compile(r"im(\d{1,9})\.jpg")
+TAGS_NAME = re.compile(r"tags(\d{1,9})\.txt")
 PUBLISHED, TEST, VAL = 20015, 2000, 1000
 
 
@@ -101,6 +102,7 @@ def mirflickr(
         samples=samples,
         skipped=selection.skipped,
         notes=_notes(selection, split_of, tags, seed),
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)
@@ -151,8 +153,8 @@ def read_annotations(folder: Path) -> tuple[dict[int, tuple[str, ...]], list[str
     for label in LABELS:
         path = _require(folder / f"{label}.txt")
         for number, line in numbered_lines(path):
-            if not (line.isascii() and line.isdecimal()):
-                raise XmrError(f"{path}, line {number}: {line!r} is not the number of an image")
+            if not re.fullmatch("[0-9]{1,9}", line):
+                raise XmrError(f"{path}, line {number}: {shortened(line)} is not the number of an image")
             names = labels.setdefault(int(line), [])
             if label in names:
                 notes.append(f"{path.name}, line {number}: image {line} is there twice")

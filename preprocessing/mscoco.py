@@ -69,6 +69,7 @@ def mscoco(
         samples=selection.samples,
         skipped=selection.skipped,
         notes=[*published.notes, *selection.notes],
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -74,6 +74,7 @@ def nuswide(
         classes=candidates.classes,
         samples=samples,
         notes=[note_counts(SUBSETS[subset], split_of.values()), *drawn, TEXT_NOTES[tags], *candidates.notes],
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from preprocessing.layout import Layout
+from preprocessing.published_text import RAW_TEXT_BYTES
 from preprocessing.tables import numbered_lines
 from preprocessing.tags import tag_lines
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes, shortened
 
 LAYOUT = Layout(
     "NUS-WIDE",
@@ -131,15 +133,13 @@ def _read_labels(folder: Path, concepts: Sequence[str], images: int) -> NDArray[
 
 def _read_label(path: Path, images: int) -> NDArray[np.bool_]:
     """(images,): whether the concept is in each."""
-    values = np.array(path.read_bytes().split())
-    if len(values) != images:
-        raise XmrError(f"{path} has {len(values)} values for the {images} images of Imagelist.txt")
-    positive = values == b"1"
-    wrong = np.flatnonzero(~positive & (values != b"0"))
-    if wrong.size:
-        value = values[wrong[0]].decode(errors="replace")
-        raise XmrError(f"{path}, line {wrong[0] + 1}: {value!r} is neither 0 nor 1")
-    return np.asarray(positive, bool)
+    words = read_bytes(path, most=RAW_TEXT_BYTES).split()
+    if len(words) != images:
+        raise XmrError(f"{path} has {len(words)} values for the {images} images of Imagelist.txt")
+    if not {b"0", b"1"}.issuperset(words):  # before an array is made, in which each value is as long as the longest
+        line = next(line for line, word in enumerate(words, start=1) if word not in (b"0", b"1"))
+        raise XmrError(f"{path}, line {line}: {shortened(words[line - 1].decode(errors='replace'))} is neither 0 nor 1")
+    return np.asarray(np.array(words) == b"1", bool)
 
 
 def _read_all_tags(path: Path, images: Sequence[str]) -> tuple[str, ...]:

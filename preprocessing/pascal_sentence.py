@@ -72,6 +72,7 @@ def pascal_sentence(
         classes=sorted({entry.class_name for entry in page.entries}),
         samples=samples,
         notes=[*_odd_counts(page.entries), *_not_on_page(raw, page.entries)],
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -249,6 +249,8 @@ class MatFile:
             XmrError: not a matrix of numbers.
         """
         value = self.get(key) if value is None else value
+        if np.prod(np.shape(value), dtype=float) > 2**31:  # of a sparse one, what it says costs nothing
+            raise XmrError(f"{self.path}: {key}: an array of shape {np.shape(value)}; that is too large for features")
         dense = value.toarray() if hasattr(value, "toarray") else np.asarray(value)  # bags of words may be sparse
         if dense.ndim != 2 or not dense.size or dense.dtype.kind not in "fiub":
             raise XmrError(f"{self.path}: {key}: an array of {dense.dtype} and shape {dense.shape}; wanted are "

@@ -12,7 +12,10 @@ from html import unescape
 from pathlib import Path
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
 
+RAW_TEXT_BYTES = 2**32
+"""of a file of texts, at most"""
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DECLARED_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)""")
 CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
@@ -26,7 +29,7 @@ def read_any_encoding(path: Path) -> str:
         XmrError: the file cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, most=RAW_TEXT_BYTES)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
     for encoding in _encodings(data):

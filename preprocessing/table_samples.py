@@ -16,7 +16,7 @@ from preprocessing.found import Found, Unused, is_foreign
 from preprocessing.splits import canonical_split
 from preprocessing.tables import TAB_SUFFIXES, Row, read_csv, read_jsonl
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.raw import RawSample
+from xmr_e2e.shards.raw import RawSample, RawTree
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES, is_litter
 
 CSV_SUFFIXES = (".csv", *TAB_SUFFIXES)
@@ -33,10 +33,12 @@ class _Parsed:
     sample: RawSample
 
 
-def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns()) -> Found:
+def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, outside: bool = False) -> Found:
     """The samples of a CSV or JSONL table; image paths are relative to `raw`.
 
     Rows of one picture with the same labels and split are one sample with the texts of all of them.
+
+    outside: whether links in `raw` may lead out of it.
 
     Raises:
         XmrError: a column is missing, a value has a wrong type, a path leaves `raw`, rows of one picture have other
@@ -53,7 +55,8 @@ def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns()) -> Fou
     used = find_columns(table, columns, chosen)
     has_splits = _check_splits(rows, used.split)
     separator = ";" if suffix in CSV_SUFFIXES else None  # JSON has lists for that
-    parsed = [_parse(raw, row, used, has_splits, label_separator=separator) for row in rows]
+    within = None if outside else RawTree(raw)
+    parsed = [_parse(raw, within, row, used, has_splits, label_separator=separator) for row in rows]
     samples = _join_rows(parsed)
     notes = notes_on_columns(table, columns, used, rows)
     if len(samples) < len(rows):
@@ -75,8 +78,18 @@ def _split_of(row: Row, column: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _parse(raw: Path, row: Row, used: UsedColumns, has_splits: bool, *, label_separator: str | None) -> _Parsed:
+def _parse(
+    raw: Path,
+    within: RawTree | None,
+    row: Row,
+    used: UsedColumns,
+    has_splits: bool,
+    *,
+    label_separator: str | None,
+) -> _Parsed:
     source = _source(raw, row, used.image)
+    if within and not within.holds(raw / source):
+        raise within.error(f"{row.where}: {source}")
     labels = [text for name in used.labels for text in _strings(row, name)]
     if label_separator:
         labels = [part for text in labels for part in text.split(label_separator)]

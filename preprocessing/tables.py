@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from preprocessing.published_text import UTF16_MARKS
+from preprocessing.published_text import RAW_TEXT_BYTES, UTF16_MARKS
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 TAB_SUFFIXES = (".tsv", ".tab")
@@ -35,7 +36,7 @@ def read_text(path: Path) -> str:
         XmrError: the file cannot be read, or is in another encoding; names the line.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, most=RAW_TEXT_BYTES)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
     try:
@@ -154,7 +155,7 @@ def _listed_objects(text: str) -> list[tuple[Any, ...]] | None:
         return None
     try:
         entries: list[tuple[Any, ...]] = json.loads(text, object_pairs_hook=tuple)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entries
 
@@ -164,7 +165,7 @@ def _object(where: str, entry: str | tuple[Any, ...]) -> Row:
     try:
         # Objects become tuples, which JSON has not, so that a key given twice is seen.
         pairs = json.loads(entry, object_pairs_hook=tuple) if isinstance(entry, str) else entry
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: of what is nested without end
         raise XmrError(f"{where}: not JSON: {error}; wanted is one object a line") from error
     if not isinstance(pairs, tuple):
         raise XmrError(f"{where}: not a JSON object")

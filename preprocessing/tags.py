@@ -6,7 +6,9 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
+from preprocessing.published_text import RAW_TEXT_BYTES
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
 
 
 def tag_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -16,7 +18,7 @@ def tag_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         XmrError: the file cannot be read.
     """
     try:
-        data = path.read_bytes().removeprefix(BOM_UTF8)
+        data = read_bytes(path, most=RAW_TEXT_BYTES).removeprefix(BOM_UTF8)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
     for number, line in enumerate(data.split(b"\n"), start=1):

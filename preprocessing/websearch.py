@@ -69,6 +69,7 @@ def websearch(
         samples=samples,
         skipped=skipped,
         notes=_notes(chosen, documents, seed),
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -92,6 +92,7 @@ def wikipedia(
         samples=samples,
         skipped=skipped,
         notes=[*([DRCL_NOTE] if carved else []), *_odd_counts(published)],
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

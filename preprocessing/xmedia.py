@@ -100,6 +100,7 @@ def xmedia(
         skipped=selection.skipped,
         notes=selection.notes,
         required=(),
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -99,6 +99,7 @@ def xmedianet(
         skipped=selection.skipped,
         notes=selection.notes,
         required=() if published else ("image", "text"),
+        raw=raw,
         options=build,
     )
     show_built(manifest, out)

@@ -68,7 +68,7 @@ class Made:
     def _shards(self, folder: Path) -> Path:
         folder.mkdir(parents=True)
         splits = {
-            name: Split((Shard("0.tar", size, 1, ""),), {}, {"image": size, "text": size})
+            name: Split((Shard(f"{name}.tar", size, 1024 * size, "0" * 64),), {}, {"image": size, "text": size})
             for name, size in zip(("train", "val", "test"), self.sizes)
             if size
         }

@@ -304,12 +304,17 @@ def test_a_full_disk_is_told_with_the_file_and_the_same_command_goes_on(
     assert verify(out, workers=1) == []
 
 
-def test_a_disk_that_is_really_full_is_told_with_the_file(good: RawSample, tmp_path: Path) -> None:
+def test_a_write_that_the_system_really_ends_is_told_with_the_file(tmp_path: Path) -> None:
     tar = tmp_path / "train-00000.tar"
-    tar.symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_shard(tar, [("key", {"jpg": b"x" * 100_000})])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_shard(tar, [("key", {"jpg": b"x" * 100_000})])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(tar)
+    assert not tar.exists()
 
 
 @pytest.mark.parametrize(

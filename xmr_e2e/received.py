@@ -21,6 +21,8 @@ Document = TypeVar("Document")
 JSON_BYTES = 100 * 2**20
 """of a JSON file, at most: the manifest of ten million samples in shards of a thousand has 2 MB"""
 NAME_RULE = "letters, digits, _, - and ., at most 200 of them, and the first is neither - nor ."
+_NAME_BYTES = 200
+"""of letters beyond ASCII, fewer: file systems take 255 bytes, and what belongs to a file is called after it"""
 _NAME = re.compile(r"\w[\w.-]{0,199}")
 _SHOWN = 60
 """characters of a value, in a message"""
@@ -39,7 +41,9 @@ def read_bytes(path: Path, *, most: int = JSON_BYTES) -> bytes:
     if status.st_size > most:
         raise XmrError(f"{path}: {status.st_size:,} bytes; at most {most:,} are read")
     with open(path, "rb") as stream:
-        content = stream.read(most + 1)
+        content = stream.read(status.st_size + 1)  # as much is allocated as is asked for
+        if len(content) > status.st_size:
+            content += stream.read(most)
     if len(content) > most:
         raise XmrError(f"{path}: grows while it is read; at most {most:,} bytes are")
     return content
@@ -95,13 +99,13 @@ def check_name(name: str, where: str) -> str:
         XmrError: it could be a path, an option, a pattern, or more than one word; says which are taken.
     """
     if not is_plain(name):
-        raise XmrError(f"{where}: the name {shortened(name)} is not a plain one: {NAME_RULE}")
+        raise XmrError(f"{where}: the name {shortened(name)} is not a plain one: {NAME_RULE}; rename the file")
     return name
 
 
 def is_plain(name: str) -> bool:
     """Whether a name stands for a file directly within a folder, and nothing else, wherever it is put."""
-    return _NAME.fullmatch(name) is not None and ".." not in name
+    return _NAME.fullmatch(name) is not None and ".." not in name and len(name.encode()) <= _NAME_BYTES
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -216,7 +216,7 @@ class SplitBatches(Dataset[Batch | XmrError]):
 
     def _square(self, position: int) -> Tensor:
         """The picture, uint8 (3, load_size, load_size)."""
-        cap = self.reader.manifest.options.get("max_pixels", MAX_PIXELS)
+        cap = self.reader.manifest.max_pixels or MAX_PIXELS
         image, where = self.reader.image(position), self.reader.where(position)
         return load_square(image, self.data.load_size, where=where, max_pixels=cap)
 

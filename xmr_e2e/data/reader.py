@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, decode_features, decode_regions
 from xmr_e2e.shards.index import ShardIndex, Span, load_index
-from xmr_e2e.shards.manifest import Manifest, load_manifest
+from xmr_e2e.shards.manifest import REGIONS, Manifest, Shard, load_manifest
 from xmr_e2e.shards.record import Record, read_image, read_metadata, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
@@ -108,11 +108,13 @@ class SplitReader:
         """
         shard, row = self._locate(position)
         try:
-            return decode_features(
+            features = decode_features(
                 self._member(shard, row, FEATURE_MEMBERS[modality], f"published {modality} features")
             )
         except UnusableFeatures as error:
             raise XmrError(f"{self._where(shard, row)}: {modality} features: {error}") from error
+        self._check_shape(features.shape, modality, shard, row)
+        return features
 
     def regions(self, position: int) -> StoredRegions:
         """What a detector found in the sample's image.
@@ -122,9 +124,19 @@ class SplitReader:
         """
         shard, row = self._locate(position)
         try:
-            return decode_regions(self._member(shard, row, REGIONS_MEMBER, "regions"))
+            regions = decode_regions(self._member(shard, row, REGIONS_MEMBER, "regions"))
         except UnusableFeatures as error:
             raise XmrError(f"{self._where(shard, row)}: regions: {error}") from error
+        self._check_shape(regions.features.shape, REGIONS, shard, row)
+        return regions
+
+    def _check_shape(self, shape: tuple[int, ...], name: str, shard: int, row: int) -> None:
+        expected = self.manifest.shapes.get(name)
+        if shape != expected:
+            raise XmrError(
+                f"{self._where(shard, row)}: {name} features of shape {shape}; the manifest says {expected}; run "
+                "`xmr shards verify`"
+            )
 
     def has_all(self, modalities: Sequence[str]) -> bool:
         """Whether each sample has all of these modalities, raw or as features; no index is read for it."""
@@ -159,7 +171,7 @@ class SplitReader:
         return shard, position - (int(self._ends[shard - 1]) if shard else 0)
 
     def _index(self, shard: int) -> ShardIndex:
-        return _cached_index(self.folder, self.shards[shard].name, self.shards[shard].sha256)
+        return _cached_index(self.folder, self.shards[shard], len(self.manifest.classes))
 
     def _where(self, shard: int, row: int) -> str:
         return f"{self.folder}/{self.shards[shard].name}: {self._index(shard).key(row)}"
@@ -185,6 +197,6 @@ class SplitReader:
 
 
 @lru_cache(OPEN_INDEXES)
-def _cached_index(folder: Path, name: str, sha256: str) -> ShardIndex:
-    """The index beside a shard; the checksum tells apart what lay at this path at different times."""
-    return load_index(folder / name)
+def _cached_index(folder: Path, shard: Shard, classes: int) -> ShardIndex:
+    """The index beside a shard, whose checksum tells apart what lay at this path at different times."""
+    return load_index(folder / shard.name, shard, classes)

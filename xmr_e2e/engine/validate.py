@@ -112,7 +112,7 @@ def check_labels(folder: Path, manifest: Manifest, split: str, modalities: Seque
         return  # a label each; of several labels, the counts do not tell
     count, first = 0, ""
     for shard in part.shards:
-        index = load_index(folder / shard.name)
+        index = load_index(folder / shard.name, shard, len(manifest.classes))
         found = np.any([index.has(modality) for modality in modalities], axis=0) & ~index.has_labels
         if not count and found.any():
             first = index.key(int(found.argmax()))
@@ -164,7 +164,7 @@ def check_apart(folder: Path, manifest: Manifest) -> None:
 def _identities(folder: Path, shard: Shard, manifest: Manifest) -> Iterator[tuple[object, ...]]:
     """What tells each sample of a shard from others: its key, made of its source; other tools' keys, such as numbers,
     tell samples of different splits apart only with the sizes of what they hold."""
-    index = load_index(folder / shard.name)
+    index = load_index(folder / shard.name, shard, len(manifest.classes))
     if not manifest.adopted:
         yield from ((key,) for key in index.keys)
         return

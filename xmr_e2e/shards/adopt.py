@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Problem, ShardIndex, index_path, scan_shard
-from xmr_e2e.shards.manifest import NAME, Manifest, Shard, Skipped, Split, load_manifest, sum_modalities
+from xmr_e2e.shards.manifest import (
+    NAME,
+    Manifest,
+    Shard,
+    Skipped,
+    Split,
+    check_classes,
+    check_readable,
+    load_manifest,
+    shard_file,
+    sum_modalities,
+)
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.schema import IMAGE_EXTENSIONS
 
@@ -82,19 +94,17 @@ def adopt_shards(
     if empty:
         raise XmrError(f"{empty[0]} holds no samples that can be used; leave it out")
 
-    classes = _order_classes({label for survey in surveys.values() for label in survey.labels})
-    (folder / NAME).unlink(missing_ok=True)  # the old one must not stand beside new indexes
-    tasks = [(tar, classes, frozenset(surveys[tar].unusable)) for tar in tars]
-    shards = dict(
-        zip(tars, map_shards(_write_index, tasks, sizes=[1] * len(tars), title="writing indexes", workers=workers))
-    )
+    names = {label for survey in surveys.values() for label in survey.labels}
+    check_classes(sorted(names))
+    classes = _order_classes(names)
+    about = {tar: Shard(tar.name, len(survey.keys), tar.stat().st_size, "0" * 64) for tar, survey in surveys.items()}
     manifest = Manifest(
         dataset=dataset or folder.name,
         classes=classes,
         multi_label=any(survey.multi_label for survey in surveys.values()),
         splits={
             name: Split(
-                tuple(shards[tar] for tar in members),
+                tuple(about[tar] for tar in members),
                 {label: sum(surveys[tar].labels[label] for tar in members) for label in classes},
                 sum_modalities(surveys[tar].modalities for tar in members),
             )
@@ -105,6 +115,16 @@ def adopt_shards(
         notes=tuple(_notes(splits, surveys, classes)),
         adopted=True,
     )
+    check_readable(manifest, folder / NAME)
+    (folder / NAME).unlink(missing_ok=True)  # the old one must not stand beside new indexes
+    tasks = [(tar, classes, frozenset(surveys[tar].unusable)) for tar in tars]
+    written = map_shards(_write_index, tasks, sizes=[1] * len(tars), title="writing indexes", workers=workers)
+    shards = dict(zip(tars, written))
+    whole = {
+        name: replace(split, shards=tuple(shards[tar] for tar in splits[name]))
+        for name, split in manifest.splits.items()
+    }
+    manifest = replace(manifest, splits=whole)
     manifest.save(folder)
     return folder, manifest
 
@@ -115,18 +135,16 @@ def _common_folder(tars: Sequence[Path]) -> Path:
     missing = [tar for tar in tars if not tar.is_file()]
     if missing:
         raise XmrError(f"{missing[0]} does not exist")
-    folders = sorted({tar.resolve().parent for tar in tars})
+    folders = sorted({tar.parent.resolve() for tar in tars})
     if len(folders) > 1:
         raise XmrError(f"all tars of a dataset lie in one folder; these lie in {folders[0]} and {folders[1]}")
+    for tar in tars:
+        shard_file(tar.parent, tar.name)
+        if not tar.name.endswith(".tar"):  # two that differed in their endings alone would share an index
+            raise XmrError(f"{tar}: the name must end in .tar; rename the file")
     twice = [tar for tar, times in Counter(tar.name for tar in tars).items() if times > 1]
     if twice:
         raise XmrError(f"{twice[0]} is given twice; a tar belongs to one split")
-    indexes = Counter(index_path(tar) for tar in tars)
-    shared = [tar.name for tar in tars if indexes[index_path(tar)] > 1]
-    if shared:
-        raise XmrError(
-            f"{shared[0]} and {shared[1]} differ in their endings alone; rename one, or they would share an index"
-        )
     return folders[0]
 
 
@@ -194,7 +212,7 @@ def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> Non
 
 def _some(lines: Sequence[str]) -> list[str]:
     rest = [f"  … and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return [*(f"  {line}" for line in lines[:LISTED]), *rest]
+    return [*(f"  {one_line(line)}" for line in lines[:LISTED]), *rest]
 
 
 def _notes(

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich import box
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from xmr_e2e.console import Console
+from xmr_e2e.escape import one_line
 from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
@@ -48,6 +49,8 @@ class Part:
     split: str
     shards: tuple[Shard, ...]
     max_pixels: int
+    classes: int
+    """their number"""
 
     @property
     def samples(self) -> int:
@@ -120,7 +123,7 @@ def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -
         XmrError: a folder without a manifest, or a shard that cannot be read.
     """
     parts = tuple(part for folder in folders for part in _parts(folder))
-    tasks = [ShardTask(part.folder, shard, part.max_pixels) for part in parts for shard in part.shards]
+    tasks = [ShardTask(part.folder, shard, part.max_pixels, part.classes) for part in parts for shard in part.shards]
     sizes = [task.shard.samples for task in tasks]
     looked = map_shards(fingerprint_shard, tasks, sizes=sizes, title="reading pictures", workers=workers)
     rows = np.concatenate([np.empty(0, FINGERPRINT), *(shard.rows for shard in looked)])
@@ -141,12 +144,12 @@ def counts_table(result: Audit) -> Table:
         counts = [int(pairs.counts[one, other]) for pairs in result.found.values()]
         name = result.title(one) if one == other else f"{result.title(one)} – {result.title(other)}"
         style = "bold red" if any(counts) and result.is_across(one, other) else None
-        table.add_row(escape(name), *(f"{count:,}" for count in counts), style=style)
+        table.add_row(Text(one_line(name)), *(f"{count:,}" for count in counts), style=style)
     return table
 
 
 def describe(result: Audit) -> Iterator[str]:
-    """The first pairs by shard and key, what was not compared, and what it comes to."""
+    """Lines: the first pairs by shard and key, what was not compared, and what it comes to."""
     for kind, one, other, (a, b) in result.cases():
         yield f"{result.title(one)} – {result.title(other)}, {KINDS[kind]}: {_where(result, a)} = {_where(result, b)}"
     if result.undecodable:
@@ -179,7 +182,7 @@ def draw_pairs(result: Audit, out: Path) -> None:
 def _parts(folder: Path) -> Iterator[Part]:
     manifest = load_manifest(folder)
     for name, split in manifest.splits.items():
-        yield Part(folder, name, split.shards, int(manifest.options.get("max_pixels", MAX_PIXELS)))
+        yield Part(folder, name, split.shards, manifest.max_pixels or MAX_PIXELS, len(manifest.classes))
 
 
 def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> Pairs:
@@ -190,14 +193,14 @@ def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> 
 
 def _where(result: Audit, sample: int) -> str:
     part, shard, row = result.place(sample)
-    return f"{shard.name}: {load_index(part.folder / shard.name).key(row)}"
+    return f"{shard.name}: {load_index(part.folder / shard.name, shard, part.classes).key(row)}"
 
 
 def _record(result: Audit, sample: int) -> Record:
     part, shard, row = result.place(sample)
     file = open_tar(part.folder, shard, load_mount(part.folder))
     try:
-        index = load_index(part.folder / shard.name)
+        index = load_index(part.folder / shard.name, shard, part.classes)
         return read_record(index, row, lambda span: os.pread(file, span[1], span[0]), _where(result, sample))
     finally:
         os.close(file)

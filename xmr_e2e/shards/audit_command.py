@@ -9,6 +9,7 @@ import tyro
 
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.files import write_atomically
 from xmr_e2e.shards.parallel import CPUS
 
@@ -55,7 +56,7 @@ def audit_command(
     console = Console(highlight=False, soft_wrap=True)
     console.print(counts_table(result))
     for line in describe(result):
-        console.print(line, markup=False)
+        console.print(one_line(line), markup=False)
     if sheet:
         draw_pairs(result, sheet)
         console.print(f"pairs drawn: {sheet}", markup=False)

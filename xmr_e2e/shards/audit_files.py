@@ -73,7 +73,12 @@ def table_of_duplicates(result: Audit) -> str:
 
 
 def _last_columns(place: _Place) -> tuple[str, ...]:
-    return place.folder, place.shard, place.key, place.source
+    return tuple(map(_as_text, (place.folder, place.shard, place.key, place.source)))
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no program for tables takes for a formula, which could send the table's content somewhere."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def exclude_list(result: Audit) -> list[str]:
@@ -99,7 +104,7 @@ def _shard_of(result: Audit, sample: int) -> tuple[str, str]:
 def _read_places(result: Audit, samples: Sequence[int]) -> Iterator[tuple[int, _Place]]:
     """Of samples in one shard."""
     part, shard, _ = result.place(samples[0])
-    index = load_index(part.folder / shard.name)
+    index = load_index(part.folder / shard.name, shard, part.classes)
     file = open_tar(part.folder, shard, load_mount(part.folder))
     try:
         for sample in samples:

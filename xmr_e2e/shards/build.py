@@ -14,27 +14,38 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ConfigDict
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.exclude import exclude_listed
 from xmr_e2e.shards.index import index_path, scan_shard
 from xmr_e2e.shards.manifest import (
     NAME,
     VERSION,
     WORKSHOP,
+    ClassName,
+    Count,
     Manifest,
+    Modality,
     Shard,
     Skipped,
     Split,
+    SplitName,
+    Text,
+    check_classes,
+    check_readable,
     count_labels,
     load_manifest,
+    shard_file,
     sum_modalities,
 )
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
-from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, encode_sample, fingerprint_of
+from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard
@@ -67,10 +78,34 @@ class BuildOptions:
     exclude: Path | None = None
     """a text file with a sample's source or key a line, such as `xmr shards audit --exclude` writes: these samples are
     left out"""
+    outside: bool = False
+    """take files that lie outside of RAW, where links in it lead: only if the links are yours"""
 
     def shaping_bytes(self) -> dict[str, int | None]:
         """The options on which the shards' bytes depend."""
         return {"resize": self.resize, "shard_samples": self.shard_samples, "max_pixels": self.max_pixels}
+
+
+@dataclass(frozen=True)
+class _MadeShard(Shard):
+    """A shard, of which perhaps no sample could be used."""
+
+    samples: Count
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the result file of a shard holds that is made."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    split: SplitName
+    shard: _MadeShard
+    labels: dict[ClassName, Count]
+    modalities: dict[Modality, Count]
+    multi_label: bool
+    skipped: tuple[Skipped, ...]
+    notes: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +129,7 @@ def build_shards(
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
     required: Sequence[str] = ("image", "text"),
+    raw: Path | None = None,
     options: BuildOptions = BuildOptions(),
 ) -> Manifest | None:
     """Write shards, their indexes and the manifest to `out`; return the manifest.
@@ -106,14 +142,18 @@ def build_shards(
         notes: what the caller repaired or left out on purpose.
         required: the modalities that each sample must have, raw or as features; a sample without one of them cannot
             be used. With none, a sample must have any.
+        raw: the folder out of which no file and no link in it may lead, unless `options.outside`.
 
     Raises:
-        XmrError: no samples, duplicate sources, features of a modality that differ in width, a split in which no
-            sample is left, too many unusable samples, or another dataset in `out`.
+        XmrError: no samples, a file outside of `raw`, duplicate sources, features of a modality that differ in width,
+            a split in which no sample is left, too many unusable samples, or another dataset in `out`.
     """
     if not samples:
         raise XmrError(f"no samples were found: there is nothing to build\n{_list_skipped(skipped)}")
     shapes = check_samples(samples)
+    check_classes(classes)
+    if raw and not options.outside:
+        check_within(raw, samples)
     _check_options(options)
     if options.exclude:
         samples, skipped, excluded = exclude_listed(options.exclude, samples, skipped)
@@ -133,13 +173,13 @@ def build_shards(
     if not _is_to_publish(workshop, tasks):
         return None
     try:
-        results = [json.loads(result_path(task.path).read_bytes()) for task in tasks]
-        all_skipped = [*skipped, *(Skipped(**item) for result in results for item in result["skipped"])]
+        results = [_read_result(task) for task in tasks]
+        all_skipped = [*skipped, *(item for result in results for item in result.skipped)]
         _check_budget(all_skipped, len(samples) + len(skipped), options.max_skipped)
         manifest = Manifest(
             dataset=dataset,
             classes=tuple(classes),
-            multi_label=any(result["multi_label"] for result in results),
+            multi_label=any(result.multi_label for result in results),
             splits=_splits(results, all_skipped, tuple(classes)),
             required=required,
             shapes=shapes,
@@ -147,11 +187,12 @@ def build_shards(
             notes=(
                 *notes_on_labels(samples, all_skipped),
                 *notes,
-                *(note for result in results for note in result["notes"]),
+                *(note for result in results for note in result.notes),
             ),
             options=options.shaping_bytes(),
             fingerprint=fingerprint,
         )
+        check_readable(manifest, out / NAME)
     except XmrError:
         workshop.release()
         raise
@@ -255,17 +296,26 @@ def _make_shard(task: _Task) -> None:
     write_shard(task.path, _encode_samples(task, skipped, notes))
     index, metadata = scan_shard(task.path, task.classes, required=task.required)
     write_atomically(index_path(task.path), index.encode())
-    shard = Shard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
-    result = {
-        "split": task.split,
-        "shard": asdict(shard),
-        "labels": count_labels([item.labels for item in metadata], task.classes),
-        "modalities": index.count_modalities(),
-        "multi_label": any(len(item.labels) > 1 for item in metadata),
-        "skipped": [asdict(item) for item in skipped],
-        "notes": notes,
-    }
-    write_atomically(result_path(task.path), json.dumps(result).encode())
+    shard = _MadeShard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
+    made = _Made(
+        split=task.split,
+        shard=shard,
+        labels=count_labels([item.labels for item in metadata], task.classes),
+        modalities=index.count_modalities(),
+        multi_label=any(len(item.labels) > 1 for item in metadata),
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+    )
+    write_atomically(result_path(task.path), json.dumps(asdict(made)).encode())
+
+
+def _read_result(task: _Task) -> _Made:
+    """What `_make_shard` has written. Raises XmrError where it is of another shard."""
+    path = shard_file(task.path.parent, result_path(task.path).name)
+    made = parse(_Made, read_bytes(path), str(path))
+    if (made.split, made.shard.name) != (task.split, task.path.name):
+        raise XmrError(f"{path}: not of this shard; remove {task.path.parent}")
+    return made
 
 
 def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -311,23 +361,21 @@ def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) ->
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:
-    lines = [f"  {item.source} ({item.split}): {item.reason}" for item in skipped[:LISTED]]
+    lines = [f"  {one_line(f'{item.source} ({item.split}): {item.reason}')}" for item in skipped[:LISTED]]
     if len(skipped) > LISTED:
         lines.append(f"  … and {len(skipped) - LISTED} more")
     return "\n".join(lines)
 
 
-def _splits(
-    results: Sequence[dict[str, Any]], skipped: Sequence[Skipped], classes: tuple[str, ...]
-) -> dict[str, Split]:
+def _splits(results: Sequence[_Made], skipped: Sequence[Skipped], classes: tuple[str, ...]) -> dict[str, Split]:
     splits = {}
     for name in SPLITS:
-        parts = [result for result in results if result["split"] == name]
-        shards = tuple(Shard(**part["shard"]) for part in parts if part["shard"]["samples"])
-        labels = {label: sum(part["labels"][label] for part in parts) for label in classes}
+        parts = [result for result in results if result.split == name]
+        shards = tuple(Shard(**asdict(part.shard)) for part in parts if part.shard.samples)
+        labels = {label: sum(part.labels.get(label, 0) for part in parts) for label in classes}
         unusable = [item for item in skipped if item.split == name]
         if unusable and not shards:
             raise XmrError(f"no usable sample is left in the split {name!r}:\n{_list_skipped(unusable)}")
         if shards:
-            splits[name] = Split(shards, labels, sum_modalities(part["modalities"] for part in parts))
+            splits[name] = Split(shards, labels, sum_modalities(part.modalities for part in parts))
     return splits

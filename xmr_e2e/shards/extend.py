@@ -14,10 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
+
+from pydantic import ConfigDict, Field
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Span, index_path, scan_shard
 from xmr_e2e.shards.manifest import (
@@ -25,10 +28,17 @@ from xmr_e2e.shards.manifest import (
     NAME,
     REMOTE,
     WORKSHOP,
+    Count,
     Manifest,
+    Modality,
+    Shape,
     Shard,
+    Text,
+    check_readable,
     load_manifest,
+    own_folder,
     read_manifest,
+    shard_file,
     sum_modalities,
 )
 from xmr_e2e.shards.parallel import map_shards
@@ -37,8 +47,25 @@ from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
 
+REQUEST = "request.json"
+Request = Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)]
+"""What that file holds: the member that is being added, and how it is made."""
+
 Encode = Callable[[Sequence[Record]], Sequence[bytes | None]]
 """The new member of each of these samples, such as `features.encode_regions` makes it; None where it gets none."""
+Kind = TypeVar("Kind")
+_NO_RESULT = "so the extension that was begun here cannot go on; build or fetch the shards again"
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What the result file of a shard holds that is done."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    shard: Shard
+    modalities: dict[Modality, Count]
+    shape: Shape | None
 
 
 def extend_shards(
@@ -56,7 +83,8 @@ def extend_shards(
 
     Raises:
         XmrError: no dataset in `folder`, tars that another tool made, such members that were made in another way,
-            another extension that is unfinished, damaged shards, or features that differ in shape.
+            another extension that is unfinished, files of one that are not of these shards, damaged shards, or features
+            that differ in shape.
     """
     assert member in NAME_OF_MEMBER, member
     manifest = _manifest_to_extend(folder, member, note, overwrite)
@@ -65,19 +93,20 @@ def extend_shards(
         return load_manifest(folder)
     extension = _Extension(folder, manifest, member, encode, batch)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    to_do = [shard for shard in shards if not extension.result_path(shard).exists()]
+    to_do = [shard for shard in shards if shard.name not in extension.results]
     sizes = [shard.samples for shard in to_do]
     done = sum(shard.samples for shard in shards) - sum(sizes)
     map_shards(extension.extend, to_do, sizes=sizes, title=f"adding {member}", done=done, workers=1)
     extended = replace(extension.manifest_of_results(), extended={**manifest.extended, member: note})
+    check_readable(extended, folder / NAME)
     extended.save(folder)
-    shutil.rmtree(folder / EXTENSION)
+    shutil.rmtree(extension.workshop)
     return extended
 
 
 def _manifest_to_extend(folder: Path, member: str, note: str, overwrite: bool) -> Manifest | None:
     """The manifest of the shards as they lie there, None if they are already extended; opens the workshop."""
-    workshop = folder / EXTENSION
+    workshop = own_folder(folder, EXTENSION)
     begun = not (folder / NAME).exists() and not (folder / WORKSHOP).exists() and (workshop / NAME).exists()
     if begun:
         manifest = _resume(folder, member, note)
@@ -91,7 +120,7 @@ def _manifest_to_extend(folder: Path, member: str, note: str, overwrite: bool) -
             made = manifest.extended.get(member, "they came with the dataset")
             raise XmrError(f"{folder} already has {member} ({made}); replace them with --overwrite")
         workshop.mkdir()
-    write_atomically(workshop / "request.json", json.dumps([member, note]).encode())
+    write_atomically(workshop / REQUEST, json.dumps([member, note]).encode())
     return manifest
 
 
@@ -106,30 +135,61 @@ def _resume(folder: Path, member: str, note: str) -> Manifest:
     """The manifest of what an interrupted extension left. Shards that it made with another note are made again."""
     workshop = folder / EXTENSION
     manifest = read_manifest(workshop / NAME)
-    begun_member, begun_note = json.loads((workshop / "request.json").read_bytes())
+    begun_member, begun_note = _read(Request, workshop, REQUEST)
     if begun_member != member:
         raise XmrError(f"{folder}: {begun_member} is being added ({begun_note}); run that command again first")
-    results = {path: json.loads(path.read_bytes()) for path in workshop.glob("*.result.json")}
-    for result in results.values():
-        _move_into_place(folder, result["shard"]["name"])
+    results = _results(workshop, manifest)
+    for name in results:
+        _move_into_place(folder, name)
     if begun_note == note:
         return manifest
     logger.info("%s: begun in another way (%s); beginning anew", folder, begun_note)
-    made = {result["shard"]["name"]: Shard(**result["shard"]) for result in results.values()}
     splits = {
-        name: replace(split, shards=tuple(made.get(shard.name, shard) for shard in split.shards))
+        name: replace(
+            split,
+            shards=tuple(results[shard.name].shard if shard.name in results else shard for shard in split.shards),
+        )
         for name, split in manifest.splits.items()
     }
     manifest = replace(manifest, splits=splits)
     manifest.save(workshop)
-    for path in results:
-        path.unlink()
+    for name in results:
+        (workshop / _result_name(name)).unlink()
     return manifest
+
+
+def _result_name(shard: str) -> str:
+    return f"{shard}.result.json"
+
+
+def _results(workshop: Path, manifest: Manifest) -> dict[str, _Result]:
+    """Shard -> its result, of those of the manifest's shards that are done.
+
+    Raises:
+        XmrError: a result of another shard than its file is called after.
+    """
+    results = {}
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+        name = _result_name(shard.name)
+        if (workshop / name).exists():
+            results[shard.name] = _read(_Result, workshop, name)
+            if results[shard.name].shard.name != shard.name:
+                raise XmrError(f"{workshop / name}: shard.name: is not {shard.name}; {_NO_RESULT}")
+    return results
+
+
+def _read(kind: type[Kind], workshop: Path, name: str) -> Kind:
+    path = shard_file(workshop, name)
+    try:
+        return parse(kind, read_bytes(path), str(path))
+    except (XmrError, FileNotFoundError) as error:
+        raise XmrError(f"{error}; {_NO_RESULT}") from error
 
 
 def _move_into_place(folder: Path, shard: str) -> None:
     """Tar first, then index; what is already there is left."""
-    for path in (folder / EXTENSION / shard, index_path(folder / EXTENSION / shard)):
+    workshop = folder / EXTENSION
+    for path in (shard_file(workshop, name) for name in (shard, index_path(workshop / shard).name)):
         if path.exists():
             os.replace(path, folder / path.name)
 
@@ -146,23 +206,20 @@ class _Extension:
 
     def __post_init__(self) -> None:
         self.workshop = self.folder / EXTENSION
-        results = [json.loads(path.read_bytes()) for path in sorted(self.workshop.glob("*.result.json"))]
-        self.shape = next((tuple(result["shape"]) for result in results if result["shape"]), None)
-
-    def result_path(self, shard: Shard) -> Path:
-        return self.workshop / f"{shard.name}.result.json"
+        self.results = _results(self.workshop, self.manifest)
+        self.shape = next((result.shape for result in self.results.values() if result.shape), None)
 
     def extend(self, shard: Shard) -> None:
         """Write one shard anew, with its index and then its result file, and put it in the place of the old one."""
-        old, new = self.folder / shard.name, self.workshop / shard.name
+        old, new = shard_file(self.folder, shard.name), self.workshop / shard.name
         if not old.exists() or sha256_of(old) != shard.sha256:
             raise XmrError(f"{old}: missing, or not what the manifest says; build the shards again with --overwrite")
         write_shard(new, self._samples(old))
         index, _ = scan_shard(new, self.manifest.classes, required=self.manifest.required)
         write_atomically(index_path(new), index.encode())
         made = Shard(shard.name, len(index), new.stat().st_size, sha256_of(new))
-        result = {"shard": asdict(made), "modalities": index.count_modalities(), "shape": self.shape}
-        write_atomically(self.result_path(shard), json.dumps(result).encode())
+        result = self.results[shard.name] = _Result(made, index.count_modalities(), self.shape)
+        write_atomically(self.workshop / _result_name(shard.name), json.dumps(asdict(result)).encode())
         if (self.folder / NAME).exists():  # from here on, only the extended dataset is whole
             os.replace(self.folder / NAME, self.workshop / NAME)
         _move_into_place(self.folder, shard.name)
@@ -199,10 +256,10 @@ class _Extension:
     def manifest_of_results(self) -> Manifest:
         splits = {}
         for name, split in self.manifest.splits.items():
-            results: list[dict[str, Any]] = [json.loads(self.result_path(shard).read_bytes()) for shard in split.shards]
-            shards = tuple(Shard(**result["shard"]) for result in results)
+            results = [self.results[shard.name] for shard in split.shards]
+            shards = tuple(result.shard for result in results)
             splits[name] = replace(
-                split, shards=shards, modalities=sum_modalities(result["modalities"] for result in results)
+                split, shards=shards, modalities=sum_modalities(result.modalities for result in results)
             )
         name = NAME_OF_MEMBER[self.member]
         shapes = {other: shape for other, shape in self.manifest.shapes.items() if other != name}

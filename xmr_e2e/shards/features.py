@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from xmr_e2e.received import shortened
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, REGIONS_MEMBER
 
 NAME_OF_MEMBER = {member: name for name, member in FEATURE_MEMBERS.items()} | {REGIONS_MEMBER: "regions"}
@@ -95,10 +96,12 @@ def shape_of_features(member: str, data: bytes) -> tuple[int, ...]:
 def _load(data: bytes, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     try:
         arrays: dict[str, NDArray[Any]] = load(data)
-    except (SafetensorError, ValueError, KeyError, AttributeError) as error:  # the last two: types that numpy lacks
+    # KeyError and AttributeError: types that numpy lacks; OverflowError: shapes
+    except (SafetensorError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise UnusableFeatures(f"not a safetensors file that can be read: {error}") from error
     if set(arrays) != set(names):
-        raise UnusableFeatures(f"holds {', '.join(sorted(arrays)) or 'nothing'} instead of {', '.join(names)}")
+        found = shortened(", ".join(sorted(arrays)) or "nothing", quoted=False)
+        raise UnusableFeatures(f"holds {found} instead of {', '.join(names)}")
     return arrays
 
 

@@ -40,6 +40,8 @@ class ShardTask:
     folder: Path
     shard: Shard
     max_pixels: int
+    classes: int
+    """their number"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def fingerprint_shard(task: ShardTask) -> ShardFingerprints:
     Raises:
         XmrError: the shard or its index cannot be read.
     """
-    index = load_index(task.folder / task.shard.name)
+    index = load_index(task.folder / task.shard.name, task.shard, task.classes)
     rows = np.zeros(len(index), FINGERPRINT)
     undecodable, flat = [], 0
     file = open_tar(task.folder, task.shard, load_mount(task.folder))

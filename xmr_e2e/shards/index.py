@@ -7,19 +7,24 @@ and for every member extension `offset.<ext>` and `size.<ext>` (n,) in bytes, -1
 
 from __future__ import annotations
 
+import os
+import re
 import tarfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line
+from xmr_e2e.received import read_bytes, shortened
+from xmr_e2e.shards.manifest import MOST_SAMPLES, TAR_BLOCK, Shard, shard_file
 from xmr_e2e.shards.schema import (
     IMAGE_EXTENSIONS,
     MEMBERS,
@@ -31,6 +36,20 @@ from xmr_e2e.shards.schema import (
 )
 
 TEXT_MEMBERS = ("json", "txt", "cls")
+TEXT_BYTES = 16 * 2**20
+"""of such a member, at most: it is parsed as a whole"""
+HEADER_BYTES = 2**14
+"""of all that stands before a tar member's content, at most: tarfile takes up to 4,000 times as much memory for it"""
+LONGEST_KEY = 1024
+"""bytes"""
+MOST_EXTENSIONS = 256
+"""that differ, in one shard: each takes 16 bytes of every sample in the index"""
+MOST_LABELS = 4096
+"""of one sample, as far as the size of an index is concerned"""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""what no key holds: keys stand in lists, a line each"""
+_MANY_DIGITS = re.compile(rb"\d{64}")
+"""tarfile's pattern for attributes takes the square of their number in time"""
 _KNOWN = {*TEXT_MEMBERS, *(extension for extensions in MEMBERS.values() for extension in extensions)}
 _MAGIC = {
     "compressed with gzip": b"\x1f\x8b",
@@ -41,6 +60,17 @@ _MAGIC = {
     "a zip archive": b"PK\x03\x04",
     "a 7z archive": b"7z\xbc\xaf\x27\x1c",
 }
+
+_KINDS: dict[str, tuple[type[np.generic], str | None]] = {
+    "keys": (np.uint8, None),
+    "key_ends": (np.int64, "n"),
+    "labels": (np.int32, None),
+    "label_ends": (np.int64, "n"),
+    "texts": (np.int32, "n"),
+    "offset": (np.int64, "n"),
+    "size": (np.int64, "n"),
+}
+"""array of an index, up to the dot in its name -> its type, and whether it has one value for each of the n samples"""
 
 Span = tuple[int, int]
 """Where a member's bytes lie in the tar: offset and size."""
@@ -59,7 +89,7 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.shard, self.key, self.what) if part)
+        return one_line(": ".join(part for part in (self.shard, self.key, self.what) if part))
 
 
 @dataclass(frozen=True)
@@ -78,8 +108,8 @@ class Rows:
         return cls(np.array([value for row in rows for value in row], kind), ends)
 
     def __post_init__(self) -> None:
-        bounds = [0, *self.ends.tolist(), len(self.values)]
-        if bounds != sorted(bounds):
+        starts = np.concatenate([np.zeros(1, np.int64), self.ends])
+        if (starts[1:] < starts[:-1]).any() or starts[-1] != len(self.values):
             raise ValueError("rows that do not lie one after the other")
 
     def __getitem__(self, row: int) -> NDArray[Any]:
@@ -172,23 +202,83 @@ def index_path(shard: Path) -> Path:
     return shard.with_suffix(".index.safetensors")
 
 
-def load_index(shard: Path) -> ShardIndex:
-    """Read the index beside a shard.
+def most_index_bytes(samples: int) -> int:
+    """How large the index of so many samples can be; it is not read where it is larger."""
+    return 2**20 + samples * (LONGEST_KEY + 20 + 4 * MOST_LABELS + 16 * MOST_EXTENSIONS)
+
+
+def load_index(tar: Path, shard: Shard | None = None, classes: int | None = None) -> ShardIndex:
+    """Read the index beside a tar.
+
+    Args:
+        shard: what the manifest says of the tar, and
+        classes: how many there are: by these the index is checked, so that what it says can be relied on. Without them,
+            only its own parts are held against each other.
 
     Raises:
-        XmrError: it is missing, damaged or of an older version.
+        XmrError: it is missing, damaged, of an older version, or does not fit what the manifest says.
     """
-    path = index_path(shard)
+    path = shard_file(tar.parent, index_path(tar).name)
+    most = most_index_bytes(MOST_SAMPLES if shard is None else shard.samples)
     try:
-        arrays = load_file(path)
-        keys = Rows(arrays["keys"], arrays["key_ends"])
-        labels = Rows(arrays["labels"], arrays["label_ends"])
-        extensions = sorted(name.partition(".")[2] for name in arrays if name.startswith("offset."))
-        members = {ext: np.stack([arrays[f"offset.{ext}"], arrays[f"size.{ext}"]], axis=1) for ext in extensions}
-        keys.values.tobytes().decode()  # fails here where it would fail later
-        return ShardIndex(keys, labels, arrays["texts"], members)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        index = _parse_index(load(read_bytes(path, most=most)))
+    # the last two: numbers of types that numpy lacks, and of a shape that overflows
+    except (OSError, KeyError, ValueError, SafetensorError, AttributeError, OverflowError) as error:
         raise XmrError(f"{path}: the index is missing or damaged ({error}); rebuild the shards") from error
+    if shard is not None and len(index) != shard.samples:
+        raise XmrError(
+            f"{path}: the index has {len(index):,} samples; the manifest says {shard.samples:,}; rebuild the shards"
+        )
+    for key, what in _misplaced(index, shard.bytes if shard else None, classes):
+        raise XmrError(f"{path}: {shortened(key, quoted=False)}: {what}; rebuild the shards")
+    return index
+
+
+def _parse_index(arrays: dict[str, NDArray[Any]]) -> ShardIndex:
+    """The index that these arrays hold. Raises ValueError or KeyError where they are not as `ShardIndex.encode` makes
+    them."""
+    count = len(arrays["texts"]) if arrays["texts"].ndim else 0
+    for name, array in arrays.items():
+        kind, size = _KINDS.get(name.partition(".")[0], (None, None))
+        if array.dtype != kind or array.shape != (len(array) if size is None and array.ndim else count,):
+            raise ValueError(f"{shortened(name)} holds {array.dtype} of shape {array.shape}")
+    keys, labels = (Rows(arrays[name], arrays[f"{name[:-1]}_ends"]) for name in ("keys", "labels"))
+    text = keys.values.tobytes().decode()
+    starts = keys.ends[:-1]
+    if (np.diff(keys.ends, prepend=0) == 0).any() or (keys.values[starts] & 0xC0 == 0x80).any():
+        raise ValueError("keys that are empty or no UTF-8")
+    octets = keys.values
+    # numpy's comparison first: the pattern takes as long as all the rest
+    if ((octets < 0x20) | (octets >= 0x7F)).any() and (control := CONTROL.search(text)):
+        raise ValueError(f"a key with the character {control[0]!a}")
+    if (arrays["texts"] < 0).any():
+        raise ValueError("numbers of texts below 0")
+    places, sizes = (
+        {name.partition(".")[2] for name in arrays if name.startswith(part)} for part in ("offset.", "size.")
+    )
+    if places != sizes or len(places) > MOST_EXTENSIONS:
+        raise ValueError(f"{len(places)} kinds of members with an offset, {len(sizes)} with a size")
+    members = {ext: np.stack([arrays[f"offset.{ext}"], arrays[f"size.{ext}"]], axis=1) for ext in sorted(places)}
+    return ShardIndex(keys, labels, arrays["texts"], members)
+
+
+def _misplaced(index: ShardIndex, size: int | None, classes: int | None) -> Iterator[tuple[str, str]]:
+    """Key and what is wrong, of samples that lie outside of a tar of so many bytes, or whose labels are no class."""
+    for extension, spans in index.members.items():
+        offsets, sizes = spans.T
+        fits = (offsets >= 0) & (sizes >= 0)
+        if size is not None:
+            fits &= (offsets <= size) & (sizes <= size - offsets)
+        wrong = np.flatnonzero(~fits & ((offsets != -1) | (sizes != -1)))
+        if wrong.size:
+            yield index.key(int(wrong[0])), f".{shortened(extension, quoted=False)} does not lie within the tar"
+        if extension in TEXT_MEMBERS and (sizes > TEXT_BYTES).any():
+            row = int(np.argmax(sizes))
+            yield index.key(row), f".{extension} has {int(sizes[row]):,} bytes; at most {TEXT_BYTES:,} are read"
+    ids = index.label_ids.values
+    if ids.size and (ids.min() < 0 or (classes is not None and ids.max() >= classes)):
+        place = int(np.flatnonzero((ids < 0) | (ids >= (2**31 if classes is None else classes)))[0])
+        yield index.key(int(np.searchsorted(index.label_ids.ends, place, side="right"))), "a label that is no class"
 
 
 def scan_shard(
@@ -234,29 +324,86 @@ def scan_shard(
     return ShardIndex(keys, Rows.of(labels, np.int32), texts, members), metadata
 
 
-def _list_members(shard: Path, report: Report) -> list[tarfile.TarInfo]:
+class _Member(NamedTuple):
+    """What is kept of a tar's header; tarfile's own would keep all its attributes."""
+
+    name: str
+    offset: int
+    size: int
+    odd: str
+    """what it is, where that is no plain file and no folder"""
+    is_folder: bool
+
+
+class _Headers:
+    """A tar as tarfile reads it: it asks for as many bytes as a header says, and for many headers of one member."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.room = HEADER_BYTES
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def seek(self, place: int) -> int:
+        if not 0 <= place < 2**63:
+            raise tarfile.ReadError(f"a member that goes on at byte {shortened(place)}")
+        return self.stream.seek(place)
+
+    def read(self, size: int) -> bytes:
+        self.room -= size
+        if size < 0 or self.room < 0:
+            raise tarfile.ReadError(f"a member with more than {HEADER_BYTES:,} bytes of names and attributes")
+        data = self.stream.read(size)
+        if size > TAR_BLOCK and _MANY_DIGITS.search(data):
+            raise tarfile.ReadError("a member with attributes that are no attributes")
+        return data
+
+
+def _list_members(shard: Path, report: Report) -> list[_Member]:
     """The tar's members, as far as it can be read."""
-    members: list[tarfile.TarInfo] = []
+    members: list[_Member] = []
     packed = _compression(shard)
     if packed:
         report("", f"{packed}; unpack it first: samples are read by their place, which only a plain tar has")
         return members
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                members.append(member)
-            end = tar.offset
-    except OSError:
-        raise
-    except Exception as error:  # beside its own errors, tarfile lets through ValueError and others for damaged headers
-        report("", f"not a whole tar file: {error}")
-        return members
-    # tarfile takes a cut at a member boundary, or a damaged header, for the end; a whole tar ends with 1024 zeros.
     with open(shard, "rb") as stream:
+        try:
+            end = _read_headers(stream, members)
+        except OSError:
+            raise
+        except Exception as error:  # beside its own errors, tarfile lets through ValueError and others for bad headers
+            report("", f"not a whole tar file: {error}")
+            return members
+        # tarfile takes a cut at a member boundary, or a damaged header, for the end; a whole tar ends with 1024 zeros.
         stream.seek(end)
         if stream.read(1024) != bytes(1024):
             report("", f"the tar is cut or damaged: neither a member nor the end mark at byte {end:,}")
     return members
+
+
+def _read_headers(stream: BinaryIO, members: list[_Member]) -> int:
+    """Add the tar's members one by one; return where the last of them ends."""
+    total = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    headers = _Headers(stream)
+    with tarfile.open(fileobj=headers, mode="r:") as tar:  # type: ignore[call-overload]  # all that tarfile calls
+        end = -1
+        while (found := tar.next()) is not None:
+            name = found.name.encode(errors="backslashreplace").decode()  # of one that is not UTF-8
+            size = found.size if found.isfile() and not found.issparse() else 0
+            if tar.offset <= end or not 0 <= size <= total - found.offset_data:
+                raise tarfile.ReadError(
+                    f"unexpected end of data: {shortened(name, quoted=False)} has {size:,} bytes from byte "
+                    f"{found.offset_data:,}, and the tar has {total:,}"
+                )
+            end = tar.offset
+            members.append(_Member(name, found.offset_data, size, _describe(found), found.isdir()))
+            # tarfile would keep all of them; and what a header says of all that follow, in each of them.
+            tar.members.clear()
+            tar.pax_headers = {}
+            headers.room = HEADER_BYTES
+        return tar.offset
 
 
 def _compression(file: Path) -> str | None:
@@ -268,34 +415,49 @@ def _compression(file: Path) -> str | None:
     return next((name for name, magic in _MAGIC.items() if first.startswith(magic)), None)
 
 
-def _group_members(
-    members: Sequence[tarfile.TarInfo], report: Report, without: Collection[str]
-) -> dict[str, dict[str, Span]]:
+def _group_members(members: Sequence[_Member], report: Report, without: Collection[str]) -> dict[str, dict[str, Span]]:
     """Key -> extension -> span, in the order of the tar. What WebDataset passes over is passed over here, too."""
     samples: dict[str, dict[str, Span]] = {}
+    extensions: set[str] = set()
     previous = None
     for member in members:
         key, extension = split_member_name(member.name)
-        key = key.encode(errors="backslashreplace").decode()  # of a name that is not UTF-8
-        if member.isdir() or not extension or not key or key.endswith("/") or key in without:
+        if member.is_folder or not extension or not key or key.endswith("/") or key in without:
             continue
-        if not member.isfile() or member.issparse():
-            if extension in _KNOWN:
-                report(key, f".{extension} is {_describe(member)}; pack the files as they are")
+        problem = _unusable_name(key, extension)
+        if problem or member.odd:
+            if problem or extension in _KNOWN:
+                report(key, problem or f".{extension} is {member.odd}; pack the files as they are")
             continue
+        if extension not in extensions and len(extensions) == MOST_EXTENSIONS:
+            report(key, f"more than {MOST_EXTENSIONS} kinds of members in one shard: .{extension}")
+            continue
+        extensions.add(extension)
         if key != previous and key in samples:
             report(key, "the key appears twice; a sample's members must be adjacent and keys unique")
         elif extension in samples.get(key, ()):
             report(key, f"two .{extension} members: keys must be unique")
-        samples.setdefault(key, {})[extension] = (member.offset_data, member.size)
+        samples.setdefault(key, {})[extension] = (member.offset, member.size)
         previous = key
     return samples
 
 
+def _unusable_name(key: str, extension: str) -> str:
+    """What is wrong with a member's name; empty if nothing is."""
+    if len(f"{key}.{extension}".encode()) > LONGEST_KEY:
+        return f"a name of more than {LONGEST_KEY:,} bytes"
+    return "a name with characters that would end a line" if CONTROL.search(f"{key}.{extension}") else ""
+
+
 def _describe(member: tarfile.TarInfo) -> str:
+    """What a member is that is no plain file and no folder; empty for these."""
     if member.issparse():
         return "a sparse member, without the zeros of its file"
-    return f"a link to {member.linkname!r}" if member.issym() or member.islnk() else "neither a file nor a folder"
+    if member.isfile() or member.isdir():
+        return ""
+    return (
+        f"a link to {shortened(member.linkname)}" if member.issym() or member.islnk() else "neither a file nor a folder"
+    )
 
 
 def _read_metadata(
@@ -305,6 +467,9 @@ def _read_metadata(
     for extension in TEXT_MEMBERS:
         if extension in spans:
             offset, size = spans[extension]
+            if size > TEXT_BYTES:
+                report(key, f".{extension} has {size:,} bytes; at most {TEXT_BYTES:,} are read")
+                return Metadata((), (), "")
             stream.seek(offset)
             texts[extension] = stream.read(size)
     try:
@@ -333,5 +498,5 @@ def _check_modalities(key: str, spans: dict[str, Span], texts: int, required: Se
 def _label_ids(metadata: Metadata, ids: dict[str, int], key: str, report: Report) -> tuple[int, ...]:
     for name in metadata.labels:
         if name not in ids:
-            report(key, f"label {name!r} is in no class list")
+            report(key, f"label {shortened(name)} is in no class list")
     return tuple(sorted(ids[name] for name in metadata.labels if name in ids))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import rich.console
 from rich.console import ConsoleOptions, Group, RenderableType
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.measure import Measurement
 from rich.table import Table
 
+from xmr_e2e.escape import one_line
 from xmr_e2e.shards.manifest import Manifest
 
 CLASSES_SHOWN = 24
@@ -72,6 +73,11 @@ def _classes_table(manifest: Manifest) -> Table:
         counts = [f"{split.labels.get(name, 0):,}" for split in manifest.splits.values()]
         table.add_row(escape(name), *counts, _Bar(round(20 * totals[name] / largest)))
     return table
+
+
+def escape(text: str) -> str:
+    """A text as it stands in a line of these tables: no markup, and no line of its own."""
+    return escape_markup(one_line(text))
 
 
 @dataclass(frozen=True)

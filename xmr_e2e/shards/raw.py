@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
 from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_whole, resize_to_jpeg
 from xmr_e2e.shards.schema import (
@@ -22,9 +24,52 @@ from xmr_e2e.shards.schema import (
     Metadata,
 )
 
+IMAGE_BYTES, MEDIA_BYTES = 2**30, 2**32
+"""of a raw file, at most"""
+
 
 class UnusableSample(Exception):
     """A sample that cannot go into the shards, and why."""
+
+
+class RawTree:
+    """A folder of raw files, out of which nothing may lead: who made a list or a link in it may have named any file of
+    the user's, whose content would then be in the shards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._home = folder.resolve()
+        self._holds: dict[Path, bool] = {}
+
+    def holds(self, path: Path) -> bool:
+        """True where the file lies in the folder, links followed, or is not there."""
+        if path.parent not in self._holds:  # of many files in few folders
+            self._holds[path.parent] = self._leads_in(path.parent)
+        return self._holds[path.parent] and (not path.is_symlink() or self._leads_in(path))
+
+    def check_links(self) -> None:
+        """Raise XmrError if a link in the folder leads out of it."""
+        folders = [self.folder]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        if not self._leads_in(Path(entry.path)):
+                            raise self.error(entry.path)
+                    elif entry.is_dir():
+                        folders.append(Path(entry.path))
+
+    def error(self, what: str) -> XmrError:
+        return XmrError(
+            f"{what} leads out of {self.folder}; put the files themselves there. If whoever made the link may choose "
+            "among all your files, as you may: --outside takes what lies elsewhere"
+        )
+
+    def _leads_in(self, path: Path) -> bool:
+        try:
+            return path.resolve().is_relative_to(self._home)
+        except (OSError, RuntimeError, ValueError):  # links in a ring; zero bytes in a name
+            return False
 
 
 @dataclass(frozen=True)
@@ -68,6 +113,16 @@ def check_samples(samples: Sequence[RawSample]) -> dict[str, tuple[int, ...]]:
         _check_unicode(sample)
         _check_modalities(sample, first_with)
     return {name: first_with[name].features[name].shape for name in MODALITIES if name in first_with}
+
+
+def check_within(raw: Path, samples: Sequence[RawSample]) -> None:
+    """Raise XmrError for a link in the folder of raw files that leads out of it, or a sample's file outside of it."""
+    folder = RawTree(raw)
+    folder.check_links()
+    for sample in samples:
+        for path in filter(None, (sample.image, *sample.media.values())):
+            if not folder.holds(path):
+                raise folder.error(f"{sample.source}: {path}")
 
 
 def _check_unicode(sample: RawSample) -> None:
@@ -167,7 +222,7 @@ def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
     if extension not in MEDIA_EXTENSIONS[modality]:
         known = ", ".join(MEDIA_EXTENSIONS[modality])
         raise UnusableSample(f"{modality} file {path.name}: its format is none of {known}")
-    data = _read(path)
+    data = _read(path, MEDIA_BYTES)
     if not data:
         raise UnusableSample(f"{modality} file {path.name} is empty (zero bytes)")
     return extension, data
@@ -175,14 +230,16 @@ def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
 
 def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[str, bytes]:
     """The member's extension and bytes. Every image is decoded once, so that what is in a shard is known to decode."""
-    data = _read(path)
+    data = _read(path, IMAGE_BYTES)
     if resize is None:
         return check_decodes(data, max_pixels=max_pixels), data
     return "jpg", resize_to_jpeg(decode_whole(data, max_pixels=max_pixels), resize)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, most=most)
+    except XmrError as error:
+        raise UnusableSample(f"cannot be read: {str(error).removeprefix(f'{path}: ')}") from error
     except OSError as error:
         raise UnusableSample(f"cannot be read: {error.strerror}") from error

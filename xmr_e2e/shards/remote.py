@@ -29,7 +29,17 @@ from xmr_e2e.files import write_atomically
 from xmr_e2e.shards.cache import Cache
 from xmr_e2e.shards.fetch import PIPE, Failed, check_url, fetch, url_of
 from xmr_e2e.shards.index import ShardIndex, index_path, load_index
-from xmr_e2e.shards.manifest import EXTENSION, NAME, REMOTE, WORKSHOP, Manifest, Shard, load_manifest, parse_manifest
+from xmr_e2e.shards.manifest import (
+    EXTENSION,
+    NAME,
+    REMOTE,
+    WORKSHOP,
+    Manifest,
+    Shard,
+    load_manifest,
+    parse_manifest,
+    shard_file,
+)
 from xmr_e2e.shards.parallel import map_shards
 
 INDEXES_AT_ONCE = 8
@@ -121,11 +131,11 @@ def open_tar(folder: Path, shard: Shard, mount: Mount | None) -> int:
     """A shard's open tar, a file descriptor: the file in the folder; where there is none, the copy of what is mounted.
 
     Raises:
-        XmrError: as `Mount.open`.
+        XmrError: the file is a link that leads out of the folder; or as `Mount.open`.
         OSError: the file cannot be read; nothing is mounted, and it is missing.
     """
     try:
-        return os.open(folder / shard.name, os.O_RDONLY)
+        return os.open(shard_file(folder, shard.name), os.O_RDONLY)
     except FileNotFoundError:
         if mount is None:
             raise

@@ -111,6 +111,7 @@ def decode_metadata(members: Mapping[str, bytes], where: str) -> Metadata:
             have the wrong type.
     """
     try:
+        # Not received.parse_json, which refuses halves of characters: crawled captions hold them, and lose only these.
         document = json.loads(members["json"]) if "json" in members else {}
         text, label = (_decode_text(members.get(extension, b"")) for extension in ("txt", "cls"))
     except (ValueError, RecursionError) as error:  # the latter: of JSON that is nested without end
@@ -119,7 +120,7 @@ def decode_metadata(members: Mapping[str, bytes], where: str) -> Metadata:
         raise XmrError(f"{where}: the JSON member must hold an object, not {type(document).__name__}")
     texts = _strings(document, ("texts", "text", "caption", "captions"), where) or _not_blank([text])
     labels = _strings(document, ("labels", "label"), where) or _not_blank([label])
-    return Metadata(texts, tuple(dict.fromkeys(labels)), str(document.get("source") or ""))
+    return Metadata(texts, tuple(dict.fromkeys(labels)), _as_source(document.get("source")))
 
 
 def _decode_text(data: bytes) -> str:
@@ -153,7 +154,15 @@ def _as_text(value: object) -> str:
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    raise TypeError(json.dumps(value)[:40])
+    try:
+        raise TypeError(json.dumps(value)[:40])
+    except RecursionError as error:  # of what is nested nearly as deep as can be read
+        raise TypeError(type(value).__name__) from error
+
+
+def _as_source(value: object) -> str:
+    """The id as a text; of what is no id, nothing is kept."""
+    return _sound(str(value)) if isinstance(value, (str, int, float)) and value else ""
 
 
 def _not_blank(values: list[str]) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ LINE, GAP = 17, 6
 BASELINE = 13
 """of a line, from its top: the same one for all fonts"""
 TEXT_LINES = 12
+TEXT_CHARACTERS = 5000
+"""of a text that are looked at: no more fit into so many lines, and a text may be a book"""
 PAPER, CARD, INK, PALE = "#ffffff", "#f1f2f4", "#1d2127", "#555c66"
 
 
@@ -100,12 +102,16 @@ def _height(lines: Sequence[str]) -> int:
 
 
 def _title(tile: Tile) -> list[str]:
-    return list(_wrap(tile.title, _font(tile.title, bold=True), TILE))
+    return _first_lines(tile.title, _font(tile.title, bold=True))
 
 
 def _text(tile: Tile) -> list[str]:
-    font = _font(tile.text)
-    lines = list(_wrap(tile.text, font, TILE))
+    return _first_lines(tile.text, _font(tile.text))
+
+
+def _first_lines(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
+    """As many lines as a tile has room for."""
+    lines = list(_wrap(text[:TEXT_CHARACTERS], font, TILE))
     if len(lines) > TEXT_LINES:
         *lines, last = lines[:TEXT_LINES]
         lines.append(_shorten(last, font, TILE))

@@ -30,7 +30,7 @@ class _Task:
 
     @property
     def max_pixels(self) -> int:
-        return int(self.manifest.options.get("max_pixels", MAX_PIXELS))
+        return self.manifest.max_pixels or MAX_PIXELS
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _check_index(task: _Task, found: ShardIndex) -> Iterator[Problem]:
     if len(found) != task.expected.samples:
         yield Problem(name, "", f"{len(found)} samples; the manifest says {task.expected.samples}")
     try:
-        beside = load_index(task.path)
+        beside = load_index(task.path, task.expected, len(task.manifest.classes))
     except XmrError as error:
         yield Problem(name, "", str(error))
         return

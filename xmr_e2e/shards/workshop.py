@@ -20,11 +20,13 @@ from typing import TypeVar
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import naming
+from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.index import index_path
-from xmr_e2e.shards.manifest import EXTENSION, NAME, WORKSHOP, Manifest
+from xmr_e2e.shards.manifest import EXTENSION, NAME, WORKSHOP, Manifest, own_folder
 
 Item = TypeVar("Item")
 
+PUBLISHER_BYTES = 100
 PUBLISHED = "published"
 """What the folder of a fingerprint is called while it is removed."""
 
@@ -74,16 +76,18 @@ class Workshop:
         """Make the folder; what an interrupted build of the same input left there is kept.
 
         Raises:
-            XmrError: other parts may be at work there on another input. A whole build removes what they made.
+            XmrError: other parts may be at work there on another input. A whole build removes what they made. Or it is
+                a link, and what they made would be somebody's files.
         """
-        others = _names(self.folder.parent) - {self.fingerprint}
+        others = _names(own_folder(self.out, WORKSHOP)) - {self.fingerprint}
+        own_folder(self.folder.parent, self.fingerprint)
         if others and not self.part.is_whole:
             raise XmrError(
                 f"{self.folder.parent} holds shards of another build, from other input or with other options; all "
                 "parts need the same. Remove that folder if it is left over, or choose another place"
             )
         for path in (self.folder.parent / name for name in others):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.out / NAME).exists():  # to be replaced: publishing had not begun, or was over
             self._publisher.unlink(missing_ok=True)
@@ -103,7 +107,7 @@ class Workshop:
                 with naming(self._publisher), open(self._publisher, "x") as stream:
                     stream.write(str(self.part))
             except FileExistsError:
-                return self.part.is_whole or self._publisher.read_text() == str(self.part)
+                return self.part.is_whole or self._read_publisher() == str(self.part)
             except OSError:  # of a full disk: a file without a part's name would keep all parts from publishing
                 self._publisher.unlink(missing_ok=True)
                 raise
@@ -137,6 +141,9 @@ class Workshop:
         shutil.rmtree(published)
         with suppress(OSError):  # a part that comes late has just made its folder there
             self.folder.parent.rmdir()
+
+    def _read_publisher(self) -> str:
+        return read_bytes(self._publisher, most=PUBLISHER_BYTES).decode(errors="replace")
 
     @property
     def _publisher(self) -> Path:

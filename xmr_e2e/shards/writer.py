@@ -31,7 +31,8 @@ def _write(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> No
     import webdataset  # imports torch: seconds, which --help and Ctrl-C would wait for
 
     previous = ""
-    with open(path, "wb") as stream:
+    path.unlink(missing_ok=True)  # "x": what was left there may be a link, and its target somebody's file
+    with open(path, "xb") as stream:
         # Time and owner are fixed: the bytes depend on the samples alone.
         with webdataset.TarWriter(stream, encoder=False, user="xmr", group="xmr", mode=0o644, mtime=0) as tar:
             for key, members in samples:
