@@ -118,6 +118,27 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def own_path(folder: Path, name: str) -> Path:
+    """The path of a file or folder in this one that is about to be written: the folder may be somebody else's, and a
+    link in it would have something elsewhere written over.
+
+    Args:
+        name: relative, such as "evaluation/test.json".
+
+    Raises:
+        XmrError: a link stands on the way there, or there.
+    """
+    path = folder
+    for part in Path(name).parts:
+        path /= part
+        if path.is_symlink():
+            raise XmrError(
+                f"{path} is a link, and nothing is written through the links in a run's folder: put the file or folder "
+                "itself there, or remove the link"
+            )
+    return path
+
+
 def _plain(name: str) -> str:
     if not is_plain(name):
         raise ValueError(f"should be a plain name ({NAME_RULE})")

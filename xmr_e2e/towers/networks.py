@@ -55,7 +55,8 @@ class ResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, maps: Tensor) -> Tensor:
         # fp32 under autocast: the squares of responses to values of 0 to 255 overflow in fp16.
-        with torch.autocast(maps.device.type, enabled=False):
+        kind = "cpu" if maps.is_meta else maps.device.type  # there is no autocast for shapes alone
+        with torch.autocast(kind, enabled=False):
             return super().forward(maps.float())
 
 
@@ -156,7 +157,12 @@ def _create(name: str, weights: Any = None) -> nn.Module:
         return OWN[name]()
     # Without this the auxiliary heads change what the network returns in training.
     options = {"aux_logits": False} if name in _AUXILIARY else {}
-    network: nn.Module = models.get_model(name, weights=weights, **options)
+    try:
+        network: nn.Module = models.get_model(name, weights=weights, **options)
+    except NotImplementedError:  # RegNet computes its widths with tensors, which have no values as shapes alone
+        with torch.device("cpu"):
+            network = models.get_model(name, weights=weights, **options)
+        network.to("meta")
     if isinstance(network, models.GoogLeNet | models.Inception3):
         network.transform_input = True  # their published weights need it, from the hub and from a file alike
     return network
