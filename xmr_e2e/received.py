@@ -15,6 +15,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import printable
 
 Document = TypeVar("Document")
 
@@ -24,6 +25,7 @@ NAME_RULE = "letters, digits, _, - and ., at most 200 of them, and the first is 
 _NAME = re.compile(r"\w[\w.-]{0,199}")
 _SHOWN = 60
 """characters of a value, in a message"""
+_LONGEST_LINE = 300
 
 
 def read_bytes(path: Path, *, most: int = JSON_BYTES) -> bytes:
@@ -86,6 +88,12 @@ def shortened(value: Any, *, quoted: bool = True) -> str:
     text = ascii(value) if not isinstance(value, str) else repr(value[: _SHOWN + 1])
     text = text if quoted else text[1:-1]
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of a file, in a line that is not too long: it may repeat the file's content."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable(line[:_LONGEST_LINE] + ("…" if len(line) > _LONGEST_LINE else ""))
 
 
 def check_name(name: str, where: str) -> str:

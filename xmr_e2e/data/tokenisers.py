@@ -20,7 +20,7 @@ from xmr_e2e.bounds import Count
 from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, fit_vocabulary
 from xmr_e2e.data.vectors import WordVectors, fit_vectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.received import parse_json, shortened
+from xmr_e2e.received import first_line, parse_json, shortened
 
 _THREADS = 8  # a fixed number: the order in which their sums are added up decides the last digits
 _UNLIMITED = 1_000_000  # transformers says 1e30 where it knows no longest text
@@ -146,7 +146,7 @@ class PretrainedTokens:
         except BaseException as error:  # a PanicException of Rust's is no Exception
             if not isinstance(error, Exception) and not _is_panic(error):
                 raise
-            raise XmrError(f"the model's tokeniser cannot cut up {shortened(text)}: {_in_a_line(error)}") from error
+            raise XmrError(f"the model's tokeniser cannot cut up {shortened(text)}: {first_line(error)}") from error
 
     @cached_property
     def _unknown(self) -> int | None:
@@ -185,12 +185,10 @@ def tokeniser_from_document(document: Any, where: str = "tokeniser") -> Tokenise
         tokeniser.lookup(_TRIAL)
         if not all(0 <= number < 2**31 for number in tokeniser.encode(_TRIAL, max_tokens=100)):
             raise ValueError("a token has a number beyond any table")
-    except XmrError:
-        raise
     except BaseException as error:  # a PanicException of Rust's is no Exception
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
-        raise XmrError(f"{where}: no {kind} tokeniser: {_in_a_line(error)}") from error
+        raise XmrError(f"{where}: no {kind} tokeniser: {first_line(error)}") from error
     return tokeniser
 
 
@@ -264,10 +262,6 @@ def _parts(document: Any) -> Iterator[dict[str, Any]]:
 
 def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"  # a class that cannot be imported
-
-
-def _in_a_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def fit_tokeniser(

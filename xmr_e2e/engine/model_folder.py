@@ -33,7 +33,7 @@ from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
-from xmr_e2e.received import own_path, parse, read_bytes, shortened
+from xmr_e2e.received import first_line, own_path, parse, read_bytes, shortened
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PretrainedConfig
@@ -198,7 +198,7 @@ def read_description(path: Path) -> Description:
         try:
             content = kind.decode(read_bytes(file, most=LARGEST_MODEL))
         except ValueError as error:
-            raise XmrError(f"{file} is damaged: {error}") from error
+            raise XmrError(f"{file} is damaged: {first_line(error)}") from error
         return replace(described, tokeniser={**tokeniser, kind.key: content})
     except OSError as error:
         raise XmrError(f"{describe_os_error(error)}; copy the whole folder again") from error

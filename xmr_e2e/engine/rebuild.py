@@ -10,6 +10,7 @@ from xmr_e2e.bounds import check_bounds
 from xmr_e2e.engine.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
+from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.sizes import laying_out
 
@@ -49,9 +50,8 @@ def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: 
     except XmrError as error:
         raise XmrError(f"{weights} does not fit {description.name}: {error}") from error
     except Exception as error:  # what libraries say of sizes that fit nowhere
-        words = (str(error).strip().splitlines() or [""])[0]
         raise XmrError(
-            f"{description}: networks as it describes them cannot be made: {type(error).__name__}: {words}"
+            f"{description}: networks as it describes them cannot be made: {type(error).__name__}: {first_line(error)}"
         ) from error
     return method
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import first_line
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """name -> shape of every parameter and buffer of a plain module"""
@@ -80,7 +81,7 @@ def _reading(path: Path) -> Iterator[None]:
             raise XmrError(f"{path}: not a regular file")
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else error
+        words = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise XmrError(f"{path} is missing or damaged: {words}; copy it again") from error
 
 

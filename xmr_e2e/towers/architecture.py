@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.received import parse_json, read_bytes, shortened
+from xmr_e2e.received import first_line, parse_json, read_bytes, shortened
 
 NAME = "config.json"
 _BYTES = 16 * 2**20
@@ -58,7 +58,9 @@ def read_architecture(path: Path) -> PretrainedConfig:
     try:
         found: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(_without(document, _IGNORED))
     except Exception as error:  # each kind has checks of its own
-        raise XmrError(f"{path}: no architecture of the kind {kind}: {type(error).__name__}: {error}") from error
+        raise XmrError(
+            f"{path}: no architecture of the kind {kind}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     return found
 
 

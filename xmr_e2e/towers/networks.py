@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
@@ -160,12 +162,26 @@ def _create(name: str, weights: Any = None) -> nn.Module:
     try:
         network: nn.Module = models.get_model(name, weights=weights, **options)
     except NotImplementedError:  # RegNet computes its widths with tensors, which have no values as shapes alone
-        with torch.device("cpu"):
+        with _widths_on_cpu():
             network = models.get_model(name, weights=weights, **options)
-        network.to("meta")
     if isinstance(network, models.GoogLeNet | models.Inception3):
         network.transform_input = True  # their published weights need it, from the hub and from a file alike
     return network
+
+
+@contextmanager
+def _widths_on_cpu() -> Iterator[None]:
+    own = BlockParams.from_init_params
+
+    def compute(*numbers: Any, **options: Any) -> BlockParams:
+        with torch.device("cpu"):
+            return own(*numbers, **options)
+
+    BlockParams.from_init_params = compute
+    try:
+        yield
+    finally:
+        BlockParams.from_init_params = own
 
 
 def _pretrained(name: str) -> nn.Module:
