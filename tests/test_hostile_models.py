@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import gzip
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -32,6 +34,7 @@ from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.tokenisers import load_pretrained_tokens, tokeniser_from_document
+from xmr_e2e.data.vector_files import read_vectors
 from xmr_e2e.engine.checkpoint import open_checkpoint
 from xmr_e2e.engine.experiment import Experiment, Optimiser
 from xmr_e2e.engine.run import Run
@@ -532,6 +535,54 @@ def parsed(content: bytes, use: Callable[[Any], Any]) -> None:
     except (ValueError, RecursionError):
         return
     use(document)
+
+
+# ---- word vectors
+
+
+WORDS = frozenset({"sea", "sun", "new"})
+NUMBERS = np.arange(8, dtype="<f4").tobytes()
+VECTORS = {
+    "text": b"3 2\nsea 0.5 1\nsun 1e-3 -2\nnew york 3 4\n",
+    "glove": b"sea 0.5 1 2\nsun 1 2 3\n. 4 5 6\n",
+    "binary": b"2 8\nsea " + NUMBERS + b"\nsun " + NUMBERS + b"\n",
+}
+
+
+@fuzzed
+@given(content=damaged(*VECTORS.values(), *(gzip.compress(each, mtime=0) for each in VECTORS.values())))
+def test_any_file_of_vectors_is_read_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "vectors"
+    path.write_bytes(content)
+    try:
+        found = read_vectors(path, WORDS)
+        assert set(found.vectors) <= WORDS and all(np.isfinite(row).all() for row in found.vectors.values())
+    except XmrError as error:
+        assert str(path) in str(error)
+
+
+def test_a_file_of_vectors_takes_the_memory_of_what_is_asked_of_it(tmp_path: Path, modest: None) -> None:
+    path = tmp_path / "vectors"
+    for content, message in (
+        (b"1000000000000 1000000000\nsea " + NUMBERS, "at most 1,048,576 numbers are read"),
+        (b"1 " + b"9" * 10_000 + b"\nsea " + NUMBERS, "at most 1,048,576 numbers are read"),
+        (b"9" * 10_000 + b" 2\nsea 1 2", "at most 1,048,576 numbers are read"),
+        (b"1000000000000 1000000\nsea " + NUMBERS, "ends within vector 1"),
+        (b"1000000000 2\nsea 1 2\n", "ends after 1 vectors, and its header announces 1,000,000,000"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(XmrError, match=message):
+            read_vectors(path, WORDS)
+    with gzip.open(path, "wb", compresslevel=1) as stream:  # a line that does not end
+        stream.write(b"2 2\nsea 1 2\nsun ")
+        for _ in range(1024):
+            stream.write(b"1" * 2**20)
+    with pytest.raises(XmrError, match="line 3 has no end within"):
+        read_vectors(path, WORDS)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(XmrError, match="not a regular file"):
+        read_vectors(path, WORDS)
 
 
 # ---- all of it, fuzzed
