@@ -325,24 +325,24 @@ def test_a_run_has_a_name_that_can_be_seen(name: str) -> None:
 def test_runs_of_earlier_versions_had_an_empty_name_and_any_numbers() -> None:
     """A model is read whatever it was trained with; `Experiment` alone looks at the numbers."""
     document = to_document(Train()) | {"name": "", "clip_norm": -1.0}
-    assert from_document(document, "config.json") == Train(name="", clip_norm=-1.0)
+    assert from_document(Train, document, "config.json") == Train(name="", clip_norm=-1.0)
 
 
 def test_a_configuration_survives_its_json_document() -> None:
     original = experiment(Path("somewhere"))
-    assert from_document(json.loads(json.dumps(to_document(original))), "here") == original
+    assert from_document(Experiment, json.loads(json.dumps(to_document(original))), "here") == original
 
 
 @pytest.mark.parametrize("name", ["os:system", "subprocess:Popen", "xmr_e2e.files:sha256_of", "xmr_e2e.nowhere:X", "x"])
 def test_a_document_cannot_name_arbitrary_code(name: str) -> None:
     with pytest.raises(XmrError, match="is no configuration of this package"):
-        from_document({"type": name}, "model.json")
+        from_document(MethodConfig, {"type": name}, "model.json")
 
 
 def test_a_document_of_another_version_is_refused() -> None:
     document = to_document(Schedule()) | {"shape": "round"}
     with pytest.raises(XmrError, match=r"model.json: .*Schedule has no field 'shape'"):
-        from_document(document, "model.json")
+        from_document(Schedule, document, "model.json")
 
 
 def test_changed_data_is_not_resumed(tiny_shards: Path, tmp_path: Path) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import shortened
+
+Configuration = TypeVar("Configuration")
 
 _TYPE = "type"
+_NAME = re.compile(r"([a-z_][a-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
+_ITEMS = 10_000
+"""of a list or mapping, at most"""
 
 
 def to_document(value: Any) -> Any:
     """A configuration as JSON values; each dataclass says its class under "type"."""
     if is_dataclass(value):
-        name = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {_TYPE: name, **{field.name: to_document(getattr(value, field.name)) for field in fields(value)}}
+        own = {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+        return {_TYPE: _name_of(type(value)), **own}
     if isinstance(value, Mapping):
         return {key: to_document(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -35,43 +43,107 @@ def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, document
 
 
-def from_document(document: Any, where: str) -> Any:
-    """The configuration that `to_document` wrote.
+def from_document(kind: type[Configuration], document: Any, where: str) -> Configuration:
+    """The configuration that `to_document` wrote, whoever has changed it since.
+
+    A field gets a value of its declared type, whose bounds are for `bounds.check_bounds`. A class that the document
+    names is the declared one; or, where that is abstract, one that is made from it in the same package, as each tower
+    and method is. No other module is imported.
+
+    Args:
+        kind: the class that is expected, or what it is made from.
+        where: the file, and the key in it, for errors.
 
     Raises:
-        XmrError: a class that is not one of this package's configurations, or fields that it does not have.
+        XmrError: another class, fields that it does not have or that are missing, and values that they do not take.
     """
-    if not (isinstance(document, dict) and _TYPE in document):
-        return document
-    cls = _configuration_class(document[_TYPE], where)
+    found: Configuration = _configuration(kind, document, where)
+    return found
+
+
+def _name_of(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _configuration(kind: Any, document: Any, where: str) -> Any:
+    if not isinstance(document, dict) or _TYPE not in document:
+        raise XmrError(f"{where}: should be a configuration, with its class under {_TYPE!r}, not {shortened(document)}")
+    cls = _class(kind, document[_TYPE], where)
     hints = get_type_hints(cls)
-    names = {field.name for field in fields(cls)}
-    unknown = sorted(set(document) - names - {_TYPE})
+    own = {field.name: field for field in fields(cls) if field.init}
+    unknown = sorted(set(document) - set(own) - {_TYPE})
     if unknown:
-        raise XmrError(f"{where}: {document[_TYPE]} has no field {unknown[0]!r}; it was written by another version")
-    return cls(**{name: _restore(document[name], hints[name], where) for name in names & set(document)})
+        raise XmrError(
+            f"{where}: {document[_TYPE]} has no field {shortened(unknown[0])}; it was written by another version"
+        )
+    values = {name: _restore(document[name], hints[name], f"{where}: {name}") for name in own if name in document}
+    try:
+        return cls(**values)
+    except TypeError as error:  # of fields without a default
+        raise XmrError(f"{where}: {document[_TYPE]}: {error}; it was written by another version") from error
+    except XmrError as error:  # of its own checks
+        raise XmrError(f"{where}: {error}") from error
 
 
-def _configuration_class(name: str, where: str) -> Any:
-    module, _, qualified = name.partition(":")
-    # Only this package's own classes: a file must not be able to name arbitrary code.
-    if module.partition(".")[0] == __name__.partition(".")[0]:
+def _class(kind: Any, name: Any, where: str) -> Any:
+    """The class of this name, where it is the kind or one of those that are made from it."""
+    if name == _name_of(kind) and not inspect.isabstract(kind):
+        return kind
+    found = _NAME.fullmatch(name) if isinstance(name, str) else None
+    # By the name alone, before anything is imported: what is made from a class lies in the same package as this.
+    if found and found[1].rpartition(".")[0] == kind.__module__.rpartition(".")[0] and inspect.isabstract(kind):
         try:
-            cls = getattr(importlib.import_module(module), qualified, None)
+            cls = getattr(importlib.import_module(found[1]), found[2], None)
         except ImportError:
             cls = None
-        if is_dataclass(cls):
+        own = isinstance(cls, type) and is_dataclass(cls) and _name_of(cls) == name
+        if own and issubclass(cls, kind) and not inspect.isabstract(cls):  # type: ignore[arg-type]
             return cls
-    raise XmrError(f"{where}: {name!r} is no configuration of this package")
+    raise XmrError(f"{where}: {shortened(name)} is no configuration of this package, or none of {kind.__name__}")
 
 
 def _restore(value: Any, hint: Any, where: str) -> Any:
-    """A JSON value in the type that the field declares: paths and tuples are strings and lists in JSON."""
-    if value is None:
-        return None
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if isinstance(value, str) and Path in options:
+    """A JSON value in the type that a field declares: paths and tuples are strings and lists in JSON."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _restore(value, inner[0], where)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        (declared,) = (option for option in inner if option is not type(None))
+        return _restore(value, declared, where)
+    if origin is Literal:
+        # 1 == True == 1.0, which are not the same choice.
+        if not any(type(value) is type(choice) and value == choice for choice in inner):
+            raise _wrong(where, f"one of {', '.join(map(str, inner))}", value)
+        return value
+    if origin is tuple:
+        many = inner[-1] is ...
+        if not isinstance(value, list) or len(value) > _ITEMS or not (many or len(value) == len(inner)):
+            raise _wrong(where, f"a list of {f'at most {_ITEMS:,}' if many else len(inner)} values", value)
+        kinds = [inner[0]] * len(value) if many else inner
+        return tuple(_restore(item, own, f"{where}.{place}") for place, (item, own) in enumerate(zip(value, kinds)))
+    if origin is dict:
+        if not isinstance(value, dict) or len(value) > _ITEMS:
+            raise _wrong(where, f"an object of at most {_ITEMS:,} values", value)
+        return {key: _restore(item, inner[1], f"{where}.{shortened(key, quoted=False)}") for key, item in value.items()}
+    if is_dataclass(hint):
+        return _configuration(hint, value, where)
+    return _plain(value, hint, where)
+
+
+def _plain(value: Any, kind: Any, where: str) -> Any:
+    if kind is float and type(value) is int and abs(value) <= 2**53:
+        return value
+    if kind in (bool, int, float, str) and type(value) is kind:
+        return value
+    if kind is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
-    if isinstance(value, list) and any(get_origin(option) is tuple for option in options):
-        return tuple(from_document(item, where) for item in value)
-    return from_document(value, where)
+    raise _wrong(where, _WORDS[kind], value)
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+
+
+def _wrong(where: str, expected: str, value: Any) -> XmrError:
+    return XmrError(f"{where}: should be {expected}, not {shortened(value)}")

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import printable
 
 Document = TypeVar("Document")
 
@@ -26,6 +27,7 @@ _NAME_BYTES = 200
 _NAME = re.compile(r"\w[\w.-]{0,199}")
 _SHOWN = 60
 """characters of a value, in a message"""
+_LONGEST_LINE = 300
 
 
 def read_bytes(path: Path, *, most: int = JSON_BYTES) -> bytes:
@@ -92,6 +94,12 @@ def shortened(value: Any, *, quoted: bool = True) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says of a file, in a line that is not too long: it may repeat the file's content."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable(line[:_LONGEST_LINE] + ("…" if len(line) > _LONGEST_LINE else ""))
+
+
 def check_name(name: str, where: str) -> str:
     """Give a name back that stands for a file directly within a folder, also in a URL and in a shell's command.
 
@@ -119,6 +127,27 @@ def inside(folder: Path, name: str) -> Path:
         raise XmrError(f"{path} is a link that leads out of its folder; put the file itself there")
     if path.exists() and not path.is_file():
         raise XmrError(f"{path}: not a regular file")
+    return path
+
+
+def own_path(folder: Path, name: str) -> Path:
+    """The path of a file or folder in this one that is about to be written: the folder may be somebody else's, and a
+    link in it would have something elsewhere written over.
+
+    Args:
+        name: relative, such as "evaluation/test.json".
+
+    Raises:
+        XmrError: a link stands on the way there, or there.
+    """
+    path = folder
+    for part in Path(name).parts:
+        path /= part
+        if path.is_symlink():
+            raise XmrError(
+                f"{path} is a link, and nothing is written through the links in a run's folder: put the file or folder "
+                "itself there, or remove the link"
+            )
     return path
 
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from typing import Self
 import psutil
 
 from xmr_e2e.console import console
+from xmr_e2e.errors import XmrError
+from xmr_e2e.received import parse, read_bytes
 
 STATUS = 2
 """the exit status after standing still"""
@@ -69,6 +72,7 @@ class Watch:
         self._world_size = world_size
         self._limit = limit
         # Thousands of processes on one file system: the more there are, the less often each writes.
+        self._unfinished = folder / f"rank-{rank:05d}.part"
         self._pause = min(max(0.5, world_size / 64), limit / 4)
         self._doing, self._turns, self._since, self._count = "starting", 0, time.monotonic(), 0
         self._verdict = ""
@@ -79,6 +83,7 @@ class Watch:
         global _current
         _current = self
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._unfinished.unlink(missing_ok=True)  # a link, in a run of somebody else's, would be written through
         self._beat()  # in place of what an earlier start may have left
         self._thread.start()
         return self
@@ -141,16 +146,19 @@ class Watch:
     def _beat(self) -> None:
         self._count += 1
         beat = self._own()
-        path = self._folder / f"rank-{self._rank:05d}.json"
         try:
-            path.with_suffix(".part").write_text(json.dumps(asdict(beat)))
-            os.replace(path.with_suffix(".part"), path)
+            self._unfinished.write_text(json.dumps(asdict(beat)))
+            os.replace(self._unfinished, self._unfinished.with_suffix(".json"))
         except OSError:
             return  # a full disk shall not end a training that has nothing else to write at the moment
 
     def _beats(self) -> dict[int, Beat]:
-        beats = (Beat(**json.loads(path.read_bytes())) for path in sorted(self._folder.glob("rank-*.json")))
-        return {beat.rank: beat for beat in beats if beat.rank < self._world_size}
+        found = {}
+        for path in sorted(self._folder.glob("rank-*.json")):
+            with suppress(XmrError):  # what somebody else's run may hold
+                beat = parse(Beat, read_bytes(path), str(path))
+                found[beat.rank] = beat
+        return {rank: beat for rank, beat in found.items() if rank < self._world_size}
 
     def _give_up(self) -> None:
         """Name the culprit and end this process: its main thread cannot."""

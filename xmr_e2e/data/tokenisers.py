@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -14,15 +14,24 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from xmr_e2e.bounds import Count
 from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, fit_vocabulary
 from xmr_e2e.data.vectors import WordVectors, fit_vectors
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import first_line, parse_json, shortened
 
 _THREADS = 8  # a fixed number: the order in which their sums are added up decides the last digits
 _UNLIMITED = 1_000_000  # transformers says 1e30 where it knows no longest text
+LARGEST_MODEL = 64 * 2**20
+"""bytes of a sentencepiece model or tokenizer.json: that of 256,000 pieces has 4 MB, of the largest ones 30"""
+_MOST_TOKENS = 2**24
+_LONGEST_WORD = 10_000
+"""letters: words are whatever stands between blanks in somebody's texts"""
+_MOST_GROWTH = 64
+_TRIAL = "A text, to try ten of its words. Ça va — 数据? " * 2
+"""for a tokeniser that nobody has tried here"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Tokenisation:
     """of sentencepiece: number of subwords, or fewer where the training texts do not yield so many"""
     name: str = ""
     """of transformers: the model's name on the Hugging Face hub, or a folder with its tokeniser"""
+    revision: str = ""
+    """of a tokeniser of the hub: a commit (or branch, or tag) of its model; the newest by default"""
 
 
 class Tokeniser(Protocol):
@@ -115,18 +126,27 @@ class PretrainedTokens:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         longest = max(specials, min(max_tokens, self.longest or max_tokens))
         self._tokenizer.enable_truncation(longest)
-        return list(self._tokenizer.encode(text).ids) or [self.empty]
+        return list(self._encode(text).ids) or [self.empty]
 
     def pieces(self, text: str) -> list[str]:
         self._tokenizer.no_truncation()
-        return list(self._tokenizer.encode(text).tokens)
+        return list(self._encode(text).tokens)
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
         self._tokenizer.no_truncation()
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        encoded = self._encode(text, add_special_tokens=False)
         return [
             (text[start:end], number != self._unknown) for number, (start, end) in zip(encoded.ids, encoded.offsets)
         ]
+
+    def _encode(self, text: str, *, add_special_tokens: bool = True) -> Encoding:
+        """Raises XmrError where the tokeniser cannot do it: one that was made by hand may fail at some texts alone."""
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        except BaseException as error:  # a PanicException of Rust's is no Exception
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
+            raise XmrError(f"the model's tokeniser cannot cut up {shortened(text)}: {first_line(error)}") from error
 
     @cached_property
     def _unknown(self) -> int | None:
@@ -139,21 +159,109 @@ class PretrainedTokens:
         return {"kind": "transformers", **document}
 
 
-def tokeniser_from_document(document: Mapping[str, Any]) -> Tokeniser:
-    """The tokeniser whose `to_document` this is.
+def tokeniser_from_document(document: Any, where: str = "tokeniser") -> Tokeniser:
+    """The tokeniser whose `to_document` this is, whoever has changed it since; it has been tried.
+
+    Args:
+        where: the file, and the key in it, for errors.
 
     Raises:
-        XmrError: a kind that is not known here.
+        XmrError: a kind that is not known here, or something that is no tokeniser of its kind.
     """
-    match document["kind"]:
-        case "words":
-            return Vocabulary(tuple(document["words"]))
-        case "sentencepiece":
-            return Subwords(base64.b64decode(document["model"]))
-        case "transformers":
-            return PretrainedTokens(document["tokenizer"], document["longest"], document["empty"])
-        case kind:
-            raise XmrError(f"{kind!r} is no kind of tokeniser; the file was written by another version")
+    if not isinstance(document, Mapping) or "kind" not in document:
+        raise XmrError(f"{where}: should be an object with a kind, not {shortened(document)}")
+    kind = document["kind"]
+    if not isinstance(kind, str) or kind not in _DOCUMENTS:
+        raise XmrError(f"{where}: {shortened(kind)} is no kind of tokeniser; the file was written by another version")
+    read, keys = _DOCUMENTS[kind]
+    for key, (declared, words) in keys.items():
+        if not isinstance(document.get(key, ...), declared) or isinstance(document[key], bool):
+            raise XmrError(f"{where}: {key}: should be {words}, not {shortened(document.get(key))}")
+    try:
+        tokeniser: Tokeniser = read(document)
+        size = len(tokeniser)
+        if not 0 < size <= _MOST_TOKENS:
+            raise ValueError(f"it has {size:,} tokens, and at most {_MOST_TOKENS:,} are possible")
+        tokeniser.lookup(_TRIAL)
+        if not all(0 <= number < 2**31 for number in tokeniser.encode(_TRIAL, max_tokens=100)):
+            raise ValueError("a token has a number beyond any table")
+    except BaseException as error:  # a PanicException of Rust's is no Exception
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
+        raise XmrError(f"{where}: no {kind} tokeniser: {first_line(error)}") from error
+    return tokeniser
+
+
+def _read_words(document: Mapping[str, Any]) -> Vocabulary:
+    words = document["words"]
+    for place, word in enumerate(words):
+        if not isinstance(word, str) or not 0 < len(word) <= _LONGEST_WORD:
+            raise ValueError(f"word {place} should be text of at most {_LONGEST_WORD:,} letters, not {shortened(word)}")
+    if len(set(words)) < len(words):
+        raise ValueError("a word is there twice")
+    return Vocabulary(tuple(words))
+
+
+def _read_subwords(document: Mapping[str, Any]) -> Subwords:
+    model = base64.b64decode(document["model"], validate=True)
+    if not 0 < len(model) <= LARGEST_MODEL:
+        raise ValueError(f"its model has {len(model):,} bytes, and at most {LARGEST_MODEL:,} are read")
+    return Subwords(model)
+
+
+def _read_pretrained(document: Mapping[str, Any]) -> PretrainedTokens:
+    text, longest, empty = document["tokenizer"], document["longest"], document["empty"]
+    _check_growth(parse_json(text, "its text", most=LARGEST_MODEL))
+    if longest is not None and not 0 < longest <= _UNLIMITED:
+        raise ValueError(f"longest: {longest} is no number of tokens")
+    tokeniser = PretrainedTokens(text, longest, empty)
+    if not 0 <= empty <= _MOST_TOKENS:
+        raise ValueError(f"empty: {empty} is no token")
+    return tokeniser
+
+
+_DOCUMENTS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Tokeniser], Mapping[str, tuple[Any, str]]]] = {
+    "words": (_read_words, {"words": (list, "a list")}),
+    "sentencepiece": (_read_subwords, {"model": (str, "text")}),
+    "transformers": (
+        _read_pretrained,
+        {
+            "tokenizer": (str, "text"),
+            "longest": (int | None, "a whole number or null"),
+            "empty": (int, "a whole number"),
+        },
+    ),
+}
+"""kind -> its reader, and what its keys have to be"""
+
+
+def _check_growth(document: Any) -> None:
+    """Raise ValueError for a tokenizer.json whose replacements would make a text many times as long: a thousand of
+    them, each of which doubles it, would fill the memory."""
+    growth, added = 1, 0
+    for part in _parts(document):
+        content = part.get("content") if part.get("type") == "Replace" else part.get("prepend")
+        if part.get("type") == "Replace" and isinstance(content, str):
+            growth *= max(1, len(content))
+        elif isinstance(content, str):
+            added += len(content)
+    if growth > _MOST_GROWTH or added > _MOST_GROWTH:
+        raise ValueError(f"its normalizer makes a text up to {growth:,} times as long")
+
+
+def _parts(document: Any) -> Iterator[dict[str, Any]]:
+    """All objects within a document, of its vocabulary none."""
+    if isinstance(document, dict):
+        yield document
+        for key, value in document.items():
+            yield from _parts(value) if key not in ("vocab", "merges", "added_tokens") else ()
+    elif isinstance(document, list):
+        for value in document:
+            yield from _parts(value)
+
+
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"  # a class that cannot be imported
 
 
 def fit_tokeniser(
@@ -180,7 +288,7 @@ def fit_tokeniser(
             every = replace(words, min_count=1)  # the model has chosen its pieces by how often they occur
             return subwords, fit_vectors(subwords.known, [subwords.pieces(text) for text in texts], every)
         case "transformers":
-            tokeniser = load_pretrained_tokens(tokenisation.name)
+            tokeniser = load_pretrained_tokens(tokenisation.name, tokenisation.revision)
             return tokeniser, np.zeros((len(tokeniser), 0), np.float32)
 
 
@@ -226,8 +334,8 @@ def _in_our_words(complaint: str, size: int) -> str:
     return f"--data.tokens.size {size}: {complaint}"
 
 
-def load_pretrained_tokens(name: str) -> PretrainedTokens:
-    """The tokeniser of a model of the Hugging Face hub, or of a folder.
+def load_pretrained_tokens(name: str, revision: str = "") -> PretrainedTokens:
+    """The tokeniser of a model of the Hugging Face hub, or of a folder; without code that may lie beside it.
 
     Raises:
         XmrError: no name, or nothing to be had under it.
@@ -237,7 +345,7 @@ def load_pretrained_tokens(name: str) -> PretrainedTokens:
     if not name:
         raise XmrError("--data.tokens.kind transformers needs --data.tokens.name: a model's name or a folder")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
         text = tokenizer.backend_tokenizer.to_str()
     except Exception as error:  # of a damaged tokenizer.json the library says no more than Exception
         raise XmrError(

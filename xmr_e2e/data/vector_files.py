@@ -21,13 +21,19 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_e2e.bounds import LARGE
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import shortened
 
 SHOWN = 3
 """first words of a file, for messages"""
 _LINE = 2**20
 _CHUNK = 2**20
 _LONGEST_WORD = 4096
+_NUMBER = 64
+"""characters of a number, at most"""
+_DIGITS = 15
+"""of a number in a header, at most"""
 _BLANKS = 8
 """most blanks that are looked for in a word of a binary file"""
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -90,7 +96,7 @@ def read_vectors(path: Path, words: Collection[str], *, most: int | None = None)
     with _open(path) as stream:
         head = _head(stream, path)
     with _open(path) as stream:
-        entries = _binary_entries(stream, head, path) if head.is_binary else _text_entries(stream, head)
+        entries = _binary_entries(stream, head, path) if head.is_binary else _text_entries(stream, head, path)
         for place, raw, body in itertools.islice(entries, most):
             rows += 1
             try:
@@ -133,6 +139,8 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         raise XmrError(f"--data.words.file: {path} is a folder; name the file in it")
     if not path.exists():
         raise XmrError(f"--data.words.file: {path} does not exist")
+    if not path.is_file():  # a pipe would be waited for
+        raise XmrError(f"--data.words.file: {path} is not a regular file")
     try:
         with open(path, "rb") as file:
             magic = file.read(6)
@@ -160,6 +168,11 @@ def _head(stream: BinaryIO, path: Path) -> Head:
                 f"{path}: not a word2vec file, neither text nor binary, and not GloVe's: it begins with {shown!r}"
             )
         return Head(None, dim, False)
+    if max(map(len, fields)) > _DIGITS or int(fields[1]) > LARGE:
+        raise XmrError(
+            f"{path}: its header announces {shortened(fields[0].decode())} vectors of {shortened(fields[1].decode())} "
+            f"numbers; at most {LARGE:,} numbers are read"
+        )
     count, dim = int(fields[0]), int(fields[1])
     second = stream.readline(_LINE)
     if not second.strip() or not dim:
@@ -191,9 +204,17 @@ def _is_text(line: bytes) -> bool:
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in line)
 
 
-def _text_entries(stream: BinaryIO, head: Head) -> Iterator[tuple[str, bytes, bytes]]:
+def _text_entries(stream: BinaryIO, head: Head, path: Path) -> Iterator[tuple[str, bytes, bytes]]:
     """Line, word and what follows it."""
-    for number, line in enumerate(stream, 1):
+    longest = _LINE + _NUMBER * head.dim
+    for number in itertools.count(1):
+        line = stream.readline(longest)
+        if not line:
+            return
+        if len(line) == longest:
+            raise XmrError(
+                f"{path}: line {number} has no end within {longest:,} bytes: no file of {head.dim}-d vectors"
+            )
         if number == 1:
             if head.announced is not None:
                 continue

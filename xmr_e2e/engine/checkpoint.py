@@ -12,18 +12,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from threading import Thread
-from typing import Any
+from typing import Annotated, Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
+from xmr_e2e.bounds import MOST
 from xmr_e2e.engine.processes import is_lost_connection
 from xmr_e2e.engine.weights import read_weights, require_whole, separated, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
+from xmr_e2e.received import check_name, inside, own_path, parse, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +41,33 @@ _EARLIER = "model.safetensors"
 _SEAL = "checkpoint.json"
 
 
+Done = Annotated[int, Field(ge=0, le=MOST)]
+
+
 @dataclass(frozen=True)
 class Position:
     """How far a training has come."""
 
-    stage: int = 0
+    stage: Done = 0
     """stages that are done"""
-    epoch: int = 0
+    epoch: Done = 0
     """epochs of this stage that are done"""
-    step: int = 0
+    step: Done = 0
     """steps of this epoch that are done"""
     best: float | None = None
     """by what the epoch kept so far was the best of this stage: a validation figure, or minus the validation loss"""
-    skipped: int = 0
+    skipped: Done = 0
     """steps that moved nothing, because a loss or gradient was not finite"""
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """What a checkpoint's file says of it, the last one that is written."""
+
+    position: Position
+    zero: Annotated[int, Field(ge=0, le=3)]
+    world_size: Annotated[int, Field(ge=1, le=MOST)]
+    crc32: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -63,16 +80,21 @@ class Checkpoint:
     """the ZeRO stage with which it was saved"""
     world_size: int
 
-    def weights(self) -> dict[str, Tensor]:
-        """The method's parameters and buffers, by the names that they have in a plain module.
+    def load_weights(self, method: nn.Module) -> None:
+        """Give a plain module the parameters and buffers of the method.
 
         Raises:
-            XmrError: there are none, since the training was over.
+            XmrError: there are none, since the training was over; or they are of another method.
         """
         path = _weights_in(self.folder)
         if path is None:
             raise XmrError(f"{self.folder}: the training was over, and its selected epoch's model is what there is")
-        return read_weights(path)
+        try:
+            method.load_state_dict(read_weights(path))
+        except RuntimeError as error:
+            raise XmrError(
+                f"{path} has not the weights of this method: {str(error).splitlines()[-1].strip()}"
+            ) from error
 
     def fits(self, zero: int, world_size: int) -> bool:
         """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
@@ -149,7 +171,8 @@ class Checkpoints:
         """Restore its state into what was given to `accelerator.prepare`.
 
         Raises:
-            XmrError: a file holds more than tensors and plain values, which could be a program.
+            XmrError: a file holds more than tensors and plain values, which could be a program; or it is none of this
+                training's.
         """
         try:
             self._accelerator.load_state(str(checkpoint.folder))
@@ -157,6 +180,14 @@ class Checkpoints:
             raise XmrError(
                 f"{checkpoint.folder}: the checkpoint holds more than tensors and plain values, which no training of "
                 "ours writes, and is not read; if you do not know where it comes from, remove the run"
+            ) from error
+        except Exception as error:  # whatever libraries say of files that are others than theirs
+            lost = isinstance(error, RuntimeError) and is_lost_connection(error)
+            if lost or isinstance(error, XmrError | torch.OutOfMemoryError):
+                raise
+            raise XmrError(
+                f"{checkpoint.folder}: the checkpoint cannot be gone on with ({type(error).__name__}: {error}): its "
+                "files are damaged, or another training's. Without its folder, the training goes on from an earlier one"
             ) from error
 
     def close(self) -> None:
@@ -173,8 +204,8 @@ class Checkpoints:
                 continue
             # The epoch kept so far may be of a later moment, or of a run that was copied in parts.
             for name in MODEL:
-                if (folder / KEPT / name).exists():
-                    place_copy(folder / KEPT / name, self._run / name)
+                if (kept := own_path(folder, f"{KEPT}/{name}")).exists():
+                    place_copy(kept, self._run / name)
             return found
         return None
 
@@ -240,13 +271,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         XmrError: it is missing, unfinished or damaged.
     """
     try:
-        document = json.loads((folder / _SEAL).read_bytes())
-        for name, expected in document["crc32"].items():
-            if crc32_of(folder / name) != expected:
-                raise ValueError(f"{name} is not what was written (its checksum differs)")
-        return Checkpoint(folder, Position(**document["position"]), document["zero"], document["world_size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sealed = parse(_Sealed, read_bytes(folder / _SEAL), _SEAL)
+        for name, expected in sealed.crc32.items():
+            if crc32_of(_own_file(folder, name)) != expected:
+                raise XmrError(f"{name} is not what was written (its checksum differs)")
+    except (OSError, XmrError) as error:
         raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
+    return Checkpoint(folder, sealed.position, sealed.zero, sealed.world_size)
+
+
+def _own_file(folder: Path, name: str) -> Path:
+    """A file of a checkpoint, which has them in folders, too."""
+    *folders, last = name.split("/")
+    for part in folders:
+        folder = own_path(folder, check_name(part, _SEAL))
+    return inside(folder, last)
 
 
 def _weights_in(folder: Path) -> Path | None:

@@ -179,7 +179,8 @@ def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: b
     """Of the result file, without its suffix: the split, and what is not as in the training."""
     about = document["protocol"]
     with_train = about["gallery"] == "test+train"
-    parts = [] if own_shards else [re.sub(r"[^\w.-]+", "_", document["dataset"])[:LONGEST_NAME]]
+    dataset = re.sub(r"[^\w.-]+|\.\.+|^[.-]+", "_", document["dataset"])[:LONGEST_NAME]
+    parts = [] if own_shards else [dataset]
     parts.append(document["split"])
     parts += [] if own_protocol and not with_train else [about["name"].replace(":", "-")]
     parts += ["with-train"] if with_train else []

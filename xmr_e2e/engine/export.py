@@ -31,7 +31,7 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
     if checkpoint is None:
         model.save_pretrained(out, evaluations=list(_evaluations(run)), notes=_notes(model.data.shards))
         return model
-    model.method.load_state_dict(open_checkpoint(run.folder / "checkpoints" / checkpoint).weights())
+    open_checkpoint(run.folder / "checkpoints" / checkpoint).load_weights(model.method)
     model.selection, model.selected_on = f"checkpoint {checkpoint}, not selected", "nothing"
     model.save_pretrained(out, notes=_notes(model.data.shards))
     return model

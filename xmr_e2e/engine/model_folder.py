@@ -3,9 +3,10 @@
     a run folder            model.safetensors  model.json
     an exported model       model.safetensors  config.json  README.md
                             vocab.txt, tokenizer.model or tokenizer.json    the tokeniser, as its own library reads it
-                            towers/<modality>/config.json                   the architecture of a pretrained transformer
+    both                    towers/<modality>/config.json                   the architecture of a pretrained transformer
 
-`config.json` says what `model.json` says, but for the tokeniser, which lies beside it.
+`config.json` says what `model.json` says, but for the tokeniser, which lies beside it. Whoever made them, they are read
+as data: within bounds, and with nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -13,19 +14,33 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
+from annotated_types import Len
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
 
+from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
+from xmr_e2e.data.tokenisers import LARGEST_MODEL
 from xmr_e2e.engine.weights import Shapes, require_whole, separated
-from xmr_e2e.errors import XmrError
-from xmr_e2e.files import write_atomically
+from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
+from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.received import first_line, own_path, parse, read_bytes, shortened
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from transformers import PretrainedConfig
+
+    from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
+
+    PretrainedTower: TypeAlias = PretrainedText | PretrainedVision
 
 WEIGHTS = "model.safetensors"
 RUN_DESCRIPTION = "model.json"
@@ -35,6 +50,23 @@ TOWERS = "towers"
 RUNS_SHOWN = 5
 LIBRARY = "xmr_e2e"
 """by which an exported model's config.json is told from a run's, which is the training's"""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` or `config.json` says of a model."""
+
+    config: dict[str, Any]
+    data: dict[str, Any]
+    classes: Annotated[tuple[str, ...], Len(1, 2**20)]
+    multi_label: bool
+    widths: dict[str, Annotated[int, Field(ge=1, le=LARGE)]]
+    """modality -> width of the dataset's published features"""
+    tokeniser: dict[str, Any] | None
+    selection: str
+    protocol: str = CLEAN.name
+    """older models, which do not say it, were all trained so"""
+    selected_on: SelectedOn = CLEAN.selected_on
 
 
 @dataclass(frozen=True)
@@ -72,9 +104,16 @@ def require_free(folder: Path) -> None:
         raise XmrError(f"{folder} holds a model already; choose another folder")
 
 
-def write_run_model(run: Path, document: Mapping[str, Any], state: Mapping[str, Tensor], shapes: Shapes) -> None:
-    """Write a run's two files, the weights first, so that a reader never sees a description without its weights."""
+def write_run_model(
+    run: Path,
+    document: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    shapes: Shapes,
+    architectures: Mapping[str, PretrainedConfig],
+) -> None:
+    """Write a run's files, the weights first, so that a reader never sees a description without its weights."""
     write_weights(run, state, shapes)
+    _write_architectures(run, architectures)
     write_atomically(run / RUN_DESCRIPTION, (json.dumps(document, ensure_ascii=False) + "\n").encode())
 
 
@@ -84,13 +123,13 @@ def write_exported_model(
     state: Mapping[str, Tensor],
     shapes: Shapes,
     card: str,
-    config: MethodConfig,
+    architectures: Mapping[str, PretrainedConfig],
 ) -> None:
     """Write an exported model's files; the description comes last, and without it there is no model."""
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder, state, shapes)
     write_atomically(folder / CARD, card.encode())
-    _write_architectures(folder, config)
+    _write_architectures(folder, architectures)
     tokeniser = document["tokeniser"] and _write_tokeniser(folder, document["tokeniser"])
     described = {"library_name": LIBRARY, **document, "tokeniser": tokeniser}
     write_atomically(folder / DESCRIPTION, (json.dumps(described, ensure_ascii=False, indent=1) + "\n").encode())
@@ -141,41 +180,70 @@ def refuse_folder_of_runs(folder: Path) -> None:
         )
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """A model's document, with its whole tokeniser in it.
+def read_description(path: Path) -> Description:
+    """A model's description, with its whole tokeniser in it.
 
     Raises:
-        OSError, ValueError, KeyError: a file is missing or damaged.
+        XmrError: a file is missing or damaged, or holds something else; names it and the key.
     """
-    document: dict[str, Any] = json.loads(path.read_bytes())
-    tokeniser = document["tokeniser"]
-    if tokeniser and "file" in tokeniser:
-        kind = _TOKENISER_FILES[tokeniser["kind"]]
-        content = kind.decode((path.parent / kind.name).read_bytes())
-        document["tokeniser"] = {**tokeniser, kind.key: content}
-    return document
+    try:
+        described = parse(Description, read_bytes(path), str(path))
+        tokeniser = described.tokeniser
+        if not tokeniser or "file" not in tokeniser:
+            return described
+        kind = _TOKENISER_FILES.get(str(tokeniser.get("kind")))
+        if kind is None:
+            raise XmrError(f"{path}: tokeniser.kind: {shortened(tokeniser.get('kind'))} is none that is known here")
+        file = path.parent / kind.name
+        try:
+            content = kind.decode(read_bytes(file, most=LARGEST_MODEL))
+        except ValueError as error:
+            raise XmrError(f"{file} is damaged: {first_line(error)}") from error
+        return replace(described, tokeniser={**tokeniser, kind.key: content})
+    except OSError as error:
+        raise XmrError(f"{describe_os_error(error)}; copy the whole folder again") from error
 
 
-def own_architectures(config: MethodConfig, folder: Path) -> MethodConfig:
-    """The configuration with each pretrained transformer named by its folder in the exported model, where it has one:
-    neither the hub nor the files of the training are asked for it."""
-    own = {name: folder / TOWERS / name for name in config.towers}
-    changes: dict[str, Any] = {
-        name: replace(config.towers[name], name=str(path))  # type: ignore[call-arg]
-        for name, path in own.items()
-        if (path / DESCRIPTION).exists()
-    }
-    return replace(config, **changes) if changes else config
+def read_architectures(folder: Path, config: MethodConfig) -> dict[str, PretrainedConfig]:
+    """The architectures of a model's pretrained towers, by modality: from its own folder, or where a run of an earlier
+    version lacks them, from what this machine has. Nobody is asked for them.
+
+    Raises:
+        XmrError: one is nowhere, or is none; says how to get it.
+    """
+    return {modality: _read_architecture(folder, modality, tower) for modality, tower in _pretrained(config)}
 
 
-def _write_architectures(folder: Path, config: MethodConfig) -> None:
-    from transformers import AutoConfig  # seconds to import
+def _read_architecture(folder: Path, modality: str, tower: PretrainedTower) -> PretrainedConfig:
+    from xmr_e2e.towers.architecture import find_architecture, read_architecture  # seconds to import
 
-    from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
+    own = folder / TOWERS / modality / DESCRIPTION
+    path = own if own.exists() else find_architecture(tower.name, tower.revision)
+    if path is None:
+        raise XmrError(
+            f"{own} does not exist: an earlier version saved the model without the architecture of its {modality} "
+            f"tower, {shortened(tower.name)}, and loading a model asks nobody for it. If you trust that name, fetch it "
+            "once "
+            f"(hf download {shlex.quote(tower.name)} {DESCRIPTION}), or copy its {DESCRIPTION} to that place"
+        )
+    try:
+        return read_architecture(path)
+    except OSError as error:
+        raise XmrError(describe_os_error(error)) from error
 
-    for name, tower in config.towers.items():
-        if isinstance(tower, PretrainedText | PretrainedVision):
-            AutoConfig.from_pretrained(tower.name).save_pretrained(folder / TOWERS / name)
+
+def _pretrained(config: MethodConfig) -> list[tuple[str, PretrainedTower]]:
+    found = [(modality, tower) for modality, tower in config.towers.items() if tower.is_pretrained]
+    return cast(list[tuple[str, "PretrainedTower"]], found)
+
+
+def _write_architectures(folder: Path, architectures: Mapping[str, PretrainedConfig]) -> None:
+    for modality, architecture in architectures.items():
+        from xmr_e2e.towers.architecture import to_json
+
+        path = own_path(folder, f"{TOWERS}/{modality}/{DESCRIPTION}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_json(architecture))
 
 
 def _write_tokeniser(folder: Path, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,15 +256,13 @@ def _write_tokeniser(folder: Path, document: Mapping[str, Any]) -> dict[str, Any
 def _read_object(path: Path) -> dict[str, Any]:
     """A JSON file's object; an empty one where it is damaged, is none or cannot be read."""
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, OSError):
+        return read_json(path)
+    except (XmrError, OSError):
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:
     try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
+        return read_json(path).get("library_name") == LIBRARY
+    except XmrError:
         return True  # damaged, as its reader will say
-    return isinstance(document, dict) and document.get("library_name") == LIBRARY

@@ -4,9 +4,11 @@ runs/<recipe>/<time>/
     config.json  environment.json  metrics.jsonl  events (TensorBoard)
     words/           tokeniser and word vectors of the training split
     checkpoints/     to go on from
-    model.safetensors  model.json    the selected epoch, self-contained
+    model.safetensors  model.json  towers/    the selected epoch, self-contained
     evaluation/<split>.json  report.html
     lock             held by the training that uses the folder
+
+It may be somebody else's: what is in it is data, and nothing is written through a link in it (`received.own_path`).
 """
 
 from __future__ import annotations
@@ -31,15 +33,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.engine.devices import uses_gpu
 from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.errors import XmrError
+from xmr_e2e.engine.weights import read_weights
+from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.files import read_json, sha256_of, write_atomically
+from xmr_e2e.received import check_name, own_path
 from xmr_e2e.shards import manifest
 
 logger = logging.getLogger(__name__)
@@ -47,7 +51,7 @@ logger = logging.getLogger(__name__)
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
 OWNED = (
     *("config.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors", "report.html"),
-    *("words", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
+    *("words", "towers", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
 )
 """names of what a training leaves in its run folder, as patterns"""
 RESULTS = ("model.json", "model.safetensors", "evaluation", "report.html")
@@ -104,9 +108,12 @@ class Run:
         """Keep the folder for this process; the operating system gives it back when the process is gone.
 
         Raises:
-            XmrError: another process has it; names host and process.
+            XmrError: another process has it; names host and process. Or something in it is a link, through which a
+                training would write.
         """
-        with open(self.folder / LOCK, "a+") as stream:
+        for path in self._owned():
+            own_path(self.folder, path.name)
+        with open(own_path(self.folder, LOCK), "a+", opener=_open_itself) as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -133,7 +140,7 @@ class Run:
     def clear(self) -> None:
         """Remove what a training has left, and nothing else."""
         for path in self._owned():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _owned(self) -> list[Path]:
         return [path for pattern in OWNED for path in self.folder.glob(pattern)]
@@ -153,9 +160,7 @@ class Run:
             XmrError: there is none, or this version cannot read it.
         """
         self.require()
-        document = self.document("config.json")
-        experiment: Experiment = from_document(document, str(self.folder / "config.json"))
-        return experiment
+        return from_document(Experiment, self.document("config.json"), str(self.folder / "config.json"))
 
     def require(self) -> None:
         """Raise XmrError where no training was started here."""
@@ -179,7 +184,10 @@ class Run:
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
-        old = dict(flatten(self.document("config.json")))
+        document = self.document("config.json")
+        with suppress(XmrError):  # with a method that is not of this package, it is compared as it stands
+            document = to_document(self.experiment())  # options that came after the run have their defaults
+        old = dict(flatten(document))
         new = dict(flatten(to_document(experiment)))
         names = sorted((old.keys() | new.keys()) - set(FREE_TO_DIFFER))
         different = [name for name in names if old.get(name) != new.get(name)]
@@ -193,7 +201,7 @@ class Run:
 
     def fit_words(self, data: Data) -> None:
         """Fit tokeniser and word vectors, unless an earlier start of this run has done so."""
-        folder = self.folder / "words"
+        folder = own_path(self.folder, "words")
         if (folder / "vectors.safetensors").exists():
             return
         tokeniser, vectors = fit_words(data)
@@ -202,12 +210,26 @@ class Run:
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
 
     def words(self) -> tuple[Tokeniser | None, NDArray[np.float32]]:
-        """Tokeniser and word vectors (len(tokeniser), dim); None and an empty array where no text is read."""
+        """Tokeniser and word vectors (len(tokeniser), dim); None and an empty array where no text is read.
+
+        Raises:
+            XmrError: a file is missing, or is none of these.
+        """
         folder = self.folder / "words"
         if not folder.exists():
             return None, np.zeros((0, 0), np.float32)
-        document = json.loads((folder / "tokeniser.json").read_bytes())
-        return tokeniser_from_document(document), load_file(folder / "vectors.safetensors")["vectors"]
+        path = folder / "tokeniser.json"
+        try:
+            tokeniser = tokeniser_from_document(read_json(path), str(path))
+        except OSError as error:
+            raise XmrError(f"{describe_os_error(error)}; copy the whole run again") from error
+        found = read_weights(folder / "vectors.safetensors").get("vectors")
+        if found is None or found.dtype != torch.float32 or found.dim() != 2 or len(found) != len(tokeniser):
+            raise XmrError(
+                f"{folder / 'vectors.safetensors'} does not hold the vectors of the {len(tokeniser):,} tokens beside it"
+            )
+        vectors: NDArray[np.float32] = found.numpy()
+        return tokeniser, vectors
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; without the last one where it was cut as its process was killed."""
@@ -225,13 +247,18 @@ class Run:
         return read_json(path) if path.exists() else {}
 
     def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
-        (self.folder / "evaluation").mkdir(exist_ok=True)
-        return self._write_json(f"evaluation/{split}.json", document)
+        own_path(self.folder, "evaluation").mkdir(exist_ok=True)
+        return self._write_json(f"evaluation/{check_name(split, str(self.folder))}.json", document)
 
     def _write_json(self, name: str, document: Any) -> Path:
-        path = self.folder / name
+        path = own_path(self.folder, name)
         write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
         return path
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to, if one comes there in the meantime."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:

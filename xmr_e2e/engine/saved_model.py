@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
@@ -31,16 +30,17 @@ from xmr_e2e.engine.model_card import model_card
 from xmr_e2e.engine.model_folder import (
     WEIGHTS,
     find_description,
-    own_architectures,
+    read_architectures,
     read_description,
     require_free,
     write_exported_model,
     write_run_model,
 )
-from xmr_e2e.engine.weights import read_weights, require_all, separated, shapes_of
+from xmr_e2e.engine.rebuild import check_received_bounds, rebuild
+from xmr_e2e.engine.weights import require_all, separated, shapes_of
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
-from xmr_e2e.methods.base import Method, MethodConfig, Similarity, without_weights
+from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.methods.base import Method, MethodConfig, Similarity
 from xmr_e2e.shards.media import UnusableImage, upright_rgb
 from xmr_e2e.towers.base import Dataset
 
@@ -96,6 +96,9 @@ class SavedModel:
         """modality -> width of the dataset's published features"""
         self.method = method.eval()
         self._shapes = shapes_of(method)
+        towers: dict[str, Any] = dict(method.towers.items())
+        pretrained = [name for name, tower in config.towers.items() if tower.is_pretrained]
+        self._architectures = {name: towers[name].architecture for name in pretrained}
         self.selection = selection
         """how its epoch was chosen, in words"""
         self.protocol = protocol
@@ -125,7 +128,7 @@ class SavedModel:
 
     def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
         """Write a run's model, with weights of its own."""
-        write_run_model(run, self._document() | {"selection": selection}, state, self._shapes)
+        write_run_model(run, self._document() | {"selection": selection}, state, self._shapes, self._architectures)
 
     def check(self, state: Mapping[str, Tensor]) -> None:
         """Raise XmrError if `save` would not write the whole model from this state."""
@@ -150,17 +153,28 @@ class SavedModel:
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), also={})
         document = self._document() | {"data": to_document(data)}
-        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self.config)
+        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self._architectures)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, shards: str | Path | None = None) -> SavedModel:
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, shards: str | Path | None = None
+    ) -> SavedModel:
         """The model that `save_pretrained` wrote: to this folder, or to one that is published on the Hugging Face hub
         under this name, such as "someone/model".
+
+        Args:
+            revision: of a model of the hub: a commit (or branch, or tag), so that it is the same one tomorrow; by
+                default the newest.
+            shards: where the dataset's shards lie now, if not where they lay in training.
 
         Raises:
             XmrError: no such folder or name, a hub that cannot be reached, or a model that cannot be read.
         """
-        return load(name if Path(name).is_dir() else download(str(name)), shards=shards)
+        if not Path(name).is_dir():
+            return load(download(str(name), revision), shards=shards)
+        if revision is not None:
+            raise XmrError(f"{name} is a folder, and revisions are of models on the Hugging Face hub: leave it out")
+        return load(name, shards=shards)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -243,7 +257,10 @@ class SavedModel:
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
-    """The model of a run folder, or of an exported one.
+    """The model of a run folder, or of an exported one, whoever made it.
+
+    What is there is data: no code that lies beside it runs, nobody is asked for anything over a network, and networks
+    are made only when their weights are known to be there, and no larger than these.
 
     Args:
         shards: where the dataset's shards lie now, if not where they lay in training.
@@ -253,37 +270,44 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     """
     folder = Path(run)
     path = find_description(folder)
-    try:
-        document = read_description(path)
-        config = own_architectures(from_document(document["config"], str(path)), folder)
-        data = from_document(document["data"] | ({"shards": str(shards)} if shards else {}), str(path))
-        tokeniser = tokeniser_from_document(document["tokeniser"]) if document["tokeniser"] else None
-        widths = document["widths"]
-        classes, multi_label, selection = (document[name] for name in ("classes", "multi_label", "selection"))
-        state = read_weights(folder / WEIGHTS)
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
-        raise XmrError(f"{folder}: the model's files are damaged: {error!r}; copy the whole folder again") from error
-    # The true word vectors are in the state; a pretrained tokeniser has none.
-    dim = 0 if data.tokens.kind == "transformers" else data.words.dim
-    words = torch.zeros(len(tokeniser) if tokeniser else 0, dim)
-    method = without_weights(config).build(Dataset(len(classes), multi_label, data.image_size, words, widths))
-    try:
-        method.load_state_dict(state)
-    except RuntimeError as error:
-        raise XmrError(f"{folder}: {WEIGHTS} does not fit {path.name}: {error}") from error
+    described = read_description(path)
+    config = from_document(MethodConfig, described.config, f"{path}: config")  # type: ignore[type-abstract]
+    own = described.data | ({"shards": str(shards)} if shards else {})
+    data = from_document(Data, own, f"{path}: data")
+    for name, each in (("config", config), ("data", data)):
+        check_received_bounds(each, f"{path}: {name}")
+    tokeniser = tokeniser_from_document(described.tokeniser, f"{path}: tokeniser") if described.tokeniser else None
+    dataset = Dataset(
+        len(described.classes),
+        described.multi_label,
+        data.image_size,
+        _words(data, tokeniser),
+        described.widths,
+        read_architectures(folder, config),
+    )
+    method = rebuild(config, dataset, folder / WEIGHTS, path)
     method.to("cuda" if uses_gpu() else "cpu")
     return SavedModel(
-        config, data, classes, multi_label, tokeniser, widths, method, selection,
-        protocol=document.get("protocol", CLEAN.name),  # older models were all trained so
-        selected_on=document.get("selected_on", CLEAN.selected_on),
+        config, data, described.classes, described.multi_label, tokeniser, described.widths, method,
+        described.selection, protocol=described.protocol, selected_on=described.selected_on,
     )  # fmt: skip
+
+
+def _words(data: Data, tokeniser: Tokeniser | None) -> Tensor:
+    """What stands for the word vectors, (v, e), and takes no memory: the true ones are among the weights. A pretrained
+    tokeniser has none."""
+    dim = 0 if data.tokens.kind == "transformers" else data.words.dim
+    return torch.zeros(1, 1).expand(len(tokeniser) if tokeniser else 0, dim)
+
+
+_ORIGINS = ("name", "weights", "revision")
 
 
 def _without_origins(document: Any) -> Any:
     """A configuration without the names and files that its networks once came from; the weights stand for them."""
     if not isinstance(document, dict):
         return document
-    return {key: _without_origins(value) for key, value in document.items() if key not in ("name", "weights")}
+    return {key: _without_origins(value) for key, value in document.items() if key not in _ORIGINS}
 
 
 def require_shards(model: SavedModel) -> None:

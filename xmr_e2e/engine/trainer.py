@@ -85,6 +85,11 @@ class Trainer:
         self.has_begun = self.begun_from is not None
         """whether all is checked, so that something would be lost with the run folder"""
         self.position = self.begun_from.position if self.begun_from else Position()
+        if self.position.stage > len(self.method.stages):
+            raise XmrError(
+                f"{run.folder}: its checkpoint stands in stage {self.position.stage + 1} of "
+                f"{len(self.method.stages)}: it is another training's"
+            )
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
             run,
@@ -199,7 +204,7 @@ class Trainer:
                 "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
                 checkpoint.folder, checkpoint.world_size, checkpoint.zero,
             )  # fmt: skip
-        self.method.load_state_dict(checkpoint.weights())
+        checkpoint.load_weights(self.method)
 
     def _leave_stage(self) -> None:
         """Back to the plain module, with the weights of the epoch that was kept."""

@@ -7,14 +7,18 @@ two names. Savers that drop "shared" tensors lose all but one of them; here each
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import first_line
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """name -> shape of every parameter and buffer of a plain module"""
@@ -53,9 +57,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights of a file, by the names that they have in a plain module.
 
     Raises:
-        OSError, SafetensorError: it is missing or damaged.
+        XmrError: it is missing or damaged.
     """
-    return {plain_name(name): value for name, value in load_file(path).items()}
+    with _reading(path):
+        return {plain_name(name): value for name, value in load_file(path).items()}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's weights, by the names that they have in a plain module. Its library has compared them with
+    the file's size, and nothing is read but its header.
+
+    Raises:
+        XmrError: it is missing or damaged.
+    """
+    with _reading(path), safe_open(path, "pt") as stream:
+        return {plain_name(name): tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise XmrError(f"{path}: not a regular file")
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        words = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        raise XmrError(f"{path} is missing or damaged: {words}; copy it again") from error
 
 
 def require_whole(stream: BinaryIO, shapes: Shapes, path: Path) -> None:

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import Count, Fraction, NotNegative, Seed, Width
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
+from xmr_e2e.methods.heads import label_prior
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
-from xmr_e2e.objectives.sdml import orthogonal_prior
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -70,7 +70,7 @@ class DrclModel(Method):
         self.encoders = nn.ModuleDict(
             {name: _encoder(width, config.hidden, config.dim) for name, width in self.widths().items()}
         )
-        start = orthogonal_prior(config.dim, dataset.classes, config.prior_seed)
+        start = label_prior(config.dim, dataset, config.prior_seed)
         self.priors = nn.ParameterDict({name: start.clone() for name in self.towers})
         self.register_buffer("prior", start.clone())  # the selected one
         self.register_buffer("score", torch.zeros(len(self.towers)))

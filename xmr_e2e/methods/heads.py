@@ -1,11 +1,15 @@
-"""Fully connected layers, which most papers put on top of a modality's features."""
+"""Fully connected layers, which most papers put on top of a modality's features, and fixed projections of labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.towers.base import Dataset
 
 
 def fully_connected(
@@ -17,3 +21,11 @@ def fully_connected(
         layers += [nn.Linear(inside, outside), activation()]
     layers.pop()
     return nn.Sequential(*layers, last()) if last else nn.Sequential(*layers)
+
+
+def label_prior(dim: int, dataset: Dataset, seed: int) -> Tensor:
+    """`orthogonal_prior` of the dataset's classes, (dim, classes); zeros of its shape for a saved model, whose weights
+    have it: drawing it takes dim² numbers and dim³ operations."""
+    if dataset.is_saved and dataset.classes <= dim:
+        return torch.zeros(dim, dataset.classes)
+    return orthogonal_prior(dim, dataset.classes, seed)

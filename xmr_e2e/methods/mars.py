@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import NotNegative, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
-from xmr_e2e.methods.heads import fully_connected
+from xmr_e2e.methods.heads import fully_connected, label_prior
 from xmr_e2e.objectives.mars import mars_loss
-from xmr_e2e.objectives.sdml import orthogonal_prior
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -61,7 +60,7 @@ class MarsModel(Method):
             for _ in range(2)
         )
         self.label_network = fully_connected((dataset.classes, *LABEL_HIDDEN, config.dim))
-        self.register_buffer("prior", orthogonal_prior(config.dim, dataset.classes, config.prior_seed))
+        self.register_buffer("prior", label_prior(config.dim, dataset, config.prior_seed))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import Fraction, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
-from xmr_e2e.methods.heads import fully_connected
-from xmr_e2e.objectives.sdml import orthogonal_prior, sdml_loss
+from xmr_e2e.methods.heads import fully_connected, label_prior
+from xmr_e2e.objectives.sdml import sdml_loss
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -51,7 +51,7 @@ class SdmlModel(Method):
         widths = self.widths().items()
         self.encoders = nn.ModuleDict({name: fully_connected((d, *HIDDEN, config.dim)) for name, d in widths})
         self.decoders = nn.ModuleDict({name: fully_connected((config.dim, *HIDDEN, d)) for name, d in widths})
-        self.register_buffer("prior", orthogonal_prior(config.dim, dataset.classes, config.prior_seed))
+        self.register_buffer("prior", label_prior(config.dim, dataset, config.prior_seed))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -22,11 +22,14 @@ from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.engine.embed import prepared
 from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
 from xmr_e2e.shards import manifest
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.unused import describe_unused, user_files
 
 TEXT_SUFFIX = ".txt"
+IMAGE_BYTES = 2**30
+"""of a picture's file, at most: a thousandth of it is usual"""
 
 
 class Rows(NamedTuple):
@@ -226,7 +229,7 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
 
 def _decode(file: Path, side: int) -> Image.Image | XmrError:
     try:
-        square = load_square(file.read_bytes(), side, where=str(file))
+        square = load_square(read_bytes(file, most=IMAGE_BYTES), side, where=str(file))
         return Image.fromarray(square.permute(1, 2, 0).numpy())
     except OSError as error:
         return XmrError(f"{file}: cannot be read: {error.strerror or error}")

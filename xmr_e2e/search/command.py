@@ -13,6 +13,7 @@ from rich.text import Text
 
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import own_path
 
 TEXT_WIDTH = 100
 """characters of a hit's text that are printed; less where the console is narrow"""
@@ -67,7 +68,7 @@ def search_command(
     console.print(hits_table(hits, title=title, text_width=None if full else _text_width(hits, console.width)))
     if remark:
         console.print(Text(remark, style="yellow"), soft_wrap=True)
-    sheet = sheet or run / "search" / _sheet_name(query, where)
+    sheet = sheet or own_path(run, f"search/{_sheet_name(query, where)}")
     save_sheet(sheet, query, hits, remark)
     console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
     if not found and not (run / DEFAULT / NAME).is_file():
@@ -106,7 +107,7 @@ def index_command(
 
     if add and overwrite:
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
-    folder = out or run / DEFAULT
+    folder = out or own_path(run, DEFAULT)
     result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{result.added:,} items added to {folder}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from xmr_e2e.configuration import flatten, from_document, to_document
+from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.run import FREE_TO_DIFFER
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import read_json, sha256_of
@@ -101,7 +102,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     # Left as it is: of a version that had other options, or with a method that is not of this package.
     with suppress(XmrError, TypeError):
-        config = to_document(from_document(config, "config.json"))
+        config = to_document(from_document(Experiment, config, "config.json"))
     free = {*FREE_TO_DIFFER, "train.seed"}
     return {name: value for name, value in flatten(config) if name not in free}
 

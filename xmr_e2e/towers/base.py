@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -25,6 +25,14 @@ class Dataset:
     of a pretrained tokeniser, which comes with its own"""
     widths: Mapping[str, int] = field(default_factory=dict)
     """modality -> width of its published features, where the shards hold some"""
+    architectures: Mapping[str, Any] | None = None
+    """modality -> transformers' configuration of a pretrained tower, where a saved model is built again and takes its
+    weights from its own file: nobody else is asked for anything, and nothing is drawn that they replace"""
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the weights of a saved model follow."""
+        return self.architectures is not None
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Tower(ABC):
 
     reads: ClassVar[Source]
     """what of a sample it takes, as in `Batch.inputs`"""
+    is_pretrained: ClassVar[bool] = False
+    """True where its architecture is one of transformers', by name"""
 
     @abstractmethod
     def build(self, dataset: Dataset, modality: str) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.sizes import run_on_sizes
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ImageTower(Tower):
             _redraw_fc(network, self.name)
         fit_image_size(network, self.name, dataset.image_size)
         encoder = ImageEncoder(network, dim, *statistics(self.name))
-        try_image_size(encoder, self.name, dataset.image_size)
+        try_image_size(encoder, self.name, dataset)
         return encoder
 
 
@@ -73,11 +74,15 @@ class ImageEncoder(nn.Module):
         return features
 
 
-def try_image_size(encoder: nn.Module, name: str, image_size: int) -> None:
+def try_image_size(encoder: nn.Module, name: str, dataset: Dataset) -> None:
     """Raise XmrError where pictures of this size are too small for the network's poolings."""
+    image_size = dataset.image_size
     try:
         with torch.no_grad():
-            encoder.eval()(torch.zeros(1, 3, image_size, image_size))
+            if dataset.is_saved:
+                run_on_sizes(encoder.eval(), lambda: torch.zeros(1, 3, image_size, image_size))
+            else:
+                encoder.eval()(torch.zeros(1, 3, image_size, image_size))
     except RuntimeError as error:
         raise XmrError(f"{name} cannot take images of {image_size} pixels ({error}); set --data.image-size") from error
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
@@ -55,7 +57,8 @@ class ResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, maps: Tensor) -> Tensor:
         # fp32 under autocast: the squares of responses to values of 0 to 255 overflow in fp16.
-        with torch.autocast(maps.device.type, enabled=False):
+        kind = "cpu" if maps.is_meta else maps.device.type  # there is no autocast for shapes alone
+        with torch.autocast(kind, enabled=False):
             return super().forward(maps.float())
 
 
@@ -156,10 +159,29 @@ def _create(name: str, weights: Any = None) -> nn.Module:
         return OWN[name]()
     # Without this the auxiliary heads change what the network returns in training.
     options = {"aux_logits": False} if name in _AUXILIARY else {}
-    network: nn.Module = models.get_model(name, weights=weights, **options)
+    try:
+        network: nn.Module = models.get_model(name, weights=weights, **options)
+    except NotImplementedError:  # RegNet computes its widths with tensors, which have no values as shapes alone
+        with _widths_on_cpu():
+            network = models.get_model(name, weights=weights, **options)
     if isinstance(network, models.GoogLeNet | models.Inception3):
         network.transform_input = True  # their published weights need it, from the hub and from a file alike
     return network
+
+
+@contextmanager
+def _widths_on_cpu() -> Iterator[None]:
+    own = BlockParams.from_init_params
+
+    def compute(*numbers: Any, **options: Any) -> BlockParams:
+        with torch.device("cpu"):
+            return own(*numbers, **options)
+
+    BlockParams.from_init_params = compute
+    try:
+        yield
+    finally:
+        BlockParams.from_init_params = own
 
 
 def _pretrained(name: str) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.networks import Renormalise
+from xmr_e2e.towers.sizes import run_on_sizes
 from xmr_e2e.towers.text import real_words
 
 _CLIP_STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -58,22 +59,32 @@ class PretrainedVision(Tower):
     """A vision transformer: its pooled output, or its class token where its pooling is a layer of another training."""
 
     reads = "pixels"
+    is_pretrained = True
 
     name: str
     """the model's name on the Hugging Face hub (openai/clip-vit-base-patch32, google/vit-base-patch16-224-in21k,
     Salesforce/blip2-itm-vit-g), or a folder with its config.json and weights"""
     weights: Literal["pretrained", "none"] = "pretrained"
     """pretrained, or none: random weights, of the architecture that the name stands for"""
+    revision: str = ""
+    """of a model of the hub: a commit, so that it is the same one tomorrow; by default the newest"""
 
     def build(self, dataset: Dataset, modality: str) -> VisionEncoder:
         """Position embeddings are interpolated where the images have another size than the model's.
 
         Raises XmrError for a model that cannot be had or is no vision model, and an impossible image size.
         """
-        model = _load(self.name, self.weights, _VISION_PARTS, "pixel_values", modality)
-        encoder = VisionEncoder(model, _statistics(self.name, model.config), dataset.image_size)
-        example = torch.zeros(1, 3, dataset.image_size, dataset.image_size)
-        encoder.dim = _try(encoder, example, f"{self.name} cannot take images of {dataset.image_size} pixels")
+        model, architecture = _load(self, dataset, _VISION_PARTS, "pixel_values", modality)
+        # A saved model has its statistics among its weights.
+        statistics = (torch.zeros(3), torch.ones(3)) if dataset.is_saved else _statistics(self, model.config)
+        encoder = VisionEncoder(model, statistics, dataset.image_size)
+        encoder.architecture = architecture
+        encoder.dim = _try(
+            encoder,
+            lambda: torch.zeros(1, 3, dataset.image_size, dataset.image_size),
+            f"{self.name} cannot take images of {dataset.image_size} pixels",
+            dataset,
+        )
         return encoder
 
 
@@ -81,6 +92,8 @@ class VisionEncoder(nn.Module):
     """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> (n, dim)."""
 
     dim: int
+    architecture: PretrainedConfig
+    """of the whole model, of which the network may be a part: what a saved model is built from again"""
 
     def __init__(self, model: PreTrainedModel, statistics: tuple[Tensor, Tensor], image_size: int) -> None:
         super().__init__()
@@ -104,12 +117,15 @@ class PretrainedText(Tower):
     """
 
     reads = "tokens"
+    is_pretrained = True
 
     name: str
     """the model's name on the Hugging Face hub (openai/clip-vit-base-patch32, google-bert/bert-base-uncased,
     Salesforce/blip2-itm-vit-g), or a folder with its config.json and weights"""
     weights: Literal["pretrained", "none"] = "pretrained"
     """pretrained, or none: random weights, of the architecture that the name stands for"""
+    revision: str = ""
+    """of a model of the hub: a commit, so that it is the same one tomorrow; by default the newest"""
 
     def build(self, dataset: Dataset, modality: str) -> TextEncoder:
         """Raises XmrError for a model that cannot be had or is no text model, and tokens that are not its own."""
@@ -118,14 +134,20 @@ class PretrainedText(Tower):
                 f"{self.name} reads the tokens of its own tokeniser: set --data.tokens.kind transformers and "
                 f"--data.tokens.name {self.name}"
             )
-        encoder = TextEncoder(_load(self.name, self.weights, _TEXT_PARTS, "input_ids", modality))
+        model, architecture = _load(self, dataset, _TEXT_PARTS, "input_ids", modality)
+        encoder = TextEncoder(model)
+        encoder.architecture = architecture
         if len(dataset.words) > encoder.known + _ADDED_TOKENS:
             raise XmrError(
                 f"{self.name} knows {encoder.known} tokens, and the tokeniser has {len(dataset.words)}: set "
                 f"--data.tokens.name {self.name}"
             )
-        example = Tokens(torch.ones(1, 2, dtype=torch.long), torch.tensor([2]))
-        encoder.dim = _try(encoder, example, f"{self.name} cannot be used as a text tower")
+        encoder.dim = _try(
+            encoder,
+            lambda: Tokens(torch.ones(1, 2, dtype=torch.long), torch.tensor([2])),
+            f"{self.name} cannot be used as a text tower",
+            dataset,
+        )
         return encoder
 
 
@@ -133,6 +155,8 @@ class TextEncoder(nn.Module):
     """Tokens of n texts -> (n, dim); the same however long the padding is."""
 
     dim: int
+    architecture: PretrainedConfig
+    """as of `VisionEncoder`"""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -160,41 +184,75 @@ class TextEncoder(nn.Module):
         return (output.last_hidden_state * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def _load(name: str, weights: str, parts: Mapping[str, _Part], reads: str, modality: str) -> PreTrainedModel:
-    """The model, or its part for one modality, without a pooling layer of another training."""
+def _load(
+    tower: PretrainedVision | PretrainedText, dataset: Dataset, parts: Mapping[str, _Part], reads: str, modality: str
+) -> tuple[PreTrainedModel, PretrainedConfig]:
+    """The model, or its part for one modality, without a pooling layer of another training; and the architecture of the
+    whole. Of a saved model, both come from its own files."""
     try:
         with _quiet():
-            model: Any = _load_part(name, weights, parts)
+            architecture = (
+                AutoConfig.from_pretrained(tower.name, revision=tower.revision or "main", trust_remote_code=False)
+                if dataset.architectures is None
+                else dataset.architectures[modality]
+            )
+            cls, own, keys = _part(architecture, parts)
+            model: Any = _create(cls, own) if tower.weights == "none" else _download(tower, cls, own, keys)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise XmrError(
-            f"--method.{modality}.name {name}: the model cannot be had ({error}). Name a model of the Hugging Face hub "
-            "that can be reached or was downloaded before, or a folder with its config.json and model.safetensors"
+            f"--method.{modality}.name {tower.name}: the model cannot be had ({error}). Name a model of the Hugging "
+            "Face hub that can be reached or was downloaded before, or a folder with its config.json and "
+            "model.safetensors; models that bring code of their own, or weights in another form, are not loaded"
         ) from error
     if model.main_input_name != reads:
-        raise XmrError(f"--method.{modality}.name {name}: a {type(model).__name__} does not read {modality}s")
+        raise XmrError(f"--method.{modality}.name {tower.name}: a {type(model).__name__} does not read {modality}s")
     if hasattr(getattr(model, "pooler", None), "dense"):
         model.pooler = None  # ViT's and BERT's belong to a task on whole images or pairs of sentences
-    return model
+    return model, architecture
 
 
-def _load_part(name: str, weights: str, parts: Mapping[str, _Part]) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name)
-    part = parts.get(config.model_type)
-    if part is None and hasattr(config, "vision_config"):
-        raise ValueError(f"{config.model_type} has several modalities; of these, {', '.join(parts)} can be used")
-    cls: Any = getattr(transformers, part.model) if part else AutoModel
-    own = getattr(config, part.config) if part and part.config else config
-    if weights == "none":
-        model: PreTrainedModel = cls.from_config(own) if cls is AutoModel else cls(own)
+def _part(
+    architecture: PretrainedConfig, parts: Mapping[str, _Part]
+) -> tuple[Any, PretrainedConfig, Mapping[str, str] | None]:
+    """The class that makes the tower, its configuration, and how its weights are named in those of the whole model."""
+    part = parts.get(architecture.model_type)
+    if part is None and hasattr(architecture, "vision_config"):
+        raise ValueError(f"{architecture.model_type} has several modalities; of these, {', '.join(parts)} can be used")
+    if part is None:
+        return AutoModel, architecture, None
+    own = getattr(architecture, part.config) if part.config else architecture
+    return getattr(transformers, part.model), own, dict(part.keys) or None
+
+
+def _create(cls: Any, own: PretrainedConfig) -> PreTrainedModel:
+    """A model of random weights."""
+    if cls is AutoModel:
+        model: PreTrainedModel = cls.from_config(own, dtype=torch.float32, trust_remote_code=False)
         return model
-    keys = dict(part.keys) if part else None
+    made: PreTrainedModel = cls(own)
+    return made
+
+
+def _download(
+    tower: PretrainedVision | PretrainedText, cls: Any, own: PretrainedConfig, keys: Mapping[str, str] | None
+) -> PreTrainedModel:
+    """A model of pretrained weights, out of safetensors alone: no other form of them is certain to be no program."""
+    code = {"trust_remote_code": False} if cls is AutoModel else {}  # other classes are transformers' own
     model, report = cls.from_pretrained(
-        name, config=own, dtype=torch.float32, key_mapping=keys or None, output_loading_info=True
+        tower.name,
+        config=own,
+        dtype=torch.float32,
+        key_mapping=keys,
+        output_loading_info=True,
+        revision=tower.revision or "main",
+        use_safetensors=True,
+        **code,
     )
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ValueError(f"{len(missing)} of its parameters are missing there, such as {missing[0]}")
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 @contextmanager
@@ -212,13 +270,13 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _statistics(name: str, config: PretrainedConfig) -> tuple[Tensor, Tensor]:
+def _statistics(tower: PretrainedVision, config: PretrainedConfig) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the images that the model was trained with."""
     kind = config.model_type.replace("-", "_").partition("_")[0]
     mean, std = _STATISTICS.get(kind, (IMAGENET_MEAN, IMAGENET_STD))
     try:
         with _quiet():
-            processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
+            processor, _ = ImageProcessingMixin.get_image_processor_dict(tower.name, revision=tower.revision or "main")
     except OSError:  # no such file beside the model
         processor = {}
     if processor.get("do_normalize", True):
@@ -228,13 +286,15 @@ def _statistics(name: str, config: PretrainedConfig) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean), torch.tensor(std)
 
 
-def _try(encoder: nn.Module, example: Any, complaint: str) -> int:
+def _try(encoder: nn.Module, example: Callable[[], Any], complaint: str, dataset: Dataset) -> int:
     """The width of the encoder's output. Parameters that have no part in it are frozen, as DistributedDataParallel
-    would wait for their gradients."""
+    would wait for their gradients; not those of a saved model, with which nothing is computed here."""
     encoder.eval()
     try:
+        if dataset.is_saved:
+            return run_on_sizes(encoder, example).shape[1]
         with torch.enable_grad():
-            output: Tensor = encoder(example)
+            output: Tensor = encoder(example())
             output.sum().backward()
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise XmrError(f"{complaint}: {error}") from error

@@ -43,7 +43,7 @@ class GridRegions(SequenceTower):
         network, _ = load_network(self.name, self.weights)
         fit_image_size(network, self.name, dataset.image_size)
         encoder = GridEncoder(network, self.cells, *statistics(self.name))
-        try_image_size(encoder, self.name, dataset.image_size)
+        try_image_size(encoder, self.name, dataset)
         return encoder
 
 
