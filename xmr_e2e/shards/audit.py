@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich import box
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -141,7 +140,7 @@ def counts_table(result: Audit) -> Table:
         counts = [int(pairs.counts[one, other]) for pairs in result.found.values()]
         name = result.title(one) if one == other else f"{result.title(one)} – {result.title(other)}"
         style = "bold red" if any(counts) and result.is_across(one, other) else None
-        table.add_row(escape(name), *(f"{count:,}" for count in counts), style=style)
+        table.add_row(name, *(f"{count:,}" for count in counts), style=style)
     return table
 
 
