@@ -21,7 +21,8 @@ _MARKDOWN = re.compile(
     r"|:(?=//)|(?<=\bwww)\.|@(?=[\w.-]+\.\w)"  # addresses that become links by themselves
     r"|^[-+#=:](?=[-+#=\s]|$)"  # lists, headings, rules, rows of a table
 )
-_NUMBERED = re.compile(r"^(\d{1,9})([.)])")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
+"""the first item of a list"""
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",

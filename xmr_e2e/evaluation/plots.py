@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from xmr_e2e.escape import on_plot
 from xmr_e2e.evaluation.directions import (
     CrossModalFigures,
     direction_name,
@@ -157,7 +158,7 @@ def _set_x_axis(axes: Axes, label: str) -> None:
 
 def _line(axes: Axes, points: Points, colour: str, marker: str, label: str) -> None:
     every = max(1, len(points[0]) // 7)
-    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=label)
+    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=on_plot(label))
 
 
 def _loss_plot(points: list[tuple[float, float]]) -> bytes:
@@ -188,7 +189,7 @@ def _scores_plot(scores: Series) -> bytes:
             number = modalities.index(split_direction(title)[1])
             title, colour, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=title)
+        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=on_plot(title))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return as_svg(figure)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 from xmr_e2e.shards.schema import MODALITIES
 
@@ -124,8 +125,8 @@ def load_manifest(folder: Path) -> Manifest:
         elif (folder / REMOTE).exists():
             advice = "a mount was left unfinished here: run `xmr shards mount` again"
         elif url := _url_of(folder):
-            raise XmrError(f"{url}: shards that lie elsewhere are mounted first: `xmr shards mount {url} FOLDER`; "
-                           "then give FOLDER")  # fmt: skip
+            command = f"{shell('xmr', 'shards', 'mount', url)} FOLDER"
+            raise XmrError(f"{url}: shards that lie elsewhere are mounted first: `{command}`; then give FOLDER")
         raise XmrError(f"{path} does not exist: {advice}")
     return read_manifest(path)
 
