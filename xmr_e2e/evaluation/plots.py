@@ -39,6 +39,7 @@ LINE_MARKERS = ("o", "^", "s", "D", "P")
 SCOPE = "scope: the first k results"
 """of an axis; it is logarithmic, as the levels of k are"""
 WIDTH = 5.4  # inches: 540 px at the 100 dpi that the sizes below are chosen for
+LARGEST = 1e30  # of a loss: what is larger is a failure, and axes to it show nothing of the others
 MOST_PARTS = 400  # of a curve over steps, in a panel of some 340 px
 COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
@@ -210,8 +211,7 @@ def _series(records: Sequence[Mapping[str, Any]], group: str) -> Series:
         step = float(record.get("step", step))
         own = {name: value for name, value in record.items() if name == group or name.startswith(f"{group}/")}
         for name, value in _flattened(own):
-            if math.isfinite(value):
-                series[name.removeprefix(f"{group}/")].append((step, value))
+            series[name.removeprefix(f"{group}/")].append((step, value))
     return series
 
 
@@ -221,7 +221,7 @@ def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             value = {str(number): each for number, each in enumerate(value)}
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and -LARGEST < value < LARGEST:  # and not NaN
             yield f"{prefix}{name}", float(value)
 
 
