@@ -60,8 +60,10 @@ def on_page(text: str) -> str:
 
 
 def on_plot(text: str) -> str:
-    """A text of matplotlib's, which sets what stands between two dollars as a formula."""
-    return one_line(text).replace("$", r"\$")
+    """A text of matplotlib's, which sets what stands between two dollars as a formula, and leaves out of a legend what
+    begins with an underscore."""
+    shown = one_line(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def markdown(text: str) -> str:

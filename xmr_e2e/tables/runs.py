@@ -138,8 +138,9 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Options that came after the run have their defaults, by which this library does what it did before.
     """
-    # Left as it is: of a version that had other options, or with a method that is not of this package.
-    with suppress(XmrError, TypeError, ValueError, KeyError, AttributeError, RecursionError):
+    # Left as it is: of a version that had other options, with a method that is not of this package, or of a stranger,
+    # whose values can be of any kind and make whatever reads them fail.
+    with suppress(Exception):
         config = to_document(from_document(config, "config.json"))
     free = {*FREE_TO_DIFFER, "train.seed"}
     return {name: value for name, value in flatten(config) if name not in free}
