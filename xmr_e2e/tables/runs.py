@@ -216,7 +216,11 @@ def _scores(side: SavedDirections) -> dict[str, Mapping[str, float]]:
 def _sizes(shards: Path, manifest_sha256: str) -> Sizes:
     """Of train, val and test: of their images where not all samples have one. Unknown without the training's shards."""
     path = shards / manifest.NAME
-    if not path.is_file() or sha256_of(path) != manifest_sha256:
+    try:
+        is_at_hand = path.is_file() and sha256_of(path) == manifest_sha256
+    except (OSError, ValueError):  # of a name that is none here, or a folder of others
+        is_at_hand = False
+    if not is_at_hand:
         return UNKNOWN
     splits = manifest.load_manifest(shards).splits
     found = {name: split.modalities.get("image", split.samples) for name, split in splits.items()}
