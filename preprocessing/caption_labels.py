@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.markup import escape
 from rich.table import Table
 
 from preprocessing.command import RawFolder, run
@@ -148,7 +147,7 @@ def _show(labels: LabelTable, concepts: Concepts, published: Published, out: Pat
     for split in ("train", "val", "test"):
         table.add_column(split, justify="right")
     for name in concepts:
-        table.add_row(escape(name), *(f"{counts[name, split]:,}" for split in ("train", "val", "test")))
+        table.add_row(name, *(f"{counts[name, split]:,}" for split in ("train", "val", "test")))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print(f"{len(labels):,} of {len(published.captions):,} images are in the table {out}", markup=False)

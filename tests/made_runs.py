@@ -83,7 +83,7 @@ class Made:
             "selection": "epoch 1, on the validation split",
         }
         if self.protocol is not None:
-            document |= {"protocol": self.protocol, "classes": list(range(self.classes))}
+            document |= {"protocol": self.protocol, "classes": list(map(str, range(self.classes)))}
         for kind, share in (("model", 1.0), ("random", 0.25)):
             scores = {name: share * value for name, value in self.scores.items()}
             figures = {way: {"scores": scores, "queries": measured} for way in self.directions}

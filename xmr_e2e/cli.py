@@ -17,6 +17,7 @@ from tyro.extras import SubcommandApp
 from xmr_e2e.console import Console, report_errors
 from xmr_e2e.engine.report_command import report_command
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.portable.command import embed_command, export_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards.audit_command import audit_command
@@ -213,7 +214,7 @@ def index(
     folder, manifest = adopt_shards(splits, dataset=dataset, max_skipped=max_skipped, workers=workers)
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
-    console.print(f"adopted; check the images with: xmr shards verify {folder}", markup=False)
+    console.print(f"adopted; check the images with: {shell('xmr', 'shards', 'verify', folder)}")
 
 
 @shards.command
@@ -283,7 +284,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
                 else _in_place_of_image(reader.modalities(position))
             )
         except UnusableImage as error:
-            raise XmrError(f"{record.where}: {error}; run `xmr shards verify {folder}`") from error
+            raise XmrError(f"{record.where}: {error}; run `{shell('xmr', 'shards', 'verify', folder)}`") from error
         tiles.append(Tile(image, ", ".join(record.metadata.labels), "\n".join(record.metadata.texts)))
     return tiles
 

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import rich.console
 from rich.logging import RichHandler
@@ -20,7 +21,11 @@ from xmr_e2e.escape import printable
 
 
 class Console(rich.console.Console):
-    """rich's console, of which only rich's own control characters reach the terminal."""
+    """rich's console for plain text: brackets and colons are no markup, which names and captions would have, too, and
+    only rich's own control characters reach the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None

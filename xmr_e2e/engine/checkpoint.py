@@ -26,6 +26,7 @@ from xmr_e2e.bounds import MOST
 from xmr_e2e.engine.processes import is_lost_connection
 from xmr_e2e.engine.weights import read_weights, require_whole, separated, shapes_of
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
 from xmr_e2e.received import check_name, inside, own_path, parse, read_bytes
 
@@ -156,7 +157,7 @@ class Checkpoints:
             whole = self._all()
             raise XmrError(
                 f"{self._folder / name}: the checkpoint cannot be written: {_cause(error)}. Mend that and go on with "
-                f"--train.resume {self._run} " + (f"from {whole[-1].name}" if whole else "from the start")
+                f"{shell('--train.resume', self._run)} " + (f"from {whole[-1].name}" if whole else "from the start")
             ) from error
         self._accelerator.wait_for_everyone()
 

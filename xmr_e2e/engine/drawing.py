@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
 import threading
 import traceback
@@ -15,6 +14,7 @@ from types import FrameType
 
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def draw(path: Path, write: Callable[[], None], *, run: Path, name: str, must_dr
             raise as_error(path, error) from error
         again = ["xmr", "report", str(run), *(["--figures", name] if name != "test" else [])]
         logger.warning(
-            "%s was not drawn: %s. The figures are whole; to draw it: %s", path, _reason(error), shlex.join(again)
+            "%s was not drawn: %s. The figures are whole; to draw it: %s", path, _reason(error), shell(*again)
         )
     else:
         console.print(f"report:  {path}", markup=False, highlight=False, soft_wrap=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from xmr_e2e.engine.checkpoint import open_checkpoint
 from xmr_e2e.engine.model_folder import require_free
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load
+from xmr_e2e.evaluation.document import read_evaluation
+from xmr_e2e.files import read_json
 from xmr_e2e.shards import manifest
 
 
@@ -40,9 +42,8 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
 def _evaluations(run: Run) -> Iterator[dict[str, Any]]:
     """The figures of the run, each file's that holds some."""
     for path in sorted((run.folder / "evaluation").glob("*.json")):
-        document = json.loads(path.read_bytes())
-        if {"model", "random"} <= document.keys():
-            yield document
+        if {"model", "random"} <= read_json(path).keys():
+            yield asdict(read_evaluation(path))
 
 
 def _notes(shards: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ def model_card(model: SavedModel, evaluations: Sequence[Mapping[str, Any]], note
         pipeline_tag="feature-extraction",
         tags=["cross-modal-retrieval", *(f"{name}-retrieval" for name in model.method.modalities), method.lower()],
         datasets=[_slug(dataset) for dataset in datasets] or None,
-        metrics=sorted({name for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
-        model_name=f"{method} on {', '.join(datasets)}" if datasets else method,
+        metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
+        model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
         eval_results=[result for evaluation in evaluations for result in _results(evaluation)] or None,
     )
     sections = [
-        f"# {metadata.model_name}",
+        f"# {markdown(str(metadata.model_name))}",
         _introduction(model),
         "## Use\n\n" + _usage(model),
         "## Figures\n\n" + ("\n\n".join(map(_figures, evaluations)) or _NOT_MEASURED),
-        "## What to know\n\n" + "\n".join(f"- {note}" for note in [*notes, *_remarks(model, evaluations)]),
+        "## What to know\n\n"
+        + "\n".join(f"- {note}" for note in (*map(markdown, notes), *_remarks(model, evaluations))),
         "## License\n\n" + _LICENSE,
     ]
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
@@ -66,13 +68,13 @@ def _introduction(model: SavedModel) -> str:
     modalities = " and ".join(model.method.modalities)
     return (
         f"A model for cross-modal retrieval: it brings {modalities} into one space, where the {model.similarity} "
-        f"similarity tells what belongs together. Weights: {model.selection}.\n\n{about}\n\n{towers}"
+        f"similarity tells what belongs together. Weights: {markdown(model.selection)}.\n\n{about}\n\n{towers}"
     )
 
 
 def _named(tower: Any) -> str:
     name = getattr(tower, "name", "")
-    return f" ({name.rpartition('/')[2]})" if name else ""
+    return f" ({markdown(name.rpartition('/')[2])})" if name else ""
 
 
 def _usage(model: SavedModel) -> str:
@@ -81,19 +83,20 @@ def _usage(model: SavedModel) -> str:
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
-    return f'{code}\n\nFrom the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    return f"{code}\n\n{pinned}"
 
 
 def _figures(evaluation: Mapping[str, Any]) -> str:
     """One evaluation as a table, beside random rankings."""
-    protocol = evaluation.get("protocol", {})
+    protocol = evaluation.get("protocol") or {}
     heading = f"{evaluation['dataset']}, {evaluation['split']} split, protocol {protocol.get('name', 'clean')}"
     if gallery := protocol.get("gallery"):
         heading += f", gallery {gallery}"
-    lines = [f"{heading}; {evaluation['selection']}.", *protocol.get("differences", ()), ""]
+    lines = [*map(markdown, (f"{heading}; {evaluation['selection']}.", *protocol.get("differences", ()))), ""]
     lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
     lines += [
-        f"| {direction} | {name} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
+        f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
         for direction, name, value, random in _rows(evaluation)
     ]
     return "\n".join(lines)
@@ -102,24 +105,24 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
 def _rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:
     """Direction, name, figure of the model and of random rankings."""
     for direction, figures in evaluation["model"]["figures"].items():
-        floor = evaluation["random"]["figures"][direction]["scores"]
+        floor = evaluation["random"]["figures"].get(direction, {}).get("scores", {})
         for name in SHOWN:
             if name in figures["scores"]:
                 yield direction_title(direction), name, figures["scores"][name], floor.get(name)
 
 
 def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    protocol = evaluation.get("protocol", {}).get("name", "clean")
+    protocol = (evaluation.get("protocol") or {}).get("name", "clean")
     return [
         EvalResult(
             task_type="feature-extraction",
             task_name="cross-modal retrieval",
             dataset_type=_slug(evaluation["dataset"]),
-            dataset_name=evaluation["dataset"],
-            dataset_config=f"protocol {protocol}",
+            dataset_name=one_line(evaluation["dataset"]),
+            dataset_config=one_line(f"protocol {protocol}"),
             dataset_split=evaluation["split"],
-            metric_type=name,
-            metric_name=f"{name}, {direction}",
+            metric_type=one_line(name),
+            metric_name=one_line(f"{name}, {direction}"),
             metric_value=round(value, 6),
         )
         for direction, name, value, _ in _rows(evaluation)
@@ -132,7 +135,7 @@ def _remarks(model: SavedModel, evaluations: Sequence[Mapping[str, Any]]) -> Ite
             "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same "
             "sample (R@K, MedR); the labels are those of the dataset named above, however it came by them."
         )
-    classes = ", ".join(model.classes[:CLASSES_SHOWN])
+    classes = markdown(", ".join(map(str, model.classes[:CLASSES_SHOWN])))
     more = f", … ({len(model.classes)} in all)" if len(model.classes) > CLASSES_SHOWN else ""
     yield f"It learned to tell these classes apart, and little else can be expected of it: {classes}{more}."
     if "pixels" in model.method.sources.values():

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES, FAILURES = 8, 4
 """Queries whose results the report shows, over all directions; two and one at least of each."""
+LONGEST = 1e9
+"""seconds that a training is said to have taken"""
 WHOLE_SPLIT = "Examples, confusion and the map are of the whole split, while the figures are means over its folds."
 
 
@@ -87,11 +89,17 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     if "device" in environment:
         count = environment.get("processes", 1)
         yield "machine", f"{environment['device']}, {count} process{'es' if count != 1 else ''}"
-    speeds = [each["images_per_second"] for each in run.records() if each.get("images_per_second", 0) > 0]
-    batch = run.document("config.json").get("train", {}).get("batch_size")
+    speeds = [speed for each in run.records() if (speed := _number(each, "images_per_second"))]
+    batch = _number(run.document("config.json").get("train"), "batch_size")
     if speeds and batch:
-        time = timedelta(seconds=round(sum(batch / speed for speed in speeds)))
+        time = timedelta(seconds=round(min(sum(batch / speed for speed in speeds), LONGEST)))
         yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} images/s in the median"
+
+
+def _number(document: Any, name: str) -> float:
+    """A positive number of a document that others may have written; 0 where it has none."""
+    value = document.get(name) if isinstance(document, Mapping) else None
+    return value if isinstance(value, int | float) and 1e-6 < value < 1e12 else 0
 
 
 def _findings(queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: Shelf) -> Findings:

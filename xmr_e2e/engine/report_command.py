@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 
 if TYPE_CHECKING:
     from xmr_e2e.engine.run import Run
     from xmr_e2e.evaluation.comparison import ComparedRun
+    from xmr_e2e.evaluation.document import Evaluation
 
 MOST = len(ascii_uppercase)
 """runs on a page, on which each is a letter"""
@@ -45,12 +47,13 @@ def report_command(
         out.parent.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
         about = _document(Run(runs[0]), figures)
-        with_train = about["protocol"]["gallery"] == "test+train"
+        assert about.protocol, "a complete one"
+        with_train = about.protocol.gallery == "test+train"
         evaluate_run(
             Run(runs[0]),
-            about["split"],
+            about.split,
             shards=shards,
-            protocol=about["protocol"]["name"],
+            protocol=about.protocol.name,
             gallery="test+train" if with_train else "test",
             report=out,
             must_draw=True,
@@ -69,7 +72,7 @@ def report_command(
     console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _compared(run: Run, document: dict[str, Any]) -> ComparedRun:
+def _compared(run: Run, document: Evaluation) -> ComparedRun:
     from xmr_e2e.evaluation.comparison import ComparedRun
 
     configuration = run.document("config.json")
@@ -83,24 +86,25 @@ def _compared(run: Run, document: dict[str, Any]) -> ComparedRun:
     )
 
 
-def _document(run: Run, figures: str) -> dict[str, Any]:
+def _document(run: Run, figures: str) -> Evaluation:
     """One of the run's measurements.
 
     Raises:
         XmrError: there is none of this name, or it lacks what this version writes.
     """
+    from xmr_e2e.evaluation.document import read_evaluation
+
     path = run.folder / "evaluation" / f"{figures}.json"
-    document = run.document(f"evaluation/{figures}.json")
-    if not document:
+    if not path.exists():
         from xmr_e2e.engine.model_folder import refuse_folder_of_runs
 
         refuse_folder_of_runs(run.folder)
         others = sorted(each.stem for each in path.parent.glob("*.json"))
-        there = (
-            f"there are {', '.join(others)} (--figures)" if others else f"measure the run first: xmr eval {run.folder}"
-        )
+        first = f"measure the run first: {shell('xmr', 'eval', run.folder)}"
+        there = f"there are {', '.join(others)} (--figures)" if others else first
         raise XmrError(f"{path} does not exist; {there}")
-    directions = document.get("model", {}).get("figures", {}).values()
-    if not {"protocol", "definitions"} <= document.keys() or not all("scope" in each for each in directions):
-        raise XmrError(f"{path} was written by an earlier version; measure the run again: xmr eval {run.folder}")
+    document = read_evaluation(path)
+    if not document.is_complete:
+        again = shell("xmr", "eval", run.folder)
+        raise XmrError(f"{path} was written by an earlier version; measure the run again: {again}")
     return document

@@ -43,7 +43,7 @@ from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.weights import read_weights
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.files import read_json, sha256_of, write_atomically
-from xmr_e2e.received import check_name, own_path
+from xmr_e2e.received import check_name, own_path, parse_json, read_bytes
 from xmr_e2e.shards import manifest
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ RESULTS = ("model.json", "model.safetensors", "evaluation", "report.html")
 """of these, what comes of its steps"""
 FIRST_CHECKPOINT = "stage-00-epoch-0000-step-000000"
 """that of before the first step"""
+METRICS_BYTES = 2**31
+"""of metrics.jsonl, at most: a million steps have a tenth of it"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
 # What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
@@ -235,11 +237,8 @@ class Run:
         """The lines of metrics.jsonl; without the last one where it was cut as its process was killed."""
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text().split("\n")
-        try:
-            return [json.loads(line) for line in lines[:-1]]
-        except ValueError as error:
-            raise XmrError(f"{self.metrics} is damaged: a line is no JSON: {error}") from error
+        lines = read_bytes(self.metrics, most=METRICS_BYTES).split(b"\n")
+        return [_record(line, f"{self.metrics} is damaged: line {number}") for number, line in enumerate(lines[:-1], 1)]
 
     def document(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty where it is missing, as beside a model that was copied alone."""
@@ -259,6 +258,14 @@ class Run:
 def _open_itself(path: str, flags: int) -> int:
     """Open a file, and not what a link in its place leads to, if one comes there in the meantime."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    record = parse_json(line, where)
+    step = record.get("step", 0) if isinstance(record, dict) else None
+    if type(step) is not int or not 0 <= step < 2**53:
+        raise XmrError(f"{where} is no record of a step")
+    return dict(record)
 
 
 def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:

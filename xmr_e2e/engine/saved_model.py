@@ -152,7 +152,10 @@ class SavedModel:
         card = model_card(self, evaluations, notes)
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), also={})
-        document = self._document() | {"data": to_document(data)}
+        document = self._document() | {
+            "data": _without_places(to_document(data)),
+            "config": _without_places(to_document(self.config)),
+        }
         write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self._architectures)
 
     @classmethod
@@ -308,6 +311,16 @@ def _without_origins(document: Any) -> Any:
     if not isinstance(document, dict):
         return document
     return {key: _without_origins(value) for key, value in document.items() if key not in _ORIGINS}
+
+
+def _without_places(document: Any) -> Any:
+    """A configuration in which a file or folder of this machine is its name alone."""
+    if isinstance(document, dict):
+        return {key: _without_places(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_without_places(value) for value in document]
+    is_place = isinstance(document, str) and (document.startswith(("/", "~")) or ".." in Path(document).parts)
+    return Path(document).name if is_place else document
 
 
 def require_shards(model: SavedModel) -> None:

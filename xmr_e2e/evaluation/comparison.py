@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.document import Evaluation, SavedDirections, SavedFigures, SavedProtocol
 from xmr_e2e.evaluation.page import flattened, number, write_page
 from xmr_e2e.evaluation.plots import SCOPE, Points, overlaid_plot, validation_series
 from xmr_e2e.evaluation.report import CAUTIONS, MAIN, RANKS
 
+Side: TypeAlias = Literal["model", "random"]
 CORRELATION = "Pearson"
 """never marked as best: it is highest in a space that has collapsed to a point"""
 AVERAGE = "average of the directions"
@@ -26,26 +28,34 @@ class ComparedRun:
     name: str
     """of the recipe; on the page, with that of the folder where runs of one recipe are compared"""
     folder: Path
-    document: Mapping[str, Any]
-    """the evaluation's file"""
+    document: Evaluation
+    """the evaluation's file, a complete one"""
     records: Sequence[Mapping[str, Any]]
     """the lines of metrics.jsonl"""
     environment: Mapping[str, Any]
     configuration: Mapping[str, Any]
 
     @property
-    def protocol(self) -> Mapping[str, Any]:
-        return dict(self.document["protocol"])
+    def protocol(self) -> SavedProtocol:
+        assert self.document.protocol, "complete"
+        return self.document.protocol
+
+    @property
+    def definitions(self) -> Mapping[str, str]:
+        return self.document.definitions or {}
 
     @property
     def is_cautioned(self) -> bool:
         """Whether the epoch was not selected on validation."""
-        return self.protocol["selected_on"] in CAUTIONS
+        return self.protocol.selected_on in CAUTIONS
 
-    def scores(self, direction: str, side: str) -> Mapping[str, float]:
-        """The figures of a direction, or of the average. side: "model" or "random"."""
-        directions = self.document[side]
-        return dict(directions["average"] if direction == AVERAGE else directions["figures"][direction]["scores"])
+    def scores(self, direction: str, side: Side) -> Mapping[str, float]:
+        """The figures of a direction, or of the average."""
+        directions = self.directions(side)
+        return directions.average if direction == AVERAGE else directions.figures[direction].scores
+
+    def directions(self, side: Side) -> SavedDirections:
+        return self.document.model if side == "model" else self.document.random
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
     """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
     named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
-    directions = [name for name in runs[0].document["model"]["figures"] if all(_has(run, name) for run in runs)]
+    directions = [name for name in runs[0].document.model.figures if all(_has(run, name) for run in runs)]
     write_page(
         path,
         "comparison.html",
@@ -102,31 +112,31 @@ def _told_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
 def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
     """In sentences, why the figures of the runs cannot be compared."""
     facts: dict[str, Callable[[ComparedRun], Any]] = {
-        "datasets": lambda run: run.document["dataset"],
-        "splits": lambda run: run.document["split"],
-        "protocols": lambda run: run.protocol["name"],
-        "galleries": lambda run: run.protocol["gallery"],
-        "selections of the epoch": lambda run: f"on {run.protocol['selected_on']}",
+        "datasets": lambda run: run.document.dataset,
+        "splits": lambda run: run.document.split,
+        "protocols": lambda run: run.protocol.name,
+        "galleries": lambda run: run.protocol.gallery,
+        "selections of the epoch": lambda run: f"on {run.protocol.selected_on}",
         "numbers of queries and items": _sizes,
     }
     for fact, value in facts.items():
         found = {name: value(run) for name, run in runs.items()}
         if len(set(found.values())) > 1:
             yield f"Different {fact}: {'; '.join(f'{name}: {each}' for name, each in found.items())}."
-    for name in dict.fromkeys(key for run in runs.values() for key in run.document["definitions"]):
-        definitions = {run.document["definitions"].get(name) for run in runs.values()}
+    for name in dict.fromkeys(key for run in runs.values() for key in run.definitions):
+        definitions = {run.definitions.get(name) for run in runs.values()}
         definitions.discard(None)  # of what an earlier version did not measure
         if len(definitions) > 1 and name != "similarity":  # a method's own, as much as its network
             yield f"{name} is defined differently: {'; '.join(map(str, sorted(map(str, definitions))))}."
 
 
 def _sizes(run: ComparedRun) -> str:
-    rows = run.document["model"]["figures"].items()
-    return ", ".join(f"{direction_title(name)} {row['queries']:,} in {row['gallery']:,}" for name, row in rows)
+    rows = run.document.model.figures.items()
+    return ", ".join(f"{direction_title(name)} {row.queries:,} in {row.gallery:,}" for name, row in rows)
 
 
 def _has(run: ComparedRun, direction: str) -> bool:
-    return direction in run.document["model"]["figures"]
+    return direction in run.document.model.figures
 
 
 def _table(runs: Mapping[str, ComparedRun], direction: str, is_fair: bool) -> _Table:
@@ -153,24 +163,28 @@ def _cell(model: float | None, random: float | None, best: float | None) -> _Cel
 
 def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, bytes]]:
     """Of one direction: what it shows, and the picture."""
-    kinds = (("recall", "curve", "recall"), (SCOPE, "scope", "k"))
     return [
         (
             f"Precision over {xlabel}, {direction_title(direction)}",
             overlaid_plot(
-                {name: _points(run, "model", direction, field, x) for name, run in runs.items()},
-                _points(next(iter(runs.values())), "random", direction, field, x),
+                {name: points(run.directions("model").figures[direction]) for name, run in runs.items()},
+                points(next(iter(runs.values())).directions("random").figures[direction]),
                 xlabel=xlabel,
                 ylabel="precision",
             ),
         )
-        for xlabel, field, x in kinds
+        for xlabel, points in (("recall", _recall_points), (SCOPE, _scope_points))
     ]
 
 
-def _points(run: ComparedRun, side: str, direction: str, field: str, x: str) -> Points:
-    curve = run.document[side]["figures"][direction][field]
-    return curve[x], curve["precision"]
+def _recall_points(figures: SavedFigures) -> Points:
+    assert figures.curve, "complete"
+    return figures.curve.recall, figures.curve.precision
+
+
+def _scope_points(figures: SavedFigures) -> Points:
+    assert figures.scope, "complete"
+    return figures.scope.k, figures.scope.precision
 
 
 def _validation(runs: Mapping[str, ComparedRun]) -> bytes | None:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
+from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import CrossModalFigures
 from xmr_e2e.evaluation.figures import RetrievalFigures
 
@@ -20,7 +21,7 @@ def figures_csv(figures: CrossModalFigures, classes: Sequence[str]) -> str:
     writer.writerow(COLUMNS)
     for direction, model in figures.model.figures.items():
         for row in _rows(model, figures.random.figures[direction], classes):
-            writer.writerow([direction, *row])
+            writer.writerow(map(csv_cell, [direction, *row]))
     for name, value in figures.model.average.items():
         writer.writerow(["average", "score", name, value, figures.random.average.get(name), None])
     return stream.getvalue()

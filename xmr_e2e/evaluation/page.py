@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from xmr_e2e.escape import on_page
 from xmr_e2e.evaluation.directions import modality_title
 from xmr_e2e.files import write_atomically
 
@@ -18,19 +19,27 @@ NAMELESS = "(no name)"
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Write one of `pages/` as a file that opens anywhere: no script, no other file, no address."""
+    """Write one of `pages/` as a file that opens anywhere: no script, no other file, no address.
+
+    Texts of others stay texts: jinja2 escapes what HTML obeys, and `on_page` what browsers do.
+    """
     import jinja2  # with evaluation, every training imports this module, and only its end writes a page
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("xmr_e2e.evaluation", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals["zip"] = zip
     environment.filters |= {"data_uri": data_uri, "title_of": modality_title, "short": short_name}
     write_atomically(path, environment.get_template(template).render(content).encode(errors="replace"))
+
+
+def _finalize(value: Any) -> Any:
+    return on_page(value) if type(value) is str else value  # and no Markup, which was text before
 
 
 def short_name(name: str) -> str:

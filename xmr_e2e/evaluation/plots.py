@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from xmr_e2e.escape import on_plot
 from xmr_e2e.evaluation.directions import (
     CrossModalFigures,
     direction_name,
@@ -38,6 +39,7 @@ LINE_MARKERS = ("o", "^", "s", "D", "P")
 SCOPE = "scope: the first k results"
 """of an axis; it is logarithmic, as the levels of k are"""
 WIDTH = 5.4  # inches: 540 px at the 100 dpi that the sizes below are chosen for
+LARGEST = 1e30  # of a loss: what is larger is a failure, and axes to it show nothing of the others
 MOST_PARTS = 400  # of a curve over steps, in a panel of some 340 px
 COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
@@ -157,7 +159,7 @@ def _set_x_axis(axes: Axes, label: str) -> None:
 
 def _line(axes: Axes, points: Points, colour: str, marker: str, label: str) -> None:
     every = max(1, len(points[0]) // 7)
-    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=label)
+    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=on_plot(label))
 
 
 def _loss_plot(points: list[tuple[float, float]]) -> bytes:
@@ -188,7 +190,7 @@ def _scores_plot(scores: Series) -> bytes:
             number = modalities.index(split_direction(title)[1])
             title, colour, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=title)
+        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=on_plot(title))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return as_svg(figure)
 
@@ -209,8 +211,7 @@ def _series(records: Sequence[Mapping[str, Any]], group: str) -> Series:
         step = float(record.get("step", step))
         own = {name: value for name, value in record.items() if name == group or name.startswith(f"{group}/")}
         for name, value in _flattened(own):
-            if math.isfinite(value):
-                series[name.removeprefix(f"{group}/")].append((step, value))
+            series[name.removeprefix(f"{group}/")].append((step, value))
     return series
 
 
@@ -220,7 +221,7 @@ def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             value = {str(number): each for number, each in enumerate(value)}
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and -LARGEST < value < LARGEST:  # and not NaN
             yield f"{prefix}{name}", float(value)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.class_charts import bar_chart, heat_map
 from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
@@ -32,6 +32,8 @@ NAMES = {
     "video": ("A video", "videos"),
     "shape3d": ("A 3D shape", "3D shapes"),
 }
+OPTION = " \\\n    "
+"""before each option of a command that is shown"""
 MAIN = "mAP@all"
 """The headline and the matrix. Of the validation scores, too, only these and the loss are drawn: with R@k in three
 directions beside them none could be told from the others."""
@@ -263,12 +265,12 @@ def _confusion_note(confusions: Sequence[Confusion]) -> str:
 
 
 def _command(environment: Mapping[str, Any]) -> str:
-    """The run's command line, ready for a shell."""
-    words = [shlex.quote(str(word)) for word in environment.get("command", ())]
-    if not words:
+    """The run's command line, ready for a shell; each option of the recipe's on a line of its own."""
+    words = environment.get("command")
+    if not isinstance(words, list) or not words:
         return ""
-    lines = f"accelerate launch --num_processes {environment.get('processes', 1)} {' '.join(words)}".split(" --")
-    return " \\\n    --".join([" --".join(lines[:2]), *lines[2:]])
+    line = shell("accelerate", "launch", "--num_processes", environment.get("processes", 1), words[0])
+    return line + "".join(f"{OPTION if str(word).startswith('--') else ' '}{shell(word)}" for word in words[1:])
 
 
 def _without_minor_scores(record: Mapping[str, Any]) -> dict[str, Any]:

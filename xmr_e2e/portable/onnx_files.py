@@ -17,6 +17,7 @@ from typing import Any
 
 import onnxruntime
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from xmr_e2e.engine.saved_model import SavedModel
@@ -136,6 +137,7 @@ def _export(network: _Path, way_in: Entrance, path: Path) -> None:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise XmrError(f"{network.modality}: torch cannot write this network as ONNX ({reason})") from error
     assert program is not None, "dynamo=True returns a program"
+    ClearMetadataAndDocStringPass()(program.model)  # of each node, in which file of this machine it was called
     program.save(path)
 
 

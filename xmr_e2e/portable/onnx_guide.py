@@ -10,8 +10,10 @@ import jinja2
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.engine.model_folder import CARD
 from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.portable.entrance import entrance
+from xmr_e2e.received import shortened
 
 TEMPLATE = Path(__file__).with_name("onnx_guide.md")
 
@@ -30,13 +32,21 @@ def onnx_guide(model: SavedModel, worst: Mapping[str, float]) -> str:
     names = {entrance(model, name).inputs[0].name: name for name in model.method.modalities}
     tokeniser = model.tokeniser.to_document() if model.tokeniser else {}
     limits = (model.data.max_tokens, tokeniser.get("longest"))
+    longest = min(_whole(limit) for limit in limits if limit)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         differences=", ".join(f"{name} {difference:.1e}" for name, difference in worst.items()),
         pixels=names.get("pixels"),
         tokens=names.get("ids"),
         kind=tokeniser.get("kind"),
-        side=model.data.load_size,
-        max_tokens=min(limit for limit in limits if limit),
-        empty=tokeniser.get("empty", UNKNOWN),
+        side=_whole(model.data.load_size),
+        max_tokens=longest,
+        empty=_whole(tokeniser.get("empty", UNKNOWN)),
     )
+
+
+def _whole(number: object) -> int:
+    """What stands in the script: nothing but a number, whoever made the model."""
+    if type(number) is not int:
+        raise XmrError(f"the model's description has {shortened(number)} where a whole number is due")
+    return number

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.received import own_path
 
 TEXT_WIDTH = 100
@@ -73,8 +74,9 @@ def search_command(
     console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
     if not found and not (run / DEFAULT / NAME).is_file():
         console.print(
-            Text(f"{run / DEFAULT} holds no index, so that the split was embedded for this search; `xmr index {run} "
-                 f"{model.data.shards}` makes one, in which a search takes no time"), soft_wrap=True,
+            Text(f"{run / DEFAULT} holds no index, so that the split was embedded for this search; "
+                 f"`{shell('xmr', 'index', run, model.data.shards)}` makes one, in which a search takes no time"),
+            soft_wrap=True,
         )  # fmt: skip
 
 
@@ -118,7 +120,8 @@ def index_command(
     if result.unused:
         console.print(describe_unused(result.unused))
     console.print(_summary(Index(folder)))
-    console.print(f'search it: xmr search {run} "…"{f" --index {out}" if out else ""}; xmr serve {out or run}')
+    where = f" {shell('--index', out)}" if out else ""
+    console.print(f'search it: {shell("xmr", "search", run)} "…"{where}; {shell("xmr", "serve", out or run)}')
 
 
 def serve_command(path: Path, /, *, index: Path | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:

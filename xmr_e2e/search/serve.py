@@ -12,6 +12,7 @@ import uvicorn
 from xmr_e2e.engine.model_folder import find_description, refuse_folder_of_runs
 from xmr_e2e.engine.saved_model import load
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import DEFAULT, Index, require_same_model
 from xmr_e2e.search.store import NAME
@@ -88,6 +89,6 @@ def _recorded_run(index: Index) -> Path:
     except XmrError as error:
         raise XmrError(
             f"{index.folder} was made with the model in {index.run}, which is no longer there; say where it is: "
-            f"xmr serve RUN --index {index.folder}"
+            f"xmr serve RUN {shell('--index', index.folder)}"
         ) from error
     return around

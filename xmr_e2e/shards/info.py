@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import rich.console
 from rich.console import ConsoleOptions, Group, RenderableType
-from rich.markup import escape as escape_markup
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from xmr_e2e.escape import one_line
 from xmr_e2e.shards.manifest import Manifest
@@ -23,7 +23,7 @@ def describe(manifest: Manifest) -> Group:
     parts: list[RenderableType] = [_heading(manifest), _splits_table(manifest)]
     if manifest.shapes:
         shapes = (f"{name} {' x '.join(map(str, shape))}" for name, shape in manifest.shapes.items())
-        parts.append(f"[bold]features[/] per sample: {', '.join(shapes)}")
+        parts.append(_headed("features", f" per sample: {', '.join(shapes)}"))
     if manifest.classes:
         parts.append(_classes_table(manifest))
     skipped = [f"{item.source} ({item.split}): {item.reason}" for item in manifest.skipped]
@@ -33,11 +33,11 @@ def describe(manifest: Manifest) -> Group:
     return Group(*parts)
 
 
-def _heading(manifest: Manifest) -> str:
+def _heading(manifest: Manifest) -> Text:
     labels = "several labels per sample" if manifest.multi_label else "one label per sample"
     classes = f"{len(manifest.classes)} classes, {labels}" if manifest.classes else "no classes, no labels"
     origin = "tars adopted from another tool" if manifest.adopted else _options(manifest)
-    return f"[bold]{escape(manifest.dataset)}[/]: {classes}; {escape(origin)}"
+    return _headed(manifest.dataset, f": {classes}; {origin}")
 
 
 def _options(manifest: Manifest) -> str:
@@ -71,13 +71,8 @@ def _classes_table(manifest: Manifest) -> Table:
     largest = max(totals.values()) or 1
     for name in shown:
         counts = [f"{split.labels.get(name, 0):,}" for split in manifest.splits.values()]
-        table.add_row(escape(name), *counts, _Bar(round(20 * totals[name] / largest)))
+        table.add_row(one_line(name), *counts, _Bar(round(20 * totals[name] / largest)))
     return table
-
-
-def escape(text: str) -> str:
-    """A text as it stands in a line of these tables: no markup, and no line of its own."""
-    return escape_markup(one_line(text))
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,11 @@ def _some(title: str, lines: Iterable[str]) -> list[RenderableType]:
     lines = list(lines)
     if not lines:
         return []
-    shown = [f"  {escape(line)}" for line in lines[:LINES_SHOWN]]
+    shown = [f"  {one_line(line)}" for line in lines[:LINES_SHOWN]]
     if len(lines) > LINES_SHOWN:
         shown.append(f"  … and {len(lines) - LINES_SHOWN} more in manifest.json")
-    return [f"[bold]{title}[/] ({len(lines)})", *shown]
+    return [_headed(title, f" ({len(lines)})"), *shown]
+
+
+def _headed(words: str, rest: str) -> Text:
+    return Text.assemble((one_line(words), "bold"), one_line(rest))

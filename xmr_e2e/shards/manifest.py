@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 from xmr_e2e.received import NAME_RULE, inside, is_plain, parse, read_bytes, shortened
 from xmr_e2e.shards.schema import MODALITIES, SPLITS
@@ -178,8 +179,8 @@ def load_manifest(folder: Path) -> Manifest:
         elif (folder / REMOTE).exists():
             advice = "a mount was left unfinished here: run `xmr shards mount` again"
         elif url := _url_of(folder):
-            raise XmrError(f"{url}: shards that lie elsewhere are mounted first: `xmr shards mount {url} FOLDER`; "
-                           "then give FOLDER")  # fmt: skip
+            command = f"{shell('xmr', 'shards', 'mount', url)} FOLDER"
+            raise XmrError(f"{url}: shards that lie elsewhere are mounted first: `{command}`; then give FOLDER")
         raise XmrError(f"{path} does not exist: {advice}")
     return read_manifest(path)
 

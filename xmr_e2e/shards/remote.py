@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 from xmr_e2e.shards.cache import Cache
 from xmr_e2e.shards.fetch import PIPE, Failed, check_url, fetch, url_of
@@ -249,7 +250,7 @@ def _check_pipe(url: str, folder: Path) -> None:
     if not path.exists() or url not in json.loads(path.read_bytes()):
         raise XmrError(
             f"{url}: this is a command that would run on this machine. If you trust it: "
-            f"`xmr shards mount '{url}' {folder} --allow-pipe`"
+            f"`{shell('xmr', 'shards', 'mount', url, folder, '--allow-pipe')}`"
         )
 
 

@@ -7,12 +7,13 @@ import html
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from xmr_e2e.escape import on_page
 from xmr_e2e.files import write_atomically
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.shards.media import save_picture
@@ -30,8 +31,8 @@ LINE, GAP = 17, 6
 BASELINE = 13
 """of a line, from its top: the same one for all fonts"""
 TEXT_LINES = 12
-TEXT_CHARACTERS = 5000
-"""of a text that are looked at: no more fit into so many lines, and a text may be a book"""
+MOST_OF_TITLE, MOST_OF_TEXT = 500, 5000
+"""characters; more would fill pictures of any size, and take seconds to be wrapped"""
 PAPER, CARD, INK, PALE = "#ffffff", "#f1f2f4", "#1d2127", "#555c66"
 
 
@@ -54,6 +55,7 @@ def write_sheet(path: Path, tiles: Sequence[Tile], *, columns: int = 6, heading:
         XmrError: the sheet is too large for pictures of this kind.
         OSError: a file cannot be written; has the file's name.
     """
+    tiles, heading = [*map(_as_shown, tiles)], _shown(heading, MOST_OF_TITLE)
     save_picture(contact_sheet(tiles, columns=columns, heading=heading), path)
     texts = [(heading, True), *((tile.title, True) for tile in tiles), *((tile.text, False) for tile in tiles)]
     missing = frozenset[str]().union(*(font_for(text, bold=bold).missing for text, bold in texts))
@@ -61,6 +63,16 @@ def write_sheet(path: Path, tiles: Sequence[Tile], *, columns: int = 6, heading:
         page = path.with_suffix(".html")
         write_atomically(page, _page(tiles, heading).encode())
         logger.warning("%s: boxes in %s; %s shows all", describe_missing(missing), path, page)
+
+
+def _as_shown(tile: Tile) -> Tile:
+    image = tile.image if isinstance(tile.image, Image.Image) else _shown(tile.image, MOST_OF_TITLE)
+    return replace(tile, image=image, title=_shown(tile.title, MOST_OF_TITLE), text=_shown(tile.text, MOST_OF_TEXT))
+
+
+def _shown(text: str, most: int) -> str:
+    """Text of others as a picture and a page may have it; labels and captions can be of any length."""
+    return on_page(text if len(text) <= most else f"{text[:most]}…")
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, heading: str = "") -> Image.Image:
@@ -111,7 +123,7 @@ def _text(tile: Tile) -> list[str]:
 
 def _first_lines(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """As many lines as a tile has room for."""
-    lines = list(_wrap(text[:TEXT_CHARACTERS], font, TILE))
+    lines = list(_wrap(text[:MOST_OF_TEXT], font, TILE))
     if len(lines) > TEXT_LINES:
         *lines, last = lines[:TEXT_LINES]
         lines.append(_shorten(last, font, TILE))
@@ -177,7 +189,9 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{heading}</title>
 <style>
 body {{ margin: 20px; font: 13px/1.3 "DejaVu Sans", sans-serif; color: #1d2127; background: #ffffff; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, 240px); gap: 20px; }}

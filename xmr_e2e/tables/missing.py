@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import shlex
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from xmr_e2e.configuration import to_document
 from xmr_e2e.console import Console, console
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line, shell, shell_comment
 from xmr_e2e.files import read_json
 from xmr_e2e.shards import manifest
-from xmr_e2e.tables.runs import options_of, read_run, runs_below
+from xmr_e2e.tables.runs import options_of, read_about, read_run, runs_below
 
 RECIPES = Path("recipes")
 SCRIPT = Path("slurm/seeds.sh")
@@ -40,7 +40,7 @@ class Todo:
     def command(self, seed: int, name: str) -> str:
         """That trains and measures; repeated, it goes on with what it began."""
         options = ("--train.seed", str(seed), "--train.name", name, *self.options)
-        return shlex.join(("accelerate", "launch", str(self.recipe), *options))
+        return shell("accelerate", "launch", self.recipe, *options)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -50,7 +50,8 @@ class Todo:
 def show_missing(folders: Sequence[Path], *, seeds: int, only: Collection[str], submit: bool) -> None:
     """Print the commands of the runs that are missing, or submit them to Slurm.
 
-    What cannot be run at once is a comment with its reason, so that the commands can be handed to a shell.
+    What cannot be run at once is a comment with its reason, so that the commands can be handed to a shell, whatever the
+    names of runs are.
 
     Args:
         folders: where runs are looked for; new ones go to the first
@@ -65,9 +66,9 @@ def show_missing(folders: Sequence[Path], *, seeds: int, only: Collection[str], 
         raise XmrError(f"--seeds must be at least 1, not {seeds}")
     todo = list(find_missing(_recipes(only), folders, seeds))
     lines = submit_missing(todo) if submit else _commands(todo)
-    output = Console(highlight=False, markup=False, soft_wrap=True)
+    output = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        output.print(line)
+        output.print(one_line(line))
     wanted = seeds * len(todo)
     missing = sum(len(each.seeds) + len(each.begun) for each in todo)
     console.print(f"{wanted - missing} of {wanted} runs are measured, {missing} are missing", highlight=False)
@@ -112,7 +113,7 @@ def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], config: Mappin
     found: dict[int, list[Path]] = {}
     for run, own in runs:
         if own.get("name") == config["name"] and options_of(own) == wanted:
-            found.setdefault(own["train"]["seed"], []).append(run)
+            found.setdefault(read_about(run).train.seed, []).append(run)
     return found
 
 
@@ -128,10 +129,17 @@ def _obstacle(experiment: Experiment) -> str:
 def _commands(todo: Iterable[Todo]) -> Iterator[str]:
     for each in todo:
         for seed, run in sorted(each.begun.items()):
-            yield f"# begun, not measured: {run}; to go on, if it is not under way: {each.command(seed, run.name)}"
+            go_on = f"; to go on, if it is not under way: {each.command(seed, run.name)}"
+            yield shell_comment(f"begun, not measured: {run}{go_on if _is_one_line(run.name) else ''}")
         for seed in each.seeds:
             command = each.command(seed, f"seed-{seed}")
-            yield f"# {each.obstacle}: {command}" if each.obstacle else command
+            obstacle = each.obstacle or ("" if _is_one_line(command) else "control characters in a name")
+            yield shell_comment(f"{obstacle}: {command}") if obstacle else command
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether text can be handed on by a terminal as it is."""
+    return one_line(text) == text
 
 
 def submit_missing(todo: Iterable[Todo]) -> Iterator[str]:
@@ -174,7 +182,7 @@ def _queued() -> set[tuple[str, str]]:
 def _slurm(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise XmrError(f"--submit: {shlex.join(command)}: {done.stderr.strip()}")
+        raise XmrError(f"--submit: {shell(*command)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 

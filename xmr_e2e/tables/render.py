@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from xmr_e2e.escape import csv_cell, latex, markdown
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.tables.compare import Cell, Comparison, Row
 from xmr_e2e.tables.groups import Statistic
@@ -23,23 +24,6 @@ CSV_COLUMNS = (
     *("dataset", *SPLITS, "split", "protocol", "gallery", "metric", "direction"),
     *("kind", "method", "source", "value", "deviation", "seeds", "notes"),
 )
-
-
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        **{character: f"\\{character}" for character in "{}$&#%_"},
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "→": r"$\rightarrow$",
-        "±": r"$\pm$",
-        "–": "--",
-    }
-)
-"""what has another meaning in LaTeX, or is in no font of its by default"""
 
 
 @dataclass(frozen=True)
@@ -124,9 +108,9 @@ def _direction(name: str) -> str:
 def _markdown(pages: Sequence[_Page], closing: Sequence[str]) -> str:
     blocks = []
     for page in pages:
-        blocks += [f"## {page.title}", page.setting, "\n".join(_markdown_table(page))]
-        blocks += ["\n".join(f"- [{number}] {note}" for number, note in enumerate(page.notes, start=1))]
-        blocks += page.remarks
+        blocks += [f"## {markdown(page.title)}", markdown(page.setting), "\n".join(_markdown_table(page))]
+        blocks += ["\n".join(f"- [{number}] {markdown(note)}" for number, note in enumerate(page.notes, start=1))]
+        blocks += map(markdown, page.remarks)
     return "\n\n".join(block for block in (*blocks, *closing) if block) + "\n"
 
 
@@ -143,7 +127,7 @@ def _markdown_table(page: _Page) -> Iterator[str]:
 
 def _markdown_cell(cell: _Text) -> str:
     notes = f" [{', '.join(map(str, cell.notes))}]" if cell.notes else ""
-    return cell.text.replace("|", "\\|") + notes
+    return markdown(cell.text) + notes
 
 
 def _csv(comparisons: Sequence[Comparison]) -> str:
@@ -159,9 +143,8 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
             for direction, cell in row.cells.items():
                 value, deviation = (cell.value, None) if isinstance(cell.value, str) else cell.value[:2]
                 notes = "; ".join((*row.marks, *cell.marks))
-                writer.writerow(
-                    (*place, direction, row.kind, row.method, row.source, value, deviation, row.seeds, notes)
-                )
+                cells = (*place, direction, row.kind, row.method, row.source, value, deviation, row.seeds, notes)
+                writer.writerow(map(csv_cell, cells))
     return stream.getvalue()
 
 
@@ -174,22 +157,18 @@ def _latex_table(page: _Page) -> Iterator[str]:
     figures = len(page.lines[0]) - page.words
     yield r"\begin{table}[tp]"
     yield r"\centering\small"
-    yield rf"\caption{{{_escape(f'{page.title}. {page.setting}')}}}"
+    yield rf"\caption{{{latex(f'{page.title}. {page.setting}')}}}"
     yield rf"\begin{{tabular}}{{{'l' * page.words}{'r' * figures}}}"
     yield from (r"\toprule", heading, r"\midrule", *lines, r"\bottomrule")
     yield r"\end{tabular}"
     yield r"\par\medskip\raggedright\footnotesize"
     for number, note in enumerate(page.notes, start=1):
-        yield rf"\textsuperscript{{{number}}} {_escape(note)}\par"
+        yield rf"\textsuperscript{{{number}}} {latex(note)}\par"
     for remark in page.remarks:
-        yield rf"{_escape(remark)}\par"
+        yield rf"{latex(remark)}\par"
     yield r"\end{table}"
 
 
 def _latex_cell(cell: _Text) -> str:
     notes = rf"\textsuperscript{{{','.join(map(str, cell.notes))}}}" if cell.notes else ""
-    return _escape(cell.text) + notes
-
-
-def _escape(text: str) -> str:
-    return text.translate(LATEX)
+    return latex(cell.text) + notes

@@ -7,19 +7,58 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
 
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.run import FREE_TO_DIFFER
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.document import Evaluation, Name, SavedDirections, read_evaluation
+from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.files import read_json, sha256_of
+from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards import manifest
 
+CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"
 EXPERIMENT = "xmr_e2e.engine.experiment:Experiment"
 SPLITS = ("train", "val", "test")
 Sizes: TypeAlias = tuple[int | None, ...]
 UNKNOWN: Sizes = (None, None, None)
+
+
+@dataclass(frozen=True)
+class _Typed:
+    type: Name
+
+
+@dataclass(frozen=True)
+class _Train:
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
+
+
+@dataclass(frozen=True)
+class _Data:
+    shards: Annotated[str, Field(max_length=4096)]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a table takes from a run's config.json."""
+
+    name: Name
+    method: _Typed
+    train: _Train
+    data: _Data
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a table takes from a run's environment.json."""
+
+    manifest_sha256: Name = ""
+    commit: Name = "unknown"
 
 
 @dataclass(frozen=True)
@@ -50,8 +89,8 @@ class Measurement:
     """the beginning of the sha256 of the training's manifest"""
     commit: str
     setting: Setting
-    selected_on: str
-    """what the epoch was chosen on: "val", "test", "training loss" or "nothing\""""
+    selected_on: SelectedOn
+    """what the epoch was chosen on"""
     differences: tuple[str, ...]
     """of the protocol, from clean, in sentences"""
     is_of_own_shards: bool
@@ -84,7 +123,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def runs_below(folder: Path) -> Iterator[Path]:
     """The run folders in a folder, or itself."""
     for root, folders, files in os.walk(folder):
-        if "config.json" in files and read_json(Path(root, "config.json")).get("type") == EXPERIMENT:
+        if CONFIGURATION in files and read_json(Path(root, CONFIGURATION)).get("type") == EXPERIMENT:
             folders.clear()
             yield Path(root)
 
@@ -100,11 +139,23 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Options that came after the run have their defaults, by which this library does what it did before.
     """
-    # Left as it is: of a version that had other options, or with a method that is not of this package.
-    with suppress(XmrError, TypeError):
+    # Left as it is: of a version that had other options, with a method that is not of this package, or of a stranger,
+    # whose values can be of any kind and make whatever reads them fail.
+    with suppress(Exception):
         config = to_document(from_document(Experiment, config, "config.json"))
     free = {*FREE_TO_DIFFER, "train.seed"}
     return {name: value for name, value in flatten(config) if name not in free}
+
+
+def read_about(run: Path) -> About:
+    """What a run is. Raises XmrError where its config.json is no run's."""
+    return parse(About, read_bytes(run / CONFIGURATION), str(run / CONFIGURATION))
+
+
+def read_environment(run: Path) -> TrainedOn:
+    """What a run was trained on, as far as it says so. Raises XmrError where its environment.json is no run's."""
+    path = run / ENVIRONMENT
+    return parse(TrainedOn, read_bytes(path), str(path)) if path.exists() else TrainedOn()
 
 
 def read_run(run: Path) -> list[Measurement]:
@@ -117,67 +168,60 @@ def read_run(run: Path) -> list[Measurement]:
 
 
 def _measurement(run: Path, path: Path) -> Measurement:
-    config = read_json(run / "config.json")
-    environment = read_json(run / "environment.json") if (run / "environment.json").exists() else {}
-    document = read_json(path)
-    try:
-        own = path.stem == document["split"] or path.stem.startswith(f"{document['split']}-")
-        scores, random = _scores(document["model"]), _scores(document["random"])
-        shards = environment.get("manifest_sha256", "")
-        return Measurement(
-            run=run,
-            recipe=config["name"],
-            method=config["method"]["type"].partition(":")[0].rpartition(".")[2],
-            seed=config["train"]["seed"],
-            options=options_of(config),
-            shards=shards[:12],
-            commit=environment.get("commit", "unknown"),
-            setting=_setting(document, _sizes(Path(config["data"]["shards"]), shards) if own else UNKNOWN),
-            selected_on=_selected_on(document),
-            differences=tuple(document.get("protocol", {}).get("differences", ())),
-            is_of_own_shards=own,
-            classes=len(document["classes"]) if "classes" in document else None,
-            scores=scores,
-            random=random,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise XmrError(f"{path}: not what `xmr eval` writes ({type(error).__name__}: {error})") from error
-
-
-def _setting(document: Mapping[str, Any], sizes: Sizes) -> Setting:
-    protocol = document.get("protocol", {})  # runs from before there were protocols were measured as clean has it
-    figures = {name: each for name, each in _directions(document["model"]).items() if name != "average"}
-    place = SPLITS.index(document["split"])
-    measured = next(iter(figures.values()))["queries"]
-    return Setting(
-        dataset=document["dataset"],
-        split=document["split"],
-        sizes=(*sizes[:place], measured, *sizes[place + 1 :]),
-        protocol=protocol.get("name", "clean"),
-        with_train=protocol.get("gallery") == "test+train",
+    about = read_about(run)
+    trained_on = read_environment(run)
+    found = read_evaluation(path)
+    own = path.stem == found.split or path.stem.startswith(f"{found.split}-")
+    sizes = _sizes(Path(about.data.shards), trained_on.manifest_sha256) if own else UNKNOWN
+    return Measurement(
+        run=run,
+        recipe=about.name,
+        method=about.method.type.partition(":")[0].rpartition(".")[2],
+        seed=about.train.seed,
+        options=options_of(read_json(run / CONFIGURATION)),
+        shards=trained_on.manifest_sha256[:12],
+        commit=trained_on.commit,
+        setting=_setting(found, sizes),
+        selected_on=_selected_on(found),
+        differences=tuple(found.protocol.differences) if found.protocol else (),
+        is_of_own_shards=own,
+        classes=None if found.classes is None else len(found.classes),
+        scores=_scores(found.model),
+        random=_scores(found.random),
     )
 
 
-def _selected_on(document: Mapping[str, Any]) -> str:
-    if "protocol" in document:
-        return str(document["protocol"]["selected_on"])
-    return "val" if "validation" in document["selection"] else "nothing"
+def _setting(found: Evaluation, sizes: Sizes) -> Setting:
+    protocol = found.protocol  # runs from before there were protocols were measured as clean has it
+    place = SPLITS.index(found.split)
+    measured = next(iter(found.model.figures.values())).queries
+    return Setting(
+        dataset=found.dataset,
+        split=found.split,
+        sizes=(*sizes[:place], measured, *sizes[place + 1 :]),
+        protocol=protocol.name if protocol else "clean",
+        with_train=protocol is not None and protocol.gallery == "test+train",
+    )
 
 
-def _directions(figures: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Direction -> its figures. Runs of the first versions have them without a name around."""
-    return dict(figures.get("figures", figures))
+def _selected_on(found: Evaluation) -> SelectedOn:
+    if found.protocol:
+        return found.protocol.selected_on
+    return "val" if "validation" in found.selection else "nothing"
 
 
-def _scores(figures: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    by_direction = {name: each["scores"] for name, each in _directions(figures).items() if name != "average"}
-    return {**by_direction, "average": figures["average"]}
+def _scores(side: SavedDirections) -> dict[str, Mapping[str, float]]:
+    return {**{name: each.scores for name, each in side.figures.items()}, "average": side.average}
 
 
 def _sizes(shards: Path, manifest_sha256: str) -> Sizes:
     """Of train, val and test: of their images where not all samples have one. Unknown without the training's shards."""
     path = shards / manifest.NAME
-    if not path.exists() or sha256_of(path) != manifest_sha256:
+    try:
+        is_at_hand = path.is_file() and sha256_of(path) == manifest_sha256
+    except (OSError, ValueError):  # of a name that is none here, or a folder of others
+        is_at_hand = False
+    if not is_at_hand:
         return UNKNOWN
     splits = manifest.load_manifest(shards).splits
     found = {name: split.modalities.get("image", split.samples) for name, split in splits.items()}
