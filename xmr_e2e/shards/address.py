@@ -63,18 +63,19 @@ def check_url(url: str) -> None:
 
 
 def _fault(url: str, protocol: str) -> str:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises, too
-    except ValueError as error:
-        # without urlsplit's words, which may quote a password
-        return f"not a URL: host or port is malformed ({type(error).__name__})"
     if protocol in NEVER:
         return f"{protocol}:// is not read, since its files can name other addresses and hold templates"
-    if "::" in url and ("::" in url.replace(parts.netloc, "", 1) or protocol not in WEB):
+    # In hosts of the web, :: stands for zeros, and fsspec does not get to see it.
+    rest = url.removeprefix(f"{protocol}://")
+    if "::" in (rest.partition("/")[2] if protocol in WEB else rest):
         return "protocols cannot be chained with ::"
     if "#" in url or ("?" in url and protocol not in WEB):
         return f"a {protocol}:// URL has no query and no fragment" if protocol not in WEB else "a URL has no fragment"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises, too
+    except ValueError:
+        return "not a URL: host or port is malformed"  # without urlsplit's words, which may quote a password
     return _fault_of_host(parts)
 
 

@@ -103,15 +103,16 @@ def _next(url: URL, location: str) -> URL:
     """Where a server redirects to."""
     try:
         target = url.join(URL(location))
-        host = target.host
-    except ValueError:
-        host = None
-    if not location or not host:
-        raise XmrError(f"{hide_secrets(str(url))}: redirects to what is no URL")
+        if not location:
+            raise ValueError
+    except ValueError as error:
+        raise XmrError(f"{hide_secrets(str(url))}: redirects to what is no URL") from error
     if target.scheme not in WEB or (url.scheme, target.scheme) == ("https", "http"):
         raise XmrError(
             f"{hide_secrets(str(url))}: redirects from {url.scheme}:// to {target.scheme}://, which is not followed"
         )
+    if not target.host:
+        raise XmrError(f"{hide_secrets(str(url))}: redirects to a URL without a host")
     return target
 
 

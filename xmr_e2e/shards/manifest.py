@@ -12,6 +12,7 @@ from typing import Any
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
+from xmr_e2e.received import parse_json
 from xmr_e2e.shards.schema import MODALITIES
 
 FORMAT = "xmr-shards"
@@ -148,7 +149,7 @@ def read_manifest(path: Path) -> Manifest:
 def parse_manifest(content: bytes, path: str) -> Manifest:
     """Read a manifest's bytes, which come from this path or URL. Raises XmrError as `load_manifest` does."""
     try:
-        document = json.loads(content)
+        document = parse_json(content, path)
         found = (document.pop("format"), document.pop("version"))
         if found != (FORMAT, VERSION):
             raise XmrError(

@@ -93,7 +93,7 @@ class Mount:
         """Write `remote.json`, where it is not there as it should be; for this user alone if the URL has a secret."""
         path, content = self.folder / REMOTE, self.encode()
         is_secret = holds_secret(self.url)
-        if path.exists() and path.read_bytes() == content and not (is_secret and path.stat().st_mode & 0o077):
+        if _read(path, REMOTE_BYTES) == content and not (is_secret and path.stat().st_mode & 0o077):
             return
         write_atomically(path, content, mode=0o600 if is_secret else 0o666)
 
@@ -213,7 +213,7 @@ def mount(
     _check_local_tars(folder, shards)
 
     trust(url, mounted.cache_folder)
-    before = (folder / NAME).read_bytes() if (folder / NAME).exists() else None
+    before = _read(folder / NAME, JSON_BYTES)
     if before == content and all(index_path(folder / shard.name).exists() for shard in shards):
         mounted.save()
         logger.info("%s: the shards at %s are those that were mounted", folder, hide_secrets(url))
@@ -326,6 +326,13 @@ def _mount_command(mounted: Mount) -> str:
 
 
 # The folder
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """A file that may be there; None for what only looks like one."""
+    with suppress(FileNotFoundError, XmrError):
+        return read_bytes(path, most=most)
+    return None
 
 
 def _check_place(folder: Path) -> None:
