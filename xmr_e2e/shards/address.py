@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from yarl import URL
+
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import shortened
 
@@ -22,8 +24,7 @@ LONGEST = 4096
 _PARTS = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)")
 _AUTHORITY = re.compile(r"[\w.~!$&()*+,;=:@%\[\]-]+")
 _IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"]*)")
-_PASSWORD = re.compile(r"[^\[]*:(?!\d*$)")
-"""the beginning of an authority whose colon stands before something else than a port"""
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d*)?")
 
 
 def url_of(url: str, name: str) -> str:
@@ -74,8 +75,10 @@ def _fault(url: str, protocol: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises, too
+        if protocol in WEB:
+            URL(url)  # by which it is read in the end
     except ValueError:
-        return "not a URL: host or port is malformed"  # without urlsplit's words, which may quote a password
+        return "not a URL: host or port is malformed"  # without their words, which may quote a password
     return _fault_of_host(parts)
 
 
@@ -99,11 +102,10 @@ def holds_secret(url: str) -> bool:
 
 def _hide(rest: str) -> str:
     """Of what stands behind ://."""
-    end = re.search("[/?#]|$", rest)
-    authority, rest = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
-    if "@" in authority:
-        authority = f"***@{authority.rpartition('@')[2]}"
-    elif "@" in rest and _PASSWORD.match(authority):  # a password with a slash in it
-        authority, rest = "***@", rest.rpartition("@")[2]
+    end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
+    _, at, host = rest[:end].rpartition("@")
+    rest = rest[end:]
+    if "@" in rest and not _HOST.fullmatch(host):  # what was taken for the host is a part of the password
+        at, host, rest = "@", "", rest.rpartition("@")[2]
     path, query, _ = rest.partition("?")
-    return f"{authority}{path}?***" if query else authority + path
+    return f"{at and '***@'}{host}{path}{query and '?***'}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
-from xmr_e2e.received import parse_json
+from xmr_e2e.received import parse_json, shortened
 from xmr_e2e.shards.schema import MODALITIES
 
 FORMAT = "xmr-shards"
@@ -153,7 +153,8 @@ def parse_manifest(content: bytes, path: str) -> Manifest:
         found = (document.pop("format"), document.pop("version"))
         if found != (FORMAT, VERSION):
             raise XmrError(
-                f"{path}: format {found[0]} version {found[1]}; this program reads {FORMAT} version {VERSION}. "
+                f"{path}: format {shortened(found[0])} version {shortened(found[1])}; "
+                f"this program reads {FORMAT} version {VERSION}. "
                 "Build the shards again with --overwrite; tars of another tool: delete this file and adopt them again"
             )
         splits = {

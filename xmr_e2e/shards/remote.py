@@ -265,11 +265,13 @@ def _check_shards(shards: list[Shard], where: str) -> None:
 def _check_shard(shard: Shard, where: object) -> None:
     """Names become paths, parts of URLs and of shell commands; sizes and checksums, files in the cache."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar", str(shard.name)) or ".." in shard.name:
-        raise XmrError(f"{where}: the shard's name {shard.name!r} is not a plain one: letters, digits, _, - and .")
+        raise XmrError(
+            f"{where}: the shard's name {shortened(shard.name)} is not a plain one: letters, digits, _, - and ."
+        )
     if not re.fullmatch("[0-9a-f]{64}", str(shard.sha256)):
-        raise XmrError(f"{where}: {shard.name}: {shard.sha256!r} is not a sha256")
+        raise XmrError(f"{where}: {shard.name}: {shortened(shard.sha256)} is not a sha256")
     if type(shard.bytes) is not int or type(shard.samples) is not int or min(shard.bytes, shard.samples) < 1:
-        raise XmrError(f"{where}: {shard.name}: {shard.bytes!r} bytes, {shard.samples!r} samples")
+        raise XmrError(f"{where}: {shard.name}: {shortened(shard.bytes)} bytes, {shortened(shard.samples)} samples")
 
 
 def _check_index(index: ShardIndex, shard: Shard, url: str) -> None:
