@@ -207,7 +207,7 @@ class Runner:
         self.put_on_path("sbatch", "echo 1")  # nothing is submitted
         self.put_on_path("squeue", "true")
         self.provide_index(words)
-        if words[1:3] == ["shards", "mount"]:
+        if words[1] == "shards" and words[2] in ("mount", "trust"):
             words = self.reachable(words)
         elif words[1] == "doctor":
             words = [*words, *self.small_doctor(words)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from xmr_e2e.shards.extend import extend_shards
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import NAME, Shard, load_manifest
 from xmr_e2e.shards.remote import Mount
+from xmr_e2e.shards.trust import trust
 from xmr_e2e.shards.verify import verify
 
 TAR = "train-00001.tar"
@@ -110,7 +112,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home of the test's own: allowed commands are kept there."""
+    """A home of the test's own: what the user allows is kept there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -404,6 +406,7 @@ def test_a_server_that_falls_silent_has_failed(site: Site, mounted: Path, monkey
 
 def test_nobody_listening_is_told(cache: Path, mounted: Path) -> None:
     mount = Mount(mounted, "http://127.0.0.1:9/shards", cache, 10**9)
+    trust(mount.url, cache)
     with pytest.raises(XmrError, match=r"127\.0\.0\.1:9/shards/train-00001\.tar: .*Cannot connect.*tried 5 times"):
         mount.open(shard_of(mounted))
 
@@ -584,7 +587,8 @@ def test_a_command_is_refused_unless_it_was_allowed(
     assert main(command) == 2
     error = " ".join(capfd.readouterr().err.split())
     assert "a command that would run on this machine" in error
-    assert f"`xmr shards mount '{url}' {folder} --allow-pipe`" in error
+    again = shlex.join(["xmr", *command, "--cache-gb", "100.0", "--allow-pipe"])
+    assert f"`{again}`" in error
     assert not trace.exists()
     assert not folder.exists()
     assert main([*command, "--allow-pipe"]) == 0
@@ -597,8 +601,9 @@ def test_a_command_in_a_folder_from_somebody_else_does_not_run(
 ) -> None:
     folder = tmp_path / "mounted"
     url = f"pipe:cat {tiny_shards}/{{}}"
-    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allow_pipe=True)
-    (home / ".config" / "xmr_e2e" / "allowed_pipes.json").write_text(json.dumps(["pipe:another {}"]))
+    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allowed=("pipe",))
+    shutil.rmtree(home / ".config")  # as for another user
+    remote.mount(url.replace("cat", "cat "), tmp_path / "another", cache=cache, cache_bytes=10**9, allowed=("pipe",))
     with pytest.raises(XmrError, match="a command that would run on this machine"):
         open_tar(folder)
 
@@ -607,7 +612,7 @@ def test_the_status_of_a_command_is_looked_at(tiny_shards: Path, cache: Path, tm
     folder = tmp_path / "mounted"
     url = f"pipe:cat {tiny_shards}/{{}} && test -e {tmp_path}/healthy || (echo the tape is stuck >&2; exit 7)"
     (tmp_path / "healthy").touch()
-    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allow_pipe=True)
+    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allowed=("pipe",))
     (tmp_path / "healthy").unlink()
     with pytest.raises(XmrError, match=r"the command ended with status 7: the tape is stuck \(tried 5 times\)"):
         open_tar(folder)

@@ -45,15 +45,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one, never a part of it.
+
+    Args:
+        mode: the file's permissions, of which the umask takes some.
 
     Raises:
         OSError: it cannot be written; has the file's name.
     """
     temporary = _unfinished(path)
     try:
-        with open(temporary, "wb") as stream:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

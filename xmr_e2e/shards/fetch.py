@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import fsspec
@@ -17,12 +16,11 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.address import PIPE, WEB, hide_secrets, protocol_of
+from xmr_e2e.shards.http import PrivateAddress, read_url
 
 Result = TypeVar("Result")
 
-PIPE = "pipe:"
-PLACE = "{}"
-"""where a file's name goes in a URL that does not end with it"""
 ATTEMPTS = 5
 FIRST_WAIT_S = 2.0
 """before the second attempt; twice as long before each one more"""
@@ -33,39 +31,28 @@ CHUNK = 1 << 20
 logger = logging.getLogger(__name__)
 
 _kept: set[AbstractFileSystem] = set()
-"""fsspec has one for each process and thread. Let go, it closes its connections: in whatever thread that happens, which
-can block, and in a forked process although they are the parent's."""
+"""as in http.py"""
 
 
 class Failed(Exception):
     """An attempt failed in a way that may not come again."""
 
 
-def url_of(url: str, name: str) -> str:
-    """The URL of one file."""
-    return url.replace(PLACE, name) if PLACE in url else f"{url.rstrip('/')}/{name}"
-
-
-def check_url(url: str) -> None:
-    """Raise XmrError for what is neither `SCHEME://…`, of a protocol that fsspec knows and has the package for, nor
-    `pipe:COMMAND`."""
+def check_protocol(url: str) -> None:
+    """Raise XmrError where fsspec does not know the protocol, or has no package for it."""
+    protocol = protocol_of(url)
     if url.startswith(PIPE):
-        if PLACE not in url:
-            raise XmrError(
-                f"{url}: the command needs a {PLACE} where the file's name goes: pipe:ssh host cat /data/{{}}"
-            )
         return
-    scheme = re.match(r"([a-z][a-z0-9+.-]*)://.", url)
-    if scheme is None:
-        raise XmrError(f"{url}: not a URL; one begins with https://, s3://, file:// or pipe:")
     try:
-        fsspec.get_filesystem_class(scheme[1])
+        fsspec.get_filesystem_class(protocol)
     except ValueError as error:
-        raise XmrError(f"{url}: the protocol {scheme[1]}:// is unknown") from error
+        raise XmrError(f"{hide_secrets(url)}: the protocol {protocol}:// is unknown") from error
     except ImportError as error:
         # fsspec's own message has no pip line; what it could not import is the cause of its error
         package = getattr(error.__cause__, "name", None) or error.name
-        raise XmrError(f"{url}: {scheme[1]}:// needs a package that is not installed: pip install {package}") from error
+        raise XmrError(
+            f"{hide_secrets(url)}: {protocol}:// needs a package that is not installed: pip install {package}"
+        ) from error
 
 
 def fetch(url: str, receive: Callable[[Iterator[bytes]], Result]) -> Result:
@@ -81,11 +68,31 @@ def fetch(url: str, receive: Callable[[Iterator[bytes]], Result]) -> Result:
                 return receive(chunks)
         except Failed as error:
             if attempt == ATTEMPTS:
-                raise XmrError(f"{url}: {error} (tried {ATTEMPTS} times)") from error
+                raise XmrError(f"{hide_secrets(url)}: {error} (tried {ATTEMPTS} times)") from error
             wait = FIRST_WAIT_S * 2 ** (attempt - 1)
-            logger.warning("%s: %s (attempt %d of %d, the next in %g s)", url, error, attempt, ATTEMPTS, wait)
+            logger.warning(
+                "%s: %s (attempt %d of %d, the next in %g s)", hide_secrets(url), error, attempt, ATTEMPTS, wait
+            )
         time.sleep(wait)
         attempt += 1
+
+
+def fetch_bytes(url: str, *, most: int) -> bytes:
+    """A whole file of a known bound.
+
+    Raises:
+        XmrError: as `fetch`; or it is larger, which shows while it comes.
+    """
+
+    def receive(chunks: Iterator[bytes]) -> bytes:
+        content = bytearray()
+        for chunk in chunks:
+            content += chunk
+            if len(content) > most:
+                raise XmrError(f"{hide_secrets(url)}: more than {most:,} bytes, which are not read")
+        return bytes(content)
+
+    return fetch(url, receive)
 
 
 def _chunks(url: str) -> Generator[bytes]:
@@ -93,40 +100,44 @@ def _chunks(url: str) -> Generator[bytes]:
         yield from _output_of(url.removeprefix(PIPE))
         return
     try:
-        with _open(url) as stream:
+        if protocol_of(url) in WEB:
+            yield from read_url(url, chunk=CHUNK, silence_s=SILENCE_S)
+            return
+        filesystem, path = url_to_fs(url)
+        _kept.add(filesystem)
+        with filesystem.open(path, "rb") as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
+    except XmrError:
+        raise
     except Exception as error:  # each protocol's package raises its own
         if _is_final(error):
-            raise XmrError(f"{url}: {_describe(error)} (tried once)") from error
-        raise Failed(_describe(error)) from error
-
-
-def _open(url: str) -> BinaryIO:
-    http = url.startswith(("http://", "https://"))
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
-    client = {"timeout": timeout, "read_bufsize": CHUNK, "trust_env": True}  # trust_env: proxies
-    filesystem, path = url_to_fs(url, **({"client_kwargs": client} if http else {}))
-    _kept.add(filesystem)
-    # block_size 0 is one request for the whole file; a size, whatever it is, saves a HEAD request.
-    return filesystem.open(path, "rb", **({"block_size": 0, "size": 1} if http else {}))
+            raise XmrError(f"{hide_secrets(url)}: {_describe(error, url)} (tried once)") from error
+        raise Failed(_describe(error, url)) from error
 
 
 def _is_final(error: Exception) -> bool:
     """Whether trying again cannot help."""
     if isinstance(error, aiohttp.ClientResponseError):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)  # those three ask for patience
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):
+        return True
     # ValueError: malformed URLs and, by its ancestry, a certificate that is not to be trusted
-    return isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, ValueError))
+    return isinstance(error, (PrivateAddress, FileNotFoundError, PermissionError, IsADirectoryError, ValueError))
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, url: str) -> str:
     """In one line, without the URL."""
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):
+        error = error.os_error
+    if isinstance(error, PrivateAddress):
+        return str(error)
     if isinstance(error, aiohttp.ClientResponseError):
         return " ".join(f"HTTP {error.status} {error.message}".split())
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    words = hide_secrets(str(error).replace(url, hide_secrets(url)))
+    return " ".join(f"{type(error).__name__}: {words}".removesuffix(": ").split())
 
 
 def _output_of(command: str) -> Iterator[bytes]:
@@ -143,4 +154,4 @@ def _output_of(command: str) -> Iterator[bytes]:
         messages.seek(0)
         last = messages.read().decode(errors="replace").strip().rpartition("\n")[2]
     if status:
-        raise Failed(f"the command ended with status {status}{last and f': {last}'}")
+        raise Failed(f"the command ended with status {status}{last and f': {hide_secrets(last)}'}")
