@@ -241,7 +241,7 @@ def _serving(run: Path) -> Iterator[tuple[int, int]]:
                 process.kill()
 
 
-def _written(log: io.BufferedRandom) -> bytes:  # type: ignore[type-arg]
+def _written(log: io.BufferedRandom) -> bytes:
     log.seek(0)
     return log.read()
 

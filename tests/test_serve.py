@@ -39,7 +39,7 @@ from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.command import serve_command
 from xmr_e2e.search.indexing import make_index
-from xmr_e2e.search.limits import UPLOAD_BYTES, ModelWork
+from xmr_e2e.search.limits import UPLOAD_BYTES, Lane
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -322,8 +322,8 @@ def test_what_is_no_picture_is_refused(client: httpx.Client, leaf: Path) -> None
         b"a text file": "not an image that can be read",
         b"": "the file is empty",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>": "not an image that can be read",
-        png_of(12_000, 12_000): "above the cap of 120,000,000 pixels",
-        png_of(100_000, 100_000): "above the cap of 120,000,000 pixels",
+        png_of(12_000, 12_000): "above the cap of 40,000,000 pixels",
+        png_of(100_000, 100_000): "above the cap of 40,000,000 pixels",
         leaf.read_bytes()[:300]: "cannot be",
     }.items():
         answer = upload(client, content)
@@ -429,15 +429,15 @@ def test_without_an_index_it_is_said_how_to_make_one(learnt_run: Path) -> None:
 
 def test_more_work_than_the_queue_holds_is_turned_away() -> None:
     async def ask() -> None:
-        work, go_on = ModelWork(queue=2), threading.Event()
-        waiting = [asyncio.ensure_future(work.do(go_on.wait)) for _ in range(2)]
+        work, go_on = Lane("a", queue=2, share=2), threading.Event()
+        waiting = [asyncio.ensure_future(work.do("a", go_on.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="2 searches are waiting already") as refusal:
-            await work.do(go_on.wait)
+            await work.do("a", go_on.wait)
         assert refusal.value.status_code == 503 and refusal.value.headers
         go_on.set()
         assert await asyncio.gather(*waiting) == [True, True]
-        assert await work.do(int, "7") == 7  # and those who come later are served
+        assert await work.do("a", int, "7") == 7  # and those who come later are served
         work.close()
 
     asyncio.run(ask())
@@ -445,11 +445,11 @@ def test_more_work_than_the_queue_holds_is_turned_away() -> None:
 
 def test_who_waits_too_long_is_told_and_not_served_in_vain() -> None:
     async def ask() -> None:
-        work, go_on, served = ModelWork(patience=0.05), threading.Event(), io.StringIO()
-        busy = asyncio.ensure_future(work.do(go_on.wait))
+        work, go_on, served = Lane("a", 9, 9, patience=0.05), threading.Event(), io.StringIO()
+        busy = asyncio.ensure_future(work.do("a", go_on.wait))
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="was not done within"):
-            await work.do(served.write, "late")
+            await work.do("a", served.write, "late")
         with pytest.raises(HTTPException, match="was not done within"):
             await busy
         go_on.set()

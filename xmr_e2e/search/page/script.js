@@ -47,7 +47,7 @@ async function ask(question, address, options) {
   at("hits").classList.add("waiting");
   try {
     const parameters = new URLSearchParams({ ...address, k: at("k").value });
-    show(question, await answerOf(`/api/search?${parameters}`, { ...options, signal: own.signal }));
+    show(question, await answerOf(`api/search?${parameters}`, { ...options, signal: own.signal }));
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
   } finally {
@@ -194,7 +194,7 @@ document.addEventListener("paste", (event) => {
   askPicture(file);
 });
 
-answerOf("/api/about").then((answer) => {
+answerOf("api/about").then((answer) => {
   about = answer;
   describe();
   const text = new URLSearchParams(location.search).get("text");
