@@ -114,10 +114,9 @@ class Access:
         answer = self._answer(scope["method"], path, scope["query_string"], Headers(scope=scope))
         if answer is not None:
             await answer(scope, receive, send)
-        elif path and self.rules.root_path:
-            await self.app({**scope, "path": self.rules.root_path + path}, receive, send)
         else:
-            await self.app(scope, receive, send)
+            root = self.rules.root_path
+            await self.app({**scope, "path": root + path, "root_path": root}, receive, send)
 
     def _inner(self, path: str) -> str:
         """A path as the application has it; empty for the one that a proxy shows the server under."""

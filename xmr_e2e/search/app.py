@@ -216,7 +216,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Work | No
 
     app = FastAPI(
         title="xmr serve", version=xmr_e2e.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        redirect_slashes=False, root_path=rules.root_path,
+        redirect_slashes=False,
         description="Cross-modal search: a sentence finds pictures, a picture finds texts.",
     )  # fmt: skip
     service = Service(index, model, work, rules.root_path)
@@ -227,7 +227,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Work | No
     app.get("/thumbnails/{item}", response_class=Response, responses={
         200: {"content": {"image/jpeg": {}}}, 404: {"model": Failure}, 422: failures[422]
     })(service.thumbnail)  # fmt: skip
-    _add_pages(app, needs_token=bool(rules.token))
+    _add_pages(app, rules)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(XmrError, _fail_quietly)
     app.add_exception_handler(Exception, _fail)
@@ -260,7 +260,7 @@ def _examples(index: Index) -> list[str]:
     return short[:: max(1, len(short) // EXAMPLES)][:EXAMPLES]
 
 
-def _add_pages(app: FastAPI, *, needs_token: bool) -> None:
+def _add_pages(app: FastAPI, rules: Rules) -> None:
     folder = files("xmr_e2e.search") / "page"
     for path, (name, media_type) in _PAGE.items():
         app.add_api_route(f"/{path}", _constant((folder / name).read_bytes(), media_type), include_in_schema=False)
@@ -270,8 +270,8 @@ def _add_pages(app: FastAPI, *, needs_token: bool) -> None:
         return HTMLResponse(
             template.render(
                 api=app.openapi(),
-                address=f"{request.url.netloc}{app.root_path}",
-                needs_token=needs_token,
+                address=f"{request.url.netloc}{rules.root_path}",
+                needs_token=bool(rules.token),
                 upload_mb=UPLOAD_BYTES // 2**20,
             )
         )

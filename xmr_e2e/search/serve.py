@@ -15,7 +15,7 @@ import psutil
 import uvicorn
 
 from xmr_e2e.engine.model_folder import find_description, refuse_folder_of_runs
-from xmr_e2e.engine.saved_model import load
+from xmr_e2e.engine.saved_model import SavedModel, load
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.search.access import LOCAL, Rules, is_loopback, is_wildcard, rules_for
@@ -81,7 +81,10 @@ def open_port(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS, dualstack_ipv6=both)
+        listener = socket.create_server((host, port), family=family, backlog=CONNECTIONS, dualstack_ipv6=both)
+        # asyncio does it only for sockets that say that they are TCP's: an answer's body waited 40 ms behind its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise XmrError(
@@ -120,10 +123,17 @@ def serve(path: Path, index_folder: Path | None, door: Door, announce: Callable[
     index = Index(folder)
     model = load(run or run_around(index))
     require_same_model(index, model)
+    server = make_server(index, model, door)
+    announce(index)
+    server.run(sockets=[door.listener])
+
+
+def make_server(index: Index, model: SavedModel, door: Door) -> uvicorn.Server:
+    """uvicorn around the application, to be run with the door's listener."""
     allow_connections()
     for name in ("uvicorn.error", "asyncio", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)  # what clients do wrong could fill the console
-    config = uvicorn.Config(
+    return uvicorn.Server(uvicorn.Config(
         create_app(index, model, door.rules),
         http=Protocol,
         ws="none",
@@ -132,9 +142,7 @@ def serve(path: Path, index_folder: Path | None, door: Door, announce: Callable[
         server_header=False,
         proxy_headers=False,  # anybody on this machine could send them
         timeout_graceful_shutdown=1,
-    )
-    announce(index)
-    uvicorn.Server(config).run(sockets=[door.listener])
+    ))  # fmt: skip
 
 
 def run_around(index: Index) -> Path:

@@ -25,8 +25,9 @@ PILLOW_MAX_PIXELS = 178_956_970
 built with a higher cap than MAX_PIXELS."""
 MAX_SIDE = 65_535
 """Pillow takes a minute for a picture of one pixel's width and a hundred million's height."""
-MAX_SCANS = 100
-"""Of a JPEG, whose decoding goes over the whole picture for each; encoders write about ten."""
+MAX_SCANNED_PIXELS = 2_000_000_000
+"""Pixels times scans of a JPEG, whose decoding goes over the whole picture for each scan: four seconds. Encoders write
+about ten scans; a file of 200 kB can have a thousand."""
 JPEG_MAX_SIDE = 65_500
 """libjpeg writes no longer side."""
 RESIZED_QUALITY = 90
@@ -293,20 +294,22 @@ def _open_header(data: bytes, max_pixels: int) -> Image.Image:
         raise UnusableImage(f"{image.width} x {image.height} pixels are above the cap of {max_pixels:,} pixels")
     if max(image.size) > MAX_SIDE:
         raise UnusableImage(f"{image.width} x {image.height} pixels: a side is longer than {MAX_SIDE:,}")
-    if image.format in _JPEG_FORMATS and _has_many_scans(data):
-        raise UnusableImage(f"a JPEG of more than {MAX_SCANS} scans, which takes long to decode; save it anew")
+    if image.format in _JPEG_FORMATS:
+        most = max(1, MAX_SCANNED_PIXELS // max(1, image.width * image.height))
+        if _has_more_scans(data, most):
+            raise UnusableImage(f"a JPEG of more than {most} scans, which takes long to decode; save it anew")
     return image
 
 
-def _has_many_scans(jpeg: bytes) -> bool:
-    """Whether a JPEG has more than MAX_SCANS scans before its end.
+def _has_more_scans(jpeg: bytes, most: int) -> bool:
+    """Whether a JPEG has more than so many scans before its end.
 
     The marker can stand within other segments as well, such as a thumbnail's, and behind the end.
     """
-    if jpeg.count(b"\xff\xda") <= MAX_SCANS:  # of nearly all files
+    if jpeg.count(b"\xff\xda") <= most:  # of nearly all files
         return False
     scans, place = 0, 2
-    while scans <= MAX_SCANS:
+    while scans <= most:
         found = _MARKER.search(jpeg, place)
         if found is None or found[0][-1] == 0xD9:
             return False
