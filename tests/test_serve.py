@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ import forked  # noqa: F401  (the server of processes has imported what is large
 import httpx
 import pytest
 import torch
+from PIL import Image
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -36,8 +38,9 @@ from starlette.exceptions import HTTPException
 
 import xmr_e2e
 from xmr_e2e.cli import main
+from xmr_e2e.data.images import load_square
 from xmr_e2e.errors import XmrError
-from xmr_e2e.search.command import serve_command
+from xmr_e2e.search.command import index_command, serve_command
 from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.limits import UPLOAD_BYTES, Lane
 
@@ -425,6 +428,49 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Server, 
 def test_without_an_index_it_is_said_how_to_make_one(learnt_run: Path) -> None:
     with pytest.raises(XmrError, match="does not exist: make an index with `xmr index RUN SHARDS`"):
         serve_command(learnt_run, port=0)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_command_that_is_printed_serves_the_index_wherever_it_lies(
+    run: Path, tiny_shards: Path, tmp_path: Path, elsewhere: bool, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = Path(shutil.copytree(run, tmp_path / "a run", ignore=shutil.ignore_patterns("index")))
+    index_command(own, tiny_shards, split=("val",), out=tmp_path / "else where" if elsewhere else None)
+    *_, printed = capsys.readouterr().out.strip().split("; ")
+    served: list[Any] = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **options: served.append(options))
+    words = shlex.split(printed)
+    assert words[:2] == ["xmr", "serve"] and main([*words[1:], "--port", "0"]) == 0
+    assert served and "serving at http://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_who_can_come_is_said_where_it_is_not_this_machine_alone(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    for options, seen, hidden in (
+        ("", [], ["whoever", "token"]),
+        ("--token", ["?token="], ["whoever"]),
+        ("--host 0.0.0.0", ["?token=", "whoever reaches", "over the network", "with its token"], []),
+        ("--name a.example --name b.example", ["?token=", "through a proxy as a.example, b.example"], ["network"]),
+        ("--host 0.0.0.0 --no-token", ["whoever reaches", "no token is asked for"], ["?token="]),
+    ):
+        assert main(["serve", str(run), "--port", "0", *options.split()]) == 0
+        printed = capsys.readouterr().out
+        assert all(words in printed for words in seen) and not any(words in printed for words in hidden), printed
+    assert main(["serve", str(run), "--port", "0", "--token", "--no-token"]) == 2
+
+
+def test_a_picture_that_is_decoded_beside_the_model_is_embedded_as_by_the_model(run: Path) -> None:
+    model = xmr_e2e.load(run)
+    noise = Image.effect_noise((700, 500), 80).convert("RGB")
+    for format in ("JPEG", "PNG"):
+        stream = io.BytesIO()
+        noise.save(stream, format)
+        square = load_square(stream.getvalue(), model.data.load_size, where="")
+        decoded = Image.fromarray(square.permute(1, 2, 0).numpy())
+        assert (model.embed_images([decoded]) == model.embed_images([stream.getvalue()])).all()
 
 
 def test_more_work_than_the_queue_holds_is_turned_away() -> None:

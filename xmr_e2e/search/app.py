@@ -270,7 +270,7 @@ def _add_pages(app: FastAPI, rules: Rules) -> None:
         return HTMLResponse(
             template.render(
                 api=app.openapi(),
-                address=f"{request.url.netloc}{rules.root_path}",
+                address=f"{request.headers['host']}{rules.root_path}",
                 needs_token=bool(rules.token),
                 upload_mb=UPLOAD_BYTES // 2**20,
             )
