@@ -45,9 +45,9 @@ from xmr_e2e.engine.processes import make_accelerator
 from xmr_e2e.engine.run import Run, environment
 from xmr_e2e.engine.saved_model import load
 from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.search.access import Rules, own_addresses
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.serve import LOCAL
 from xmr_e2e.towers import detector
 from xmr_e2e.towers.detector import Detector, load_detector
 
@@ -281,7 +281,7 @@ class Runner:
         *options, url = words[1:]
         run = self.project.root / RUN
         assert main(["index", str(run), str(self.project.shards)]) == 0
-        app = create_app(Index(run / "index"), load(run), hosts=LOCAL)
+        app = create_app(Index(run / "index"), load(run), Rules(frozenset(own_addresses("127.0.0.1"))))
         with TestClient(app, base_url=re.sub(r"(?<=\d)/.*", "", url)) as client:
             if options:
                 assert options[0] == "-F"

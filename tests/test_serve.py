@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ import forked  # noqa: F401  (the server of processes has imported what is large
 import httpx
 import pytest
 import torch
+from PIL import Image
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -36,10 +38,11 @@ from starlette.exceptions import HTTPException
 
 import xmr_e2e
 from xmr_e2e.cli import main
+from xmr_e2e.data.images import load_square
 from xmr_e2e.errors import XmrError
-from xmr_e2e.search.command import serve_command
+from xmr_e2e.search.command import index_command, serve_command
 from xmr_e2e.search.indexing import make_index
-from xmr_e2e.search.limits import UPLOAD_BYTES, ModelWork
+from xmr_e2e.search.limits import UPLOAD_BYTES, Lane
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -322,8 +325,8 @@ def test_what_is_no_picture_is_refused(client: httpx.Client, leaf: Path) -> None
         b"a text file": "not an image that can be read",
         b"": "the file is empty",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>": "not an image that can be read",
-        png_of(12_000, 12_000): "above the cap of 120,000,000 pixels",
-        png_of(100_000, 100_000): "above the cap of 120,000,000 pixels",
+        png_of(12_000, 12_000): "above the cap of 40,000,000 pixels",
+        png_of(100_000, 100_000): "above the cap of 40,000,000 pixels",
         leaf.read_bytes()[:300]: "cannot be",
     }.items():
         answer = upload(client, content)
@@ -427,17 +430,60 @@ def test_without_an_index_it_is_said_how_to_make_one(learnt_run: Path) -> None:
         serve_command(learnt_run, port=0)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_command_that_is_printed_serves_the_index_wherever_it_lies(
+    run: Path, tiny_shards: Path, tmp_path: Path, elsewhere: bool, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = Path(shutil.copytree(run, tmp_path / "a run", ignore=shutil.ignore_patterns("index")))
+    index_command(own, tiny_shards, split=("val",), out=tmp_path / "else where" if elsewhere else None)
+    *_, printed = capsys.readouterr().out.strip().split("; ")
+    served: list[Any] = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **options: served.append(options))
+    words = shlex.split(printed)
+    assert words[:2] == ["xmr", "serve"] and main([*words[1:], "--port", "0"]) == 0
+    assert served and "serving at http://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_who_can_come_is_said_where_it_is_not_this_machine_alone(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    for options, seen, hidden in (
+        ("", [], ["whoever", "token"]),
+        ("--token", ["?token="], ["whoever"]),
+        ("--host 0.0.0.0", ["?token=", "whoever reaches", "over the network", "with its token"], []),
+        ("--name a.example --name b.example", ["?token=", "through a proxy as a.example, b.example"], ["network"]),
+        ("--host 0.0.0.0 --no-token", ["whoever reaches", "no token is asked for"], ["?token="]),
+    ):
+        assert main(["serve", str(run), "--port", "0", *options.split()]) == 0
+        printed = capsys.readouterr().out
+        assert all(words in printed for words in seen) and not any(words in printed for words in hidden), printed
+    assert main(["serve", str(run), "--port", "0", "--token", "--no-token"]) == 2
+
+
+def test_a_picture_that_is_decoded_beside_the_model_is_embedded_as_by_the_model(run: Path) -> None:
+    model = xmr_e2e.load(run)
+    noise = Image.effect_noise((700, 500), 80).convert("RGB")
+    for format in ("JPEG", "PNG"):
+        stream = io.BytesIO()
+        noise.save(stream, format)
+        square = load_square(stream.getvalue(), model.data.load_size, where="")
+        decoded = Image.fromarray(square.permute(1, 2, 0).numpy())
+        assert (model.embed_images([decoded]) == model.embed_images([stream.getvalue()])).all()
+
+
 def test_more_work_than_the_queue_holds_is_turned_away() -> None:
     async def ask() -> None:
-        work, go_on = ModelWork(queue=2), threading.Event()
-        waiting = [asyncio.ensure_future(work.do(go_on.wait)) for _ in range(2)]
+        work, go_on = Lane("a", queue=2, share=2), threading.Event()
+        waiting = [asyncio.ensure_future(work.do("a", go_on.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="2 searches are waiting already") as refusal:
-            await work.do(go_on.wait)
+            await work.do("a", go_on.wait)
         assert refusal.value.status_code == 503 and refusal.value.headers
         go_on.set()
         assert await asyncio.gather(*waiting) == [True, True]
-        assert await work.do(int, "7") == 7  # and those who come later are served
+        assert await work.do("a", int, "7") == 7  # and those who come later are served
         work.close()
 
     asyncio.run(ask())
@@ -445,11 +491,11 @@ def test_more_work_than_the_queue_holds_is_turned_away() -> None:
 
 def test_who_waits_too_long_is_told_and_not_served_in_vain() -> None:
     async def ask() -> None:
-        work, go_on, served = ModelWork(patience=0.05), threading.Event(), io.StringIO()
-        busy = asyncio.ensure_future(work.do(go_on.wait))
+        work, go_on, served = Lane("a", 9, 9, patience=0.05), threading.Event(), io.StringIO()
+        busy = asyncio.ensure_future(work.do("a", go_on.wait))
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="was not done within"):
-            await work.do(served.write, "late")
+            await work.do("a", served.write, "late")
         with pytest.raises(HTTPException, match="was not done within"):
             await busy
         go_on.set()

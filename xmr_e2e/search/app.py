@@ -5,26 +5,30 @@ Nothing that is sent is ever taken as a path: the page's files are read at the s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment
+from PIL import Image
 from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 import xmr_e2e
+from xmr_e2e.data.images import load_square
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.search.access import Access, Rules
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.limits import UPLOAD_BYTES, Guard, ModelWork
+from xmr_e2e.search.limits import FAILED, LARGE_PIXELS, UPLOAD_BYTES, UPLOAD_PIXELS, Guard, Work, client_of
 from xmr_e2e.search.query import shorten
-from xmr_e2e.shards.media import UnusableImage, image_extension
+from xmr_e2e.shards.media import UnusableImage, count_pixels
 
 TEXT_CHARACTERS = 1000
 MAX_HITS = 100
@@ -41,6 +45,8 @@ _PAGE = {
 }
 """path -> file in the package, and its media type"""
 
+_LOG = logging.getLogger(__name__)
+
 Hits = Annotated[int, Query(ge=1, le=MAX_HITS, description="how many of the best items")]
 
 
@@ -56,6 +62,7 @@ class Limits(BaseModel):
     """What a request may hold."""
 
     upload_bytes: int = UPLOAD_BYTES
+    upload_pixels: int = UPLOAD_PIXELS
     text_characters: int = TEXT_CHARACTERS
     hits: int = MAX_HITS
 
@@ -108,10 +115,11 @@ class Failure(BaseModel):
 class Service:
     """The routes, and what they need."""
 
-    def __init__(self, index: Index, model: SavedModel, work: ModelWork) -> None:
+    def __init__(self, index: Index, model: SavedModel, work: Work, root_path: str = "") -> None:
         self.index = index
         self.model = model
         self.work = work
+        self.root_path = root_path
         self.about_this = _describe(index, model)
 
     def about(self) -> About:
@@ -120,17 +128,25 @@ class Service:
 
     async def search_text(
         self,
+        request: Request,
         text: Annotated[str, Query(max_length=TEXT_CHARACTERS, description="a sentence")],
         k: Hits = DEFAULT_HITS,
     ) -> Answer:
         """The pictures that fit a sentence best."""
         if not text.strip():
             raise HTTPException(422, "the sentence is empty")
-        return await self.work.do(self._find_pictures, text, k)
+        self._require("text", "image")
+        return await self.work.model.do(client_of(request.client), self._find_pictures, text, k)
 
-    async def search_picture(self, picture: UploadFile, k: Hits = DEFAULT_HITS) -> Answer:
+    async def search_picture(self, request: Request, picture: UploadFile, k: Hits = DEFAULT_HITS) -> Answer:
         """The texts that fit a picture best: JPEG, PNG, WebP, GIF, BMP or TIFF, whatever its name."""
-        return await self.work.do(self._find_texts, await picture.read(), picture.filename or "", k)
+        self._require("picture", "text")
+        client, given = client_of(request.client), (picture.file, picture.filename or "", k)
+        found = await self.work.pictures.do(client, self._find_texts, *given, LARGE_PIXELS)
+        if found is None:
+            found = await self.work.large_pictures.do(client, self._find_texts, *given, UPLOAD_PIXELS)
+        assert found is not None, "no picture has more pixels than that"
+        return found
 
     def thumbnail(self, item: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
         """An item's picture, small."""
@@ -139,21 +155,39 @@ class Service:
             raise HTTPException(404, f"no picture of an item {item}")
         return Response(jpeg, media_type="image/jpeg")
 
+    def _require(self, query: str, finds: str) -> None:
+        """Raise HTTPException for a query that the model cannot read, or to which no item can be the answer."""
+        if query not in self.about_this.takes:
+            raise HTTPException(422, f"this model cannot read a {query}")
+        if not len(self.index.numbers(finds)):
+            raise HTTPException(422, f"none of the items can be found by its {finds}, so that a {query} finds nothing")
+
     def _find_pictures(self, text: str, k: int) -> Answer:
         answer = self._answer(self.model.embed_texts([text])[0], "image", k)
         unknown = self.model.unknown_words(text)
         return answer.model_copy(update={"unknown": list(unknown.words), "remark": str(unknown)})
 
-    def _find_texts(self, picture: bytes, name: str, k: int) -> Answer:
+    def _find_texts(self, file: BinaryIO, name: str, k: int, most_pixels: int) -> Answer | None:
+        """None for a picture of more pixels than it may have here.
+
+        The file is read by the thread that decodes it: what waits for its turn lies on the disk.
+        """
+        file.seek(0)
+        content = file.read()
         try:
-            image_extension(picture)
-            embedded = self.model.embed_images([picture])[0]
+            if count_pixels(content, max_pixels=UPLOAD_PIXELS) > most_pixels:
+                return None
+            square = load_square(content, self.model.data.load_size, where="", max_pixels=UPLOAD_PIXELS)
         except (UnusableImage, XmrError) as error:
-            reason = str(error).removeprefix("the given bytes: ")
+            reason = str(error).removeprefix(": the image ")
             raise HTTPException(
                 422, f"{shorten(name, NAME_CHARACTERS) or 'this file'} cannot be used: {reason}"
             ) from error
-        return self._answer(embedded, "text", k)
+        decoded = Image.fromarray(square.permute(1, 2, 0).numpy())
+        return self.work.with_model(self._find_texts_of, decoded, k)
+
+    def _find_texts_of(self, decoded: Image.Image, k: int) -> Answer:
+        return self._answer(self.model.embed_images([decoded])[0], "text", k)
 
     def _answer(self, embedded: np.ndarray, finds: str, k: int) -> Answer:
         found = self.index.nearest(embedded, finds, k)
@@ -162,19 +196,18 @@ class Service:
             Found(
                 item=number, score=score, source=item.source or item.key, collection=item.collection, split=item.split,
                 labels=list(item.labels), texts=list(item.texts),
-                thumbnail=f"/thumbnails/{number}" if item.has_thumbnail else None,
+                thumbnail=f"{self.root_path}/thumbnails/{number}" if item.has_thumbnail else None,
             )
             for (number, score), item in zip(found, items)
         ])  # fmt: skip
 
 
-def create_app(index: Index, model: SavedModel, *, hosts: Sequence[str], work: ModelWork | None = None) -> FastAPI:
+def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Work | None = None) -> ASGIApp:
     """The application.
 
-    hosts: the names by which it may be asked for, so that no other site's page can reach it through a name of its own;
-    "*" are all.
+    rules: who may ask it.
     """
-    work = work or ModelWork()
+    work = work or Work()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -183,9 +216,10 @@ def create_app(index: Index, model: SavedModel, *, hosts: Sequence[str], work: M
 
     app = FastAPI(
         title="xmr serve", version=xmr_e2e.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         description="Cross-modal search: a sentence finds pictures, a picture finds texts.",
     )  # fmt: skip
-    service = Service(index, model, work)
+    service = Service(index, model, work, rules.root_path)
     failures = {code: {"model": Failure} for code in (408, 413, 422, 503)}
     app.get("/api/about")(service.about)
     app.get("/api/search", responses={422: failures[422], 503: failures[503]})(service.search_text)
@@ -193,13 +227,11 @@ def create_app(index: Index, model: SavedModel, *, hosts: Sequence[str], work: M
     app.get("/thumbnails/{item}", response_class=Response, responses={
         200: {"content": {"image/jpeg": {}}}, 404: {"model": Failure}, 422: failures[422]
     })(service.thumbnail)  # fmt: skip
-    _add_pages(app)
+    _add_pages(app, rules)
     app.add_exception_handler(RequestValidationError, _refuse)
-    app.add_exception_handler(XmrError, _refuse_query)
+    app.add_exception_handler(XmrError, _fail_quietly)
     app.add_exception_handler(Exception, _fail)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.add_middleware(Guard)
-    return app
+    return Guard(Access(app, rules))
 
 
 def _describe(index: Index, model: SavedModel) -> About:
@@ -228,7 +260,7 @@ def _examples(index: Index) -> list[str]:
     return short[:: max(1, len(short) // EXAMPLES)][:EXAMPLES]
 
 
-def _add_pages(app: FastAPI) -> None:
+def _add_pages(app: FastAPI, rules: Rules) -> None:
     folder = files("xmr_e2e.search") / "page"
     for path, (name, media_type) in _PAGE.items():
         app.add_api_route(f"/{path}", _constant((folder / name).read_bytes(), media_type), include_in_schema=False)
@@ -236,7 +268,12 @@ def _add_pages(app: FastAPI) -> None:
 
     def docs(request: Request) -> HTMLResponse:
         return HTMLResponse(
-            template.render(api=app.openapi(), host=request.url.netloc, upload_mb=UPLOAD_BYTES // 2**20)
+            template.render(
+                api=app.openapi(),
+                address=f"{request.headers['host']}{rules.root_path}",
+                needs_token=bool(rules.token),
+                upload_mb=UPLOAD_BYTES // 2**20,
+            )
         )
 
     app.add_api_route("/docs", docs, include_in_schema=False)
@@ -253,10 +290,12 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
-async def _refuse_query(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 422)
+async def _fail_quietly(request: Request, error: Exception) -> JSONResponse:
+    """An XmrError is for whoever runs the server: it names files and folders."""
+    _LOG.error("%s", error)
+    return JSONResponse({"detail": FAILED}, 500)
 
 
 async def _fail(request: Request, error: Exception) -> JSONResponse:
     """The traceback is the console's."""
-    return JSONResponse({"detail": "the server failed at this; its console says why"}, 500)
+    return JSONResponse({"detail": FAILED}, 500)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import tyro
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,7 @@ TEXT_WIDTH = 100
 if TYPE_CHECKING:
     from xmr_e2e.search.index import Index
     from xmr_e2e.search.query import Hit
+    from xmr_e2e.search.serve import Door
 
 
 def search_command(
@@ -120,26 +123,52 @@ def index_command(
     if result.unused:
         console.print(describe_unused(result.unused))
     console.print(_summary(Index(folder)))
-    where = f" {shell('--index', out)}" if out else ""
-    console.print(f'search it: {shell("xmr", "search", run)} "…"{where}; {shell("xmr", "serve", out or run)}')
+    where = shell(run, *(["--index", out] if out else []))
+    console.print(f'search it: xmr search {where} "…"; xmr serve {where}')
 
 
-def serve_command(path: Path, /, *, index: Path | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve_command(
+    path: Path,
+    /,
+    *,
+    index: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    root_path: str = "",
+    token: tyro.conf.FlagCreatePairsOff[bool] = False,
+    no_token: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
     """Serve an index as a page for a browser, and as a JSON API that /docs describes, until Ctrl-C.
 
-    Args:
-        path: the run folder, or an index's
-        index: an index that lies elsewhere than in the run's folder
-        host: the address to listen on; the default is reached from this machine alone. There is no password: whoever
-            reaches another one sees what is indexed
-        port: the port to listen on; 0 chooses a free one
-    """
-    from xmr_e2e.search.serve import open_port, serve
+    Who has the token sees texts, labels, file names and small pictures of all that is indexed. It is asked for where
+    others than the users of this machine come to the server: with another --host, or with --name.
 
+    Args:
+        path: the run folder, or an index's that lies in its run's
+        index: an index that lies elsewhere than in the run's folder
+        host: the address to listen on; the default is reached from this machine alone
+        port: the port to listen on; 0 chooses a free one
+        name: a name by which the server is asked, as behind a proxy; may be given several times
+        root_path: the path under which a proxy shows the server, such as /search
+        token: ask for a token also on this machine, where others may work, too
+        no_token: ask for none; a proxy does, or everybody may see all
+    """
+    from xmr_e2e.search.serve import open_door, serve
+
+    if token and no_token:
+        raise XmrError("--token asks for a token and --no-token for none; leave out one of them")
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    with open_port(host, port) as listener:
-        address = f"http://{host}:{listener.getsockname()[1]}/"
-        serve(path, index, listener, lambda found: console.print(f"{_summary(found)}\nserving at {address}"))
+    wanted = True if token else False if no_token else None
+    door = open_door(host, port, names=name, root_path=root_path, token=wanted)
+
+    def announce(found: Index) -> None:
+        console.print(f"{_summary(found)}\nserving at {door.address}")
+        if door.is_open:
+            console.print(_describe_open(door), style="yellow")
+
+    with door.listener:
+        serve(path, index, door, announce)
 
 
 def hits_table(hits: Sequence[Hit], *, title: str, text_width: int | None = TEXT_WIDTH) -> Table:
@@ -185,6 +214,21 @@ def _summary(index: Index) -> str:
     return (
         f"{index.folder}: {len(index):,} items, {len(index.numbers('image')):,} to be found by their picture and "
         f"{len(index.numbers('text')):,} by their text; {size / 1e6:,.1f} MB, {search}"
+    )
+
+
+def _describe_open(door: Door) -> str:
+    """Who comes to a server that is open to others, and what they see."""
+    from xmr_e2e.search.access import is_loopback
+
+    host, port = door.listener.getsockname()[:2]
+    through = f"through a proxy as {', '.join(sorted(door.rules.also))}" if door.rules.also else ""
+    direct = "" if is_loopback(host) else f"at {host}, port {port}, over the network"
+    who = " or ".join(filter(None, (direct, through)))
+    having = "and has the address above, with its token," if door.rules.token else "(no token is asked for)"
+    return (
+        f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names and small "
+        "pictures of all that is indexed; nothing is encrypted on the way, unless by a proxy"
     )
 
 

@@ -1,30 +1,54 @@
-"""What keeps a server answering, whatever is sent to it: bounds on bodies, on patience and on the model's work."""
+"""What keeps a server answering, whatever is sent to it: bounds on bodies, on patience and on the model's work.
+
+Of everything that there is only so much of, one client can have a part. A client is an address, in IPv6 a network: who
+asks through a proxy or a tunnel has the proxy's.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Any, TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
 
 UPLOAD_BYTES = 10 * 2**20
 """of a request's body; twice a good photograph"""
+UPLOAD_PIXELS = 40_000_000
+"""of an uploaded picture: some 640 MB while it is decoded"""
+LARGE_PIXELS = 13_000_000
+"""above which a picture is decoded in a lane of its own; a phone's photograph has 12 million"""
 UPLOAD_S = 60.0
 """in which a body must have come; at 1.4 Mbit/s the largest has"""
+BODIES_BYTES, CLIENT_BODIES_BYTES = 128 * 2**20, 32 * 2**20
+"""of bodies that are here at once, and of those of one client; who comes beyond them waits, unread"""
+WAITING_BODIES, CLIENT_WAITING_BODIES = 256, 128
+"""requests that wait to be read; those that come beyond are turned away"""
+LEAST_BODY = 64 * 2**10
+"""bytes, as which a smaller one counts"""
 DISCARDED_BYTES, DISCARDED_S = 2**28, 10.0
 """of a body that is refused, at most: who still sends when the connection is closed does not see the answer"""
-QUEUE = 256
-"""requests that wait for the model; those that come beyond it are turned away"""
+DISCARDING = 16
+"""bodies that are read for that reason at a time"""
+SENTENCES, CLIENT_SENTENCES = 512, 256
+PICTURES, CLIENT_PICTURES = 128, 32
+LARGE_PICTURES, CLIENT_LARGE_PICTURES = 16, 4
+"""searches that wait; those that come beyond are turned away"""
 PATIENCE_S = 30.0
-"""for which a request waits for the model"""
+"""for which a request waits in each queue"""
 ENDING = "the server is being ended"
+RETRY = {"Retry-After": "2"}
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -35,31 +59,69 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # at the same address, another index may be served tomorrow
 }
+_LOG = logging.getLogger(__name__)
+
+
+def client_of(address: tuple[str, int] | None) -> str:
+    """The client at an address: of IPv6 the network of 64 bits, in which anybody has as many addresses as he likes."""
+    try:
+        found = ip_address(address[0].partition("%")[0] if address else "")
+    except ValueError:  # a test's, or a socket's without addresses
+        return ""
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
+    return str(found)
 
 
 class Guard:
-    """ASGI middleware: the body is bounded in size and in time while it comes, and each answer has HEADERS."""
+    """ASGI middleware, to be the outermost: the body is bounded in size and in time while it comes, each answer has
+    HEADERS, and each failure is JSON."""
 
-    def __init__(self, app: ASGIApp, upload_bytes: int = UPLOAD_BYTES) -> None:
+    def __init__(self, app: ASGIApp, upload_bytes: int = UPLOAD_BYTES, bodies: Bodies | None = None) -> None:
         self.app = app
         self.upload_bytes = upload_bytes
+        self.bodies = bodies or Bodies()
+        self._discarding = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(receive, self.upload_bytes, Headers(scope=scope))
+        started = False
 
         async def answer(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 MutableHeaders(scope=message).update(HEADERS)
             elif not message.get("more_body") and not body.is_over:
                 await send({**message, "more_body": True})
-                await body.discard()
+                await self._discard(body)
                 message = {"type": "http.response.body"}
             await send(message)
 
-        await self.app(scope, body.receive, answer)
+        body = _Body(receive, self.upload_bytes, Headers(scope=scope))
+        try:
+            async with self.bodies.room(client_of(scope.get("client")), body.size):
+                await self.app(scope, body.receive, answer)
+        except Exception as error:
+            if started:
+                raise  # the application has answered that it failed; the server logs why
+            if not isinstance(error, HTTPException):
+                _LOG.exception("a request failed")
+                error = HTTPException(500, FAILED)
+            await JSONResponse({"detail": error.detail}, error.status_code, error.headers)(scope, receive, answer)
+
+    async def _discard(self, body: _Body) -> None:
+        if self._discarding < DISCARDING:
+            self._discarding += 1
+            try:
+                await body.discard()
+            finally:
+                self._discarding -= 1
+
+
+FAILED = "the server failed at this; its console says why"
 
 
 class _Body:
@@ -68,10 +130,18 @@ class _Body:
     def __init__(self, receive: Receive, limit: int, headers: Headers) -> None:
         self._receive = receive
         self._limit = limit
-        self._declared = int(headers.get("content-length", "0"))  # the server has checked that it is a number
-        self._deadline = asyncio.get_running_loop().time() + UPLOAD_S
+        declared = headers.get("content-length", "0")  # the server has checked that it is a number
+        self._declared = int(declared) if declared.isdecimal() and len(declared) < 20 else limit + 1
+        self._deadline: float | None = None
         self._received = 0
         self.is_over = self._declared == 0 and "transfer-encoding" not in headers
+
+    @property
+    def size(self) -> int:
+        """Bytes that it can have; 0 for one that is refused without being read."""
+        if self.is_over or self._declared > self._limit:
+            return 0
+        return max(LEAST_BODY, self._declared or self._limit)
 
     async def receive(self) -> Message:
         """Raises HTTPException for a body that is too large or too slow."""
@@ -79,6 +149,8 @@ class _Body:
             return await self._receive()
         if self._declared > self._limit:
             raise self._too_large()
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + UPLOAD_S
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._next()
@@ -107,37 +179,144 @@ class _Body:
         return HTTPException(413, f"the upload is larger than {self._limit / 2**20:g} MB; send a smaller picture")
 
 
-class ModelWork:
-    """One thread for the model, and a bounded queue before it."""
+@dataclass(eq=False)
+class _Waiting:
+    client: str
+    size: int
+    turn: asyncio.Future[None]
 
-    def __init__(self, queue: int = QUEUE, patience: float = PATIENCE_S) -> None:
-        self._thread = ThreadPoolExecutor(1, "model")
-        self._queue = queue
+
+class Bodies:
+    """Room for bodies; requests that find none wait, in the order in which they came, and nothing of them is read."""
+
+    def __init__(
+        self,
+        total: int = BODIES_BYTES,
+        share: int = CLIENT_BODIES_BYTES,
+        waiting: int = WAITING_BODIES,
+        client_waiting: int = CLIENT_WAITING_BODIES,
+        patience: float = PATIENCE_S,
+    ) -> None:
+        self._total, self._share = total, share
+        self._most_waiting, self._most_of_client = waiting, client_waiting
         self._patience = patience
-        self._waiting = 0
+        self._held: Counter[str] = Counter()
+        """client -> bytes"""
+        self._waiting: list[_Waiting] = []
 
-    async def do(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """What the function returns, called in the model's thread when its turn has come.
+    @asynccontextmanager
+    async def room(self, client: str, size: int) -> AsyncIterator[None]:
+        """Hold so many bytes.
+
+        Raises:
+            HTTPException: 503, there is none for too long, or too many wait for it.
+        """
+        if size:
+            await self._enter(client, size)
+        try:
+            yield
+        finally:
+            if size:
+                self._leave(client, size)
+
+    async def _enter(self, client: str, size: int) -> None:
+        of_client = sum(each.client == client for each in self._waiting)
+        if len(self._waiting) >= self._most_waiting or of_client >= self._most_of_client:
+            raise _busy("too many uploads are waiting already")
+        entry = _Waiting(client, size, asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        self._admit()
+        try:
+            async with asyncio.timeout(self._patience):
+                await entry.turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            if entry.turn.done() and not entry.turn.cancelled():  # its turn came at the same moment
+                self._leave(client, size)
+            if isinstance(error, TimeoutError):
+                raise _busy(f"there was no room for the upload within {self._patience:g} seconds") from error
+            raise HTTPException(503, ENDING) from error
+
+    def _leave(self, client: str, size: int) -> None:
+        self._held[client] -= size
+        if not self._held[client]:
+            del self._held[client]
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in those whose turn it is: of each client in order, and none past one for which it is too full."""
+        full: set[str] = set()
+        for entry in list(self._waiting):
+            if entry.client in full or entry.turn.done():  # it has just given up
+                continue
+            if self._held[entry.client] + entry.size > self._share:
+                full.add(entry.client)
+            elif self._held.total() + entry.size > self._total:
+                break
+            else:
+                self._held[entry.client] += entry.size
+                self._waiting.remove(entry)
+                entry.turn.set_result(None)
+
+
+class Lane:
+    """Threads for one kind of work, and a bounded queue before them."""
+
+    def __init__(self, name: str, queue: int, share: int, *, threads: int = 1, patience: float = PATIENCE_S) -> None:
+        """
+        Args:
+            queue: calls that wait or are done at a time.
+            share: of one client.
+        """
+        self.threads = ThreadPoolExecutor(threads, name)
+        self._queue, self._share = queue, share
+        self._patience = patience
+        self._waiting: Counter[str] = Counter()
+
+    async def do(self, client: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What the function returns, called in one of the threads when its turn has come.
 
         Raises:
             HTTPException: 503, the queue is full or does not move.
         """
-        if self._waiting >= self._queue:
-            raise self._busy(f"{self._queue} searches are waiting already")
-        self._waiting += 1
+        if self._waiting.total() >= self._queue or self._waiting[client] >= self._share:
+            raise _busy(f"{self._waiting.total()} searches are waiting already")
+        self._waiting[client] += 1
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+                return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
         except TimeoutError as error:
-            raise self._busy(f"the search was not done within {self._patience:g} seconds") from error
+            raise _busy(f"the search was not done within {self._patience:g} seconds") from error
         except asyncio.CancelledError as error:
             raise HTTPException(503, ENDING) from error
         finally:
-            self._waiting -= 1
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
 
     def close(self) -> None:
         """Drop what is waiting; what is being done ends by itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
-    def _busy(self, reason: str) -> HTTPException:
-        return HTTPException(503, f"too busy: {reason}; try again soon", {"Retry-After": "2"})
+
+class Work:
+    """The model's thread, and before it those that decode pictures, so that no sentence waits for a picture that is
+    being decoded, and no photograph for one that is made to take long."""
+
+    def __init__(self) -> None:
+        self.model = Lane("model", SENTENCES, CLIENT_SENTENCES)
+        self.pictures = Lane("pictures", PICTURES, CLIENT_PICTURES)
+        self.large_pictures = Lane("large-pictures", LARGE_PICTURES, CLIENT_LARGE_PICTURES)
+
+    def with_model(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What the function returns, called in the model's thread; for a thread that decodes."""
+        return self.model.threads.submit(function, *arguments).result()
+
+    def close(self) -> None:
+        for lane in (self.large_pictures, self.pictures, self.model):
+            lane.close()
+
+
+def _busy(reason: str) -> HTTPException:
+    return HTTPException(503, f"too busy: {reason}; try again soon", RETRY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -247,7 +246,7 @@ def shard_file(folder: Path, name: str) -> Path:
         place = path.resolve().parent
         raise XmrError(
             f"{error}, or, if a whole folder of shards lies there, mount it: xmr shards mount "
-            f"{shlex.quote(place.as_uri())} FOLDER"
+            f"{shell(place.as_uri())} FOLDER"
         ) from error
 
 

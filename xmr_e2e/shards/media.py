@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ MAX_PIXELS = 120_000_000
 PILLOW_MAX_PIXELS = 178_956_970
 """Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error. For pictures out of shards, which may have been
 built with a higher cap than MAX_PIXELS."""
+MAX_SIDE = 65_535
+"""Pillow takes a minute for a picture of one pixel's width and a hundred million's height."""
+MAX_SCANNED_PIXELS = 2_000_000_000
+"""Pixels times scans of a JPEG, whose decoding goes over the whole picture for each scan: four seconds. Encoders write
+about ten scans; a file of 200 kB can have a thousand."""
 JPEG_MAX_SIDE = 65_500
 """libjpeg writes no longer side."""
 RESIZED_QUALITY = 90
@@ -37,8 +43,12 @@ _EXTENSION_OF_FORMAT = {
     "BMP": "bmp",
     "TIFF": "tif",
 }
+_READ_FORMATS = tuple(name for name in _EXTENSION_OF_FORMAT if name != "MPO")
+"""Parsers that see foreign bytes; that of JPEG finds out itself that it has an MPO before it."""
 _SEGMENT = struct.Struct(">HH")
 """How a segment of a JPEG begins: its marker and its length, which counts itself."""
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]", re.DOTALL)
+"""The beginning of a segment; not bytes of a scan in which the decoder goes on."""
 _SCAN, _APP1 = 0xFFDA, 0xFFE1
 """Markers: the first scan, and where EXIF and XMP lie."""
 # EXIF orientation -> what sets the picture upright.
@@ -61,9 +71,19 @@ def image_extension(data: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
     """The extension that fits what the bytes are, whatever the file is called. Reads the header only.
 
     Raises:
-        UnusableImage: empty, not an image, of a format that is not supported, or above the pixel cap.
+        UnusableImage: empty, not an image of a format that is supported, above the pixel cap, or longer than MAX_SIDE.
     """
     return _EXTENSION_OF_FORMAT[str(_open_header(data, max_pixels).format)]
+
+
+def count_pixels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """The pixels that an image has once it is decoded. Reads the header only.
+
+    Raises:
+        UnusableImage: as `image_extension`.
+    """
+    image = _open_header(data, max_pixels)
+    return image.width * image.height
 
 
 def check_decodes(data: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
@@ -264,13 +284,37 @@ def _open_header(data: bytes, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap decides, below
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_READ_FORMATS)
     except Image.DecompressionBombError as error:
         raise UnusableImage(f"above the cap of {max_pixels:,} pixels: {error}") from error
     except Exception as error:  # of damaged headers, nearly any
-        raise UnusableImage("not an image that can be read") from error
-    if image.format not in _EXTENSION_OF_FORMAT:
-        raise UnusableImage(f"image format {image.format} is not supported; convert it to JPEG or PNG")
+        raise UnusableImage("not an image that can be read: it is none of JPEG, PNG, WebP, GIF, BMP and TIFF, or "
+                            "damaged") from error  # fmt: skip
     if image.width * image.height > max_pixels:
         raise UnusableImage(f"{image.width} x {image.height} pixels are above the cap of {max_pixels:,} pixels")
+    if max(image.size) > MAX_SIDE:
+        raise UnusableImage(f"{image.width} x {image.height} pixels: a side is longer than {MAX_SIDE:,}")
+    if image.format in _JPEG_FORMATS:
+        most = max(1, MAX_SCANNED_PIXELS // max(1, image.width * image.height))
+        if _has_more_scans(data, most):
+            raise UnusableImage(f"a JPEG of more than {most} scans, which takes long to decode; save it anew")
     return image
+
+
+def _has_more_scans(jpeg: bytes, most: int) -> bool:
+    """Whether a JPEG has more than so many scans before its end.
+
+    The marker can stand within other segments as well, such as a thumbnail's, and behind the end.
+    """
+    if jpeg.count(b"\xff\xda") <= most:  # of nearly all files
+        return False
+    scans, place = 0, 2
+    while scans <= most:
+        found = _MARKER.search(jpeg, place)
+        if found is None or found[0][-1] == 0xD9:
+            return False
+        scans += found[0][-1] == 0xDA
+        place = found.end()
+        if place + 2 <= len(jpeg):
+            place += int.from_bytes(jpeg[place : place + 2], "big")
+    return True

@@ -12,6 +12,15 @@ function element(name, className, text) {
   return made;
 }
 
+const SHOWN = 20; // collections, and an item's labels
+const SHOWN_LETTERS = 200; // of a name
+
+// a name within a line of others must neither push them away nor turn their direction
+function within(text) {
+  const plain = text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "");
+  return plain.length > SHOWN_LETTERS ? `${plain.slice(0, SHOWN_LETTERS)}…` : plain;
+}
+
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 async function answerOf(address, options) {
@@ -47,7 +56,7 @@ async function ask(question, address, options) {
   at("hits").classList.add("waiting");
   try {
     const parameters = new URLSearchParams({ ...address, k: at("k").value });
-    show(question, await answerOf(`/api/search?${parameters}`, { ...options, signal: own.signal }));
+    show(question, await answerOf(`api/search?${parameters}`, { ...options, signal: own.signal }));
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
   } finally {
@@ -82,7 +91,7 @@ function askPicture(file) {
 function show(question, answer) {
   const pictures = answer.finds === "image";
   const found = pictures ? count(answer.hits.length, "picture") : `${count(answer.hits.length, "text")}, each with its own picture`;
-  at("status").textContent = `${question}: ${found}, best first`;
+  at("status").textContent = `${within(question)}: ${found}, best first`;
   at("remark").textContent = answer.remark && answer.remark[0].toUpperCase() + answer.remark.slice(1) + ".";
   at("remark").hidden = !answer.remark;
   at("hits").className = pictures ? "image" : "text";
@@ -98,11 +107,15 @@ function pictureOf(hit) {
   return picture;
 }
 
+function labelsOf(hit, most) {
+  return hit.labels.slice(0, most).map((label) => element("span", "label", most ? within(label) : label));
+}
+
 function rankOf(hit, rank) {
   const line = element("span", "rank");
   const score = element("span", "score", hit.score.toFixed(3));
   score.title = `${about?.similarity ?? "score"} ${hit.score}`;
-  line.append(element("b", "", `${rank}`), score, ...hit.labels.map((label) => element("span", "label", label)));
+  line.append(element("b", "", `${rank}`), score, ...labelsOf(hit, SHOWN));
   return line;
 }
 
@@ -125,19 +138,20 @@ function open(hit, rank) {
   picture.hidden = !hit.thumbnail;
   if (hit.thumbnail) picture.src = hit.thumbnail;
   at("more-title").textContent = `Rank ${rank}, ${about?.similarity ?? "score"} ${hit.score.toFixed(4)}`;
-  dialog.querySelector(".labels").replaceChildren(...hit.labels.map((label) => element("span", "label", label)));
+  dialog.querySelector(".labels").replaceChildren(...labelsOf(hit));
   dialog.querySelector("ul").replaceChildren(...hit.texts.map((text) => element("li", "", text)));
-  dialog.querySelector(".source").textContent = [hit.collection, hit.split, hit.source, `item ${hit.item}`].filter(Boolean).join(" · ");
+  dialog.querySelector(".source").textContent = [hit.collection, hit.split, hit.source, `item ${hit.item}`].filter(Boolean).map(within).join(" · ");
   dialog.showModal();
 }
 
 function describe() {
   const parts = Map.groupBy(about.collections, (part) => part.name);
-  const sources = [...parts].map(([name, some]) => [name, ...some.map((part) => part.split).filter(Boolean)].join(", "));
+  const sources = [...parts].slice(0, SHOWN).map(([name, some]) => [name, ...some.map((part) => part.split).filter(Boolean)].join(", "));
+  if (parts.size > SHOWN) sources.push(`and ${count(parts.size - SHOWN, "more collection")}`);
   at("about").textContent = [
     count(about.items, "item"), ...sources, `${about.model} (${about.run})`, about.similarity,
     about.exact ? "exact" : "approximate (HNSW)",
-  ].join(" · ");
+  ].map(within).join(" · ");
   const reads = { text: at("text").closest(".bar"), picture: at("drop") };
   for (const [kind, where] of Object.entries(reads)) {
     if (about.takes.includes(kind)) continue;
@@ -194,7 +208,7 @@ document.addEventListener("paste", (event) => {
   askPicture(file);
 });
 
-answerOf("/api/about").then((answer) => {
+answerOf("api/about").then((answer) => {
   about = answer;
   describe();
   const text = new URLSearchParams(location.search).get("text");
