@@ -81,7 +81,8 @@ def _usage(model: SavedModel) -> str:
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
-    return f'{code}\n\nFrom the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    remark = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    return f"{code}\n\n{remark}"
 
 
 def _figures(evaluation: Mapping[str, Any]) -> str:
