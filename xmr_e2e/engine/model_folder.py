@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,8 @@ from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
 from xmr_e2e.data.tokenisers import LARGEST_MODEL
 from xmr_e2e.engine.weights import Shapes, require_whole, separated
-from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import describe_os_error, shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
@@ -224,7 +224,7 @@ def _read_architecture(folder: Path, modality: str, tower: PretrainedTower) -> P
             f"{own} does not exist: an earlier version saved the model without the architecture of its {modality} "
             f"tower, {shortened(tower.name)}, and loading a model asks nobody for it. If you trust that name, fetch it "
             "once "
-            f"(hf download {shlex.quote(tower.name)} {DESCRIPTION}), or copy its {DESCRIPTION} to that place"
+            f"({shell('hf', 'download', tower.name, DESCRIPTION)}), or copy its {DESCRIPTION} to that place"
         )
     try:
         return read_architecture(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ class Index:
             logger.warning(
                 "%s is of an older version, whose graph for approximate search is not read: each search compares all "
                 "items, which is exact and takes longer. `xmr index RUN SHARDS --add --out %s` stores a graph again",
-                self.store.path, shlex.quote(str(folder)),
+                self.store.path, shell(folder),
             )  # fmt: skip
 
     def __len__(self) -> int:

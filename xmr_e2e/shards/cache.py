@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.shards.manifest import Shard
 
 POLL_S = 0.1
@@ -176,7 +176,7 @@ def make_folder(folder: Path, *, is_default: bool) -> None:
                        "another --cache, such as a folder of your own in it")  # fmt: skip
     if status.st_mode & _OTHERS_WRITE:
         raise XmrError(f"{folder}: others may write into it, and could change the tars: "
-                       f"`chmod go-w {shlex.quote(str(folder))}`, or mount again with another --cache")  # fmt: skip
+                       f"`{shell('chmod', 'go-w', folder)}`, or mount again with another --cache")  # fmt: skip
 
 
 def _open_own(path: Path) -> int:
