@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
-from xmr_e2e.escape import one_line
+from xmr_e2e.escape import one_line, shell
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.search.query import Hit, embed_query
 from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
