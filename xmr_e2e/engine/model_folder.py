@@ -28,8 +28,8 @@ from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
 from xmr_e2e.data.tokenisers import LARGEST_MODEL
 from xmr_e2e.engine.weights import Shapes, require_whole, separated
-from xmr_e2e.errors import XmrError
-from xmr_e2e.escape import describe_os_error, shell
+from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
