@@ -590,16 +590,22 @@ def test_redirects_end(sites: tuple[Site, Site], tmp_path: Path) -> None:
 
 
 def test_redirects_within_a_server_and_among_public_ones_are_followed_without_secrets(
-    sites: tuple[Site, Site], serve: Callable[..., Site], shards: Path, tmp_path: Path
+    sites: tuple[Site, Site],
+    serve: Callable[..., Site],
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     public, second = sites[0], serve(PUBLIC, shards)
+    monkeypatch.setitem(fsspec.config.conf, "http", {"headers": {"X-Token": "s3cr3t"}})  # in ~/.config/fsspec
     for path in shards.iterdir():
         public.answers[f"/{path.name}"] = moved(f"/moved/{path.name}")
         public.answers[f"/moved/{path.name}"] = moved(f"{second.url}/{path.name}")
     mount(public.url.replace("//", "//user:hunter2@"), tmp_path / "mounted")
     assert SplitReader(tmp_path / "mounted", "train").read(0).image
     assert all(headers["Authorization"] for headers in public.headers)
-    assert not any(headers["Authorization"] for headers in second.headers)
+    assert all(headers["X-Token"] for headers in public.headers)
+    assert not any(headers["Authorization"] or headers["X-Token"] for headers in second.headers)
 
 
 def test_redirects_within_the_own_network_are_followed(
