@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
-from annotated_types import Len
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
@@ -58,7 +57,7 @@ class Description:
 
     config: dict[str, Any]
     data: dict[str, Any]
-    classes: Annotated[tuple[str, ...], Len(1, 2**20)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=2**20)]
     multi_label: bool
     widths: dict[str, Annotated[int, Field(ge=1, le=LARGE)]]
     """modality -> width of the dataset's published features"""

@@ -190,7 +190,7 @@ def _url_of(folder: Path) -> str:
     if not colon or not re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
         return ""
     if scheme == "pipe":
-        return f"'{folder}'"
+        return str(folder)
     return f"{scheme}:{'///' if scheme == 'file' else '//'}{rest[1:]}" if rest.startswith("/") else ""
 
 
