@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from xmr_e2e.escape import csv_cell
 from xmr_e2e.shards.audit import KINDS, Audit
 from xmr_e2e.shards.duplicates import groups_of
 from xmr_e2e.shards.index import load_index
@@ -73,12 +74,7 @@ def table_of_duplicates(result: Audit) -> str:
 
 
 def _last_columns(place: _Place) -> tuple[str, ...]:
-    return tuple(map(_as_text, (place.folder, place.shard, place.key, place.source)))
-
-
-def _as_text(cell: str) -> str:
-    """A cell that no program for tables takes for a formula, which could send the table's content somewhere."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return tuple(map(csv_cell, (place.folder, place.shard, place.key, place.source)))
 
 
 def exclude_list(result: Audit) -> list[str]:
