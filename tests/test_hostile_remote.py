@@ -777,7 +777,7 @@ def test_no_message_of_any_command_holds_a_secret(
         assert main(["shards", "mount", url + other, str(folder)]) == 2
     assert main(["shards", "mount", "https://user:hunter2/x@host:99999/x", str(folder)]) == 2
     assert main(["shards", "mount", url.replace("http", "gopher"), str(folder)]) == 2
-    for password in ("hunter2" * 20, "with blanks, hunter2", 'with"quotes\'hunter2'):
+    for password in ("hunter2" * 20, "with blanks, hunter2", "with\"quotes'hunter2"):
         assert main(["shards", "mount", f"https://user:{password}@host/\n", str(folder)]) == 2
     shutil.rmtree(permissions_folder())
     main(["shards", "verify", str(folder)])
