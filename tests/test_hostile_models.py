@@ -725,10 +725,16 @@ def test_clearing_a_run_leaves_what_its_links_lead_to(run: Path, changed: Callab
     assert not list(folder.iterdir())
 
 
-def test_figures_are_not_written_through_links(run: Path, changed: Callable[..., Path], victim: Path) -> None:
+def test_figures_are_not_written_through_links(
+    run: Path, changed: Callable[..., Path], victim: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     folder = changed(run, lambda document: None)
     (folder / "evaluation").symlink_to(victim)
-    assert main(["eval", str(folder)]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("xmr_e2e.engine.evaluate.evaluate", lambda *_: pytest.fail("measured for nothing"))
+        assert main(["eval", str(folder)]) == 2
+    assert "evaluation is a link" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(XmrError, match="evaluation is a link"):
         Run(folder).save_evaluation("test", {})
     (folder / "evaluation").unlink()

@@ -145,8 +145,8 @@ def own_path(folder: Path, name: str) -> Path:
         path /= part
         if path.is_symlink():
             raise XmrError(
-                f"{path} is a link, and nothing is written through links in a run's folder, which may be somebody else's: "
-                "put the file or folder itself there, or keep the whole run elsewhere and link that"
+                f"{path} is a link, and nothing is written through links in a run's folder, which may come from "
+                "others: put the file or folder itself there, or keep the whole run elsewhere and link that"
             )
     return path
 
