@@ -44,10 +44,11 @@ from xmr_e2e.shards.features import (
     encode_features,
     encode_regions,
 )
-from xmr_e2e.shards.index import Problem, ShardIndex, index_path, load_index, scan_shard
+from xmr_e2e.shards.index import ShardIndex, index_path, load_index
 from xmr_e2e.shards.manifest import load_manifest, parse_manifest
 from xmr_e2e.shards.raw import RawSample
 from xmr_e2e.shards.record import Record
+from xmr_e2e.shards.scan import Problem, scan_shard
 from xmr_e2e.shards.schema import decode_metadata
 from xmr_e2e.shards.verify import verify
 

@@ -25,7 +25,7 @@ from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.tables.command import table_command
 
 if TYPE_CHECKING:
-    from xmr_e2e.shards.index import Problem
+    from xmr_e2e.shards.scan import Problem
     from xmr_e2e.shards.sheet import Tile
 
 PROBLEMS_SHOWN = 20

@@ -22,7 +22,7 @@ from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.exclude import exclude_listed
-from xmr_e2e.shards.index import index_path, scan_shard
+from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import (
     NAME,
     VERSION,
@@ -46,6 +46,7 @@ from xmr_e2e.shards.manifest import (
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard

@@ -22,7 +22,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
-from xmr_e2e.shards.index import Span, index_path, scan_shard
+from xmr_e2e.shards.index import Span, index_path
 from xmr_e2e.shards.manifest import (
     EXTENSION,
     NAME,
@@ -43,6 +43,7 @@ from xmr_e2e.shards.manifest import (
 )
 from xmr_e2e.shards.parallel import map_shards
 from xmr_e2e.shards.record import Record, read_record
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
