@@ -95,7 +95,7 @@ def shortened(value: Any, *, quoted: bool = True) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of a file, in a line that is not too long: it may repeat the file's content."""
+    """The first line of a library's complaint about a file, not too long: it may repeat the file's content."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return printable(line[:_LONGEST_LINE] + ("…" if len(line) > _LONGEST_LINE else ""))
 
@@ -112,7 +112,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stands for a file directly within a folder, and nothing else, wherever it is put."""
+    """True for a name that stands for a file directly within a folder, and nothing else, wherever it is put."""
     return _NAME.fullmatch(name) is not None and ".." not in name and len(name.encode()) <= _NAME_BYTES
 
 

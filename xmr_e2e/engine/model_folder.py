@@ -53,7 +53,7 @@ LIBRARY = "xmr_e2e"
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` or `config.json` says of a model."""
+    """The content of `model.json` or `config.json`."""
 
     config: dict[str, Any]
     data: dict[str, Any]

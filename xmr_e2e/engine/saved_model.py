@@ -298,7 +298,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
 
 
 def _words(data: Data, tokeniser: Tokeniser | None) -> Tensor:
-    """What stands for the word vectors, (v, e), and takes no memory: the true ones are among the weights. A pretrained
+    """A stand-in for the word vectors, (v, e), that takes no memory: the true ones are among the weights. A pretrained
     tokeniser has none."""
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
     return torch.zeros(1, 1).expand(len(tokeniser) if tokeniser else 0, dim)

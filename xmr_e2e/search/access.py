@@ -43,7 +43,7 @@ is asked for once in a browser, and another time when the server was started ane
 
 @dataclass(frozen=True)
 class Rules:
-    """What a request must have to be answered."""
+    """The conditions on which a request is answered."""
 
     names: frozenset[str]
     """one of these in its Host header, where a port may follow: as `host_name` gives them"""

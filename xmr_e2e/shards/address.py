@@ -38,7 +38,7 @@ def protocol_of(url: str) -> str:
 
 
 def is_plain_store(url: str) -> bool:
-    """Whether a URL that was checked does no more than name bytes; others run only where a user has allowed them."""
+    """True for a checked URL that does no more than name bytes; others run only where a user has allowed them."""
     return protocol_of(url) in PROTOCOLS
 
 
@@ -96,7 +96,7 @@ def hide_secrets(text: str) -> str:
 
 
 def holds_secret(url: str) -> bool:
-    """Whether a URL has parts that are not shown."""
+    """True for a URL with parts that are not shown."""
     return hide_secrets(url) != url
 
 

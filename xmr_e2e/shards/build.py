@@ -96,7 +96,7 @@ class _MadeShard(Shard):
 
 @dataclass(frozen=True)
 class _Made:
-    """What the result file of a shard holds that is made."""
+    """The result file of a shard that is made."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -311,7 +311,7 @@ def _make_shard(task: _Task) -> None:
 
 
 def _read_result(task: _Task) -> _Made:
-    """What `_make_shard` has written. Raises XmrError where it is of another shard."""
+    """The result that `_make_shard` has written. Raises XmrError where it is of another shard."""
     path = shard_file(task.path.parent, result_path(task.path).name)
     made = parse(_Made, read_bytes(path), str(path))
     if (made.split, made.shard.name) != (task.split, task.path.name):

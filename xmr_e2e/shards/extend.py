@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST = "request.json"
 Request = Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)]
-"""What that file holds: the member that is being added, and how it is made."""
+"""The content of that file: the member that is being added, and a note on how it is made."""
 
 Encode = Callable[[Sequence[Record]], Sequence[bytes | None]]
 """The new member of each of these samples, such as `features.encode_regions` makes it; None where it gets none."""
@@ -60,7 +60,7 @@ _NO_RESULT = "so the extension that was begun here cannot go on; build or fetch 
 
 @dataclass(frozen=True)
 class _Result:
-    """What the result file of a shard holds that is done."""
+    """The result file of a shard that is done."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -162,7 +162,7 @@ def index_path(shard: Path) -> Path:
 
 
 def most_index_bytes(samples: int) -> int:
-    """How large the index of so many samples can be; it is not read where it is larger."""
+    """The largest size of an index of so many samples; a larger one is not read."""
     return 2**20 + samples * (LONGEST_KEY + 20 + 4 * MOST_LABELS + 16 * MOST_EXTENSIONS)
 
 

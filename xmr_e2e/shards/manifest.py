@@ -155,7 +155,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Header:
-    """How a manifest's file begins: by it, those of other versions are told."""
+    """The beginning of a manifest's file, by which those of other versions are told."""
 
     format: str
     version: int
@@ -263,7 +263,7 @@ def own_folder(folder: Path, name: str) -> Path:
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """What each value may be, and all together cannot."""
+    """Complaints about values that are each possible, and not together."""
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     twice = [name for name, times in Counter(shard.name for shard in shards).items() if times > 1]
     if twice:

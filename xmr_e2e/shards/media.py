@@ -304,7 +304,7 @@ def _open_header(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _has_more_scans(jpeg: bytes, most: int) -> bool:
-    """Whether a JPEG has more than so many scans before its end.
+    """True for a JPEG with more than so many scans before its end.
 
     The marker can stand within other segments as well, such as a thumbnail's, and behind the end.
     """

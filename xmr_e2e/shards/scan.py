@@ -113,7 +113,7 @@ def scan_shard(
 
 
 class _Member(NamedTuple):
-    """What is kept of a tar's header; tarfile's own would keep all its attributes."""
+    """The part of a tar's header that is kept; tarfile's own would keep all its attributes."""
 
     name: str
     offset: int
@@ -231,14 +231,14 @@ def _group_members(members: Sequence[_Member], report: Report, without: Collecti
 
 
 def _unusable_name(key: str, extension: str) -> str:
-    """What is wrong with a member's name; empty if nothing is."""
+    """The complaint about a member's name; empty if there is none."""
     if len(f"{key}.{extension}".encode()) > LONGEST_KEY:
         return f"a name of more than {LONGEST_KEY:,} bytes"
     return "a name with characters that would end a line" if CONTROL.search(f"{key}.{extension}") else ""
 
 
 def _describe(member: tarfile.TarInfo) -> str:
-    """What a member is that is no plain file and no folder; empty for these."""
+    """The kind of a member that is no plain file and no folder; empty for these."""
     if member.issparse():
         return "a sparse member, without the zeros of its file"
     if member.isfile() or member.isdir():

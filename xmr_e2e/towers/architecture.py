@@ -76,7 +76,7 @@ def find_architecture(name: str, revision: str) -> Path | None:
 
 
 def to_json(architecture: PretrainedConfig) -> bytes:
-    """What `read_architecture` reads."""
+    """The file that `read_architecture` reads."""
     document = _without(json.loads(architecture.to_json_string(use_diff=True)), (*_IGNORED, *_CODE))
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
 
