@@ -191,7 +191,7 @@ def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: b
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _has_own_shards(run: Run, model: SavedModel) -> bool:

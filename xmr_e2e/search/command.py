@@ -113,7 +113,7 @@ def index_command(
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
     folder = out or own_path(run, DEFAULT)
     result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"{result.added:,} items added to {folder}")
     if result.present:
         console.print(f"{result.present:,} were there already and stay as they are")
@@ -157,7 +157,7 @@ def serve_command(
 
     if token and no_token:
         raise XmrError("--token asks for a token and --no-token for none; leave out one of them")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     wanted = True if token else False if no_token else None
     endpoint = open_endpoint(host, port, names=name, root_path=root_path, token=wanted)
 
