@@ -257,7 +257,7 @@ def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
     such as a method that is not of this package, stays as it is."""
     known = dict(document)
     for name, kind in get_type_hints(Experiment).items():
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             with suppress(XmrError):
                 known[name] = to_document(from_document(kind, known.get(name), name))
     return known
