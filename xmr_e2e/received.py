@@ -153,7 +153,7 @@ def own_path(folder: Path, name: str) -> Path:
 
 def _plain(name: str) -> str:
     if not is_plain(name):
-        raise ValueError(f"should be a plain name ({NAME_RULE})")
+        raise ValueError(f"should be a plain name ({NAME_RULE}); rename the file")
     return name
 
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
-from xmr_e2e.received import NAME_RULE, inside, is_plain, parse, read_bytes, shortened
+from xmr_e2e.received import PlainName, inside, is_plain, parse, read_bytes, shortened
 from xmr_e2e.shards.schema import MODALITIES, SPLITS
 
 FORMAT = "xmr-shards"
@@ -39,13 +39,13 @@ MOST_CLASSES = 1_000_000
 
 
 def _tar_name(name: str) -> str:
-    if not is_plain(name) or not name.endswith(".tar"):
-        raise ValueError(f"should be a plain name that ends in .tar ({NAME_RULE}); rename tars that another tool made")
+    if not name.endswith(".tar"):
+        raise ValueError("should end in .tar; rename tars that another tool made")
     return name
 
 
 # What a manifest may hold, whoever has written it.
-TarName = Annotated[str, AfterValidator(_tar_name)]
+TarName = Annotated[PlainName, AfterValidator(_tar_name)]
 SplitName = Annotated[str, Field(pattern=f"^({'|'.join(SPLITS)})$")]
 Modality = Annotated[str, Field(pattern=f"^({'|'.join(MODALITIES)})$")]
 Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
