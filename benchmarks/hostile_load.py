@@ -1,4 +1,4 @@
-"""How the server of the page stands what it is not made for: an ordinary client beside three kinds of hostile ones.
+"""The server of the page under what it is not made for: an ordinary client beside three kinds of hostile ones.
 
     python -m benchmarks.hostile_load RUN
     python -m benchmarks.hostile_load RUN --side 6300       # pictures that are just small enough to be decoded
@@ -50,7 +50,7 @@ START_S = 120.0
 
 @dataclass(frozen=True)
 class Load:
-    """What the ordinary client saw."""
+    """The answers that the ordinary client got."""
 
     asked: int
     answered: int
@@ -135,7 +135,7 @@ def measure(run: Path, *, seconds: float, side: int, bombs: int, large: int, sil
 
 
 def ask(port: int) -> tuple[bool, float]:
-    """Whether a sentence was answered, and the seconds that it took, on a connection of its own."""
+    """True if a sentence was answered, and the seconds that it took, on a connection of its own."""
     start = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:

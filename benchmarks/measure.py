@@ -152,7 +152,7 @@ def record(figure: Figure) -> None:
     write_atomically(BUILD / "figures.jsonl", "".join(f"{item}\n" for item in [*others, line]).encode())
     console.print(_table(figure))
     for note in figure.notes:
-        console.print(note, markup=False)
+        console.print(note)
     print(line, flush=True)  # noqa: T201 -- for programs, as one line however wide the terminal
 
 

@@ -97,13 +97,13 @@ def methods(
             rows |= {(row["method"], row["towers"]): row for row in found}
             _write(out, rows.values())
     console.print(_table(list(rows.values())))
-    console.print(f"table: {out}", markup=False)
+    console.print(f"table: {out}")
 
 
 def _run(job: Job, shards: Path, runs: Path, threads: int) -> list[dict[str, Any]]:
     """Train, and read what was measured: the method's row and that of random rankings of the same items."""
     command = job.command(shards, runs)
-    console.print(f"{job.recipe}, {job.towers}", markup=False)
+    console.print(f"{job.recipe}, {job.towers}")
     log = runs / f"{job.recipe}-{job.towers.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as stream:

@@ -54,7 +54,7 @@ def everything(photographs: Path, /, *, out: Path = Path("docs/performance.md"),
     before, rest = out.read_text().split(BEGIN)
     table = "\n".join(_rows([figures[name] for name in FIGURES if name in figures]))
     write_atomically(out, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}".encode())
-    console.print(f"table: {out}", markup=False)
+    console.print(f"table: {out}")
 
 
 def _rows(figures: Sequence[Figure]) -> list[str]:

@@ -150,7 +150,7 @@ def _show(labels: LabelTable, concepts: Concepts, published: Published, out: Pat
         table.add_row(name, *(f"{counts[name, split]:,}" for split in ("train", "val", "test")))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    console.print(f"{len(labels):,} of {len(published.captions):,} images are in the table {out}", markup=False)
+    console.print(f"{len(labels):,} of {len(published.captions):,} images are in the table {out}")
 
 
 if __name__ == "__main__":

@@ -32,4 +32,4 @@ def show_built(manifest: Manifest | None, out: Path) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
-    console.print(f"shards written to {out}", markup=False)
+    console.print(f"shards written to {out}")

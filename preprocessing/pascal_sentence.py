@@ -13,8 +13,10 @@ from typing import Literal
 from preprocessing.command import OutFolder, RawFolder, run, show_built
 from preprocessing.layout import Layout
 from preprocessing.pascal_page import Entry, Page, parse_page
+from preprocessing.published_text import RAW_TEXT_BYTES
 from preprocessing.splits import draw_splits
 from preprocessing.synthetic import GENERATOR
+from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES, is_litter
 
@@ -84,7 +86,7 @@ def _read_page(raw: Path) -> Page:
     if not paths:
         raise LAYOUT.error(f"{raw} holds no .html page")
     for path in sorted(paths, key=lambda path: (path.stem.lower() != "index", path.name)):
-        page = parse_page(_decode(path.read_bytes()))
+        page = parse_page(_decode(read_bytes(path, most=RAW_TEXT_BYTES)))
         if page.entries:
             return page
     names = ", ".join(sorted(path.name for path in paths))

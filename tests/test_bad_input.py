@@ -25,10 +25,10 @@ from xmr_e2e.cli import main
 from xmr_e2e.console import report_errors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, Skipped, build_shards
-from xmr_e2e.shards.index import scan_shard
 from xmr_e2e.shards.info import describe
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, save_picture, upright_rgb
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import key_of
 from xmr_e2e.shards.verify import verify
 from xmr_e2e.shards.writer import write_shard

@@ -345,6 +345,23 @@ def test_a_document_of_another_version_is_refused() -> None:
         from_document(Schedule, document, "model.json")
 
 
+def test_options_that_came_after_a_run_have_their_defaults_also_beside_a_method_of_somebodys_own(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    run.start(experiment(tiny_shards), environment(experiment(tiny_shards), 1))
+    document = run.document("config.json")
+    del document["data"]["tokens"]["revision"]
+    (run.folder / "config.json").write_text(json.dumps(document))
+    run.check_same(experiment(tiny_shards))
+    document["method"]["type"] = "laboratory.method:Own"
+    (run.folder / "config.json").write_text(json.dumps(document))
+    with pytest.raises(XmrError) as different:
+        run.check_same(experiment(tiny_shards))
+    (line,) = [line for line in str(different.value).splitlines() if line.startswith("  ")]
+    assert line.startswith("  method.type: 'laboratory.method:Own' in the run, ")
+
+
 def test_changed_data_is_not_resumed(tiny_shards: Path, tmp_path: Path) -> None:
     folder, run = tmp_path / "shards", Run(tmp_path / "run")
     shutil.copytree(tiny_shards, folder)

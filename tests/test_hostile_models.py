@@ -179,6 +179,26 @@ def test_a_model_of_an_earlier_version_asks_nobody_for_its_architecture(earlier:
         xmr_e2e.load(earlier)
 
 
+@pytest.mark.parametrize(
+    ("name", "revision", "command"),
+    [
+        ("stranger/phone-home", "0123abc", "(hf download stranger/phone-home config.json --revision 0123abc)"),
+        ("stranger/$(touch victim)", "", "(hf download 'stranger/$(touch victim)' config.json)"),
+        ("x" * 5000, "", "(hf download xxx"),  # longer than the name of any file
+    ],
+)
+def test_an_architecture_that_is_nowhere_is_said_whatever_it_is_called(
+    name: str, revision: str, command: str, earlier: Path, nobody: list[Any]
+) -> None:
+    document = json.loads((earlier / "model.json").read_bytes())
+    for tower in ("image", "text"):
+        document["config"][tower] |= {"name": name, "revision": revision}
+    (earlier / "model.json").write_text(json.dumps(document))
+    with pytest.raises(XmrError) as refused:
+        xmr_e2e.load(earlier)
+    assert command in str(refused.value)
+
+
 def test_but_takes_it_from_what_was_downloaded_before(
     earlier: Path, transformer_run: Path, nobody: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -725,10 +745,16 @@ def test_clearing_a_run_leaves_what_its_links_lead_to(run: Path, changed: Callab
     assert not list(folder.iterdir())
 
 
-def test_figures_are_not_written_through_links(run: Path, changed: Callable[..., Path], victim: Path) -> None:
+def test_figures_are_not_written_through_links(
+    run: Path, changed: Callable[..., Path], victim: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     folder = changed(run, lambda document: None)
     (folder / "evaluation").symlink_to(victim)
-    assert main(["eval", str(folder)]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("xmr_e2e.engine.evaluate.evaluate", lambda *_: pytest.fail("measured for nothing"))
+        assert main(["eval", str(folder)]) == 2
+    assert "evaluation is a link" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(XmrError, match="evaluation is a link"):
         Run(folder).save_evaluation("test", {})
     (folder / "evaluation").unlink()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pytest
@@ -777,6 +777,8 @@ def test_no_message_of_any_command_holds_a_secret(
         assert main(["shards", "mount", url + other, str(folder)]) == 2
     assert main(["shards", "mount", "https://user:hunter2/x@host:99999/x", str(folder)]) == 2
     assert main(["shards", "mount", url.replace("http", "gopher"), str(folder)]) == 2
+    for password in ("hunter2" * 20, "with blanks, hunter2", "with\"quotes'hunter2"):
+        assert main(["shards", "mount", f"https://user:{password}@host/\n", str(folder)]) == 2
     shutil.rmtree(permissions_folder())
     main(["shards", "verify", str(folder)])
     assert main(["shards", "trust", str(folder)]) == 0
@@ -820,6 +822,26 @@ def test_no_link_in_a_cache_is_followed(suffix: str, target: str, mounted: Path,
     assert victim.read_bytes() == bytes(before.st_size)
     assert victim.stat().st_mtime_ns == before.st_mtime_ns
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])
+def test_a_copy_is_fetched_once_whatever_the_umask_is(umask: int, shards: Path, tmp_path: Path) -> None:
+    """With a umask of 002, usual where each user has a group of his own, new files are the group's to write."""
+    (shard,) = load_manifest(shards).splits["train"].shards
+    cache, filled = Cache(tmp_path / "cache", 10**9), []
+
+    def fill(stream: BinaryIO) -> None:
+        filled.append(stream.write((shards / shard.name).read_bytes()))
+
+    before = os.umask(umask)
+    try:
+        make_folder(cache.folder, is_default=True)
+        for _ in range(3):
+            os.close(cache.open(shard, fill))
+    finally:
+        os.umask(before)
+    assert filled == [shard.bytes]
+    assert cache.copy_of(shard).stat().st_mode & 0o077 == 0
 
 
 def test_the_lock_of_a_cache_that_is_a_link_empties_nothing(mounted: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ or run, and what is wrong ends in one error that names file and key."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -44,10 +45,11 @@ from xmr_e2e.shards.features import (
     encode_features,
     encode_regions,
 )
-from xmr_e2e.shards.index import Problem, ShardIndex, index_path, load_index, scan_shard
+from xmr_e2e.shards.index import ShardIndex, index_path, load_index
 from xmr_e2e.shards.manifest import load_manifest, parse_manifest
 from xmr_e2e.shards.raw import RawSample
 from xmr_e2e.shards.record import Record
+from xmr_e2e.shards.scan import Problem, scan_shard
 from xmr_e2e.shards.schema import decode_metadata
 from xmr_e2e.shards.verify import verify
 
@@ -575,6 +577,28 @@ def test_links_in_class_folders_do_not_bring_in_what_lies_elsewhere(
     assert f"{raw / link} leads out of {raw}; put the files themselves there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert build_own(raw, tmp_path / "out", outside=True, max_skipped=0.5) == 0
+
+
+@pytest.mark.parametrize("reachable", [False, True])
+def test_a_folder_that_cannot_be_listed_is_passed_over_where_nothing_in_it_can_be_read(
+    reachable: bool, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As lost+found at the top of a disk. Tests may run as root, who can list all."""
+    closed, scandir, access = raw / "lost+found", os.scandir, os.access
+    closed.mkdir()
+
+    def list_entries(path: Any = ".") -> Any:
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    def may_access(path: Any, mode: int, **options: Any) -> bool:
+        return reachable if path == closed else access(path, mode, **options)
+
+    monkeypatch.setattr(os, "scandir", list_entries)
+    monkeypatch.setattr(os, "access", may_access)
+    assert build_own(raw, tmp_path / "out") == (2 if reachable else 0)
+    assert not reachable or f"{closed}: Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("image", ["../mine/p.jpg", "{mine}/p.jpg", "link.jpg", "linked/p.jpg", "linked/../mine/p.jpg"])

@@ -225,10 +225,13 @@ def test_pictures_are_added_without_training_and_only_once(
     make_image(folder / "day 1" / "the sea.jpg", colour=(40, 80, 200), seed=5)
     shutil.copy(folder / "day 1" / "the sea.jpg", folder / "again.jpg")
     (folder / "words.jpg").write_text("no picture")
+    with open(folder / "zeros.jpg", "wb") as stream:
+        stream.truncate(2**40)
     (folder / "notes.txt").write_text("words")
     result = make_index(model, learnt_run, folder, own, add=True)
-    assert (result.added, result.present, result.unusable) == (1, 1, 1)
+    assert (result.added, result.present, result.unusable) == (1, 1, 2)
     assert "words.jpg is left out: not an image" in caplog.text
+    assert "zeros.jpg: 1,099,511,627,776 bytes; at most 1,073,741,824 are read: left out" in caplog.text
     index = Index(own)
     assert (len(index), len(index.numbers("text"))) == (13, 12)
     assert index.store.items(list(range(1, 13))) == before.store.items(list(range(1, 13)))

@@ -35,9 +35,10 @@ from xmr_e2e.shards.features import (
     encode_features,
     encode_regions,
 )
-from xmr_e2e.shards.index import index_path, load_index, scan_shard
+from xmr_e2e.shards.index import index_path, load_index
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.shards.record import Record
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.verify import verify
 from xmr_e2e.shards.writer import write_shard
 

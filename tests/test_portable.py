@@ -154,7 +154,7 @@ def test_what_is_no_item_is_named(run: Path, photo: Path, tmp_path: Path) -> Non
     for given, message in (
         ([photo, np.zeros((2, 2))], r"pictures are paths, bytes or PIL images, and item 1 is ndarray"),
         (3.5, "not float"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "not a regular file"),
         ("a\0b.jpg", "is no path: embedded null byte"),
         (Image.open(cut), "the given image cannot be decoded"),
     ):

@@ -42,7 +42,7 @@ from xmr_e2e.data.images import load_square
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.command import index_command, serve_command
 from xmr_e2e.search.indexing import make_index
-from xmr_e2e.search.limits import UPLOAD_BYTES, Lane
+from xmr_e2e.search.limits import UPLOAD_BYTES, WorkQueue
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -475,7 +475,7 @@ def test_a_picture_that_is_decoded_beside_the_model_is_embedded_as_by_the_model(
 
 def test_more_work_than_the_queue_holds_is_turned_away() -> None:
     async def ask() -> None:
-        work, go_on = Lane("a", queue=2, share=2), threading.Event()
+        work, go_on = WorkQueue("a", queue=2, share=2), threading.Event()
         waiting = [asyncio.ensure_future(work.do("a", go_on.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="2 searches are waiting already") as refusal:
@@ -491,7 +491,7 @@ def test_more_work_than_the_queue_holds_is_turned_away() -> None:
 
 def test_who_waits_too_long_is_told_and_not_served_in_vain() -> None:
     async def ask() -> None:
-        work, go_on, served = Lane("a", 9, 9, patience=0.05), threading.Event(), io.StringIO()
+        work, go_on, served = WorkQueue("a", 9, 9, patience=0.05), threading.Event(), io.StringIO()
         busy = asyncio.ensure_future(work.do("a", go_on.wait))
         await asyncio.sleep(0)
         with pytest.raises(HTTPException, match="was not done within"):

@@ -33,8 +33,9 @@ from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.adopt import adopt_shards
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
-from xmr_e2e.shards.index import Problem, index_path, load_index, scan_shard
+from xmr_e2e.shards.index import index_path, load_index
 from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
+from xmr_e2e.shards.scan import Problem, scan_shard
 from xmr_e2e.shards.schema import decode_metadata, key_of
 from xmr_e2e.shards.sheet import Tile, contact_sheet
 from xmr_e2e.shards.verify import verify

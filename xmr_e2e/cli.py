@@ -25,7 +25,7 @@ from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.tables.command import table_command
 
 if TYPE_CHECKING:
-    from xmr_e2e.shards.index import Problem
+    from xmr_e2e.shards.scan import Problem
     from xmr_e2e.shards.sheet import Tile
 
 PROBLEMS_SHOWN = 20
@@ -135,7 +135,7 @@ def verify(folder: Path, /, *, workers: int = CPUS) -> int:
     from xmr_e2e.shards.verify import verify
 
     problems = verify(folder, workers=workers)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     if problems:
         _print_problems(console, problems)
         way_out = "mount them again" if load_mount(folder) else "build them again with --overwrite"
@@ -179,7 +179,7 @@ def sheet(
     tiles = _draw_samples(folder, split, count, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_sheet(out, tiles, columns=columns, heading=f"{folder.resolve().name}, {split}")
-    Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, markup=False, soft_wrap=True)
+    Console().print(f"{len(tiles)} samples drawn: {out}", highlight=False, soft_wrap=True)
 
 
 @shards.command
@@ -250,7 +250,7 @@ def mount(
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
-    console.print(f"mounted: {folder}; the tars, {size / 1e6:,.1f} MB, stay at {hide_secrets(url)}", markup=False)
+    console.print(f"mounted: {folder}; the tars, {size / 1e6:,.1f} MB, stay at {hide_secrets(url)}")
     if size > cache_gb * 1e9:
         console.print(
             f"--cache-gb {cache_gb:g} does not hold all of them: what is evicted is fetched again in each epoch"
@@ -270,7 +270,7 @@ def trust(folder: Path, /) -> None:
 
     mounted = trust_mount(folder)
     kept = f", kept in {mounted.cache_folder}" if mounted.cache_folder else ""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"allowed: the tars of {folder} are fetched from {hide_secrets(mounted.url)}{kept}")
 
 

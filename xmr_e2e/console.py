@@ -87,5 +87,5 @@ def _describe_unencodable(error: UnicodeEncodeError) -> str:
 
 
 def _fail(message: str) -> int:
-    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"error: {message}", style="red", highlight=False, soft_wrap=True)
     return 2

@@ -95,7 +95,7 @@ def shortened(value: Any, *, quoted: bool = True) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of a file, in a line that is not too long: it may repeat the file's content."""
+    """The first line of a library's complaint about a file, not too long: it may repeat the file's content."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return printable(line[:_LONGEST_LINE] + ("…" if len(line) > _LONGEST_LINE else ""))
 
@@ -112,7 +112,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stands for a file directly within a folder, and nothing else, wherever it is put."""
+    """True for a name that stands for a file directly within a folder, and nothing else, wherever it is put."""
     return _NAME.fullmatch(name) is not None and ".." not in name and len(name.encode()) <= _NAME_BYTES
 
 
@@ -145,15 +145,15 @@ def own_path(folder: Path, name: str) -> Path:
         path /= part
         if path.is_symlink():
             raise XmrError(
-                f"{path} is a link, and nothing is written through the links in a run's folder: put the file or folder "
-                "itself there, or remove the link"
+                f"{path} is a link, and nothing is written through links in a run's folder, which may come from "
+                "others: put the file or folder itself there, or keep the whole run elsewhere and link that"
             )
     return path
 
 
 def _plain(name: str) -> str:
     if not is_plain(name):
-        raise ValueError(f"should be a plain name ({NAME_RULE})")
+        raise ValueError(f"should be a plain name ({NAME_RULE}); rename the file")
     return name
 
 

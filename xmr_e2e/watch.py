@@ -165,7 +165,7 @@ class Watch:
         console.print(
             f"error: nothing has happened for {self._limit:.0f} s (--train.timeout-minutes): {self.diagnose()}. The "
             f"last whole checkpoint is in {self._folder.parent}",
-            style="red", markup=False, highlight=False, soft_wrap=True,
+            style="red", highlight=False, soft_wrap=True,
         )  # fmt: skip
         faulthandler.dump_traceback(sys.stderr)
         os._exit(STATUS)

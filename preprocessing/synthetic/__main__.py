@@ -33,7 +33,7 @@ def synthetic(
     """
     count = draw_raw_set(out, per_class=per_class, size=size, seed=seed, workers=workers)
     message = f"{count:,} synthetic pictures drawn: {out / 'index.html'}"
-    Console().print(message, highlight=False, markup=False, soft_wrap=True)
+    Console().print(message, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Position:
 
 @dataclass(frozen=True)
 class _Sealed:
-    """What a checkpoint's file says of it, the last one that is written."""
+    """The content of a checkpoint's seal, the last file that is written."""
 
     position: Position
     zero: Annotated[int, Field(ge=0, le=3)]

@@ -52,7 +52,7 @@ def draw(path: Path, write: Callable[[], None], *, run: Path, name: str, must_dr
             "%s was not drawn: %s. The figures are whole; to draw it: %s", path, _reason(error), shell(*again)
         )
     else:
-        console.print(f"report:  {path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"report:  {path}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
 from xmr_e2e.objectives.global_batch import own_place
+from xmr_e2e.received import own_path
 from xmr_e2e.shards import manifest
 
 SELECTABLE = Measures().names
@@ -132,9 +133,11 @@ def evaluate_run(
         must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
 
     Raises:
-        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; with
-            `must_draw`, the report cannot be drawn.
+        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; the folder
+            of the run's figures is a link; with `must_draw`, the report cannot be drawn.
     """
+    if report is None:
+        own_path(run.folder, "evaluation")  # before all is measured, which takes long
     model = load(run.folder, shards=shards)
     require_shards(model)
     chosen = find_protocol(protocol or model.protocol)
@@ -188,7 +191,7 @@ def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: b
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _has_own_shards(run: Run, model: SavedModel) -> bool:

@@ -53,7 +53,7 @@ LIBRARY = "xmr_e2e"
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` or `config.json` says of a model."""
+    """The content of `model.json` or `config.json`."""
 
     config: dict[str, Any]
     data: dict[str, Any]
@@ -219,11 +219,12 @@ def _read_architecture(folder: Path, modality: str, tower: PretrainedTower) -> P
     own = folder / TOWERS / modality / DESCRIPTION
     path = own if own.exists() else find_architecture(tower.name, tower.revision)
     if path is None:
+        revision = ["--revision", tower.revision] if tower.revision else []
         raise XmrError(
             f"{own} does not exist: an earlier version saved the model without the architecture of its {modality} "
             f"tower, {shortened(tower.name)}, and loading a model asks nobody for it. If you trust that name, fetch it "
             "once "
-            f"({shell('hf', 'download', tower.name, DESCRIPTION)}), or copy its {DESCRIPTION} to that place"
+            f"({shell('hf', 'download', tower.name, DESCRIPTION, *revision)}), or copy its {DESCRIPTION} to that place"
         )
     try:
         return read_architecture(path)

@@ -69,7 +69,7 @@ def report_command(
         write_comparison(out, [_compared(Run(folder), document) for folder, document in zip(runs, documents)])
     except Exception as error:
         raise as_error(out, error) from error
-    console.print(f"comparison: {out}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"comparison: {out}", highlight=False, soft_wrap=True)
 
 
 def _compared(run: Run, document: Evaluation) -> ComparedRun:

@@ -26,9 +26,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -186,10 +186,7 @@ class Run:
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
-        document = self.document("config.json")
-        with suppress(XmrError):  # with a method that is not of this package, it is compared as it stands
-            document = to_document(self.experiment())  # options that came after the run have their defaults
-        old = dict(flatten(document))
+        old = dict(flatten(_with_later_options(self.document("config.json"))))
         new = dict(flatten(to_document(experiment)))
         names = sorted((old.keys() | new.keys()) - set(FREE_TO_DIFFER))
         different = [name for name in names if old.get(name) != new.get(name)]
@@ -253,6 +250,17 @@ class Run:
         path = own_path(self.folder, name)
         write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
         return path
+
+
+def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration in which options that came after the run have their defaults. A part that cannot be read,
+    such as a method that is not of this package, stays as it is."""
+    known = dict(document)
+    for name, kind in get_type_hints(Experiment).items():
+        if isinstance(kind, type) and is_dataclass(kind):
+            with suppress(XmrError):
+                known[name] = to_document(from_document(kind, known.get(name), name))
+    return known
 
 
 def _open_itself(path: str, flags: int) -> int:

@@ -25,7 +25,7 @@ DirectionName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,50}_to_[a-z0-9]{1,50}
 
 @dataclass(frozen=True)
 class SavedProtocol:
-    """How the figures came about, as `Protocol.document` says it."""
+    """The protocol of the figures, as `Protocol.document` has it."""
 
     name: Name
     gallery: Name

@@ -30,7 +30,7 @@ def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, on
 
     console = Console(highlight=False, soft_wrap=True)
     model = export(Run(run), out, checkpoint)
-    console.print(f"{len(model.method.state_dict())} weights written: {out}", markup=False)
+    console.print(f"{len(model.method.state_dict())} weights written: {out}")
     if onnx:
         from xmr_e2e.portable.onnx_files import OPSET, TOLERANCE, save_onnx
         from xmr_e2e.portable.onnx_guide import add_guide
@@ -42,7 +42,6 @@ def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, on
             console.print(
                 f"onnx/{modality}.onnx: opset {OPSET}, differs from torch by {difference:.1e} at most "
                 f"(of an embedding of length 1; allowed is {TOLERANCE:.0e})",
-                markup=False,
             )
 
 
@@ -83,16 +82,15 @@ def embed_command(
         task = progress.add_task("embedding", total=sum(map(len, sources)))
         count = write_embeddings(model, sources, out, skipped, lambda items: progress.advance(task, items))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{count:,} embeddings written: {out}", markup=False)
+    console.print(f"{count:,} embeddings written: {out}")
     if skipped.unused:
-        console.print(describe_unused(skipped.unused), markup=False)
+        console.print(describe_unused(skipped.unused))
     if skipped.unknown:
         console.print(
             f"no word of {len(skipped.unknown):,} texts is known to the model, such as {skipped.unknown[0]}: their "
             "embeddings say nothing",
-            markup=False,
         )
     if skipped.reasons:
         listed = "".join(f"\n  {reason}" for reason in skipped.reasons[:LISTED])
         more = f"\n  … and {len(skipped.reasons) - LISTED} more" if len(skipped.reasons) > LISTED else ""
-        console.print(f"{len(skipped.reasons)} files left out:{listed}{more}", markup=False)
+        console.print(f"{len(skipped.reasons)} files left out:{listed}{more}")

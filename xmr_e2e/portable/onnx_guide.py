@@ -46,7 +46,7 @@ def onnx_guide(model: SavedModel, worst: Mapping[str, float]) -> str:
 
 
 def _whole(number: object) -> int:
-    """What stands in the script: nothing but a number, whoever made the model."""
+    """A number for the script, and nothing else, whoever made the model."""
     if type(number) is not int:
         raise XmrError(f"the model's description has {shortened(number)} where a whole number is due")
     return number

@@ -24,12 +24,11 @@ from xmr_e2e.engine.saved_model import BATCH, SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards import manifest
+from xmr_e2e.shards.media import IMAGE_BYTES
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.unused import describe_unused, user_files
 
 TEXT_SUFFIX = ".txt"
-IMAGE_BYTES = 2**30
-"""of a picture's file, at most: a thousandth of it is usual"""
 
 
 class Rows(NamedTuple):

@@ -29,6 +29,8 @@ PAGES = ("/", "/docs")
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 _ROOT = re.compile(r"(/[a-z0-9_-][a-z0-9_.-]*)*", re.ASCII | re.IGNORECASE)
+_FIELDS = 20
+"""in the address with the token, at most; the page has two"""
 _UNKNOWN = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Token needed</title>
 <h1>This search page needs a token</h1>
@@ -41,7 +43,7 @@ is asked for once in a browser, and another time when the server was started ane
 
 @dataclass(frozen=True)
 class Rules:
-    """What a request must have to be answered."""
+    """The conditions on which a request is answered."""
 
     names: frozenset[str]
     """one of these in its Host header, where a port may follow: as `host_name` gives them"""
@@ -156,7 +158,10 @@ class Access:
 
     def _exchange(self, path: str, query: bytes) -> Response:
         """The token of an address for a cookie, so that it stands neither in bookmarks nor over a shared screen."""
-        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+        try:
+            fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_FIELDS)
+        except ValueError:  # there are more
+            return self._unknown(is_page=True)
         given = [value for name, value in fields if name == "token"]
         if not given or not self._is_token(given[-1]):
             return self._unknown(is_page=True)

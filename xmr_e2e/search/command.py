@@ -23,7 +23,7 @@ TEXT_WIDTH = 100
 if TYPE_CHECKING:
     from xmr_e2e.search.index import Index
     from xmr_e2e.search.query import Hit
-    from xmr_e2e.search.serve import Door
+    from xmr_e2e.search.serve import Endpoint
 
 
 def search_command(
@@ -113,7 +113,7 @@ def index_command(
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
     folder = out or own_path(run, DEFAULT)
     result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"{result.added:,} items added to {folder}")
     if result.present:
         console.print(f"{result.present:,} were there already and stay as they are")
@@ -153,21 +153,21 @@ def serve_command(
         token: ask for a token also on this machine, where others may work, too
         no_token: ask for none; a proxy does, or everybody may see all
     """
-    from xmr_e2e.search.serve import open_door, serve
+    from xmr_e2e.search.serve import open_endpoint, serve
 
     if token and no_token:
         raise XmrError("--token asks for a token and --no-token for none; leave out one of them")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)
     wanted = True if token else False if no_token else None
-    door = open_door(host, port, names=name, root_path=root_path, token=wanted)
+    endpoint = open_endpoint(host, port, names=name, root_path=root_path, token=wanted)
 
     def announce(found: Index) -> None:
-        console.print(f"{_summary(found)}\nserving at {door.address}")
-        if door.is_open:
-            console.print(_describe_open(door), style="yellow")
+        console.print(f"{_summary(found)}\nserving at {endpoint.address}")
+        if endpoint.is_open:
+            console.print(_describe_open(endpoint), style="yellow")
 
-    with door.listener:
-        serve(path, index, door, announce)
+    with endpoint.listener:
+        serve(path, index, endpoint, announce)
 
 
 def hits_table(hits: Sequence[Hit], *, title: str, text_width: int | None = TEXT_WIDTH) -> Table:
@@ -216,15 +216,15 @@ def _summary(index: Index) -> str:
     )
 
 
-def _describe_open(door: Door) -> str:
-    """Who comes to a server that is open to others, and what they see."""
+def _describe_open(endpoint: Endpoint) -> str:
+    """A sentence on those who reach a server that is open to others, and on all that they see."""
     from xmr_e2e.search.access import is_loopback
 
-    host, port = door.listener.getsockname()[:2]
-    through = f"through a proxy as {', '.join(sorted(door.rules.also))}" if door.rules.also else ""
+    host, port = endpoint.listener.getsockname()[:2]
+    through = f"through a proxy as {', '.join(sorted(endpoint.rules.also))}" if endpoint.rules.also else ""
     direct = "" if is_loopback(host) else f"at {host}, port {port}, over the network"
     who = " or ".join(filter(None, (direct, through)))
-    having = "and has the address above, with its token," if door.rules.token else "(no token is asked for)"
+    having = "and has the address above, with its token," if endpoint.rules.token else "(no token is asked for)"
     return (
         f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names and small "
         "pictures of all that is indexed; nothing is encrypted on the way, unless by a proxy"

@@ -101,7 +101,7 @@ class Database:
                 raise self.unreadable(str(error) or "out of memory") from error
 
     def schema(self) -> list[SchemaEntry]:
-        """What the database holds, sorted."""
+        """All tables and indexes of the database, sorted."""
         rows = self.rows((str,) * 4, "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
         return sorted((kind, name, table, " ".join(sql.split())) for kind, name, table, sql in rows)
 
@@ -120,7 +120,7 @@ def _unreadable(path: Path, reason: str) -> XmrError:
 
 
 def schema_of(statements: str) -> list[SchemaEntry]:
-    """What a database holds in which these statements were executed, as `Database.schema` gives it."""
+    """`Database.schema` of a database in which these statements were executed."""
     database = Database(Path(), sqlite3.connect(":memory:"))
     try:
         database.connection.executescript(statements)

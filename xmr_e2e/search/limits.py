@@ -28,7 +28,7 @@ UPLOAD_BYTES = 10 * 2**20
 UPLOAD_PIXELS = 40_000_000
 """of an uploaded picture: some 640 MB while it is decoded"""
 LARGE_PIXELS = 13_000_000
-"""above which a picture is decoded in a lane of its own; a phone's photograph has 12 million"""
+"""above which a picture is decoded in a queue of its own; a phone's photograph has 12 million"""
 UPLOAD_S = 60.0
 """in which a body must have come; at 1.4 Mbit/s the largest has"""
 BODIES_BYTES, CLIENT_BODIES_BYTES = 128 * 2**20, 32 * 2**20
@@ -260,8 +260,8 @@ class Bodies:
                 entry.turn.set_result(None)
 
 
-class Lane:
-    """Threads for one kind of work, and a bounded queue before them."""
+class WorkQueue:
+    """A bounded queue for one kind of work, and the threads that do it."""
 
     def __init__(self, name: str, queue: int, share: int, *, threads: int = 1, patience: float = PATIENCE_S) -> None:
         """
@@ -275,7 +275,7 @@ class Lane:
         self._waiting: Counter[str] = Counter()
 
     async def do(self, client: str, function: Callable[..., Result], *arguments: Any) -> Result:
-        """What the function returns, called in one of the threads when its turn has come.
+        """Call the function in one of the threads when its turn has come, and return its result.
 
         Raises:
             HTTPException: 503, the queue is full or does not move.
@@ -305,17 +305,17 @@ class Work:
     being decoded, and no photograph for one that is made to take long."""
 
     def __init__(self) -> None:
-        self.model = Lane("model", SENTENCES, CLIENT_SENTENCES)
-        self.pictures = Lane("pictures", PICTURES, CLIENT_PICTURES)
-        self.large_pictures = Lane("large-pictures", LARGE_PICTURES, CLIENT_LARGE_PICTURES)
+        self.model = WorkQueue("model", SENTENCES, CLIENT_SENTENCES)
+        self.pictures = WorkQueue("pictures", PICTURES, CLIENT_PICTURES)
+        self.large_pictures = WorkQueue("large-pictures", LARGE_PICTURES, CLIENT_LARGE_PICTURES)
 
     def with_model(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """What the function returns, called in the model's thread; for a thread that decodes."""
+        """Call the function in the model's thread and return its result; for a thread that decodes."""
         return self.model.threads.submit(function, *arguments).result()
 
     def close(self) -> None:
-        for lane in (self.large_pictures, self.pictures, self.model):
-            lane.close()
+        for queue in (self.large_pictures, self.pictures, self.model):
+            queue.close()
 
 
 def _busy(reason: str) -> HTTPException:

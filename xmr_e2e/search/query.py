@@ -15,7 +15,8 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
-from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.received import read_bytes
+from xmr_e2e.shards.media import IMAGE_BYTES, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.sheet import Tile, write_sheet
 
@@ -181,7 +182,7 @@ def shorten(text: str, width: int) -> str:
 
 def _open_picture(path: Path) -> Image.Image:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, most=IMAGE_BYTES)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
     return _decode(data, str(path))

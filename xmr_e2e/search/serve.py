@@ -25,8 +25,8 @@ from xmr_e2e.search.store import NAME
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where a server listens, and who may come in."""
+class Endpoint:
+    """The socket of a server, and the rules by which it answers."""
 
     listener: socket.socket
     rules: Rules
@@ -46,9 +46,9 @@ class Door:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/{token}"
 
 
-def open_door(
+def open_endpoint(
     host: str, port: int, *, names: Sequence[str] = (), root_path: str = "", token: bool | None = None
-) -> Door:
+) -> Endpoint:
     """Listen, and decide who is answered.
 
     Args:
@@ -63,9 +63,9 @@ def open_door(
     try:
         bound, port = listener.getsockname()[:2]
         rules = rules_for(host, bound, port, names=names, root_path=root_path)
-        if token or (token is None and Door(listener, rules).is_open):
+        if token or (token is None and Endpoint(listener, rules).is_open):
             rules = rules_for(host, bound, port, names=names, root_path=root_path, token=secrets.token_urlsafe(32))
-        return Door(listener, rules)
+        return Endpoint(listener, rules)
     except BaseException:
         listener.close()
         raise
@@ -106,7 +106,7 @@ def find_served(path: Path, index: Path | None) -> tuple[Path | None, Path]:
     return path, index or path / DEFAULT
 
 
-def serve(path: Path, index_folder: Path | None, door: Door, announce: Callable[[Index], None]) -> None:
+def serve(path: Path, index_folder: Path | None, endpoint: Endpoint, announce: Callable[[Index], None]) -> None:
     """Answer until the process is told to end.
 
     Args:
@@ -122,18 +122,18 @@ def serve(path: Path, index_folder: Path | None, door: Door, announce: Callable[
     index = Index(folder)
     model = load(run or run_around(index))
     require_same_model(index, model)
-    server = make_server(index, model, door)
+    server = make_server(index, model, endpoint)
     announce(index)
-    server.run(sockets=[door.listener])
+    server.run(sockets=[endpoint.listener])
 
 
-def make_server(index: Index, model: SavedModel, door: Door) -> uvicorn.Server:
-    """uvicorn around the application, to be run with the door's listener."""
+def make_server(index: Index, model: SavedModel, endpoint: Endpoint) -> uvicorn.Server:
+    """uvicorn around the application, to be run with the endpoint's listener."""
     allow_connections()
     for name in ("uvicorn.error", "asyncio", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)  # what clients do wrong could fill the console
     return uvicorn.Server(uvicorn.Config(
-        create_app(index, model, door.rules),
+        create_app(index, model, endpoint.rules),
         http=Protocol,
         ws="none",
         log_config=None,

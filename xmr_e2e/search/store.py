@@ -187,7 +187,7 @@ class Store:
 
     @property
     def has_older_graph(self) -> bool:
-        """Whether there are graphs that are not read."""
+        """True where there are graphs that are not read."""
         return self.about.version != VERSION and bool(self._rows([int], "SELECT 1 FROM graphs LIMIT 1"))
 
     def copy_to(self, draft: Draft) -> None:

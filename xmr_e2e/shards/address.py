@@ -38,13 +38,13 @@ def protocol_of(url: str) -> str:
 
 
 def is_plain_store(url: str) -> bool:
-    """Whether a URL that was checked does no more than name bytes; others run only where a user has allowed them."""
+    """True for a checked URL that does no more than name bytes; others run only where a user has allowed them."""
     return protocol_of(url) in PROTOCOLS
 
 
 def check_url(url: str) -> None:
     """Raise XmrError for what is neither `SCHEME://…`, a path on one host and nothing else, nor `pipe:COMMAND`."""
-    shown = hide_secrets(shortened(url, quoted=False))
+    shown = shortened(_shown(url), quoted=False)
     if len(url) > LONGEST:
         raise XmrError(f"{shown}: {len(url):,} characters; a URL has at most {LONGEST:,}")
     if not url.isprintable() or url != url.strip():
@@ -96,8 +96,15 @@ def hide_secrets(text: str) -> str:
 
 
 def holds_secret(url: str) -> bool:
-    """Whether a URL has parts that are not shown."""
+    """True for a URL with parts that are not shown."""
     return hide_secrets(url) != url
+
+
+def _shown(url: str) -> str:
+    """The whole text as one URL, though it be none: blanks do not end it. To be called before it is cut: of the half of
+    a password, nothing tells that it is no host."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{_hide(rest)}" if mark and not url.startswith(PIPE) else hide_secrets(url)
 
 
 def _hide(rest: str) -> str:

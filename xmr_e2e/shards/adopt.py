@@ -13,7 +13,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
-from xmr_e2e.shards.index import Problem, ShardIndex, index_path, scan_shard
+from xmr_e2e.shards.index import ShardIndex, index_path
 from xmr_e2e.shards.manifest import (
     NAME,
     Manifest,
@@ -27,6 +27,7 @@ from xmr_e2e.shards.manifest import (
     sum_modalities,
 )
 from xmr_e2e.shards.parallel import CPUS, map_shards
+from xmr_e2e.shards.scan import Problem, scan_shard
 from xmr_e2e.shards.schema import IMAGE_EXTENSIONS
 
 LISTED = 20

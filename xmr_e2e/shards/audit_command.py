@@ -56,17 +56,17 @@ def audit_command(
     console = Console(highlight=False, soft_wrap=True)
     console.print(counts_table(result))
     for line in describe(result):
-        console.print(one_line(line), markup=False)
+        console.print(one_line(line))
     if sheet:
         draw_pairs(result, sheet)
-        console.print(f"pairs drawn: {sheet}", markup=False)
+        console.print(f"pairs drawn: {sheet}")
     if duplicates:
         _write(duplicates, table_of_duplicates(result))
-        console.print(f"all duplicates: {duplicates}", markup=False)
+        console.print(f"all duplicates: {duplicates}")
     if exclude:
         keys = exclude_list(result)
         _write(exclude, "".join(f"{key}\n" for key in keys))
-        console.print(f"{len(keys):,} samples to leave out, for --exclude of the builder: {exclude}", markup=False)
+        console.print(f"{len(keys):,} samples to leave out, for --exclude of the builder: {exclude}")
     return 1 if result.across else 0
 
 

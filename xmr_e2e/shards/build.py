@@ -22,7 +22,7 @@ from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.exclude import exclude_listed
-from xmr_e2e.shards.index import index_path, scan_shard
+from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import (
     NAME,
     VERSION,
@@ -46,6 +46,7 @@ from xmr_e2e.shards.manifest import (
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard
@@ -95,7 +96,7 @@ class _MadeShard(Shard):
 
 @dataclass(frozen=True)
 class _Made:
-    """What the result file of a shard holds that is made."""
+    """The result file of a shard that is made."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -310,7 +311,7 @@ def _make_shard(task: _Task) -> None:
 
 
 def _read_result(task: _Task) -> _Made:
-    """What `_make_shard` has written. Raises XmrError where it is of another shard."""
+    """The result that `_make_shard` has written. Raises XmrError where it is of another shard."""
     path = shard_file(task.path.parent, result_path(task.path).name)
     made = parse(_Made, read_bytes(path), str(path))
     if (made.split, made.shard.name) != (task.split, task.path.name):

@@ -127,7 +127,7 @@ class Cache:
                     break
                 path.unlink()
                 total -= status.st_size
-            stream = open(part, "x+b")  # noqa: SIM115  # a new file: where a link lies, it fails
+            stream = open(part, "x+b", opener=_open_private)  # noqa: SIM115  # a new file: where a link lies, it fails
             try:
                 stream.truncate(size)
             except OSError:
@@ -177,6 +177,11 @@ def make_folder(folder: Path, *, is_default: bool) -> None:
     if status.st_mode & _OTHERS_WRITE:
         raise XmrError(f"{folder}: others may write into it, and could change the tars: "
                        f"`{shell('chmod', 'go-w', folder)}`, or mount again with another --cache")  # fmt: skip
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that nobody else may write to, whatever the umask is: another one would not be taken for a copy."""
+    return os.open(path, flags, 0o600)
 
 
 def _open_own(path: Path) -> int:

@@ -22,7 +22,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
-from xmr_e2e.shards.index import Span, index_path, scan_shard
+from xmr_e2e.shards.index import Span, index_path
 from xmr_e2e.shards.manifest import (
     EXTENSION,
     NAME,
@@ -43,13 +43,14 @@ from xmr_e2e.shards.manifest import (
 )
 from xmr_e2e.shards.parallel import map_shards
 from xmr_e2e.shards.record import Record, read_record
+from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
 
 REQUEST = "request.json"
 Request = Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)]
-"""What that file holds: the member that is being added, and how it is made."""
+"""The content of that file: the member that is being added, and a note on how it is made."""
 
 Encode = Callable[[Sequence[Record]], Sequence[bytes | None]]
 """The new member of each of these samples, such as `features.encode_regions` makes it; None where it gets none."""
@@ -59,7 +60,7 @@ _NO_RESULT = "so the extension that was begun here cannot go on; build or fetch 
 
 @dataclass(frozen=True)
 class _Result:
-    """What the result file of a shard holds that is done."""
+    """The result file of a shard that is done."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -100,7 +100,7 @@ async def _get(url: URL, chunk: int, silence_s: float) -> aiohttp.ClientResponse
 
 
 def _next(url: URL, location: str) -> URL:
-    """Where a server redirects to."""
+    """The URL to which a server redirects."""
     try:
         target = url.join(URL(location))
         if not location:
@@ -153,7 +153,7 @@ def _is_proxied(url: URL) -> bool:
 
 
 async def _addresses_are(url: URL, quantity: Any) -> bool:
-    """Whether any, or all, of a host's addresses are private ones; False for a host that only a proxy may know."""
+    """True if any, or all, of a host's addresses are private ones; False for a host that only a proxy may know."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except OSError:

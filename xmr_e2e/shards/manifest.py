@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
-from xmr_e2e.received import NAME_RULE, inside, is_plain, parse, read_bytes, shortened
+from xmr_e2e.received import PlainName, inside, is_plain, parse, read_bytes, shortened
 from xmr_e2e.shards.schema import MODALITIES, SPLITS
 
 FORMAT = "xmr-shards"
@@ -39,13 +39,13 @@ MOST_CLASSES = 1_000_000
 
 
 def _tar_name(name: str) -> str:
-    if not is_plain(name) or not name.endswith(".tar"):
-        raise ValueError(f"should be a plain name that ends in .tar ({NAME_RULE}); rename tars that another tool made")
+    if not name.endswith(".tar"):
+        raise ValueError("should end in .tar; rename tars that another tool made")
     return name
 
 
 # What a manifest may hold, whoever has written it.
-TarName = Annotated[str, AfterValidator(_tar_name)]
+TarName = Annotated[PlainName, AfterValidator(_tar_name)]
 SplitName = Annotated[str, Field(pattern=f"^({'|'.join(SPLITS)})$")]
 Modality = Annotated[str, Field(pattern=f"^({'|'.join(MODALITIES)})$")]
 Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
@@ -155,7 +155,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Header:
-    """How a manifest's file begins: by it, those of other versions are told."""
+    """The beginning of a manifest's file, by which those of other versions are told."""
 
     format: str
     version: int
@@ -263,7 +263,7 @@ def own_folder(folder: Path, name: str) -> Path:
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """What each value may be, and all together cannot."""
+    """Complaints about values that are each possible, and not together."""
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     twice = [name for name, times in Counter(shard.name for shard in shards).items() if times > 1]
     if twice:

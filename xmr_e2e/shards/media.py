@@ -23,6 +23,8 @@ MAX_PIXELS = 120_000_000
 PILLOW_MAX_PIXELS = 178_956_970
 """Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error. For pictures out of shards, which may have been
 built with a higher cap than MAX_PIXELS."""
+IMAGE_BYTES = 2**30
+"""of a picture's file, at most: a thousandth of it is usual"""
 MAX_SIDE = 65_535
 """Pillow takes a minute for a picture of one pixel's width and a hundred million's height."""
 MAX_SCANNED_PIXELS = 2_000_000_000
@@ -302,7 +304,7 @@ def _open_header(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _has_more_scans(jpeg: bytes, most: int) -> bool:
-    """Whether a JPEG has more than so many scans before its end.
+    """True for a JPEG with more than so many scans before its end.
 
     The marker can stand within other segments as well, such as a thumbnail's, and behind the end.
     """

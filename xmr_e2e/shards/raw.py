@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
-from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_whole, resize_to_jpeg
+from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, check_decodes, decode_whole, resize_to_jpeg
 from xmr_e2e.shards.schema import (
     FEATURE_MEMBERS,
     MEDIA_EXTENSIONS,
@@ -24,8 +24,8 @@ from xmr_e2e.shards.schema import (
     Metadata,
 )
 
-IMAGE_BYTES, MEDIA_BYTES = 2**30, 2**32
-"""of a raw file, at most"""
+MEDIA_BYTES = 2**32
+"""of a raw file that is no picture, at most"""
 
 
 class UnusableSample(Exception):
@@ -51,13 +51,12 @@ class RawTree:
         """Raise XmrError if a link in the folder leads out of it."""
         folders = [self.folder]
         while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        if not self._leads_in(Path(entry.path)):
-                            raise self.error(entry.path)
-                    elif entry.is_dir():
-                        folders.append(Path(entry.path))
+            for entry in _entries(folders.pop()):
+                if entry.is_symlink():
+                    if not self._leads_in(Path(entry.path)):
+                        raise self.error(entry.path)
+                elif entry.is_dir():
+                    folders.append(Path(entry.path))
 
     def error(self, what: str) -> XmrError:
         return XmrError(
@@ -70,6 +69,17 @@ class RawTree:
             return path.resolve().is_relative_to(self._home)
         except (OSError, RuntimeError, ValueError):  # links in a ring; zero bytes in a name
             return False
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder; none where nothing in it can be read, as in a disk's lost+found."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError:
+        if os.access(folder, os.X_OK):  # of files there, only the names cannot be read
+            raise
+        return []
 
 
 @dataclass(frozen=True)

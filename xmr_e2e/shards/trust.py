@@ -1,4 +1,4 @@
-"""What this user has allowed: addresses that tars are fetched from, each with the folder of its cache.
+"""Permissions of this user: addresses that tars are fetched from, each with the folder of its cache.
 
 It is kept with the user, and not in the folder of shards, which may come from somebody else. Each permission is a file
 of its own, named after what it allows: processes that add some at the same time need no lock, what is in the file is
@@ -17,7 +17,7 @@ from xmr_e2e.shards.address import hide_secrets
 
 
 def permissions_folder() -> Path:
-    """Where they are kept.
+    """The folder in which they are kept.
 
     Raises:
         XmrError: the user has no home.
@@ -32,7 +32,7 @@ def permissions_folder() -> Path:
 
 
 def is_trusted(url: str, cache: Path | None) -> bool:
-    """Whether this user has allowed to fetch from a URL and to keep it in a folder (None: the default).
+    """True if this user has allowed to fetch from a URL and to keep it in a folder (None: the default).
 
     Raises:
         XmrError: the permissions cannot be looked at.

@@ -11,11 +11,12 @@ from pathlib import Path
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
-from xmr_e2e.shards.index import Problem, ShardIndex, load_index, scan_shard
+from xmr_e2e.shards.index import ShardIndex, load_index
 from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, check_decodes
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.remote import load_mount, open_tar
+from xmr_e2e.shards.scan import Problem, scan_shard
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def table_command(
     if submit or only:
         raise XmrError(f"--{'submit' if submit else 'only'} goes with --missing")
     text = _table(runs, metrics, format or SUFFIXES.get(out.suffix if out else "", "markdown"))
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     if out is None:
         console.print(text, end="")
         return
@@ -75,12 +75,10 @@ def _table(runs: tuple[Path, ...], metrics: tuple[str, ...], form: Format) -> st
     if failed:
         console.print(
             f"{len(failed)} run folders never took a step, and are left out (the first: {failed[0]})",
-            highlight=False, markup=False, soft_wrap=True,
+            highlight=False, soft_wrap=True,
         )  # fmt: skip
     for run, measurements in measured.items():
         if not measurements and run not in failed:
-            console.print(
-                f"{run} has no evaluation, and so is not in the table", highlight=False, markup=False, soft_wrap=True
-            )
+            console.print(f"{run} has no evaluation, and so is not in the table", highlight=False, soft_wrap=True)
     groups = group_runs(each for measurements in measured.values() for each in measurements)
     return render(compare(groups, metrics), form)

@@ -138,7 +138,7 @@ def _commands(todo: Iterable[Todo]) -> Iterator[str]:
 
 
 def _is_one_line(text: str) -> bool:
-    """Whether text can be handed on by a terminal as it is."""
+    """True for text that a terminal can hand on as it is."""
     return one_line(text) == text
 
 

@@ -45,7 +45,7 @@ class _Data:
 
 @dataclass(frozen=True)
 class About:
-    """What a table takes from a run's config.json."""
+    """The part of a run's config.json that a table needs."""
 
     name: Name
     method: _Typed
@@ -55,7 +55,7 @@ class About:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a table takes from a run's environment.json."""
+    """The part of a run's environment.json that a table needs."""
 
     manifest_sha256: Name = ""
     commit: Name = "unknown"
@@ -148,12 +148,12 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_about(run: Path) -> About:
-    """What a run is. Raises XmrError where its config.json is no run's."""
+    """A run's name, method, seed and shards. Raises XmrError where its config.json is no run's."""
     return parse(About, read_bytes(run / CONFIGURATION), str(run / CONFIGURATION))
 
 
 def read_environment(run: Path) -> TrainedOn:
-    """What a run was trained on, as far as it says so. Raises XmrError where its environment.json is no run's."""
+    """The data and code of a run, as far as it names them. Raises XmrError where its environment.json is no run's."""
     path = run / ENVIRONMENT
     return parse(TrainedOn, read_bytes(path), str(path)) if path.exists() else TrainedOn()
 

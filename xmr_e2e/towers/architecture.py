@@ -66,17 +66,17 @@ def read_architecture(path: Path) -> PretrainedConfig:
 
 def find_architecture(name: str, revision: str) -> Path | None:
     """The config.json of a model in a folder of this name, or among the hub's models that were downloaded before."""
-    if Path(name).is_dir():
-        return Path(name, NAME) if Path(name, NAME).is_file() else None
     try:
+        if Path(name).is_dir():
+            return Path(name, NAME) if Path(name, NAME).is_file() else None
         found = try_to_load_from_cache(name, NAME, revision=revision or "main")
-    except (HFValidationError, ValueError):
+    except (OSError, HFValidationError, ValueError):  # the first: of a name that is too long for a file's
         return None
     return Path(found) if isinstance(found, str) else None
 
 
 def to_json(architecture: PretrainedConfig) -> bytes:
-    """What `read_architecture` reads."""
+    """The file that `read_architecture` reads."""
     document = _without(json.loads(architecture.to_json_string(use_diff=True)), (*_IGNORED, *_CODE))
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
 

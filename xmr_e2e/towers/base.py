@@ -31,7 +31,7 @@ class Dataset:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the weights of a saved model follow."""
+        """True where the weights of a saved model follow."""
         return self.architectures is not None
 
 
