@@ -171,7 +171,13 @@ def test_help_is_the_commands_own_or_the_recipes(
         ("--method.image.weights lost.pth", "weights: --method.image.weights lost.pth: there is no such file"),
         ("--train.select mAP@10", "options: --train.select 'mAP@10' is none of mAP@all"),
         ("--data.words.min-count 1000", "texts: no word occurs 1000 times"),
-        ("--train.precision fp16", "dry run: --train.precision fp16: these networks cannot have it on a CPU"),
+        pytest.param(
+            "--train.precision fp16",
+            "dry run: --train.precision fp16: these networks cannot have it on a CPU",
+            marks=pytest.mark.skipif(
+                torch.ops.mkldnn._is_mkldnn_fp16_supported(), reason="this CPU computes recurrent layers in fp16"
+            ),
+        ),
         ("--data.words.file lost.bin", "words: --data.words.file: lost.bin does not exist"),
     ],
 )

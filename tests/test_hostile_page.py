@@ -232,7 +232,7 @@ def test_an_index_without_texts_says_so_without_its_folder(tmp_path: Path) -> No
         ("::1", "::1", ["[::1]", "[0:0:0:0:0:0:0:1]:9", "localhost"], ["::1", "[::2]", "evil.com"]),
         ("192.0.2.7", "192.0.2.7", ["192.0.2.7", "192.0.2.7:8000"], ["localhost", "127.0.0.1", "evil.com", "node"]),
         ("node", "192.0.2.7", ["node:8000", "NODE", "192.0.2.7"], ["node.", "node.evil.com", "localhost"]),
-        ("0.0.0.0", "0.0.0.0", ["127.0.0.1", "localhost"], ["0.0.0.0", "evil.com"]),
+        ("0.0.0.0", "0.0.0.0", ["127.0.0.1", "localhost", socket.gethostname()], ["0.0.0.0", "evil.com"]),
         ("::", "::", ["127.0.0.1", "[::1]", "localhost"], ["[::]", "evil.com"]),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -80,10 +81,13 @@ def rules_for(
 
 def own_addresses(bound: str) -> set[str]:
     """The names by which a server on this address can be asked without anybody's help: the address itself; on a
-    loopback address all names of this machine to itself; on 0.0.0.0 and :: the addresses of all its interfaces."""
+    loopback address all names of this machine to itself; on 0.0.0.0 and :: its host name and the addresses of all its
+    interfaces."""
     if is_wildcard(bound):
         found = {address.address for some in psutil.net_if_addrs().values() for address in some}
-        return {*LOCAL, *(_canonical(address) for address in found if _is_address(address))}
+        name = socket.gethostname()
+        named = {_canonical(name)} if _NAME.fullmatch(name) else set()
+        return {*LOCAL, *named, *(_canonical(address) for address in found if _is_address(address))}
     return {_canonical(bound), *(LOCAL if is_loopback(bound) else ())}
 
 
