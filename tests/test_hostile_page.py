@@ -320,6 +320,7 @@ def test_nothing_is_answered_without_the_token(index: Index, caplog: pytest.LogC
                 assert is_closed(str(answer.headers)) and "xmr serve" in answer.text
                 assert "collections" not in answer.text and token not in answer.text
         assert ask(port, "/?token=wrong").status_code == ask(port, "/?token=").status_code == 401
+        assert ask(port, f"/?token={'&' * 5000}").status_code == 401
         assert ask(port, "/api/about", Authorization=f"bearer {token}").json()["items"] == len(HOSTILE)
         browser = stack.enter_context(httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}"))
         answer = browser.get(f"/?text=a%0d%0ab&token={token}&x=%22")

@@ -156,7 +156,10 @@ class Access:
 
     def _exchange(self, path: str, query: bytes) -> Response:
         """The token of an address for a cookie, so that it stands neither in bookmarks nor over a shared screen."""
-        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+        try:
+            fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+        except ValueError:  # more fields than that
+            return self._unknown(is_page=True)
         given = [value for name, value in fields if name == "token"]
         if not given or not self._is_token(given[-1]):
             return self._unknown(is_page=True)
