@@ -41,7 +41,8 @@ from xmr_e2e.engine.weights import require_all, separated, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.methods.base import Method, MethodConfig, Similarity
-from xmr_e2e.shards.media import UnusableImage, upright_rgb
+from xmr_e2e.received import read_bytes
+from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, upright_rgb
 from xmr_e2e.towers.base import Dataset
 
 BATCH = 64
@@ -351,7 +352,7 @@ def _load_image(image: Picture, side: int) -> Tensor:
     if isinstance(image, bytes):
         return load_square(image, side, where="the given bytes")
     try:
-        return load_square(Path(image).read_bytes(), side, where=str(image))
+        return load_square(read_bytes(Path(image), most=IMAGE_BYTES), side, where=str(image))
     except OSError as error:
         raise XmrError(f"{image}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -24,13 +24,14 @@ from xmr_e2e.engine.embed import collect
 from xmr_e2e.engine.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
+from xmr_e2e.received import read_bytes
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL
 from xmr_e2e.shards.fingerprint import FLAT, looks
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, thumbnail
+from xmr_e2e.shards.media import IMAGE_BYTES, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, thumbnail
 from xmr_e2e.shards.parallel import CPUS
 from xmr_e2e.shards.record import Record
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
@@ -112,7 +113,7 @@ def holds_shards(folder: Path) -> bool:
     """
     if (folder / "manifest.json").exists():
         return True
-    files = user_files(folder) if folder.is_dir() else []
+    files = user_files(folder, tell=False) if folder.is_dir() else []
     if any(map(_is_picture, files)):
         return False
     try:
@@ -231,9 +232,11 @@ def _new_pictures(
     contents: dict[str, tuple[Path, bytes]] = {}
     for path in paths:
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, most=IMAGE_BYTES)
         except OSError as error:
             _leave_out(f"{path}: cannot be read: {error.strerror}", result)
+        except XmrError as error:
+            _leave_out(f"{error}: left out", result)
         else:
             contents.setdefault(hashlib.sha256(data).hexdigest(), (path, data))
             result.present += contents[hashlib.sha256(data).hexdigest()][0] != path

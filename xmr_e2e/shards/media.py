@@ -20,6 +20,8 @@ from xmr_e2e.files import write_atomically
 
 # 30,000 x 30,000 pixels are 2.7 GB once decoded; the largest cameras stay below this.
 MAX_PIXELS = 120_000_000
+IMAGE_BYTES = 2**30
+"""of a picture's file, at most: a thousandth of it is usual"""
 PILLOW_MAX_PIXELS = 178_956_970
 """Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error. For pictures out of shards, which may have been
 built with a higher cap than MAX_PIXELS."""

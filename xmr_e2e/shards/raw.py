@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.features import UnusableFeatures, encode_features
-from xmr_e2e.shards.media import UnusableImage, check_decodes, decode_whole, resize_to_jpeg
+from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, check_decodes, decode_whole, resize_to_jpeg
 from xmr_e2e.shards.schema import (
     FEATURE_MEMBERS,
     MEDIA_EXTENSIONS,
@@ -24,7 +24,7 @@ from xmr_e2e.shards.schema import (
     Metadata,
 )
 
-IMAGE_BYTES, MEDIA_BYTES = 2**30, 2**32
+MEDIA_BYTES = 2**32
 """of a raw file, at most"""
 
 
