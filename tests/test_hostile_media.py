@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
+import shutil
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fuzzing import damaged, fuzzed
 from hypothesis import given
 from PIL import Image
 
+import xmr_e2e
+from xmr_e2e.cli import main
 from xmr_e2e.data.images import load_square
 from xmr_e2e.errors import XmrError
+from xmr_e2e.search.index import Index
+from xmr_e2e.search.indexing import make_index
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.media import (
     UnusableImage,
@@ -27,6 +36,8 @@ from xmr_e2e.shards.media import (
     is_turned_jpeg,
     thumbnail,
 )
+
+pytest_plugins = ["searched"]
 
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -146,3 +157,47 @@ def test_whatever_a_picture_is_it_decodes_or_is_unusable(data: bytes) -> None:
         except (UnusableImage, XmrError) as error:
             assert str(error)
     assert time.monotonic() - begin < 20
+
+
+@pytest.fixture
+def received(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
+    """A folder of a picture and a text, beside which stand links to private files, and files of holes alone."""
+    folder = tmp_path / "received"
+    make_image(folder / "own.png", seed=1)
+    (folder / "own.txt").write_text("the sea")
+    make_image(tmp_path / "private" / "me.png", seed=2)
+    (tmp_path / "private" / "me.txt").write_text("the secret word")
+    (folder / "passport.png").symlink_to(tmp_path / "private" / "me.png")
+    (folder / "passport.txt").symlink_to(Path("..", "private", "me.txt"))
+    (folder / "again.txt").symlink_to("own.txt")
+    (folder / "all").symlink_to(tmp_path / "private")
+    for name in ("pipe.png", "pipe.txt"):
+        os.mkfifo(folder / name)
+    for name in ("hole.png", "hole.txt"):
+        (folder / name).touch()
+        os.truncate(folder / name, 2**36)
+    return folder
+
+
+def test_no_picture_that_lies_elsewhere_is_indexed(
+    received: Path, learnt_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = make_index(xmr_e2e.load(learnt_run), learnt_run, received, tmp_path / "index")
+    assert (result.added, result.unusable) == (1, 1)
+    assert [item.source for item in Index(tmp_path / "index").store.items([1])] == ["own.png"]
+    assert "2 links lead out of" in caplog.text and "hole.png: 68,719,476,736 bytes" in caplog.text
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+def test_no_text_that_lies_elsewhere_is_embedded(
+    received: Path, learnt_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "embedded.npz"
+    assert main(["embed", str(learnt_run), str(received), "--out", str(out), "--max-skipped", "2"]) == 0
+    with np.load(out) as arrays:
+        assert sorted(arrays["text"].tolist()) == ["", "the sea", "the sea"]
+        assert not [name for name in arrays["id"].tolist() if "passport" in name]
+    said = "".join(capsys.readouterr())
+    assert "hole.txt:1: a line of more than 1,048,576 letters" in said.replace("\n", " ")
+    shutil.rmtree(received)

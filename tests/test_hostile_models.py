@@ -12,8 +12,9 @@ import pickle
 import resource
 import shutil
 import socket
+import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -489,6 +490,64 @@ def test_a_tokenisers_document_is_read_as_declared(tiny_shards: Path, modest: No
     for document in wrong:
         with pytest.raises(XmrError, match=r"^here: "):
             tokeniser_from_document(document, "here")
+
+
+def _trie(replacement: bytes) -> bytes:
+    """A table that replaces "e", as sentencepiece has it."""
+    units = [0] * 512
+    units[0], node = 256 << 10, 256 ^ ord("e")
+    units[node], units[node ^ 1] = ord("e") | 1 << 8 | 1 << 10, 1 << 31
+    return struct.pack("<513I", 4 * len(units), *units) + replacement + b"\0"
+
+
+_LETTERED = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+_BETWEEN = {"type": "Replace", "pattern": {"Regex": ""}, "content": "a"}
+_TABLE = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(_trie(b"e" * 10**7)).decode()}
+_BERT = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
+_WHOLE = {"Sequence": {"id": "A", "type_id": 0}}
+_TEMPLATE = {"type": "TemplateProcessing", "single": [_WHOLE], "pair": [_WHOLE], "special_tokens": {}}
+_SPECIAL = {"a": {"id": "a", "ids": [1] * 10**6, "tokens": ["a"] * 10**6}}
+_WORDS = {"type": "WordPiece", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]", "max_input_chars_per_word": 10**9}
+
+
+def _steps(step: Mapping[str, Any], times: int) -> dict[str, Any]:
+    return {"normalizer": {"type": "Sequence", "normalizers": [step] * times}}
+
+
+_GROWING: dict[str, dict[str, Any]] = {
+    "letters of bytes": _steps({"type": "ByteLevel"}, 30),
+    "words of bytes": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [_LETTERED] * 30}},
+    "between letters": _steps(_BETWEEN, 30),
+    "characters": {"normalizer": _TABLE},
+    "the text again": {"post_processor": _TEMPLATE | {"single": [_WHOLE] * 10**6}},
+    "special tokens": {"post_processor": _TEMPLATE | {"special_tokens": _SPECIAL}},
+    "parts of words": {"model": _WORDS | {"continuing_subword_prefix": "#" * 10**7}},
+    "many steps": _steps({"type": "BertNormalizer", **_BERT}, 10**5),
+}
+
+
+@pytest.mark.parametrize("part", _GROWING)
+def test_a_tokeniser_that_makes_texts_grow_without_bound_is_refused(part: str, modest: None) -> None:
+    document = json.dumps(json.loads(LETTERS) | _GROWING[part])
+    with pytest.raises(XmrError, match=r"^here: no transformers tokeniser: (it |more than 100 parts)"):
+        tokeniser_from_document(PRETRAINED | {"tokenizer": document}, "here")
+
+
+@pytest.mark.parametrize("longest", [18, 10**7])
+def test_subwords_that_make_texts_grow_without_bound_are_refused(longest: int, modest: None) -> None:
+    table = _trie(b"e" * longest)
+    spec = b"\x12" + _varint(len(table)) + table
+    model = PIECES + b"\x1a" + _varint(len(spec)) + spec
+    document = {"kind": "sentencepiece", "model": base64.b64encode(model).decode()}
+    if longest == 18:  # as many as the standard form of a character has
+        assert "".join(tokeniser_from_document(document).pieces("e")).count("e") == longest
+    else:
+        with pytest.raises(XmrError, match="up to 10,000,000 times as long"):
+            tokeniser_from_document(document)
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
 
 
 def _letters() -> str:

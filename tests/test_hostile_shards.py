@@ -8,8 +8,11 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
 import struct
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 import zlib
@@ -879,3 +882,27 @@ def test_any_metadata_are_read_or_refused(document: bytes, text: bytes) -> None:
             metadata = decode_metadata(members, "a.tar: key")
             metadata.encode()
             assert all(type(item) is str for item in (*metadata.texts, *metadata.labels, metadata.source))
+
+
+def test_a_sheet_of_large_pictures_takes_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of them is small in its file, and below the cap of pixels; all of them together are not."""
+    stream = io.BytesIO()
+    Image.new("L", (6000, 6000)).save(stream, "PNG")
+    folder = tmp_path / "large"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for number in range(16):
+            for extension, content in (("png", stream.getvalue()), ("txt", b"one colour")):
+                member = tarfile.TarInfo(f"{number:03}.{extension}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert main(["shards", "index", str(folder / "a.tar"), "--workers", "1"]) == 0
+    code = (
+        f"import sys; from xmr_e2e.cli import main; sys.exit(main(['shards', 'sheet', {str(folder)!r}, 'sheet.png']))"
+    )
+    began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    most = 900_000  # kB; together, they have 1,728 MB
+    assert max(began, most) >= resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 240

@@ -296,8 +296,8 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
     import numpy as np
 
     from xmr_e2e.data.reader import SplitReader
-    from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
-    from xmr_e2e.shards.sheet import Tile
+    from xmr_e2e.shards.media import UnusableImage
+    from xmr_e2e.shards.sheet import Tile, tile_picture
 
     reader = SplitReader(folder, split)
     positions = np.random.default_rng(seed).choice(len(reader), min(count, len(reader)), replace=False)
@@ -306,7 +306,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
         record = reader.read(position)
         try:
             image = (
-                decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
+                tile_picture(record.image)
                 if record.image is not None
                 else _in_place_of_image(reader.modalities(position))
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Encoding, Tokenizer
 
 from xmr_e2e.bounds import Count
+from xmr_e2e.data.charsmap import character_tables, longest_replacement
 from xmr_e2e.data.text import PAD, SPECIALS, UNKNOWN, Vocabulary, fit_vocabulary
 from xmr_e2e.data.vectors import WordVectors, fit_vectors
 from xmr_e2e.errors import XmrError
@@ -30,6 +32,11 @@ _MOST_TOKENS = 2**24
 _LONGEST_WORD = 10_000
 """letters: words are whatever stands between blanks in somebody's texts"""
 _MOST_GROWTH = 64
+"""times that a tokeniser may make a text as long; the standard form of characters, NFKC, makes one 18 times as long"""
+_MOST_PARTS = 100
+"""steps of a tokenizer.json, and what it puts around a text: a dozen are usual"""
+_ADDED = ("prepend", "continuing_subword_prefix", "end_of_word_suffix")
+"""keys of what is added to a text, or to each part of a word"""
 _TRIAL = "A text, to try ten of its words. Ça va — 数据? " * 2
 """for a tokeniser that nobody has tried here"""
 
@@ -206,6 +213,8 @@ def _read_subwords(document: Mapping[str, Any]) -> Subwords:
     model = base64.b64decode(document["model"], validate=True)
     if not 0 < len(model) <= LARGEST_MODEL:
         raise ValueError(f"its model has {len(model):,} bytes, and at most {LARGEST_MODEL:,} are read")
+    if (growth := max(map(longest_replacement, character_tables(model)), default=1)) > _MOST_GROWTH:
+        raise ValueError(f"its table of characters makes a text up to {growth:,} times as long")
     return Subwords(model)
 
 
@@ -236,25 +245,43 @@ _DOCUMENTS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Tokeniser], Mapping
 
 
 def _check_growth(document: Any) -> None:
-    """Raise ValueError for a tokenizer.json whose replacements would make a text many times as long: a thousand of
-    them, each of which doubles it, would fill the memory."""
-    growth, added = 1, 0
-    for part in _parts(document):
-        content = part.get("content") if part.get("type") == "Replace" else part.get("prepend")
-        if part.get("type") == "Replace" and isinstance(content, str):
-            growth *= max(1, len(content))
-        elif isinstance(content, str):
-            added += len(content)
+    """Raise ValueError for a tokenizer.json that would make a text many times as long: thirty steps, each of which
+    doubles it, would fill the memory."""
+    parts = [part for part in _parts(document) if isinstance(part.get("type"), str)]
+    if len(parts) > _MOST_PARTS:
+        raise ValueError(f"it has {len(parts):,} steps; at most {_MOST_PARTS} are possible")
+    growth = math.prod(map(_growth, parts))
+    added = sum(len(value) for part in parts for key in _ADDED if isinstance(value := part.get(key), str))
     if growth > _MOST_GROWTH or added > _MOST_GROWTH:
-        raise ValueError(f"its normalizer makes a text up to {growth:,} times as long")
+        raise ValueError(f"it makes a text up to {growth:,} times as long, and adds {added:,} letters to its words")
+
+
+def _growth(part: dict[str, Any]) -> int:
+    """How many times as long a text can be behind a step of a tokeniser; without what it adds once, or to each word."""
+    match part:
+        case {"type": "Replace", "content": str(content), "pattern": {"String": str(found)}} if found:
+            return max(1, len(content))
+        case {"type": "Replace", "content": str(content)}:  # a pattern that may be found between all letters
+            return 1 + len(content)
+        case {"type": "ByteLevel"}:  # a letter for each byte
+            return 2
+        case {"type": "Precompiled", "precompiled_charsmap": str(table)}:
+            return longest_replacement(base64.b64decode(table))
+        case {"type": "TemplateProcessing"}:
+            single, pair, specials = (part.get(key) or () for key in ("single", "pair", "special_tokens"))
+            ids = [special.get("ids") or () for special in specials.values()] if isinstance(specials, dict) else []
+            if max(len(single), len(pair), len(specials), *map(len, ids)) > _MOST_PARTS:
+                raise ValueError(f"more than {_MOST_PARTS} parts in what it puts around a text")
+            return max(1, len(single)) if sum("Sequence" in piece for piece in single) > 1 else 1
+    return 1
 
 
 def _parts(document: Any) -> Iterator[dict[str, Any]]:
-    """All objects within a document, of its vocabulary none."""
+    """All objects within a document, of its vocabulary none, nor of what makes texts from tokens."""
     if isinstance(document, dict):
         yield document
         for key, value in document.items():
-            yield from _parts(value) if key not in ("vocab", "merges", "added_tokens") else ()
+            yield from _parts(value) if key not in ("vocab", "merges", "added_tokens", "decoder") else ()
     elif isinstance(document, list):
         for value in document:
             yield from _parts(value)

@@ -80,7 +80,7 @@ def _reading(path: Path) -> Iterator[None]:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
             raise XmrError(f"{path}: not a regular file")
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, MemoryError) as error:  # the last: of a file larger than all memory
         words = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise XmrError(f"{path} is missing or damaged: {words}; copy it again") from error
 

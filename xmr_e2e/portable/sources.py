@@ -29,6 +29,8 @@ from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.unused import describe_unused, user_files
 
 TEXT_SUFFIX = ".txt"
+LONGEST_TEXT = 2**20
+"""letters"""
 
 
 class Rows(NamedTuple):
@@ -178,9 +180,11 @@ def find_sources(model: SavedModel, paths: Sequence[Path], split: str, skipped: 
 
 
 def texts_of(file: Path) -> Iterator[tuple[str, str]]:
-    """Name and text of each line that is not empty."""
+    """Name and text of each line that is not empty. Raises XmrError for one of more than LONGEST_TEXT letters."""
     with open(file, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_TEXT), ""), 1):
+            if len(line) == LONGEST_TEXT:
+                raise XmrError(f"{file}:{number}: a line of more than {LONGEST_TEXT:,} letters is no text")
             if line.strip():
                 yield f"{file}:{number}", line.strip()
 
@@ -193,6 +197,8 @@ def _count(file: Path, skipped: Skipped) -> int:
         skipped.add(f"{file}: is no UTF-8 text ({error.reason} at byte {error.start})")
     except OSError as error:
         skipped.add(f"{file}: cannot be read: {error.strerror}")
+    except XmrError as error:
+        skipped.add(str(error))
     return 0
 
 

@@ -113,7 +113,7 @@ def holds_shards(folder: Path) -> bool:
     """
     if (folder / "manifest.json").exists():
         return True
-    files = user_files(folder) if folder.is_dir() else []
+    files = user_files(folder, tell=False) if folder.is_dir() else []
     if any(map(_is_picture, files)):
         return False
     try:

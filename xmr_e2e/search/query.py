@@ -16,9 +16,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.methods.base import Similarity
 from xmr_e2e.received import read_bytes
-from xmr_e2e.shards.media import IMAGE_BYTES, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
-from xmr_e2e.shards.sheet import Tile, write_sheet
+from xmr_e2e.shards.sheet import Tile, tile_picture, write_sheet
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHEET_COLUMNS = 5
@@ -132,7 +132,7 @@ def as_picture(query: str | Path) -> Path | None:
         return None
     if not _is_file(path):
         raise XmrError(f"{path} does not exist or is no file; a query is a sentence or the path of a picture")
-    _open_picture(path)
+    _small(_read(path), str(path))
     return path
 
 
@@ -147,7 +147,7 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = 
     picture = as_picture(query)
     tiles = [_tile(rank, hit) for rank, hit in enumerate(hits, start=1)]
     if picture:
-        tiles.insert(0, Tile(_open_picture(picture), "query", picture.name, mark=QUERY_MARK))
+        tiles.insert(0, Tile(_small(_read(picture), str(picture), QUERY_MARK), "query", picture.name, mark=QUERY_MARK))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         heading = "\n".join(filter(None, (shorten(str(query), HEADING), remark)))
@@ -166,7 +166,7 @@ def _hit(reader: SplitReader, position: int, score: float) -> Hit:
 
 def _tile(rank: int, hit: Hit) -> Tile:
     title = " · ".join([str(rank), score_text(hit.score), *hit.labels])
-    picture = _decode(hit.image, hit.where) if hit.image is not None else f"no picture: {hit.source or hit.key}"
+    picture = _small(hit.image, hit.where) if hit.image is not None else f"no picture: {hit.source or hit.key}"
     return Tile(picture, title, "\n".join(hit.texts))
 
 
@@ -180,17 +180,17 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
-def _open_picture(path: Path) -> Image.Image:
+def _read(path: Path) -> bytes:
     try:
-        data = read_bytes(path, most=IMAGE_BYTES)
+        return read_bytes(path, most=IMAGE_BYTES)
     except OSError as error:
         raise XmrError(f"{path} cannot be read: {error.strerror}") from error
-    return _decode(data, str(path))
 
 
-def _decode(data: bytes, where: str) -> Image.Image:
+def _small(data: bytes, where: str, mark: str | None = None) -> Image.Image:
+    """A picture as a tile shows it."""
     try:
-        return decode_rgb(data, max_pixels=PILLOW_MAX_PIXELS)
+        return tile_picture(data, mark=mark)
     except UnusableImage as error:
         raise XmrError(f"{where}: {error}") from error
 

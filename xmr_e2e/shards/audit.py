@@ -24,11 +24,11 @@ from xmr_e2e.shards.duplicates import Pairs, alike, same
 from xmr_e2e.shards.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Shard, load_manifest
-from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
+from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote import load_mount, open_tar
-from xmr_e2e.shards.sheet import Tile, write_sheet
+from xmr_e2e.shards.sheet import Tile, tile_picture, write_sheet
 
 # Byte for byte; by their perceptual hashes; by all their texts together.
 KINDS = {
@@ -173,7 +173,7 @@ def draw_pairs(result: Audit, out: Path) -> None:
         for part, sample in zip((one, other), pair):
             record = _record(result, sample)
             title = f"{result.title(part)}: {KINDS[kind]}"
-            tiles.append(Tile(_picture(record), title, "\n".join((record.key, *record.metadata.texts)), mark))
+            tiles.append(Tile(_picture(record, mark), title, "\n".join((record.key, *record.metadata.texts)), mark))
     out.parent.mkdir(parents=True, exist_ok=True)
     names = " and ".join(dict.fromkeys(part.folder.resolve().name for part in result.parts))
     write_sheet(out, tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}")
@@ -206,10 +206,10 @@ def _record(result: Audit, sample: int) -> Record:
         os.close(file)
 
 
-def _picture(record: Record) -> Image.Image | str:
+def _picture(record: Record, mark: str | None) -> Image.Image | str:
     if record.image is None:
         return "no picture"
     try:
-        return decode_rgb(record.image, max_pixels=PILLOW_MAX_PIXELS)
+        return tile_picture(record.image, mark=mark)
     except UnusableImage as error:
         return str(error)

@@ -20,11 +20,11 @@ from xmr_e2e.files import write_atomically
 
 # 30,000 x 30,000 pixels are 2.7 GB once decoded; the largest cameras stay below this.
 MAX_PIXELS = 120_000_000
+IMAGE_BYTES = 2**30
+"""of a picture's file, at most: a thousandth of it is usual"""
 PILLOW_MAX_PIXELS = 178_956_970
 """Twice Pillow's MAX_IMAGE_PIXELS, where its warning becomes an error. For pictures out of shards, which may have been
 built with a higher cap than MAX_PIXELS."""
-IMAGE_BYTES = 2**30
-"""of a picture's file, at most: a thousandth of it is usual"""
 MAX_SIDE = 65_535
 """Pillow takes a minute for a picture of one pixel's width and a hundred million's height."""
 MAX_SCANNED_PIXELS = 2_000_000_000

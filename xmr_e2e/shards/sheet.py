@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from xmr_e2e.escape import on_page
 from xmr_e2e.files import write_atomically
 from xmr_e2e.fonts import describe_missing, font_for
-from xmr_e2e.shards.media import save_picture
+from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, decode_rgb, save_picture
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,17 @@ class Tile:
     text: str
     mark: str | None = None
     """colour of a frame around the picture and of the title, such as "#2e7d32" for a right answer"""
+
+
+def tile_picture(data: bytes, *, mark: str | None = None) -> Image.Image:
+    """A picture as small as a tile shows it: a sheet holds all its pictures, and each may have been made to be large.
+
+    mark: the tile's.
+
+    Raises:
+        UnusableImage: it cannot be decoded.
+    """
+    return _contained(decode_rgb(data, max_pixels=PILLOW_MAX_PIXELS), mark)
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile], *, columns: int = 6, heading: str = "") -> None:
@@ -97,16 +108,25 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner
     left, top = corner
     right, bottom = left + PICTURE[0], top + PICTURE[1]
     draw.rectangle((left, top, right - 1, bottom - 1), fill=CARD, outline=tile.mark, width=FRAME if tile.mark else 0)
-    inner = (PICTURE[0] - 2 * FRAME, PICTURE[1] - 2 * FRAME) if tile.mark else PICTURE
+    inner = _inner(tile.mark)
     if isinstance(tile.image, str):
         words = list(_wrap(tile.image, _font(tile.image), inner[0] - 2 * MARGIN))
         _write(draw, (left + MARGIN, top + (PICTURE[1] - _height(words)) // 2), words, _font(tile.image), PALE)
     else:
-        picture = ImageOps.contain(tile.image.convert("RGB"), inner, Image.Resampling.BICUBIC)
+        picture = _contained(tile.image.convert("RGB"), tile.mark)
         sheet.paste(picture, (left + (PICTURE[0] - picture.width) // 2, top + (PICTURE[1] - picture.height) // 2))
     title = _title(tile)
     _write(draw, (left, bottom + LINE // 2), title, _font(tile.title, bold=True), tile.mark or INK)
     _write(draw, (left, bottom + LINE // 2 + _height(title)), _text(tile), _font(tile.text), PALE)
+
+
+def _inner(mark: str | None) -> tuple[int, int]:
+    """Width and height that a tile has for its picture."""
+    return (PICTURE[0] - 2 * FRAME, PICTURE[1] - 2 * FRAME) if mark else PICTURE
+
+
+def _contained(image: Image.Image, mark: str | None) -> Image.Image:
+    return ImageOps.contain(image, _inner(mark), Image.Resampling.BICUBIC)
 
 
 def _height(lines: Sequence[str]) -> int:

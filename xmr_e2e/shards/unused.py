@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from xmr_e2e.shards.raw import RawTree
 from xmr_e2e.shards.schema import FOREIGN_IMAGE_SUFFIXES, is_litter
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8
 """endings that are named"""
 
 
-def user_files(folder: Path) -> list[Path]:
-    """All files in a folder and the folders in it, sorted, but for hidden ones and those of a system."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in files if not any(is_litter(part) for part in path.relative_to(folder).parts))
+def user_files(folder: Path, *, tell: bool = True) -> list[Path]:
+    """All files in a folder and the folders in it, sorted, but for hidden ones and those of a system, and links that
+    lead out of the folder: of a folder of somebody else's, they would have any file of the user's shown to others.
+
+    tell: warn of such links.
+    """
+    found = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in found if not any(is_litter(part) for part in path.relative_to(folder).parts))
+    tree = RawTree(folder)
+    out = [path for path in files if not tree.holds(path)]
+    if out and tell:
+        logger.warning(
+            "%d links lead out of %s and are left out, such as %s; put the files themselves there",
+            len(out), folder, out[0],
+        )  # fmt: skip
+    return [path for path in files if tree.holds(path)] if out else files
 
 
 def describe_unused(files: Sequence[Path]) -> str:
