@@ -10,12 +10,14 @@ from xmr_e2e.bounds import check_bounds
 from xmr_e2e.engine.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
-from xmr_e2e.received import first_line
+from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.sizes import laying_out
 
 _NAMED = 3
 """of the weights that do not fit, in a message"""
+_LONGEST_NAME = 200
+"""characters"""
 
 
 def check_received_bounds(config: Any, where: str) -> None:
@@ -60,9 +62,9 @@ def _require_same(described: Shapes, held: Shapes) -> None:
     """Raise XmrError unless these are the weights of the networks that are described."""
     complaints = [
         *(f"{name} is missing" for name in described if name not in held),
-        *(f"{name} is not in the networks" for name in held if name not in described),
+        *(f"{_cut(name)} is not in the networks" for name in held if name not in described),
         *(
-            f"{name} is {held[name]}, not {shape}"
+            f"{name} is {shortened(held[name])}, not {shape}"
             for name, shape in described.items()
             if name in held and held[name] != shape
         ),
@@ -70,3 +72,8 @@ def _require_same(described: Shapes, held: Shapes) -> None:
     if complaints:
         more = f", and {len(complaints) - _NAMED} more" if len(complaints) > _NAMED else ""
         raise XmrError(f"{', '.join(complaints[:_NAMED])}{more}")
+
+
+def _cut(name: str) -> str:
+    """The name of a weight as a message may hold it; in a file of others, it can be of any length."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
