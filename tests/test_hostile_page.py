@@ -438,7 +438,6 @@ def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, t
         base = f"http://127.0.0.1:{port}/search/"
         browser.get(base)
         assert "needs a token" in browser.page_source
-        browser.complaints()
         browser.get(f"{base}?token={endpoint.rules.token}")
         assert browser.current_url == base
         ready = WebDriverWait(browser, 30)
@@ -460,7 +459,8 @@ def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, t
         made = "return [...document.querySelectorAll('script, iframe, form, base, svg, [onerror], [onload], a[href]')]"
         assert len(browser.execute_script(made)) == 4  # our script, two forms and a link
         assert browser.execute_script("return document.documentElement.dataset.owned ?? null") is None
-        assert browser.complaints() == []
+        # But for the page without a token, of which the browser is told, as of an icon at the host's root.
+        assert [each for each in browser.complaints() if "401 (Unauthorized)" not in each] == []
         browser.get(f"{base}?text={HOSTILE[1]}")
         ready.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#hits li"))
         browser.get(f"{base}docs")

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,6 +116,14 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home of the test's own: what the user allows is kept there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def new_workers() -> Iterator[None]:
+    """Processes that a loader starts have the home of the test: the server that forks them is not an earlier test's."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture
@@ -304,7 +313,7 @@ def test_a_place_in_the_url_takes_the_files_name(site: Site, cache: Path, tmp_pa
 
 
 def test_loader_workers_read_the_same_samples_as_from_the_local_folder(
-    site: Site, tiny_shards: Path, mounted: Path
+    site: Site, tiny_shards: Path, mounted: Path, new_workers: None
 ) -> None:
     """With more than one worker, forked from a process that has already fetched something itself."""
     SplitReader(mounted, "train").read(0)
