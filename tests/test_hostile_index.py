@@ -588,7 +588,7 @@ def python(code: str, *arguments: Path) -> None:
 
 @pytest.fixture(scope="module")
 def files_of_faiss(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """How the names of indexes begin that were taken once; "-ivf" and "-hnsw" name the file "lists" beside them."""
+    """Beginnings of the names of indexes that were taken once; "-ivf" and "-hnsw" name the file "lists" beside them."""
     folder = tmp_path_factory.mktemp("faiss")
     np.save(folder / "rows.npy", embeddings())
     python(WRITE, folder / "rows.npy", folder / "lists", folder / "index")

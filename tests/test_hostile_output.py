@@ -1,4 +1,4 @@
-"""What others have named stays text wherever it is written for people: terminals, shells, tables, pages, pictures.
+"""Names of others stay text wherever it is written for people: terminals, shells, tables, pages, pictures.
 
 Each test has names that would do something there, writes through the public command, and looks at what a person sees.
 """

@@ -474,7 +474,7 @@ def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, t
 
 
 def is_over(connection: socket.socket) -> bool:
-    """Whether the other side has closed it."""
+    """True once the other side has closed it."""
     connection.setblocking(False)
     try:
         return not connection.recv(1)

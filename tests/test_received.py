@@ -1,4 +1,4 @@
-"""What every parser of received files stands on: bounds, declared shapes, plain names and printable text."""
+"""The ground of every parser of received files: bounds, declared shapes, plain names and printable text."""
 
 from __future__ import annotations
 

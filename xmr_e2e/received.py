@@ -87,11 +87,12 @@ def describe_invalid(error: ValidationError) -> str:
     return f"{key and shortened(key, quoted=False)}{': ' if key else ''}{message}{value}"
 
 
-def shortened(value: Any, *, quoted: bool = True) -> str:
-    """A value as Python writes it, cut where it is long; without characters that a terminal would obey."""
-    text = ascii(value) if not isinstance(value, str) else repr(value[: _SHOWN + 1])
+def shortened(value: Any, *, quoted: bool = True, most: int = _SHOWN) -> str:
+    """A value as Python writes it, cut where it is longer than `most` characters; without characters that a terminal
+    would obey."""
+    text = ascii(value) if not isinstance(value, str) else repr(value[: most + 1])
     text = text if quoted else text[1:-1]
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def first_line(error: BaseException) -> str:

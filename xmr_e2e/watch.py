@@ -71,8 +71,8 @@ class Watch:
         self._rank = rank
         self._world_size = world_size
         self._limit = limit
-        # Thousands of processes on one file system: the more there are, the less often each writes.
         self._unfinished = folder / f"rank-{rank:05d}.part"
+        # Thousands of processes on one file system: the more there are, the less often each writes.
         self._pause = min(max(0.5, world_size / 64), limit / 4)
         self._doing, self._turns, self._since, self._count = "starting", 0, time.monotonic(), 0
         self._verdict = ""

@@ -17,7 +17,7 @@ from xmr_e2e.towers.sizes import laying_out
 _NAMED = 3
 """of the weights that do not fit, in a message"""
 _LONGEST_NAME = 200
-"""characters"""
+"""characters of a weight's name in a message; in a file of others, it can have any number"""
 
 
 def check_received_bounds(config: Any, where: str) -> None:
@@ -62,7 +62,11 @@ def _require_same(described: Shapes, held: Shapes) -> None:
     """Raise XmrError unless these are the weights of the networks that are described."""
     complaints = [
         *(f"{name} is missing" for name in described if name not in held),
-        *(f"{_cut(name)} is not in the networks" for name in held if name not in described),
+        *(
+            f"{shortened(name, quoted=False, most=_LONGEST_NAME)} is not in the networks"
+            for name in held
+            if name not in described
+        ),
         *(
             f"{name} is {shortened(held[name])}, not {shape}"
             for name, shape in described.items()
@@ -72,8 +76,3 @@ def _require_same(described: Shapes, held: Shapes) -> None:
     if complaints:
         more = f", and {len(complaints) - _NAMED} more" if len(complaints) > _NAMED else ""
         raise XmrError(f"{', '.join(complaints[:_NAMED])}{more}")
-
-
-def _cut(name: str) -> str:
-    """The name of a weight as a message may hold it; in a file of others, it can be of any length."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
