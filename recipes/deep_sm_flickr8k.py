@@ -33,7 +33,7 @@ def experiment() -> Experiment:
             max_tokens=80,
             augment=Augment(min_area=0.5, colour=0.2),
         ),
-        method=DeepSm(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn()),
+        method=DeepSm(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(dropout=0.5)),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=8, batch_size=100),

@@ -27,7 +27,7 @@ from xmr_e2e.towers.text import BiLstmCnn
 class Alscor(MethodConfig):
     """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
 
-    image: Tower = ImageTower()
+    image: Tower = ImageTower(dropout=0.5)
     text: Tower = BiLstmCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space; the correlation needs batches well above it, the discriminator a layer of dim / 4"""

@@ -22,8 +22,8 @@ from xmr_e2e.towers.text import TextCnn
 class DeepSm(MethodConfig):
     """Deep-SM's towers."""
 
-    image: Tower = ImageTower("alexnet")
-    text: Tower = TextCnn()
+    image: Tower = ImageTower("alexnet", dropout=0.5)
+    text: Tower = TextCnn(dropout=0.5)
 
     def build(self, dataset: Dataset) -> DeepSmModel:
         return DeepSmModel(self, dataset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import FractionBelow1
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.sizes import run_on_sizes
@@ -28,6 +29,9 @@ class ImageTower(Tower):
     fresh_fc: bool = False
     """Draw the fully-connected layers anew from N(0, 0.01), biases 0, after loading weights, as ALSCOR (Sec. 5.2)
     does. Without effect on weights none."""
+    dropout: FractionBelow1 = 0.0
+    """Share that the network's own dropout layers drop in training, for AlexNet and VGG before and after their hidden
+    fully-connected layers: 0.5 as they were published, 0 where heads take the features as they are."""
 
     def build(self, dataset: Dataset, modality: str) -> ImageEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
@@ -46,6 +50,7 @@ class ImageTower(Tower):
         network, dim = load_network(self.name, self.weights)
         if self.fresh_fc and self.weights != "none":
             _redraw_fc(network, self.name)
+        _set_dropout(network, self.dropout)
         fit_image_size(network, self.name, dataset.image_size)
         encoder = ImageEncoder(network, dim, *statistics(self.name))
         try_image_size(encoder, self.name, dataset)
@@ -87,6 +92,13 @@ def try_image_size(encoder: nn.Module, name: str, dataset: Dataset) -> None:
         raise XmrError(f"{name} cannot take images of {image_size} pixels ({error}); set --data.image-size") from error
     finally:
         encoder.train()
+
+
+def _set_dropout(network: nn.Module, share: float) -> None:
+    """Of the layers that drop something as published; others are there for options that nobody took."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout) and layer.p:
+            layer.p = share
 
 
 def _redraw_fc(network: nn.Module, name: str) -> None:
