@@ -180,9 +180,12 @@ class Method(nn.Module, ABC):
         return {name: int(tower.dim) for name, tower in self.towers.items()}  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; but towers that stand still, in this stage or in all, stay in evaluation mode: dropout
+        would be noise in what they give, and batch statistics would move what else does not."""
         super().train(mode)
-        for name in self.frozen:
-            self.towers[name].eval()
+        for tower in self.towers.values():
+            if not any(parameter.requires_grad for parameter in tower.parameters()):
+                tower.eval()
         return self
 
     def features(self, modality: str, inputs: Any) -> Any:
