@@ -45,9 +45,15 @@ class Sdcmr(MethodConfig):
     """weight of the independence constraint (eta)"""
     kl: NotNegative = 1.0
     """weight of the divergences from the standard normal distribution within the bound of Eq. 4"""
+    latent: Literal["mean", "sample"] = "mean"
+    """what distance, independence and classifiers see of a factor: the mean of its posterior, by which is retrieved, or
+    the sample that the decoders need, whose noise is most of both at first"""
+    towers_learn_from: Literal["shared", "both"] = "shared"
+    """the factors whose encoders send gradients on to the towers: through the unrelated one's comes the reversed
+    gradient of the class, which tells the towers to make classes unreadable"""
     likelihood: Literal["mse", "gaussian"] = "mse"
-    """scale of the bound: with the features' Gaussian likelihood, or divided by half their number, so that it holds
-    their mean squared error"""
+    """scale of the bound: the features' mean squared error beside divergences that are divided by half of the
+    modalities' mean width, or the features' Gaussian likelihood, a sum over their width, beside undivided ones"""
     reversal: Literal["schedule", "constant"] = "schedule"
     """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""
     reversal_strength: NotNegative = 1.0
@@ -89,13 +95,16 @@ class SdcmrModel(Method):
             features = self.features(name, item)
             result[f"{name} features"] = features
             result[f"{name} shared"] = torch.stack(self._shared(name, features), dim=1)
-            result[f"{name} unrelated"] = torch.stack(self._split(self.unrelated[name](features)), dim=1)
+            given = features if self.config.towers_learn_from == "both" else features.detach()
+            result[f"{name} unrelated"] = torch.stack(self._split(self.unrelated[name](given)), dim=1)
         return result
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """Eq. 15."""
         config = self.config
-        latents = {key: _draw(rows) for key, rows in representations.items() if not key.endswith("features")}
+        latents = {
+            key: _latent(rows, config.latent) for key, rows in representations.items() if not key.endswith("features")
+        }
         schedule = reversal_schedule(moment.progress) if config.reversal == "schedule" else 1.0
         strength = config.reversal_strength * schedule
         image, text = (self._view(name, representations, latents, strength) for name in ("image", "text"))
@@ -132,14 +141,14 @@ class SdcmrModel(Method):
             shared=Factor(
                 shared.mean,
                 shared.log_variance,
-                shared.sample,
-                Guesses(self.semantic(shared.sample), self.modality(reverse_gradient(shared.sample, strength))),
+                shared.latent,
+                Guesses(self.semantic(shared.latent), self.modality(reverse_gradient(shared.latent, strength))),
             ),
             unrelated=Factor(
                 bounded.mean,
                 bounded.log_variance,
-                unrelated.sample,
-                Guesses(self.semantic(reverse_gradient(bounded.sample, strength)), self.modality(bounded.sample)),
+                unrelated.latent,
+                Guesses(self.semantic(reverse_gradient(bounded.latent, strength)), self.modality(bounded.latent)),
             ),
         )
 
@@ -153,17 +162,19 @@ class SdcmrModel(Method):
 
 
 class _Latent(NamedTuple):
-    """A factor's posterior and a sample of it, (n, k) each."""
+    """A factor's posterior, a sample of it, and which of mean and sample stands for it, (n, k) each."""
 
     mean: Tensor
     log_variance: Tensor
     sample: Tensor
+    latent: Tensor
 
 
-def _draw(posterior: Tensor) -> _Latent:
+def _latent(posterior: Tensor, latent: Literal["mean", "sample"]) -> _Latent:
     """posterior: (n, 2, k), mean and log-variance."""
     mean, log_variance = posterior.unbind(1)
-    return _Latent(mean, log_variance, mean + torch.randn_like(mean) * (log_variance / 2).exp())
+    sample = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+    return _Latent(mean, log_variance, sample, mean if latent == "mean" else sample)
 
 
 def _factors_of(name: str) -> tuple[tuple[str, str], ...]:

@@ -25,14 +25,14 @@ class Guesses(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """One latent factor of one modality: the posterior N(mean, diag(exp(log_variance))) and a sample of it."""
+    """One latent factor of one modality: the posterior N(mean, diag(exp(log_variance))), and what stands for it."""
 
     mean: Tensor
     """(n, k)"""
     log_variance: Tensor
     """(n, k)"""
-    sample: Tensor
-    """(n, k), z"""
+    latent: Tensor
+    """(n, k), z of Eq. 7 and 14: a sample of the posterior, or its mean"""
     guesses: Guesses
 
 
@@ -72,10 +72,12 @@ def sdcmr_loss(
         multi_label: whether samples may have several classes; see `adversarial_loss`.
         alpha, beta, gamma, eta: weights of "reconstruction", "similarity", "adversary", "independence".
         kl: weight of the divergences within "elbo".
-        likelihood: scale of "elbo", which the paper leaves open: "gaussian", `gaussian_negative_log_likelihood`'s, or
-            "mse", the same bound divided by d / 2 for each modality of width d, so that it holds the mean squared
-            error. Otherwise the sum over thousands of dimensions outweighs all other terms; and with the mean squared
-            error beside undivided divergences, these would be all that counts, and z would tell nothing of x.
+        likelihood: scale of "elbo", which the paper leaves open: "gaussian", `gaussian_negative_log_likelihood`'s
+            beside the divergences as they are; or "mse", the mean squared error of each modality beside its divergences
+            divided by half of the modalities' mean width. Otherwise the sum over thousands of dimensions outweighs all
+            other terms; and with the mean squared error beside undivided divergences, these would be all that counts,
+            and z would tell nothing of x. The divergences of all modalities have one scale: 1 / 1,099 for features of
+            4,096 and 300.
 
     Returns:
         The scalars "elbo" (minus the bound of Eq. 4, which is to be maximised), "reconstruction" (Eq. 10),
@@ -84,13 +86,16 @@ def sdcmr_loss(
         inputs) whatever autocast is on.
     """
     views = (image, text)
+    half = sum(view.features.shape[1] for view in views) / len(views) / 2
     shared, unrelated = ([getattr(view, name).guesses for view in views] for name in ("shared", "unrelated"))
     terms = {
-        "elbo": _sum([_negative_bound(view, kl, likelihood) for view in views]),
+        "elbo": _sum(
+            [_negative_bound(view, kl if likelihood == "gaussian" else kl / half, likelihood) for view in views]
+        ),
         "reconstruction": _sum([reconstruction_loss(view.swapped, view.features) for view in views]),
-        "similarity": similarity_loss(image.shared.sample, text.shared.sample),
+        "similarity": similarity_loss(image.shared.latent, text.shared.latent),
         "adversary": adversarial_loss(shared, unrelated, labels, multi_label=multi_label),
-        "independence": _sum([independence_loss(view.shared.sample, view.unrelated.sample) for view in views]),
+        "independence": _sum([independence_loss(view.shared.latent, view.unrelated.latent) for view in views]),
     }
     weights = {"elbo": 1.0, "reconstruction": alpha, "similarity": beta, "adversary": gamma, "independence": eta}
     return {**terms, "total": _sum([weights[name] * term for name, term in terms.items()])}
@@ -98,8 +103,8 @@ def sdcmr_loss(
 
 def _negative_bound(view: View, kl: float, likelihood: Literal["mse", "gaussian"]) -> Tensor:
     divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in (view.shared, view.unrelated)]
-    bound = gaussian_negative_log_likelihood(view.reconstruction, view.features) + kl * _sum(divergences)
-    return bound if likelihood == "gaussian" else bound * 2 / view.features.shape[1]
+    distance = gaussian_negative_log_likelihood if likelihood == "gaussian" else reconstruction_loss
+    return distance(view.reconstruction, view.features) + kl * _sum(divergences)
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -149,7 +154,7 @@ def adversarial_loss(
 
     Returns:
         L_ss + L_su, a scalar: for both factors the cross-entropy of the class and that of the modality, each a mean
-        over samples and modalities. Eq. 11 and 12 sum over modalities, which is m times this.
+        over samples and a sum over modalities.
 
     Raises:
         ValueError: modality logits that are not m wide, or labels that are not of c classes.
@@ -157,7 +162,7 @@ def adversarial_loss(
     truth = multi_hot_labels(labels, shared[0].classes.shape[1]).to(shared[0].classes.device)
     classes = [label_loss(guesses.classes, truth, multi_label=multi_label) for guesses in (*shared, *unrelated)]
     modalities = [modality_loss([guesses.modality for guesses in factor]) for factor in (shared, unrelated)]
-    return _sum(classes) / len(shared) + _sum(modalities)
+    return _sum(classes) + len(shared) * _sum(modalities)  # the modalities' loss is a mean over them
 
 
 def independence_loss(shared: Tensor, unrelated: Tensor) -> Tensor:
