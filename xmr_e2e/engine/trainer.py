@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -215,12 +216,31 @@ class Trainer:
             self.method.load_state_dict(read_weights(self.run.folder / "model.safetensors"))
 
     def _fit_closed_form(self) -> None:
-        """Fit the stage to the embeddings of the whole training split, and keep the result."""
-        method, batches = self.method, self._batches(self.stage, "train")
-        embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
-        method.fit(self.stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
+        """Fit the stage, and keep the result."""
+        self._fit_to_training_split(self.stage)
         self.has_begun = True
         self._keep(0, self._validate(), "fitted in closed form")
+
+    def _fit_to_training_split(self, stage: Stage) -> None:
+        method, batches = self.method, self._batches(stage, "train")
+        embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
+        method.fit(stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
+
+    @contextmanager
+    def _closed_form_ahead(self) -> Iterator[None]:
+        """The closed form that follows this stage, fitted for as long as the stage is measured: without it, the figures
+        by which an epoch is kept would say nothing of what the training ends in."""
+        following = self.method.stages[self.position.stage + 1 :][:1]
+        if self.stage.closed_form or not following or not following[0].closed_form:
+            yield
+            return
+        buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+        try:
+            self._fit_to_training_split(following[0])
+            yield
+        finally:
+            for name, buffer in self.method.named_buffers():
+                buffer.copy_(buffers[name])
 
     def _train_epoch(self, epoch: int) -> bool:
         """The epoch's remaining steps; False when asked to stop among them."""
@@ -404,9 +424,10 @@ class Trainer:
             return validation_loss(
                 self.method, self._loader(self.stage, split), self._moment(), self.accelerator.device
             )
-        embedded = embed_split(
-            self.method, self.experiment.data, self.tokeniser, split, self.extracted, self.protocol.captions
-        )
+        with self._closed_form_ahead():
+            embedded = embed_split(
+                self.method, self.experiment.data, self.tokeniser, split, self.extracted, self.protocol.captions
+            )
         return validation_scores(self.method, embedded, self.protocol)
 
     def _batches(self, stage: Stage, split: str) -> SplitBatches:
