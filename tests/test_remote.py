@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +24,6 @@ import numpy as np
 import pytest
 
 from xmr_e2e.cli import main
-from xmr_e2e.data.loader import Data, Loader, SplitBatches
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards import fetch, remote
@@ -116,14 +114,6 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home of the test's own: what the user allows is kept there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def new_workers() -> Iterator[None]:
-    """Processes that a loader starts have the home of the test: the server that forks them is not an earlier test's."""
-    forkserver._forkserver._stop()
-    yield
-    forkserver._forkserver._stop()
 
 
 @pytest.fixture
@@ -312,22 +302,31 @@ def test_a_place_in_the_url_takes_the_files_name(site: Site, cache: Path, tmp_pa
 # Reading
 
 
+READ_BY_WORKERS = """
+import sys
+from pathlib import Path
+from xmr_e2e.data.loader import Data, Loader, SplitBatches
+from xmr_e2e.data.reader import SplitReader
+
+def batches(folder):
+    data = Data(shards=Path(folder), image_size=16, load_size=16, workers=2)
+    loader = Loader(SplitBatches(data, "train", {"image": "pixels"}, None, seed=1), 5)
+    return [
+        (batch.keys, batch.inputs["image"].numpy().tobytes(), batch.labels.numpy().tobytes())
+        for epoch in (0, 1)
+        for batch in loader.epoch(epoch)
+    ]
+
+SplitReader(Path(sys.argv[1]), "train").read(0)  # the workers come from a process that has itself fetched something
+assert batches(sys.argv[1]) == batches(sys.argv[2])
+"""
+
+
 def test_loader_workers_read_the_same_samples_as_from_the_local_folder(
-    site: Site, tiny_shards: Path, mounted: Path, new_workers: None
+    site: Site, tiny_shards: Path, mounted: Path
 ) -> None:
-    """With more than one worker, forked from a process that has already fetched something itself."""
-    SplitReader(mounted, "train").read(0)
-
-    def batches(folder: Path) -> list[tuple[tuple[str, ...], bytes, bytes]]:
-        data = Data(shards=folder, image_size=16, load_size=16, workers=2)
-        loader = Loader(SplitBatches(data, "train", {"image": "pixels"}, None, seed=1), 5)
-        return [
-            (batch.keys, batch.inputs["image"].numpy().tobytes(), batch.labels.numpy().tobytes())
-            for epoch in (0, 1)
-            for batch in loader.epoch(epoch)
-        ]
-
-    assert batches(mounted) == batches(tiny_shards)
+    """In a process of its own: the server that forks a process's workers keeps the home that it was started with."""
+    subprocess.run([sys.executable, "-c", READ_BY_WORKERS, mounted, tiny_shards], check=True, timeout=120)
     assert site.requests == {shard.name: 1 for shard in load_manifest(mounted).splits["train"].shards}
 
 
