@@ -43,6 +43,9 @@ class Sdcmr(MethodConfig):
     """weight of the dual adversarial mechanism (gamma)"""
     independence: NotNegative = 1.0
     """weight of the independence constraint (eta)"""
+    independence_over: Literal["samples", "batch"] = "samples"
+    """Eq. 14's norm as a mean over samples, like all other terms, or as printed: the sum over a batch outweighs the
+    classes, and is least where factors vanish"""
     kl: NotNegative = 1.0
     """weight of the divergences from the standard normal distribution within the bound of Eq. 4"""
     latent: Literal["mean", "sample"] = "mean"
@@ -52,8 +55,8 @@ class Sdcmr(MethodConfig):
     """the factors whose encoders send gradients on to the towers: through the unrelated one's comes the reversed
     gradient of the class, which tells the towers to make classes unreadable"""
     likelihood: Literal["mse", "gaussian"] = "mse"
-    """scale of the bound: the features' mean squared error beside divergences that are divided by half of the
-    modalities' mean width, or the features' Gaussian likelihood, a sum over their width, beside undivided ones"""
+    """what of the features stands beside the divergences in the bound: their mean squared error, or their Gaussian
+    likelihood, a sum over thousands of dimensions that outweighs all other terms"""
     reversal: Literal["schedule", "constant"] = "schedule"
     """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""
     reversal_strength: NotNegative = 1.0
@@ -119,6 +122,7 @@ class SdcmrModel(Method):
             eta=config.independence,
             kl=config.kl,
             likelihood=config.likelihood,
+            independence_over=config.independence_over,
         )
 
     def _view(

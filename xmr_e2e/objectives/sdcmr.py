@@ -63,6 +63,7 @@ def sdcmr_loss(
     eta: float = 1.0,
     kl: float = 1.0,
     likelihood: Literal["mse", "gaussian"] = "mse",
+    independence_over: Literal["samples", "batch"] = "samples",
 ) -> dict[str, Tensor]:
     """The sum of all losses (Wang et al., 2024, Eq. 15).
 
@@ -72,12 +73,11 @@ def sdcmr_loss(
         multi_label: whether samples may have several classes; see `adversarial_loss`.
         alpha, beta, gamma, eta: weights of "reconstruction", "similarity", "adversary", "independence".
         kl: weight of the divergences within "elbo".
-        likelihood: scale of "elbo", which the paper leaves open: "gaussian", `gaussian_negative_log_likelihood`'s
-            beside the divergences as they are; or "mse", the mean squared error of each modality beside its divergences
-            divided by half of the modalities' mean width. Otherwise the sum over thousands of dimensions outweighs all
-            other terms; and with the mean squared error beside undivided divergences, these would be all that counts,
-            and z would tell nothing of x. The divergences of all modalities have one scale: 1 / 1,099 for features of
-            4,096 and 300.
+        likelihood: of the features in "elbo", whose scale the paper leaves open: "gaussian",
+            `gaussian_negative_log_likelihood`'s, a sum over thousands of dimensions that outweighs all other terms; or
+            "mse", the mean squared error, which is the likelihood under a variance of d / 2. The divergences stand
+            beside it as they are, in both modalities alike.
+        independence_over: as `independence_loss` has it.
 
     Returns:
         The scalars "elbo" (minus the bound of Eq. 4, which is to be maximised), "reconstruction" (Eq. 10),
@@ -86,16 +86,15 @@ def sdcmr_loss(
         inputs) whatever autocast is on.
     """
     views = (image, text)
-    half = sum(view.features.shape[1] for view in views) / len(views) / 2
     shared, unrelated = ([getattr(view, name).guesses for view in views] for name in ("shared", "unrelated"))
     terms = {
-        "elbo": _sum(
-            [_negative_bound(view, kl if likelihood == "gaussian" else kl / half, likelihood) for view in views]
-        ),
+        "elbo": _sum([_negative_bound(view, kl, likelihood) for view in views]),
         "reconstruction": _sum([reconstruction_loss(view.swapped, view.features) for view in views]),
         "similarity": similarity_loss(image.shared.latent, text.shared.latent),
         "adversary": adversarial_loss(shared, unrelated, labels, multi_label=multi_label),
-        "independence": _sum([independence_loss(view.shared.latent, view.unrelated.latent) for view in views]),
+        "independence": _sum(
+            [independence_loss(view.shared.latent, view.unrelated.latent, over=independence_over) for view in views]
+        ),
     }
     weights = {"elbo": 1.0, "reconstruction": alpha, "similarity": beta, "adversary": gamma, "independence": eta}
     return {**terms, "total": _sum([weights[name] * term for name, term in terms.items()])}
@@ -165,14 +164,15 @@ def adversarial_loss(
     return _sum(classes) + len(shared) * _sum(modalities)  # the modalities' loss is a mean over them
 
 
-def independence_loss(shared: Tensor, unrelated: Tensor) -> Tensor:
+def independence_loss(shared: Tensor, unrelated: Tensor, *, over: Literal["samples", "batch"] = "samples") -> Tensor:
     """Frobenius norm, not squared, of Z^s' Z^u, for one modality of Eq. 14: (n, k) each -> scalar.
 
-    A sum over the samples of the batch, not a mean. Where the product is zero, so is the gradient.
+    over: a mean over the n samples, or the sum over the batch, as printed. Where the product is zero, so is the
+    gradient.
     """
     with full_precision(shared, unrelated) as (shared, unrelated):
         norm: Tensor = torch.linalg.vector_norm(shared.T @ unrelated)
-        return norm
+        return norm / len(shared) if over == "samples" else norm
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:
