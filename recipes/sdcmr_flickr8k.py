@@ -6,8 +6,7 @@
 
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
-from random weights, so that two cores train it in minutes. The weights are the paper's (1, 5, 10, 1); the strength of
-the gradient reversal, which it does not state, rises to 0.1 (docs/results).
+from random weights, so that two cores train it in minutes. The weights are the paper's (1, 5, 10, 1).
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ def experiment() -> Experiment:
             invariance=5,
             adversary=10,
             independence=1,
-            reversal_strength=0.1,
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),

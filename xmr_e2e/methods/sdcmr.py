@@ -59,8 +59,9 @@ class Sdcmr(MethodConfig):
     likelihood, a sum over thousands of dimensions that outweighs all other terms"""
     reversal: Literal["schedule", "constant"] = "schedule"
     """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""
-    reversal_strength: NotNegative = 1.0
-    """the largest strength; the reversed gradients also have the adversary's weight"""
+    reversal_strength: NotNegative = 0.1
+    """the largest strength, beside the adversary's weight, which the reversed gradients have too: at 1, the factor that
+    is to tell nothing of the class grows until its loss is all that counts"""
     final_relu: bool = False
     """a ReLU after the last layer of encoders and decoders too, as the paper says literally"""
     update: Literal["joint", "literal"] = "joint"
