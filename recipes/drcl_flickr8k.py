@@ -34,7 +34,13 @@ def experiment() -> Experiment:
             max_tokens=80,
             augment=Augment(min_area=0.5, colour=0.2),
         ),
-        method=Drcl(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(), hidden=1024, dim=512),
+        method=Drcl(
+            image=ImageTower("resnet10_slim", weights="none"),
+            text=TextCnn(),
+            hidden=1024,
+            dim=512,
+            hardness_epochs=5,  # so that the hardness rises to 1 over the stage's epochs, as in the released code's 100
+        ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=5, batch_size=100),

@@ -50,6 +50,9 @@ class Drcl(ManyModalities):
     """split on which the priors are compared: train, as released, which rewards the modality that overfits, or val"""
     prior_seed: Seed = 1
     """of the orthogonal matrix from which the priors of all modalities start"""
+    fresh: bool = True
+    """draw a modality's encoder anew for the consistency, as released; otherwise it goes on from its prior's stage. Its
+    tower goes on in any case: for the encoders, its features are what the released code reads from files"""
 
     def build(self, dataset: Dataset) -> DrclModel:
         return DrclModel(self, dataset)
@@ -65,17 +68,22 @@ class DrclModel(Method):
     def __init__(self, config: Drcl, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.config = config
-        if dataset.classes > config.dim:
-            raise XmrError(f"--method.dim {config.dim} must not be below the {dataset.classes} classes of the dataset")
-        self.encoders = nn.ModuleDict(
-            {name: _encoder(width, config.hidden, config.dim) for name, width in self.widths().items()}
-        )
         start = label_prior(config.dim, dataset, config.prior_seed)
+        self.encoders = nn.ModuleDict({name: self._encoder(name) for name in self.towers})
         self.priors = nn.ParameterDict({name: start.clone() for name in self.towers})
         self.register_buffer("prior", start.clone())  # the selected one
         self.register_buffer("score", torch.zeros(len(self.towers)))
         # Confidence and number of samples of this epoch, in training and in validation.
         self.register_buffer("_sums", torch.zeros(2, 2))
+        # Drawn while the training's seed holds: the same on every rank, and again when the training is gone on with.
+        self._redraw_seed = int(torch.randint(2**62, (), device="cpu"))
+
+    def _encoder(self, modality: str) -> nn.Sequential:
+        width, hidden, dim = self.widths()[modality], self.config.hidden, self.config.dim
+        last = nn.Linear(hidden, dim, bias=False)
+        # By the width of what the encoder reads and not of what its last layer does, as in the released code.
+        nn.init.uniform_(last.weight, -1 / math.sqrt(width), 1 / math.sqrt(width))
+        return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -94,10 +102,20 @@ class DrclModel(Method):
         return F.normalize(embeddings, dim=1)
 
     def begin_stage(self, stage: Stage) -> None:
+        """Select the prior, and draw the stage's encoder anew, before the consistency. A training that goes on inside
+        of the stage has both from its checkpoint, which is loaded afterwards."""
         self._sums.zero_()
         if stage.name.startswith(CONSISTENCY):
             best = int(self.score.argmax())
             self.prior.copy_(self.priors[list(self.towers)[best]].detach())
+            if self.config.fresh:
+                self._redraw(stage.modalities[0])
+
+    def _redraw(self, modality: str) -> None:
+        with torch.random.fork_rng(devices=[]):  # on the CPU, so that every device gets the same numbers
+            torch.default_generator.manual_seed(self._redraw_seed + list(self.towers).index(modality))
+            fresh = self._encoder(modality)
+        self.encoders[modality].load_state_dict(fresh.state_dict())
 
     def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """Eq. 1 of the stage's modality, or Eq. 8."""
@@ -115,15 +133,18 @@ class DrclModel(Method):
         return rsc_loss(z, labels, self.prior, mu=mu, mix=self.config.mix, permutation=permutation, **weights)
 
     def end_epoch(self, stage: Stage) -> None:
-        """The quality score: the largest mean confidence of an epoch (Eq. 2)."""
+        """The quality score: the largest mean confidence of an epoch (Eq. 2).
+
+        Raises:
+            XmrError: it is to be measured on a validation split that is not there.
+        """
         total, samples = self._sums[int(self.config.score_on == "train")]
+        if stage.name.startswith(PRIOR) and self.config.score_on == "val" and not samples:
+            raise XmrError(
+                f"--method.score-on val: the shards have no validation samples of {stage.modalities[0]}; choose "
+                "--method.score-on train, or build shards with a validation split"
+            )
         if stage.name.startswith(PRIOR) and samples:
             place = list(self.towers).index(stage.modalities[0])
             self.score[place] = torch.maximum(self.score[place], total / samples)
         self._sums.zero_()
-
-
-def _encoder(width: int, hidden: int, dim: int) -> nn.Sequential:
-    last = nn.Linear(hidden, dim, bias=False)
-    nn.init.uniform_(last.weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.sdml import orthogonal_prior
 from xmr_e2e.towers.base import Dataset
 
@@ -25,7 +26,13 @@ def fully_connected(
 
 def label_prior(dim: int, dataset: Dataset, seed: int) -> Tensor:
     """`orthogonal_prior` of the dataset's classes, (dim, classes); zeros of its shape for a saved model, whose weights
-    have it: drawing it takes dim² numbers and dim³ operations."""
-    if dataset.is_saved and dataset.classes <= dim:
+    have it: drawing it takes dim² numbers and dim³ operations.
+
+    Raises:
+        XmrError: there are more classes than dimensions, in which as many columns cannot be orthogonal.
+    """
+    if dataset.classes > dim:
+        raise XmrError(f"--method.dim {dim} must not be below the {dataset.classes} classes of the dataset")
+    if dataset.is_saved:
         return torch.zeros(dim, dataset.classes)
     return orthogonal_prior(dim, dataset.classes, seed)
