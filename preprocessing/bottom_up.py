@@ -184,7 +184,7 @@ class _Regions:
             return
         what = (
             f"{len(self.missing):,} of {samples:,} pictures of {shards} have no regions in these files, such as "
-            f"{', '.join(self.missing[:_NAMED])}"
+            f"{', '.join(self.missing[:_NAMED])} (ids there: {', '.join(self.ids.examples(_NAMED))})"
         )
         if len(self.missing) == samples or not self.options.allow_missing:
             raise XmrError(

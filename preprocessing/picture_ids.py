@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
@@ -44,6 +45,10 @@ class PictureIds(Generic[Value]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def examples(self, most: int) -> list[str]:
+        """Some of the ids."""
+        return [shortened(identity) for identity in islice(self._values, most)]
 
     def get(self, identity: str) -> Value | None:
         """The value under this very id."""
