@@ -95,7 +95,7 @@ def to_stored(
             another order.
     """
     chosen = _choose(raw, where, count, repeat)
-    boxes = np.broadcast_to(np.float32([0, 0, 1, 1]), (count, 4))  # without boxes, the whole picture
+    boxes = np.tile(np.array([0.0, 0.0, 1.0, 1.0]), (count, 1))  # without boxes, the whole picture
     if raw.boxes is not None:
         boxes = _fractions(raw.boxes[chosen], size if unit == "pixels" else (1, 1), size, where)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

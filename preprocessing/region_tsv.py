@@ -83,7 +83,7 @@ class TsvRegions(RegionFile):
         if fields == [b""]:
             return
         if not self._names:
-            header = [_text(field, where).strip() for field in fields] if b"features" in fields else None
+            header = [_text(field, where).strip() for field in fields] if b"features" in fields else []
             self._names = _known_columns(self._columns or header or _COLUMNS.get(len(fields), ()), len(fields), where)
             if header:
                 return

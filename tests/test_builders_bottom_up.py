@@ -86,9 +86,7 @@ def test_a_tsv_may_have_a_header_or_columns_that_are_named(coco: Path, tmp_path:
     for source, found in stored(coco).items():
         assert all(np.array_equal(a, b) for a, b in zip(found, expected[source], strict=True))
         assert found.features.any()
-    with pytest.raises(
-        XmrError, match=r"3 of 3 pictures .* .*\(ids there: '[\w+/]"
-    ):
+    with pytest.raises(XmrError, match=r"3 of 3 pictures .* .*\(ids there: '[\w+/]"):
         bottom_up(coco, (plain,), count=COUNT, overwrite=True)
 
 

@@ -24,6 +24,7 @@ from preprocessing.region_arrays import ArrayRegions, FolderRegions
 from preprocessing.region_files import to_stored
 from preprocessing.region_tsv import BOTTOM_UP, LXMERT, TsvRegions
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.features import UNKNOWN_CLASS, StoredRegions, UnusableFeatures, decode_regions, encode_regions
 
 
 def changed(**changes: Any) -> dict[str, dict[str, Array]]:
@@ -126,6 +127,16 @@ def test_wrong_arrays_are_refused(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(XmrError, match=r"no \.npz and no \.npy"):
         FolderRegions(empty)
+
+
+def test_classes_are_known_of_all_regions_of_a_picture_or_of_none() -> None:
+    features, boxes = np.ones((2, 3), np.float32), np.ones((2, 5), np.float32)
+    for classes in ([UNKNOWN_CLASS, UNKNOWN_CLASS], [0, 7]):
+        stored = StoredRegions(features, boxes, np.array(classes))
+        assert decode_regions(encode_regions(stored)).classes.tolist() == classes
+    for classes in ([UNKNOWN_CLASS, 7], [-2, -2]):
+        with pytest.raises(UnusableFeatures, match="classes hold negative numbers"):
+            encode_regions(StoredRegions(features, boxes, np.array(classes)))
 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
