@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from built import write
+from built import samples, write
 from conftest import draw_image
+from made_regions import picture, write_tsv
 from pages import ROOT
 from scipy.io import savemat
 from test_builders import flickr8k_raw, image_bytes, pascal_raw
@@ -140,6 +141,8 @@ class Project:
             write(path, json.dumps({"caption": ["caption"], "rare": ["rare"]}))
         elif path.suffix in (".jpg", ".png"):
             draw_image(path)
+        elif path.suffix == ".tsv":
+            write_tsv(path, {source: picture(0, count=36) for source in samples(self.shards)})
         elif re.fullmatch(r"(photos|pictures)/?", word):
             draw_image(path / "photo.jpg")
         elif word == "vectors.txt":

@@ -256,7 +256,7 @@ class Runner:
         elif name == "benchmarks" and arguments[0] == "all":  # each of them: tests/test_benchmarks.py
             (self.project.root / "performance.md").write_text((ROOT / "docs" / "performance.md").read_text())
             arguments += ["--no-measure", "--out", "performance.md"]
-        elif name.startswith("preprocessing.") and not name.endswith((".regions", ".caption_labels")):
+        elif name.startswith("preprocessing.") and not name.endswith((".regions", ".bottom_up", ".caption_labels")):
             arguments += ["--workers", "1"]
         self.patch.setattr(sys, "argv", [name, *arguments])
         self.patch.setattr(detector, "load_detector", small_detector)

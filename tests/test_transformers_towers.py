@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
+from xmr_e2e.engine.rebuild import rebuild
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.cca import Cca
+from xmr_e2e.towers.architecture import read_architecture, to_json
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 
@@ -35,6 +41,11 @@ TEXTS = [[2, 7, 8, 9, 3], [2, 0, 11, 3], [2, 40, 41, 42, 43, 44, 45, 3]]
 def clip() -> PreTrainedModel:
     text = {**TEXT, "bos_token_id": 2, "eos_token_id": 3}
     return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=8))
+
+
+def siglip() -> PreTrainedModel:
+    text = {**TEXT, "projection_size": 24}
+    return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=VISION))
 
 
 def vit() -> PreTrainedModel:
@@ -123,6 +134,7 @@ HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     ("make", "statistics", "output"),
     [
         (clip, CLIP_STATISTICS, lambda m, x: m.vision_model(x).pooler_output),
+        (siglip, HALVES, lambda m, x: m.vision_model(x).pooler_output),
         (blip2, CLIP_STATISTICS, lambda m, x: m.vision_model(x).pooler_output),
         (blip2_captions, CLIP_STATISTICS, lambda m, x: m.vision_model(x).pooler_output),
         (vit, HALVES, lambda m, x: m(x).last_hidden_state[:, 0]),
@@ -135,14 +147,91 @@ def test_a_vision_tower_is_the_models_own_output_on_its_own_statistics(
     save: Save, make: Callable[[], PreTrainedModel], statistics: Any, output: Any
 ) -> None:
     folder, model = save(make)
-    tower = PretrainedVision(folder).build(dataset(), "image").eval()
+    tower = PretrainedVision(folder, projected=False).build(dataset(), "image").eval()
     expected = output(model, normalised(photos(3), *statistics))
     torch.testing.assert_close(tower(normalised(photos(3))), expected, rtol=1e-4, atol=1e-5)
     assert expected.shape == (3, tower.dim)
     assert expected.std(dim=0).max() > 1e-3
 
 
-@pytest.mark.parametrize("make", [clip, blip2, vit, dinov2])
+@torch.no_grad()
+@pytest.mark.parametrize("make", [clip, siglip, blip2])
+def test_an_image_and_a_text_of_one_model_land_where_it_compares_them(
+    save: Save, make: Callable[[], PreTrainedModel]
+) -> None:
+    folder, model = save(make)
+    image = PretrainedVision(folder).build(dataset(), "image").eval()
+    text = PretrainedText(folder).build(dataset(), "text").eval()
+    assert image.dim == text.dim == {clip: 8, siglip: 24, blip2: 8}[make]
+    statistics = HALVES if make is siglip else CLIP_STATISTICS
+    longest = 20 if make is siglip else 9  # SigLIP reads texts that are filled up with its token for padding
+    ids = torch.tensor([row + [1] * (longest - len(row)) for row in TEXTS])
+    mask = None if make is siglip else (torch.arange(longest) < torch.tensor([[len(row)] for row in TEXTS])).long()
+    whole = model(pixel_values=normalised(photos(3), *statistics), input_ids=ids, attention_mask=mask)
+    if make is blip2:  # each query's embedding has length 1
+        expected = whole.image_embeds.sum(dim=1) / whole.image_embeds.sum(dim=1).norm(dim=1, keepdim=True)
+        assert whole.image_embeds.shape == (3, 4, 8)
+        torch.testing.assert_close(image(normalised(photos(3))), expected, rtol=1e-4, atol=1e-5)
+    images, texts = image(normalised(photos(3))), text(padded(TEXTS, 9))
+    torch.testing.assert_close(torch.nn.functional.normalize(texts), whole.text_embeds, rtol=1e-4, atol=1e-5)
+    if make is not blip2:
+        torch.testing.assert_close(torch.nn.functional.normalize(images), whole.image_embeds, rtol=1e-4, atol=1e-5)
+    assert images.std(dim=0).max() > 1e-3
+
+
+@torch.no_grad()
+def test_clips_embeddings_are_its_own_features_before_they_are_brought_to_length_1(save: Save) -> None:
+    folder, model = save(clip)
+    image = PretrainedVision(folder).build(dataset(), "image").eval()
+    text = PretrainedText(folder).build(dataset(), "text").eval()
+    pooled = model.vision_model(normalised(photos(2), *CLIP_STATISTICS)).pooler_output
+    expected = model.visual_projection(pooled)
+    torch.testing.assert_close(image(normalised(photos(2))), expected, rtol=1e-4, atol=1e-5)
+    pooled = model.text_model(torch.tensor([TEXTS[0]])).pooler_output
+    torch.testing.assert_close(text(padded(TEXTS[:1], 9)), model.text_projection(pooled), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_never_compared_images_with_texts_names_the_way_out(save: Save) -> None:
+    folder, _ = save(blip2_captions)
+    with pytest.raises(XmrError, match=r"was not trained to compare images with texts.*projected=False"):
+        PretrainedVision(folder).build(dataset(), "image")
+
+
+@pytest.mark.parametrize("make", [clip, siglip, blip2])
+@pytest.mark.parametrize("projected", [True, False])
+def test_both_towers_of_a_saved_model_are_built_again(
+    save: Save, make: Callable[[], PreTrainedModel], projected: bool, tmp_path: Path
+) -> None:
+    folder, _ = save(make)
+    config = Cca(
+        image=PretrainedVision(folder, projected=projected), text=PretrainedText(folder, projected=projected), dim=4
+    )
+    method = config.build(dataset()).eval()
+    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
+    save_file({name: tensor.contiguous().clone() for name, tensor in method.state_dict().items()}, weights)
+    architectures = {}
+    for name in ("image", "text"):
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(to_json(method.towers[name].architecture))
+        architectures[name] = read_architecture(path)
+    found = from_document(Cca, to_document(config), "model.json")
+    again = rebuild(found, replace(dataset(), architectures=architectures), weights, description).eval()
+    with torch.no_grad():
+        images = normalised(photos(2))
+        assert torch.equal(again.towers["image"](images), method.towers["image"](images))
+        assert torch.equal(again.towers["text"](padded(TEXTS, 9)), method.towers["text"](padded(TEXTS, 9)))
+
+
+def test_what_was_saved_before_there_was_a_choice_stays_unprojected() -> None:
+    towers: tuple[Any, ...] = PretrainedVision, PretrainedText
+    for tower in towers:
+        document = to_document(tower("someone/clip"))
+        assert document.pop("projected") is True
+        assert from_document(tower, document, "model.json").projected is False
+        assert from_document(tower, {**document, "projected": True}, "model.json").projected is True
+
+
+@pytest.mark.parametrize("make", [clip, siglip, blip2, vit, dinov2])
 def test_position_embeddings_are_interpolated_for_other_sizes(save: Save, make: Callable[[], PreTrainedModel]) -> None:
     folder, _ = save(make)
     small, large = (PretrainedVision(folder).build(dataset(size), "image").eval() for size in (32, 48))
@@ -159,7 +248,7 @@ def test_the_file_beside_the_model_tells_its_statistics(save: Save, tmp_path: Pa
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     transformers.CLIPImageProcessor(image_mean=list(mean), image_std=list(std)).save_pretrained(folder)
     tower = PretrainedVision(folder).build(dataset(), "image").eval()
-    expected = model.vision_model(normalised(photos(2), mean, std)).pooler_output
+    expected = model.visual_projection(model.vision_model(normalised(photos(2), mean, std)).pooler_output)
     torch.testing.assert_close(tower(normalised(photos(2))), expected, rtol=1e-4, atol=1e-5)
     # They come back with the weights, wherever the file is by then.
     (Path(folder) / "preprocessor_config.json").unlink()
@@ -169,9 +258,9 @@ def test_the_file_beside_the_model_tells_its_statistics(save: Save, tmp_path: Pa
 
 
 @torch.no_grad()
-def test_clips_text_tower_is_its_pooled_output(save: Save) -> None:
+def test_clips_text_tower_can_be_its_pooled_output(save: Save) -> None:
     folder, model = save(clip)
-    tower = PretrainedText(folder).build(dataset(), "text").eval()
+    tower = PretrainedText(folder, projected=False).build(dataset(), "text").eval()
     for text, row in zip(TEXTS, tower(padded(TEXTS, 9)), strict=True):
         torch.testing.assert_close(row, model.text_model(torch.tensor([text])).pooler_output[0], rtol=1e-4, atol=1e-5)
 
@@ -198,7 +287,7 @@ def test_berts_text_tower_is_the_mean_over_the_tokens(save: Save, make: Callable
         torch.testing.assert_close(row, sum(states) / len(text), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [clip, bert, roberta, blip2])
+@pytest.mark.parametrize("make", [clip, siglip, bert, roberta, blip2])
 def test_a_text_is_embedded_alike_whatever_padding_and_company_it_has(
     save: Save, make: Callable[[], PreTrainedModel]
 ) -> None:
@@ -212,7 +301,7 @@ def test_a_text_is_embedded_alike_whatever_padding_and_company_it_has(
     torch.testing.assert_close(changed[1:], alone[1:], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [clip, blip2, vit, dinov2, resnet])
+@pytest.mark.parametrize("make", [clip, siglip, blip2, vit, dinov2, resnet])
 def test_gradients_reach_the_pixels_and_every_trained_parameter(
     save: Save, make: Callable[[], PreTrainedModel]
 ) -> None:
@@ -226,7 +315,7 @@ def test_gradients_reach_the_pixels_and_every_trained_parameter(
     assert any("embed" in name and p.grad is not None and p.grad.abs().max() > 0 for name, p in trained.items())
 
 
-@pytest.mark.parametrize("make", [clip, blip2, bert])
+@pytest.mark.parametrize("make", [clip, siglip, blip2, bert])
 def test_gradients_reach_the_token_embeddings(save: Save, make: Callable[[], PreTrainedModel]) -> None:
     tower: Any = PretrainedText(save(make)[0]).build(dataset(), "text").train()
     output = tower(padded(TEXTS, 9))

@@ -16,6 +16,9 @@ from xmr_e2e.received import shortened
 
 Configuration = TypeVar("Configuration")
 
+BEFORE = "before"
+"""key of a field's metadata: its value in documents that were written before there was the field, where that is not its
+default"""
 _TYPE = "type"
 _NAME = re.compile(r"([a-z_][a-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _ITEMS = 10_000
@@ -76,9 +79,10 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
         raise XmrError(
             f"{where}: {document[_TYPE]} has no field {shortened(unknown[0])}; it was written by another version"
         )
-    values = {name: _restore(document[name], hints[name], f"{where}: {name}") for name in own if name in document}
+    earlier = {name: field.metadata[BEFORE] for name, field in own.items() if BEFORE in field.metadata}
+    given = {name: _restore(document[name], hints[name], f"{where}: {name}") for name in own if name in document}
     try:
-        return cls(**values)
+        return cls(**{**earlier, **given})
     except TypeError as error:  # of fields without a default
         raise XmrError(f"{where}: {document[_TYPE]}: {error}; it was written by another version") from error
     except XmrError as error:  # of its own checks

@@ -32,8 +32,8 @@ class Regions(NamedTuple):
     """(n, r, d) float32"""
     boxes: Tensor
     """(n, r, 5) float32: x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
-    classes: Tensor
-    """(n, r) int64: the detector's class ids"""
+    classes: Tensor | None
+    """(n, r) int64: the detector's class ids; None where they are not known of all pictures"""
 
 
 class Extracted(NamedTuple):

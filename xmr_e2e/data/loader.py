@@ -32,6 +32,7 @@ from xmr_e2e.data.unknown import report_unknown, unknown_fractions
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.features import UNKNOWN_CLASS
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import MAX_PIXELS
 
@@ -253,7 +254,7 @@ def sample_bytes(data: Data, sources: Mapping[str, Source], manifest: Manifest) 
 def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:
     columns = (np.stack(column) for column in zip(*regions))
     features, boxes, classes = (torch.from_numpy(column) for column in columns)
-    return Regions(features.float(), boxes, classes)
+    return Regions(features.float(), boxes, None if (classes == UNKNOWN_CLASS).any() else classes)
 
 
 @dataclass(frozen=True)

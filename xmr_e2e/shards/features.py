@@ -20,6 +20,8 @@ from safetensors.numpy import load, save
 from xmr_e2e.received import shortened
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, REGIONS_MEMBER
 
+UNKNOWN_CLASS = -1
+"""class of each region of a picture where only the boxes are known"""
 NAME_OF_MEMBER = {member: name for name, member in FEATURE_MEMBERS.items()} | {REGIONS_MEMBER: "regions"}
 """extension of a member with features -> its name in the manifest's `widths`"""
 
@@ -36,7 +38,7 @@ class StoredRegions(NamedTuple):
     boxes: NDArray[np.float32]
     """(r, 5): x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
     classes: NDArray[np.int64]
-    """(r,): the detector's class ids"""
+    """(r,): the detector's class ids, of which 0 is its background; UNKNOWN_CLASS throughout where none is known"""
 
 
 def encode_features(features: NDArray[np.floating[Any]]) -> bytes:
@@ -124,6 +126,8 @@ def _check_regions(regions: StoredRegions) -> None:
     _check_numbers("features", regions.features, "float16", "float32")
     _check_numbers("boxes", regions.boxes, "float32")
     _check_numbers("classes", regions.classes, "int64")
+    if (regions.classes < 0).any() and not (regions.classes == UNKNOWN_CLASS).all():
+        raise UnusableFeatures(f"classes hold negative numbers; wanted are class ids, or {UNKNOWN_CLASS} throughout")
 
 
 def _check_numbers(name: str, array: NDArray[Any], *types: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
+from xmr_e2e.configuration import BEFORE
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
@@ -43,20 +46,31 @@ class _Part:
     """how the parameters are named in the whole model (a pattern) and in the part"""
 
 
+# By the model type, and by `projected`. SigLIP's towers end in the space that both share, without a layer of its own.
 _VISION_PARTS = {
-    "clip": _Part("CLIPVisionModel"),
-    "siglip": _Part("SiglipVisionModel"),
-    "blip-2": _Part("Blip2VisionModel", keys={r"^vision_model\.": ""}),
+    ("clip", True): _Part("CLIPVisionModelWithProjection"),
+    ("clip", False): _Part("CLIPVisionModel"),
+    ("siglip", True): _Part("SiglipVisionModel"),
+    ("siglip", False): _Part("SiglipVisionModel"),
+    ("blip-2", True): _Part("Blip2VisionModelWithProjection", None),
+    ("blip-2", False): _Part("Blip2VisionModel", keys={r"^vision_model\.": ""}),
 }
+# BLIP-2's are in the checkpoints for retrieval only; of its Q-Former on texts, transformers has no other output.
 _TEXT_PARTS = {
-    "clip": _Part("CLIPTextModel", "text_config"),
-    "blip-2": _Part("Blip2TextModelWithProjection", None),  # the Q-Former; in the checkpoints for retrieval only
+    ("clip", True): _Part("CLIPTextModelWithProjection", "text_config"),
+    ("clip", False): _Part("CLIPTextModel", "text_config"),
+    ("siglip", True): _Part("SiglipTextModel", "text_config"),
+    ("siglip", False): _Part("SiglipTextModel", "text_config"),
+    ("blip-2", True): _Part("Blip2TextModelWithProjection", None),
+    ("blip-2", False): _Part("Blip2TextModelWithProjection", None),
 }
+_Parts = Mapping[tuple[str, bool], _Part]
 
 
 @dataclass(frozen=True)
 class PretrainedVision(Tower):
-    """A vision transformer: its pooled output, or its class token where its pooling is a layer of another training."""
+    """A vision transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others the
+    pooled output, or the class token where the pooling is a layer of another training."""
 
     reads = "pixels"
     is_pretrained = True
@@ -68,6 +82,10 @@ class PretrainedVision(Tower):
     """pretrained, or none: random weights, of the architecture that the name stands for"""
     revision: str = ""
     """of a model of the hub: a commit, so that it is the same one tomorrow; by default the newest"""
+    projected: bool = field(default=True, metadata={BEFORE: False})
+    """CLIP: through its projection into the space of its texts. BLIP-2: the mean over its queries' projections, brought
+    to length 1; the query that fits best, by which BLIP-2 itself compares, is another for each text, so that no single
+    embedding of the image has it. Otherwise the vision transformer alone, which shares no space with the texts"""
 
     def build(self, dataset: Dataset, modality: str) -> VisionEncoder:
         """Position embeddings are interpolated where the images have another size than the model's.
@@ -99,19 +117,26 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.network = model
         self.renormalise = Renormalise(*statistics, saved=True)
-        interpolates = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-        other_size = image_size != getattr(model.config, "image_size", image_size)
+        # The projected BLIP-2 hands the option on to its vision model, which has it.
+        takes_it = getattr(model, "vision_model", model).forward
+        interpolates = "interpolate_pos_encoding" in inspect.signature(takes_it).parameters
+        config = getattr(model.config, "vision_config", model.config)
+        other_size = image_size != getattr(config, "image_size", image_size)
         self.options = {"interpolate_pos_encoding": True} if interpolates and other_size else {}
 
     def forward(self, images: Tensor) -> Tensor:
         output = self.network(pixel_values=self.renormalise(images), **self.options)
+        if (projected := output.get("image_embeds")) is not None:
+            # BLIP-2: (n, queries, dim), each of length 1, as its text embeddings are
+            return projected if projected.dim() == 2 else F.normalize(projected.mean(dim=1), dim=-1)
         pooled: Tensor | None = output.get("pooler_output")
         return output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
 
 
 @dataclass(frozen=True)
 class PretrainedText(Tower):
-    """A text transformer: its pooled output (CLIP, BLIP-2), or the mean over the tokens (BERT and others).
+    """A text transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others (BERT)
+    the mean over the tokens.
 
     The texts are to be cut by the model's own tokeniser: --data.tokens.kind transformers, --data.tokens.name its name.
     """
@@ -126,6 +151,9 @@ class PretrainedText(Tower):
     """pretrained, or none: random weights, of the architecture that the name stands for"""
     revision: str = ""
     """of a model of the hub: a commit, so that it is the same one tomorrow; by default the newest"""
+    projected: bool = field(default=True, metadata={BEFORE: False})
+    """CLIP: through its projection into the space of its images; otherwise its pooled output, which shares no space
+    with them. SigLIP's and BLIP-2's text sides end in that space in any case"""
 
     def build(self, dataset: Dataset, modality: str) -> TextEncoder:
         """Raises XmrError for a model that cannot be had or is no text model, and tokens that are not its own."""
@@ -164,6 +192,7 @@ class TextEncoder(nn.Module):
         self.known = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
         self.padding = getattr(model.config, "pad_token_id", None) or 0
         self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.fills_up = model.config.model_type == "siglip_text_model"
 
     def forward(self, tokens: Tokens) -> Tensor:
         if self.longest and tokens.ids.shape[1] > self.longest:
@@ -174,18 +203,21 @@ class TextEncoder(nn.Module):
         mask = real_words(tokens)
         # Some models tell padding by its own id, too.
         ids = tokens.ids.clamp(max=self.known - 1).masked_fill(~mask, self.padding)
+        if self.fills_up and self.longest:  # SigLIP's last place is its output, and it attends to padding
+            ids = F.pad(ids, (0, self.longest - ids.shape[1]), value=self.padding)
+            pooled: Tensor = self.network(input_ids=ids).pooler_output
+            return pooled
         output = self.network(input_ids=ids, attention_mask=mask.long())
-        if (projected := output.get("text_embeds")) is not None:  # BLIP-2: (n, t, dim), of which the first counts
-            return projected[:, 0]
-        pooled: Tensor | None = output.get("pooler_output")
-        if pooled is not None:
+        if (projected := output.get("text_embeds")) is not None:
+            return projected if projected.dim() == 2 else projected[:, 0]  # BLIP-2: (n, t, dim); the first token's
+        if (pooled := output.get("pooler_output")) is not None:
             return pooled
         weights = mask[:, :, None].to(output.last_hidden_state.dtype)
         return (output.last_hidden_state * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def _load(
-    tower: PretrainedVision | PretrainedText, dataset: Dataset, parts: Mapping[str, _Part], reads: str, modality: str
+    tower: PretrainedVision | PretrainedText, dataset: Dataset, parts: _Parts, reads: str, modality: str
 ) -> tuple[PreTrainedModel, PretrainedConfig]:
     """The model, or its part for one modality, without a pooling layer of another training; and the architecture of the
     whole. Of a saved model, both come from its own files."""
@@ -196,7 +228,7 @@ def _load(
                 if dataset.architectures is None
                 else dataset.architectures[modality]
             )
-            cls, own, keys = _part(architecture, parts)
+            cls, own, keys = _part(architecture, parts, tower.projected)
             model: Any = _create(cls, own) if tower.weights == "none" else _download(tower, cls, own, keys)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise XmrError(
@@ -212,15 +244,19 @@ def _load(
 
 
 def _part(
-    architecture: PretrainedConfig, parts: Mapping[str, _Part]
+    architecture: PretrainedConfig, parts: _Parts, projected: bool
 ) -> tuple[Any, PretrainedConfig, Mapping[str, str] | None]:
     """The class that makes the tower, its configuration, and how its weights are named in those of the whole model."""
-    part = parts.get(architecture.model_type)
+    part = parts.get((architecture.model_type, projected))
     if part is None and hasattr(architecture, "vision_config"):
-        raise ValueError(f"{architecture.model_type} has several modalities; of these, {', '.join(parts)} can be used")
+        known = ", ".join(dict.fromkeys(kind for kind, _ in parts))
+        raise ValueError(f"{architecture.model_type} has several modalities; of these, {known} can be used")
     if part is None:
         return AutoModel, architecture, None
     own = getattr(architecture, part.config) if part.config else architecture
+    if hasattr(own, "projection_dim"):  # in CLIP, the whole model's is the one that counts
+        own = copy.deepcopy(own)
+        own.projection_dim = architecture.projection_dim
     return getattr(transformers, part.model), own, dict(part.keys) or None
 
 
@@ -250,7 +286,11 @@ def _download(
     )
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise ValueError(f"{len(missing)} of its parameters are missing there, such as {missing[0]}")
+        unaligned = tower.projected and any("projection" in key for key in missing)
+        hint = (
+            "; it was not trained to compare images with texts: choose another, or projected=False" if unaligned else ""
+        )
+        raise ValueError(f"{len(missing)} of its parameters are missing there, such as {missing[0]}{hint}")
     found: PreTrainedModel = model
     return found
 

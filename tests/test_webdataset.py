@@ -1,0 +1,72 @@
+"""The shards as other people's WebDataset pipelines read them: the library itself, without this project's reader."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import webdataset
+from PIL import Image
+from safetensors.numpy import load
+
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.shards.schema import key_of
+
+
+def test_a_plain_pipeline_decodes_keys_pictures_texts_and_labels(
+    tiny_shards: Path, tiny_samples: tuple[RawSample, ...]
+) -> None:
+    expected = {key_of(sample.source): sample for sample in tiny_samples if sample.split == "train"}
+    urls = [str(path) for path in sorted(tiny_shards.glob("train-*.tar"))]
+    dataset = webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8").to_tuple("__key__", "jpg", "json")
+    seen: list[str] = []
+    for key, pixels, metadata in dataset:
+        sample = expected[key]
+        assert sample.image is not None
+        assert np.array_equal(pixels, np.asarray(Image.open(sample.image).convert("RGB")))
+        assert metadata == {"labels": list(sample.labels), "source": sample.source, "texts": list(sample.texts)}
+        seen.append(key)
+    assert len(seen) == 40
+    assert seen == sorted(expected)  # in the order of the shards, which is that of the keys
+
+
+def test_braces_and_a_loader_of_several_processes_give_each_sample_once(
+    tiny_shards: Path, tiny_samples: tuple[RawSample, ...]
+) -> None:
+    (last,) = (path.stem[-5:] for path in sorted(tiny_shards.glob("train-*.tar"))[-1:])
+    dataset = (
+        webdataset.WebDataset(f"{tiny_shards}/train-{{00000..{last}}}.tar", shardshuffle=100, seed=0)
+        .shuffle(20)
+        .decode("rgb8")
+        .map(_first_text)
+        .batched(6)
+    )
+    loader = webdataset.WebLoader(dataset, batch_size=None, num_workers=2)
+    texts = {sample.texts[0]: sample.labels[0] for sample in tiny_samples if sample.split == "train"}
+    found: Counter[str] = Counter()
+    for pixels, batch_texts, labels in loader:
+        assert pixels.shape[1:] == (48, 64, 3) and len(pixels) == len(batch_texts) == len(labels) <= 6
+        assert [texts[text] for text in batch_texts] == list(labels)
+        found.update(batch_texts)
+    assert found == Counter(list(texts))
+
+
+def _first_text(sample: dict[str, object]) -> tuple[object, str, str]:
+    metadata = sample["json"]
+    assert isinstance(metadata, dict)
+    return sample["jpg"], metadata["texts"][0], metadata["labels"][0]
+
+
+def test_features_are_read_with_safetensors_alone(tmp_path: Path, make_image: Callable[..., Path]) -> None:
+    features = np.arange(5, dtype=np.float32)
+    image = make_image(tmp_path / "a.png")
+    samples = [RawSample("a", "train", image, ("x",), features={"audio": features})]
+    out = tmp_path / "out"
+    build_shards(out, dataset="d", classes=(), samples=samples, required=(), options=BuildOptions(workers=1))
+    (item,) = webdataset.WebDataset(str(out / "train-00000.tar"), shardshuffle=False)
+    assert set(item) >= {"png", "json", "audio.safetensors"}
+    assert np.array_equal(load(item["audio.safetensors"])["features"], features)
+    assert Image.open(io.BytesIO(item["png"])).size == Image.open(image).size
