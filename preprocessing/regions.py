@@ -20,7 +20,7 @@ from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.record import Record
 from xmr_e2e.shards.schema import REGIONS_MEMBER
-from xmr_e2e.towers.detector import Detector, load_detector
+from xmr_e2e.towers.detector import CLASSES, Detector, load_detector
 
 _BATCH = 16  # pictures that are held in memory; each is looked at by itself
 
@@ -45,7 +45,7 @@ def regions(
     Args:
         shards: the folder of shards, changed in place
         weights: coco (torchvision's, downloaded once), none (random), or a file with a state dict of
-            fasterrcnn_resnet50_fpn
+            fasterrcnn_resnet50_fpn, of any number of classes
         count: regions of each picture
         device: cuda, cuda:1, cpu
         overwrite: replace regions that were found in another way, or came with the dataset
@@ -53,7 +53,9 @@ def regions(
     torch.manual_seed(0)  # of random weights
     detector = load_detector(weights, "--weights")
     name = sha256_of(Path(weights))[:16] if Path(weights).is_file() else weights
-    note = f"{count} regions of torchvision's fasterrcnn_resnet50_fpn, weights {name}, shorter side 800"
+    # Of COCO's classes they go without saying, as in the notes of regions that were found before there were others.
+    classes = "" if detector.classes == CLASSES else f", {detector.classes} classes"
+    note = f"{count} regions of torchvision's fasterrcnn_resnet50_fpn{classes}, weights {name}, shorter side 800"
     manifest = add_regions(shards, detector.to(_device(device)), count=count, note=note, overwrite=overwrite)
     show_built(manifest, shards)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,21 @@ from PIL import Image
 from preprocessing import regions as command
 from preprocessing.command import run
 from preprocessing.regions import add_regions, detect_regions, regions
+from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.engine.launch import run_experiment
+from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.engine.saved_model import load
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.detector import Detector, load_detector
+from xmr_e2e.towers.base import Tower
+from xmr_e2e.towers.detector import SCORES, Detector, load_detector
+from xmr_e2e.towers.regions import FasterRcnn, StoredRegions
+from xmr_e2e.towers.text import BiGruWords
 
 SIZES = [(64, 48), (30, 80), (50, 50)]
 
@@ -107,6 +118,92 @@ def test_what_cannot_be_used_is_refused_by_name(shards: Path, tmp_path: Path) ->
         regions(shards, weights="none", device="cude")
     with pytest.raises(XmrError, match="nowhere"):
         regions(tmp_path / "nowhere", weights="none", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a detector of Visual Genome's 1,600 classes and background; random weights."""
+    path = tmp_path_factory.mktemp("detectors") / "genome.pth"
+    torch.manual_seed(0)
+    torch.save(load_detector("none", "--weights", 1601).network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
+    """Shards of ten pictures with texts, of two classes."""
+    samples = [
+        RawSample(
+            f"p{n}",
+            split,
+            make_image(tmp_path / f"p{n}.png", size=(40, 36), seed=n),
+            (f"text {n % 2}",),
+            (f"c{n % 2}",),
+        )
+        for n, split in enumerate(["train"] * 6 + ["val"] * 2 + ["test"] * 2)
+    ]
+    out = tmp_path / "pairs"
+    build_shards(out, dataset="d", classes=("c0", "c1"), samples=samples, options=BuildOptions(workers=1))
+    return out
+
+
+def train(image: Tower, shards: Path, runs: Path) -> Path:
+    text, size = BiGruWords(hidden=8), {"dim": 8, "layers": 1, "heads": 2, "feedforward": 8}
+    experiment = Experiment(
+        name="tiny",
+        data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6, min_count=1), workers=0),
+        method=SemanticSharing(image=image, text=text, masked=0.5, **size),
+        optimiser=Optimiser(lr=1e-3),
+        train=Train(epochs=1, batch_size=3, runs=runs),
+    )
+    assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
+    (run,) = (runs / "tiny").iterdir()
+    return run
+
+
+def losses(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record["object"] for record in records if "object" in record]
+
+
+def test_a_detector_of_other_classes_finds_regions_that_a_training_reads(
+    pairs: Path, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(weights: str, option: str) -> Detector:
+        detector = load_detector(weights, option)
+        detector.network.transform.min_size, detector.network.transform.max_size = (32,), 64
+        return detector
+
+    monkeypatch.setattr(command, "load_detector", small)
+    regions(pairs, weights=str(genome), count=4, device="cpu")
+    manifest = load_manifest(pairs)
+    assert "fasterrcnn_resnet50_fpn, 1601 classes, weights" in manifest.extended["regions.safetensors"]
+    assert manifest.widths == {"regions": 1024, "objects": 1601}
+    reader = SplitReader(pairs, "train")
+    assert max(reader.regions(place).classes.max() for place in range(len(reader))) > 91
+    run = train(StoredRegions(), pairs, tmp_path / "runs")
+    assert any(loss > 0 for loss in losses(run))
+    assert load(run).method.context_heads["image"].out_features == 1601  # type: ignore[union-attr]
+
+
+def test_a_detector_of_other_classes_trains_and_its_model_loads_without_its_file(
+    pairs: Path, genome: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "copy.pth"
+    weights.symlink_to(genome)
+    run = train(FasterRcnn(str(weights), regions=4), pairs, tmp_path / "runs")
+    weights.unlink()
+    assert any(loss > 0 for loss in losses(run))
+    model = load(run)
+    assert model.method.context_heads["image"].out_features == 1601  # type: ignore[union-attr]
+    found = model.method.towers["image"].detector.network.state_dict()[SCORES]  # type: ignore[union-attr]
+    assert torch.equal(found.cpu(), torch.load(genome, weights_only=True)[SCORES])
+
+
+def test_regions_found_before_other_classes_were_possible_are_of_cocos(shards: Path, detector: Detector) -> None:
+    old = "36 regions of torchvision's fasterrcnn_resnet50_fpn, weights coco, shorter side 800"
+    assert add_regions(shards, detector, count=2, note=old).widths == {"regions": 1024, "objects": 91}
+    assert add_regions(shards, detector, count=2, note="mine", overwrite=True).widths == {"regions": 1024}
 
 
 def test_help_shows_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

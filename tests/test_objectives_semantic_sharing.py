@@ -14,6 +14,7 @@ from xmr_e2e.objectives.semantic_sharing import (
     label_scores,
     masked_loss_per_sample,
     pool_scores,
+    sinusoids,
 )
 
 N, T, C, V = 3, 4, 3, 6
@@ -150,3 +151,23 @@ def test_the_sigmoid_bounds_the_probability_of_a_word() -> None:
     assert math.exp(-found.item()) == pytest.approx(math.e / (math.e + V - 1), rel=1e-6)
     found = masked_loss_per_sample(-logits, torch.tensor([[2, 2]]), mask, sigmoid_first=True)
     assert math.exp(-found.item()) == pytest.approx(1 / (1 + (V - 1) * math.e), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sigmoid_first", [False, True])
+def test_masked_losses_of_half_precision_are_worked_out_in_fp32(dtype: torch.dtype, sigmoid_first: bool) -> None:
+    logits = (8 * rows(int(MASK.sum()), V)).to(dtype)
+    found = masked_loss_per_sample(logits, TARGETS, MASK, sigmoid_first=sigmoid_first)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, masked_loss_per_sample(logits.float(), TARGETS, MASK, sigmoid_first=sigmoid_first))
+
+
+@pytest.mark.parametrize("width", [8, 5])
+def test_sinusoids_are_sines_and_cosines_of_falling_frequency(width: int) -> None:
+    found = sinusoids(torch.arange(4.0)[None, :, None], width)
+    assert found.shape == (1, 4, width) and found.dtype == torch.float32
+    for place in range(4):
+        for column in range(width):
+            angle = place / 10_000 ** ((column - column % 2) / width)
+            expected = math.cos(angle) if column % 2 else math.sin(angle)
+            assert found[0, place, column].item() == pytest.approx(expected, abs=1e-6)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.ops import MultiScaleRoIAlign
 
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import Dataset
-from xmr_e2e.towers.detector import Detector, load_detector
+from xmr_e2e.towers.detector import SCORES, Detector, load_detector
 from xmr_e2e.towers.regions import FasterRcnn, FasterRcnnEncoder, GridRegions, StoredRegions
 
 SIZE = 64
@@ -226,16 +227,19 @@ def test_a_pictures_regions_do_not_depend_on_its_company(detector: Detector) -> 
         torch.testing.assert_close(alone.rows[0], together.rows[number], rtol=1e-3, atol=1e-3)
 
 
-def test_only_the_box_head_learns_and_only_where_asked(detector: Detector) -> None:
+def moving(tower: FasterRcnnEncoder) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
+
+
+def test_only_the_box_head_learns_unless_asked_otherwise(detector: Detector) -> None:
     images = photos(2)
-    fixed, trained = encoder(detector), encoder(detector, trained="box_head")
+    fixed, trained = encoder(detector, trained="none"), encoder(detector)
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     assert not fixed.train()(images).rows.requires_grad
     start = trained.train()(images)
     torch.testing.assert_close(start.rows, fixed(images).rows)
-    moving = {name: p for name, p in trained.named_parameters() if p.requires_grad}
-    assert list(moving) == [f"box_head.{layer}.{part}" for layer in ("fc6", "fc7") for part in ("weight", "bias")]
-    optimiser = torch.optim.SGD(moving.values(), lr=0.1)
+    assert list(moving(trained)) == [f"box_head.{fc}.{part}" for fc in ("fc6", "fc7") for part in ("weight", "bias")]
+    optimiser = torch.optim.SGD(moving(trained).values(), lr=0.1)
     start.rows.square().mean().backward()
     optimiser.step()
     end = trained(images)
@@ -244,8 +248,60 @@ def test_only_the_box_head_learns_and_only_where_asked(detector: Detector) -> No
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
-def test_the_detector_stays_in_evaluation_and_in_fp32(detector: Detector) -> None:
-    tower = encoder(detector, trained="box_head").train().to(torch.bfloat16)
+def test_with_the_backbone_trained_gradients_reach_the_first_convolution(detector: Detector) -> None:
+    """And the regions stay where they were found: the detector goes on with its own weights."""
+    images = photos(2).requires_grad_()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    tower = encoder(detector, trained="backbone", regions=5).train()
+    start = tower(images)
+    torch.testing.assert_close(start.rows, encoder(detector, regions=5)(images).rows, rtol=1e-4, atol=1e-4)
+    learning = moving(tower)
+    assert {name.split(".")[0] for name in learning} == {"box_head", "backbone"}
+    convolutions = [f"backbone.{n}" for n, m in tower.backbone.named_modules() if isinstance(m, nn.Conv2d)]
+    assert convolutions[0] == "backbone.body.conv1" and {f"{name}.weight" for name in convolutions} <= set(learning)
+    (start.rows * torch.randn(start.rows.shape)).mean().backward()
+    assert [name for name, parameter in learning.items() if parameter.grad is None] == []
+    # Of the pyramid's levels, only those that have a region of their size.
+    still = [name for name, parameter in learning.items() if not parameter.grad.any()]
+    assert all(name.startswith("backbone.fpn.") for name in still), still
+    assert learning["backbone.body.conv1.weight"].grad.any() and images.grad.any()
+    torch.optim.SGD(learning.values(), lr=0.1).step()
+    end = tower(images)
+    assert not torch.allclose(end.rows, start.rows)
+    assert torch.equal(end.places, start.places) and torch.equal(end.targets, start.targets)
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_trained_backbone_is_pooled_where_the_proposals_were(detector: Detector) -> None:
+    """A changed backbone moves the rows as if the same boxes were pooled from its maps by torchvision."""
+    images = photos(2)
+    tower = encoder(detector, trained="backbone", regions=4)
+    tower.backbone.body.conv1.weight.mul_(1.5)
+    found = detector.find(images, 4)
+    pool = MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
+    for number in range(2):
+        maps = tower.backbone(images[number : number + 1])
+        pooled = pool(maps, [found.proposals[number]], [(SIZE, SIZE)])
+        torch.testing.assert_close(tower(images).rows[number], tower.box_head(pooled), rtol=1e-4, atol=1e-4)
+        box = pool(detector.network.backbone(images[number : number + 1]), [found.proposals[number]], [(SIZE, SIZE)])
+        torch.testing.assert_close(box, found.pooled[number], rtol=1e-4, atol=1e-4)
+
+
+def test_a_trained_backbone_takes_mixed_precision(detector: Detector) -> None:
+    expected = encoder(detector, regions=3)(photos(1))
+    tower = encoder(detector, trained="backbone", regions=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = tower(photos(1))
+    assert torch.equal(found.places, expected.places)
+    torch.testing.assert_close(found.rows.float(), expected.rows, rtol=0.1, atol=0.1)
+    found.rows.float().square().mean().backward()
+    assert moving(tower)["backbone.body.conv1.weight"].grad.any()
+
+
+@pytest.mark.parametrize("trained", ["box_head", "backbone"])
+def test_the_detector_stays_in_evaluation_and_in_fp32(detector: Detector, trained: str) -> None:
+    tower = encoder(detector, trained=trained).train().to(torch.bfloat16)
     assert not any(module.training for module in tower.detector.modules())
     assert {value.dtype for value in tower.detector.state_dict().values()} == {torch.float32}
     expected = encoder(detector)(photos(1))
@@ -297,6 +353,19 @@ def test_wrong_weights_files_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(3)}, path)
     with pytest.raises(XmrError, match=rf"{path} does not hold the weights of torchvision's fasterrcnn_resnet50_fpn"):
         FasterRcnn(str(path)).build(dataset(), "image")
+
+
+@pytest.mark.parametrize(
+    ("scores", "complaint"), [((1, 1024), r"is \(1, 1024\)"), ((5, 7), r"is \(5, 7\)"), ((1024,), r"is \(1024,\)")]
+)
+def test_a_detectors_classes_are_counted_in_its_file(tmp_path: Path, scores: tuple[int, ...], complaint: str) -> None:
+    path = tmp_path / "odd.pth"
+    torch.save({SCORES: torch.zeros(scores)}, path)
+    with pytest.raises(XmrError, match=rf"odd.pth does not hold .*box_predictor.cls_score.weight {complaint}"):
+        load_detector(str(path), "--weights")
+    torch.save({SCORES: torch.zeros(7, 1024)}, path)
+    with pytest.raises(XmrError, match=r"odd.pth does not hold .* with 7 classes: "):
+        load_detector(str(path), "--weights")
 
 
 def test_a_missing_network_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

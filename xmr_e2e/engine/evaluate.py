@@ -18,6 +18,7 @@ from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.engine.drawing import draw
 from xmr_e2e.engine.embed import embed_split
+from xmr_e2e.engine.leaks import known_leaks
 from xmr_e2e.engine.run import Run
 from xmr_e2e.engine.saved_model import SavedModel, load, require_shards
 from xmr_e2e.errors import XmrError
@@ -106,6 +107,7 @@ def evaluation_document(
         "split": split,
         "selection": model.selection,
         "protocol": protocol.document(model.selected_on, split if gallery == "test" else gallery),
+        "leaks": list(known_leaks(model.config, manifest)),
         "classes": list(manifest.classes),
         **asdict(figures),
     }
@@ -169,13 +171,14 @@ def evaluate_run(
 
 
 def heading(document: Mapping[str, Any]) -> str:
-    """What must be read before the figures: a line, and one for each difference from the clean protocol."""
+    """What must be read before the figures: a line, and one for each known leak and difference from clean."""
     about = document["protocol"]
     first = (
         f"{document['dataset']}, {document['split']} split; protocol {about['name']}, gallery {about['gallery']}; "
         f"{document['selection']}"
     )
-    return "\n".join([first, *(f"  differs from clean: {difference}" for difference in about["differences"])])
+    leaks = [f"  known leak: {leak}" for leak in document.get("leaks", ())]
+    return "\n".join([first, *leaks, *(f"  differs from clean: {difference}" for difference in about["differences"])])
 
 
 def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: bool) -> str:

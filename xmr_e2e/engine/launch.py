@@ -22,6 +22,7 @@ from xmr_e2e.engine.evaluate import evaluate_run
 from xmr_e2e.engine.experiment import Experiment
 from xmr_e2e.engine.hints import check_foreign_options
 from xmr_e2e.engine.launcher import take_over
+from xmr_e2e.engine.leaks import known_leaks
 from xmr_e2e.engine.model_folder import refuse_folder_of_runs
 from xmr_e2e.engine.preflight import check_start
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
@@ -93,6 +94,9 @@ def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
     check_start(experiment, accelerator.num_processes)  # before anything is written
+    if accelerator.is_main_process:
+        for leak in known_leaks(experiment.method, load_manifest(experiment.data.shards)):
+            logger.warning("known leak: %s", leak)
     with ExitStack() as held:
         run = _open_run(experiment, accelerator, held)
         finished = _train(experiment, run, accelerator)

@@ -43,6 +43,7 @@ def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: 
     """
     config = without_weights(config)
     held = read_shapes(weights)
+    dataset = replace(dataset, shapes=held)
     try:
         with laying_out(len(held), weights.stat().st_size):
             planned = config.build(replace(dataset, words=dataset.words.to("meta")))

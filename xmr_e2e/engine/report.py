@@ -73,7 +73,12 @@ def report_on_run(
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest)),
-        notes=[*notes, *([WHOLE_SPLIT] if chosen.folds else []), *_dataset_notes(readers[0].manifest)],
+        notes=[
+            *document.get("leaks", ()),
+            *notes,
+            *([WHOLE_SPLIT] if chosen.folds else []),
+            *_dataset_notes(readers[0].manifest),
+        ],
     )
 
 

@@ -85,6 +85,8 @@ class Evaluation:
     protocol: SavedProtocol | None = None
     definitions: dict[Name, Words] | None = None
     classes: Annotated[list[Name], Field(max_length=10**6)] | None = None
+    leaks: Annotated[list[Words], Field(max_length=100)] | None = None
+    """what is known to make the figures too high, in sentences"""
 
     @property
     def is_complete(self) -> bool:

@@ -20,12 +20,20 @@ from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
-from xmr_e2e.objectives.semantic_sharing import label_score_loss, label_scores, masked_loss_per_sample, pool_scores
+from xmr_e2e.objectives.semantic_sharing import (
+    label_score_loss,
+    label_scores,
+    masked_loss_per_sample,
+    pool_scores,
+    sinusoids,
+)
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 
 DROPOUT = 0.1
+COCO_OBJECTS = 91
+"""classes of torchvision's detector, background included"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +53,16 @@ class SemanticSharing(MethodConfig):
     """weight of the prediction of masked words and objects (lambda): 0.1 for Flickr and NUS-WIDE, 0.01 for COCO"""
     masked: Fraction = 0.15
     """share of the regions and words that are masked in training"""
-    objects: Width = 91
-    """classes of the detector's objects"""
+    objects: Width | None = None
+    """classes of the detector's objects, background included; by default those of the tower's detector, or 91 (COCO's)
+    where stored regions do not say"""
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
     """of a region or word: sigmoid brought to length 1, as released, or softmax, as printed"""
+    positions: Literal["number", "sinusoids"] = "number"
+    """of words, what goes into their linear layer: the word's number over 100, or its sines and cosines, as printed"""
+    phi: Literal["half", "layer"] = "half"
+    """what joins features and positions (Eq. 3): half their sum, as released, or a linear layer with ReLU on their sum,
+    as the paper's "non-linear mapping" may be read"""
     released: bool = False
     """do as the released code did: no positions, no masks on regions, <unk> in place of masked words, padding attended
     to and averaged over, a sigmoid before the softmax of the predictions"""
@@ -62,6 +76,17 @@ class SemanticSharing(MethodConfig):
                 )
         if self.dim % self.heads:
             raise XmrError(f"--method.dim {self.dim} is no multiple of --method.heads {self.heads}")
+        stored = dataset.widths.get("objects") if self.sources["image"] == "regions" else None
+        if self.objects and stored and self.objects < stored:
+            raise XmrError(
+                f"--method.objects {self.objects} is less than the {stored} classes of the detector that found the "
+                "stored regions; leave the option out"
+            )
+        if self.released and (self.positions, self.phi) != ("number", "half"):
+            raise XmrError(
+                "--method.released has no positions, so neither --method.positions sinusoids nor --method.phi layer "
+                "goes with it: leave these out, or --method.released"
+            )
         return SemanticSharingModel(self, dataset)
 
 
@@ -73,15 +98,18 @@ class SemanticSharingModel(Method):
     def __init__(self, config: SemanticSharing, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.config = config
-        places = {"image": 5, "text": 1}
+        places = {"image": 5, "text": 1 if config.positions == "number" else config.dim}
         self.entrance = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in self.widths().items()})
         if not config.released:
             self.region_mask = nn.Parameter(torch.zeros(self.widths()["image"]))
             self.places = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in places.items()})
+        if config.phi == "layer":
+            self.phi = nn.Linear(config.dim, config.dim)
         self.encoder = _encoder(config)
         self.norm = nn.LayerNorm(config.dim)
         self.label_head = nn.Linear(config.dim, dataset.classes)
-        outputs = {"image": config.objects, "text": len(dataset.words)}
+        self.objects = config.objects or getattr(self.towers["image"], "classes", None) or COCO_OBJECTS
+        outputs = {"image": self.objects, "text": len(dataset.words)}
         self.context_heads = nn.ModuleDict({name: nn.Linear(config.dim, width) for name, width in outputs.items()})
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
@@ -120,7 +148,8 @@ class SemanticSharingModel(Method):
             masked = self._draw(_real(inputs))
             if self.config.released:
                 unknown = Tokens(inputs.ids.masked_fill(masked, UNKNOWN), inputs.lengths)
-                return self.towers["text"](unknown), masked
+                # To be predicted is the word that was there, not what stands in its place.
+                return self.towers["text"](unknown)._replace(targets=inputs.ids), masked
             return self.towers["text"](inputs, masked), masked
         sequence: Sequence = self.features(modality, inputs)
         # Without classes there is nothing to predict, and masks would only take regions away.
@@ -141,12 +170,19 @@ class SemanticSharingModel(Method):
         states: Tensor = self.entrance[modality](sequence.rows)
         attended = None
         if not self.config.released:
-            states = (states + self.places[modality](_scaled(sequence.places).to(states))) / 2
+            places = sequence.places if modality == "image" else self._of_words(sequence.places)
+            states = states + self.places[modality](places.to(states))
+            states = states / 2 if self.config.phi == "half" else torch.relu(self.phi(states))
             padding = ~sequence.mask[:, None, None, :]
             attended = torch.zeros_like(padding, dtype=states.dtype)
             attended = attended.masked_fill(padding, torch.finfo(states.dtype).min)
         encoded = self.encoder(states, attention_mask=attended).last_hidden_state
         return torch.relu(self.norm(encoded))
+
+    def _of_words(self, numbers: Tensor) -> Tensor:
+        """What is told of the words' places, (n, t, 1) -> (n, t, p)."""
+        # In hundreds, so that one step of learning suits words and boxes, which are shares of the picture.
+        return numbers / 100 if self.config.positions == "number" else sinusoids(numbers, self.config.dim)
 
     def _scores(self, sequence: Sequence, states: Tensor) -> Tensor:
         scores = label_scores(self.label_head(states), activation=self.config.scores)
@@ -157,17 +193,23 @@ class SemanticSharingModel(Method):
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
             return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum())
+        if modality == "image":
+            self._check_objects(sequence.targets)
         logits = head(states[masked])
         return masked_loss_per_sample(logits, sequence.targets, masked, sigmoid_first=self.config.released)
+
+    def _check_objects(self, classes: Tensor) -> None:
+        """Raise XmrError for class ids that the head does not have."""
+        lowest, highest = torch.stack(classes.aminmax()).tolist()
+        if lowest < 0 or highest >= self.objects:
+            raise XmrError(
+                f"a region's class id is {lowest if lowest < 0 else highest}, and --method.objects is {self.objects} "
+                f"(ids 0 to {self.objects - 1}): set it to the number of classes of the detector that found the regions"
+            )
 
 
 def _real(tokens: Tokens) -> Tensor:
     return torch.arange(tokens.ids.shape[1], device=tokens.ids.device) < tokens.lengths[:, None]
-
-
-def _scaled(places: Tensor) -> Tensor:
-    """Boxes are shares already; words' places are brought to hundreds, so that one step of learning suits both."""
-    return places / 100 if places.shape[-1] == 1 else places
 
 
 def _encoder(config: SemanticSharing) -> RobertaPreLayerNormEncoder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +35,16 @@ def pool_scores(scores: Tensor, mask: Tensor, *, over: Literal["real", "all"] = 
             return scores.mean(1)
         # where, not a product: padding may hold anything, NaN included.
         return scores.where(mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def sinusoids(places: Tensor, width: int) -> Tensor:
+    """Sines and cosines of places, (..., 1) from 0 -> (..., width), fp32 (Vaswani et al., 2017, Sec. 3.5).
+
+    Columns 2 i and 2 i + 1 are the sine and the cosine of place / 10,000^(2 i / width).
+    """
+    rates = 10_000 ** (-torch.arange(0, width, 2, device=places.device) / width)
+    angles = places.float() * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :width]
 
 
 def label_score_loss(scores: Tensor, labels: Labels) -> Tensor:

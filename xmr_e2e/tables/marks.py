@@ -70,6 +70,7 @@ def marks_of_group(group: Group) -> Iterator[str]:
         yield f"labels from {labels[1]}, not the publisher's"
     if not first.is_of_own_shards:
         yield "trained on other shards than these"
+    yield from first.leaks
     mixed = [name.removeprefix("data.also.") for name in first.options if name.startswith("data.also.")]
     if mixed:
         yield f"trained on other shards, too: {', '.join(mixed)}"

@@ -95,6 +95,8 @@ class Measurement:
     """of the protocol, from clean, in sentences"""
     is_of_own_shards: bool
     """and not of another dataset than the run was trained on"""
+    leaks: tuple[str, ...]
+    """what is known to make the figures too high, in sentences"""
     classes: int | None
     """of the dataset; None where the file does not say so"""
     scores: Mapping[str, Mapping[str, float]]
@@ -185,6 +187,7 @@ def _measurement(run: Path, path: Path) -> Measurement:
         selected_on=_selected_on(found),
         differences=tuple(found.protocol.differences) if found.protocol else (),
         is_of_own_shards=own,
+        leaks=tuple(found.leaks or ()),
         classes=None if found.classes is None else len(found.classes),
         scores=_scores(found.model),
         random=_scores(found.random),

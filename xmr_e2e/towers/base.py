@@ -24,10 +24,13 @@ class Dataset:
     """(v, e): the word vectors from which a text tower starts, row 0 being padding; e is 0 where the tokens are those
     of a pretrained tokeniser, which comes with its own"""
     widths: Mapping[str, int] = field(default_factory=dict)
-    """modality -> width of its published features, where the shards hold some"""
+    """modality -> width of its published features, where the shards hold some; "regions" -> that of stored regions,
+    "objects" -> the classes of the detector that found them"""
     architectures: Mapping[str, Any] | None = None
     """modality -> transformers' configuration of a pretrained tower, where a saved model is built again and takes its
     weights from its own file: nobody else is asked for anything, and nothing is drawn that they replace"""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """name -> shape of the weights that follow, where a saved model is built again"""
 
     @property
     def is_saved(self) -> bool:

@@ -1,9 +1,9 @@
-"""Faster R-CNN as a source of regions: torchvision's ResNet-50-FPN one, trained on COCO."""
+"""Faster R-CNN as a source of regions: torchvision's ResNet-50-FPN one, trained on COCO or on anything else."""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +22,8 @@ CLASSES = 91
 """of COCO's objects, by torchvision's numbers; 0 is background"""
 WIDTH = 1024
 """of the box head's fc7"""
+SCORES = "roi_heads.box_predictor.cls_score.weight"
+"""the weight, (classes, WIDTH), that says how many classes a detector has"""
 _PART = 8  # pictures at a time: the box head looks at up to 1,000 proposals in each of them
 _SMALLEST = 1.0  # side in pixels; thinner boxes are the regressor's failures
 
@@ -31,6 +33,8 @@ class Found(NamedTuple):
 
     pooled: Tensor
     """(n, r, 256, 7, 7): what the box head sees of them"""
+    proposals: Tensor
+    """(n, r, 4): where it sees that, in pixels of the images that the backbone saw; the boxes are these, refined"""
     boxes: Tensor
     """(n, r, 5): x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
     classes: Tensor
@@ -43,6 +47,11 @@ class Detector(nn.Module):
     def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).eval()
+
+    @property
+    def classes(self) -> int:
+        """Number of its objects' classes, background included."""
+        return int(self.network.roi_heads.box_predictor.cls_score.out_features)
 
     def train(self, mode: bool = True) -> Self:
         return super().train(False)
@@ -73,6 +82,16 @@ class Detector(nn.Module):
         """fc7 (..., 1024) of pooled regions (..., 256, 7, 7)."""
         return describe(self.network.roi_heads.box_head, pooled)
 
+    def pool(self, maps: Mapping[str, Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor:
+        """What a box head sees of proposals (n, r, 4), with gradient to the maps: (n, r, 256, 7, 7), fp32.
+
+        maps: of a backbone, by level, of n images of this size, (h, w). The proposals are in their pixels.
+        """
+        with torch.autocast(proposals.device.type, enabled=False):
+            whole = {level: rows.float() for level, rows in maps.items()}
+            pooled: Tensor = self.network.roi_heads.box_roi_pool(whole, list(proposals), [size] * len(proposals))
+        return pooled.unflatten(0, proposals.shape[:2])
+
     def _find(self, images: ImageList, count: int) -> Found:
         network = self.network
         maps = network.backbone(images.tensors)
@@ -82,10 +101,12 @@ class Detector(nn.Module):
         logits, offsets = network.roi_heads.box_predictor(network.roi_heads.box_head(pooled))
         boxes = network.roi_heads.box_coder.decode(offsets, proposals)
         sizes = [len(part) for part in proposals]
-        columns = zip(pooled.split(sizes), boxes.split(sizes), logits.split(sizes), images.image_sizes)
+        columns = zip(proposals, pooled.split(sizes), boxes.split(sizes), logits.split(sizes), images.image_sizes)
         return Found(*map(torch.stack, zip(*(self._best(*column, count) for column in columns))))
 
-    def _best(self, pooled: Tensor, boxes: Tensor, logits: Tensor, size: tuple[int, int], count: int) -> Found:
+    def _best(
+        self, proposals: Tensor, pooled: Tensor, boxes: Tensor, logits: Tensor, size: tuple[int, int], count: int
+    ) -> Found:
         """The regions of one picture of p proposals: boxes (p, classes, 4) and logits (p, classes) for each of them.
 
         Each proposal stands for its likeliest object. Those that overlap a better one of the same class (non-maximum
@@ -99,7 +120,7 @@ class Detector(nn.Module):
         kept = batched_nms(boxes, scores, classes, self.network.roi_heads.nms_thresh)
         ranks = scores.index_add(0, kept, (scores[kept] > 0).to(scores.dtype))
         best = ranks.sort(descending=True, stable=True).indices[:count]
-        return Found(pooled[best], _shares(boxes[best], size), classes[best])
+        return Found(pooled[best], proposals[best], _shares(boxes[best], size), classes[best])
 
 
 def describe(box_head: nn.Module, pooled: Tensor) -> Tensor:
@@ -122,40 +143,51 @@ def _shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([corners, area[:, None]], dim=1)
 
 
-def load_detector(weights: str, option: str) -> Detector:
+def load_detector(weights: str, option: str, classes: int = CLASSES) -> Detector:
     """torchvision's Faster R-CNN.
 
     Args:
-        weights: coco, none (random), or a file with a state dict of fasterrcnn_resnet50_fpn.
+        weights: coco, none (random), or a file with a state dict of fasterrcnn_resnet50_fpn, of any number of classes.
         option: by which the user names the weights, for errors.
+        classes: of random weights, background included.
 
     Raises:
         XmrError: weights that cannot be had, read or fitted.
     """
-    # Batch normalisation is frozen whatever the weights, so that all detectors have the same parameters. No epsilon:
-    # torchvision's weights were trained without.
-    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=_FrozenNorm)
-    network = FasterRCNN(backbone, num_classes=CLASSES)
+    state: Mapping[str, Tensor] = {}
     if weights == "coco":
-        network.load_state_dict(_download(option))
+        state = _download(option)
     elif weights != "none":
-        _load(network, Path(weights), option)
+        state = read_state_dict(Path(weights), option, "coco")
+        classes = _count_classes(state, weights)
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=_FrozenNorm)
+    network = FasterRCNN(backbone, num_classes=classes)
+    if state:
+        try:
+            network.load_state_dict(state)  # knows the names of torchvision's older files too
+        except RuntimeError as error:
+            raise _misfit(weights, f"with {classes} classes: {' '.join(str(error).split())[:300]}") from error
     return Detector(network)
 
 
-def _load(network: FasterRCNN, path: Path, option: str) -> None:
-    state = read_state_dict(path, option, "coco")
-    try:
-        network.load_state_dict(state)  # knows the names of torchvision's older files too
-    except RuntimeError as error:
-        complaint = " ".join(str(error).split())[:300]
-        raise XmrError(
-            f"{path} does not hold the weights of torchvision's fasterrcnn_resnet50_fpn with {CLASSES} classes: "
-            f"{complaint}"
-        ) from error
+def _count_classes(state: Mapping[str, Tensor], weights: str) -> int:
+    """Classes of the detector with this state dict; raises XmrError where it does not say."""
+    if SCORES not in state:
+        raise _misfit(weights, f"({SCORES} is missing)")
+    shape = tuple(state[SCORES].shape)
+    if len(shape) != 2 or shape[0] < 2 or shape[1] != WIDTH:
+        raise _misfit(weights, f"({SCORES} is {shape}, not (classes, {WIDTH}), background being one of two at least)")
+    return shape[0]
+
+
+def _misfit(weights: str, complaint: str) -> XmrError:
+    return XmrError(f"{weights} does not hold the weights of torchvision's fasterrcnn_resnet50_fpn {complaint}")
 
 
 class _FrozenNorm(FrozenBatchNorm2d):
+    """Frozen whatever the weights, so that all detectors have the same parameters. No epsilon: torchvision's weights
+    were trained without."""
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=0.0)
 

@@ -85,24 +85,30 @@ class FasterRcnn(SequenceTower):
     """What Faster R-CNN finds: fc7 of its box head for the best regions (Semantic Sharing, Sec. 3.1).
 
     torchvision's detector with ResNet-50 and feature pyramid, on images of the size that they have: 600 pixels or more
-    are its element.
+    are its element. It sees the centred square of a picture, as all towers of pixels do, so objects at the sides of a
+    wide photograph are not found; `python -m preprocessing.regions` looks at whole pictures (StoredRegions).
     """
 
     reads = "pixels"
 
     weights: str = "coco"
     """coco (torchvision's, downloaded once), none (random), or a .pth, .pt or .safetensors file with a state dict of
-    fasterrcnn_resnet50_fpn"""
+    fasterrcnn_resnet50_fpn, of any number of classes"""
     regions: Annotated[int, Bounds(int, least=1, most=1000)] = 36
     """regions of each picture, the most certain ones"""
-    trained: Literal["none", "box_head"] = "none"
-    """box_head: what describes a region (fc6, fc7) learns too; what finds the regions and their classes never does"""
+    trained: Literal["none", "box_head", "backbone"] = "box_head"
+    """what learns: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it as well,
+    from the pixels on (at a rate of 1e-5 or less, --optimiser.parts); none, nothing. What finds the regions and names
+    their classes never learns"""
 
     def build(self, dataset: Dataset, modality: str) -> FasterRcnnEncoder:
         """Raises XmrError for weights that cannot be had, read or fitted."""
-        from xmr_e2e.towers.detector import load_detector
+        from xmr_e2e.towers.detector import CLASSES, SCORES, load_detector
 
-        return FasterRcnnEncoder(load_detector(self.weights, f"--method.{modality}.weights"), self)
+        # A saved model's detector has as many classes as its weights say.
+        saved = dataset.shapes.get(f"towers.{modality}.detector.network.{SCORES}")
+        classes = saved[0] if saved else CLASSES
+        return FasterRcnnEncoder(load_detector(self.weights, f"--method.{modality}.weights", classes), self)
 
 
 class FasterRcnnEncoder(nn.Module):
@@ -115,21 +121,31 @@ class FasterRcnnEncoder(nn.Module):
 
         super().__init__()
         self.dim = WIDTH
+        self.classes = detector.classes
         self.count = config.regions
         self.detector = detector
-        # A copy: the detector goes on finding the regions, and naming their classes, with its own.
-        box_head = copy.deepcopy(detector.network.roi_heads.box_head).requires_grad_()
-        self.box_head = box_head if config.trained == "box_head" else None
+        # Copies: the detector goes on finding the regions, and naming their classes, with its own. So these do not
+        # change as the tower learns, and what is masked stays what it was.
+        self.box_head = self.backbone = None
+        if config.trained != "none":
+            self.box_head = copy.deepcopy(detector.network.roi_heads.box_head).requires_grad_()
+        if config.trained == "backbone":
+            self.backbone = copy.deepcopy(detector.network.backbone).requires_grad_()
 
     def forward(self, images: Tensor) -> Sequence:
         from xmr_e2e.towers.detector import describe
 
         found = self.detector.find(images, self.count)
         if self.box_head is None:
-            rows = self.detector.describe(found.pooled)
-        else:
-            rows = describe(self.box_head, found.pooled.to(next(self.box_head.parameters()).dtype))
-        return _whole_sequence(rows, found.boxes, found.classes)
+            return _whole_sequence(self.detector.describe(found.pooled), found.boxes, found.classes)
+        dtype = next(self.box_head.parameters()).dtype
+        pooled = found.pooled
+        if self.backbone is not None:
+            # The choice of boxes has no gradient; what stands at the chosen places has one (RoIAlign).
+            pooled = self.detector.pool(
+                self.backbone(images.to(dtype)), found.proposals, (images.shape[2], images.shape[3])
+            )
+        return _whole_sequence(describe(self.box_head, pooled.to(dtype)), found.boxes, found.classes)
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ class StoredRegions(SequenceTower):
                 "the shards hold no regions: add them with `python -m preprocessing.regions SHARDS`, or choose a "
                 f"tower that finds them in the pixels for --method.{modality} (GridRegions, FasterRcnn)"
             )
-        return StoredRegionsEncoder(dataset.widths["regions"])
+        return StoredRegionsEncoder(dataset.widths["regions"], dataset.widths.get("objects"))
 
 
 class StoredRegionsEncoder(nn.Module):
@@ -153,9 +169,11 @@ class StoredRegionsEncoder(nn.Module):
 
     dim: int
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, classes: int | None = None) -> None:
         super().__init__()
         self.dim = dim
+        self.classes = classes
+        """of the detector that found them, background included; None where the shards do not say"""
 
     def forward(self, regions: Regions) -> Sequence:
         return _whole_sequence(regions.features, regions.boxes, regions.classes)
