@@ -42,8 +42,8 @@ def tensors() -> list[Tensor]:
 
 
 def factor(parts: Sequence[Tensor]) -> Factor:
-    mean, log_variance, sample, classes, modality = parts
-    return Factor(mean, log_variance, sample, Guesses(classes, modality))
+    mean, log_variance, latent, classes, modality = parts
+    return Factor(mean, log_variance, latent, Guesses(classes, modality))
 
 
 def view(parts: Sequence[Tensor]) -> View:
@@ -71,7 +71,7 @@ def binary_cross_entropy(row: list[float], label: list[int]) -> float:
 
 
 def adversary(shared: list[Guesses], unrelated: list[Guesses], labels: list[list[int]], multi_label: bool) -> float:
-    """L_ss + L_su, one sample at a time: four cross-entropies, each a mean over samples and modalities."""
+    """L_ss + L_su, one sample at a time: four cross-entropies, each a mean over samples, for each modality."""
     class_loss = binary_cross_entropy if multi_label else softmax_cross_entropy
     total = 0.0
     for guessed in (shared, unrelated):
@@ -80,7 +80,7 @@ def adversary(shared: list[Guesses], unrelated: list[Guesses], labels: list[list
             for i, label in enumerate(labels):
                 loss = class_loss(guesses.classes[i].tolist(), label)
                 loss += softmax_cross_entropy(guesses.modality[i].tolist(), truth)
-                total += loss / len(labels) / len(guessed)
+                total += loss / len(labels)
     return total
 
 
@@ -102,7 +102,7 @@ def reference(
 ) -> dict[str, float]:
     both = (image, text)
     shared, unrelated = [v.shared.guesses for v in both], [v.unrelated.guesses for v in both]
-    pairs = zip(image.shared.sample.tolist(), text.shared.sample.tolist())
+    pairs = zip(image.shared.latent.tolist(), text.shared.latent.tolist())
     return {
         "elbo": sum(
             (kl * (divergence(v.shared) + divergence(v.unrelated))) * (1 if gaussian else 2 / D)
@@ -112,7 +112,7 @@ def reference(
         "reconstruction": sum(mean_square(v.swapped, v.features) for v in both),
         "similarity": sum((a - b) ** 2 for p, q in pairs for a, b in zip(p, q)) / N,
         "adversary": adversary(shared, unrelated, labels, multi_label),
-        "independence": sum(frobenius(v.shared.sample, v.unrelated.sample) for v in both),
+        "independence": sum(frobenius(v.shared.latent, v.unrelated.latent) for v in both),
     }
 
 
@@ -163,11 +163,11 @@ def test_every_tensor_of_both_views_takes_part() -> None:
 def test_gradients_are_finite_for_identical_and_zero_rows() -> None:
     image, text = views([part.float().zero_().requires_grad_() for part in tensors()])
     total = sdcmr_loss(image, text, torch.tensor(SINGLE), multi_label=False)["total"]
-    for part in (image.features, image.swapped, text.shared.mean, text.shared.log_variance, image.unrelated.sample):
+    for part in (image.features, image.swapped, text.shared.mean, text.shared.log_variance, image.unrelated.latent):
         (gradient,) = torch.autograd.grad(total, part, retain_graph=True)
         assert gradient.isfinite().all()
-    # Only the guesses cost something: two means over the classes and two over the modalities.
-    assert total.item() == pytest.approx(10 * (2 * math.log(3) + 2 * math.log(2)))
+    # Only the guesses cost something: of two modalities, two over the classes and two over the modalities.
+    assert total.item() == pytest.approx(10 * 2 * (2 * math.log(3) + 2 * math.log(2)))
 
 
 def test_divergence_of_the_standard_normal_is_zero_and_that_of_a_shift_half_its_square() -> None:
@@ -241,7 +241,7 @@ def test_reversal_lets_the_classifiers_learn_what_the_encoders_unlearn() -> None
         classes = [torch.nn.functional.cross_entropy(part @ semantic, labels.argmax(1)) for part in z]
         truths = [torch.full((N,), m) for m in range(2)]
         modalities = [torch.nn.functional.cross_entropy(part @ modality, truth) for part, truth in zip(z, truths)]
-        return torch.stack(classes).mean(), torch.stack(modalities).mean()
+        return torch.stack(classes).sum(), torch.stack(modalities).sum()
 
     (shared_class, shared_modality), (unrelated_class, unrelated_modality) = map(cross_entropies, (z_s, z_u))
     expected = (
