@@ -30,7 +30,12 @@ def experiment() -> Experiment:
             Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.5, colour=0.2)
         ),
         method=Alscor(
-            image=ImageTower(weights="none", dropout=0.5), text=BiLstmCnn(), dim=40, correlation=0.02, adversary=0.3, ridge=0.1
+            image=ImageTower(weights="none", dropout=0.5),
+            text=BiLstmCnn(),
+            dim=40,
+            correlation=0.02,
+            adversary=0.3,
+            ridge=0.1,
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"towers.image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),

@@ -30,7 +30,9 @@ def experiment() -> Experiment:
         name="alscor_nuswide",
         data=Data(Path("data/shards/nuswide_tc21_official"), image_size=224, load_size=256, words=WordVectors(dim=100)),
         method=Alscor(
-            image=ImageTower("alexnet", weights="imagenet", fresh_fc=True, dropout=0.5), text=BiLstmCnn(hidden=141), dim=40
+            image=ImageTower("alexnet", weights="imagenet", fresh_fc=True, dropout=0.5),
+            text=BiLstmCnn(hidden=141),
+            dim=40,
         ),
         optimiser=Optimiser(
             "sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, parts={"towers.image.network.features": 1e-3}

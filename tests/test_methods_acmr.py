@@ -56,9 +56,7 @@ def apply(network: nn.Module, rows: Rows) -> Rows:
 
 def hardest(i: int, features: Rows, labels: list[list[int]]) -> int | None:
     """Of the samples without a label in common, the one of largest cosine."""
-    others = [
-        j for j, truth in enumerate(labels) if j != i and not any(a and b for a, b in zip(truth, labels[i]))
-    ]
+    others = [j for j, truth in enumerate(labels) if j != i and not any(a and b for a, b in zip(truth, labels[i]))]
     return max(others, key=lambda j: cosine(features[i], features[j]), default=None)
 
 
@@ -87,7 +85,9 @@ def reference(method: AcmrModel, inputs: Mapping[str, Tensor], labels: list[list
     z = {name: apply(method.projections[name], rows) for name, rows in features.items()}
     terms, hinges = {"label": 0.0, "triplet": 0.0, "adversary": 0.0}, []
     for number, (name, other) in enumerate((("image", "text"), ("text", "image"))):
-        for scores, sides, truth in zip(apply(method.classifier, z[name]), apply(method.discriminator, z[name]), labels):
+        for scores, sides, truth in zip(
+            apply(method.classifier, z[name]), apply(method.discriminator, z[name]), labels
+        ):
             terms["label"] += class_loss(scores.tolist(), truth, method.multi_label) / len(labels)
             terms["adversary"] -= math.log(softmax(sides)[number]) / len(labels)
         negatives = [hardest(i, features[name], labels) for i in range(len(labels))]
@@ -137,9 +137,7 @@ def test_as_released_the_classifier_stays_and_the_embeddings_never_feel_the_disc
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_schedule(progress: float) -> None:
     method = method_of()
-    leaves = {
-        key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()
-    }
+    leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()}
     found = method.objective(leaves, labels_of("single-label"), Moment(progress=progress))["adversary"]
     rows, heads = [leaves["image"], leaves["text"]], list(method.discriminator.parameters())
     plain = torch.stack([-method.discriminator(z).log_softmax(1)[:, i].mean() for i, z in enumerate(rows)]).sum()
@@ -151,8 +149,6 @@ def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_sch
 
 def test_triplets_are_chosen_by_the_features_without_a_gradient_to_them() -> None:
     method = method_of()
-    leaves = {
-        key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()
-    }
+    leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()}
     method.objective(leaves, labels_of("single-label"), MOMENT)["total"].backward()
     assert {key for key, rows in leaves.items() if rows.grad is None} == {"image features", "text features"}

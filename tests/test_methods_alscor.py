@@ -104,9 +104,7 @@ def test_each_term_teaches_the_embeddings_and_its_own_head() -> None:
 def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_schedule(progress: float) -> None:
     """And not against the classifier: that gradient keeps its sign."""
     method, labels = method_of(), labels_of("single-label")
-    leaves = {
-        key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()
-    }
+    leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()}
     terms = method.objective(leaves, labels, Moment(progress=progress))
     z = [(rows - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-5).sqrt() for rows in leaves.values()]
     sides = torch.stack([-method.discriminator(rows).log_softmax(1)[:, i].mean() for i, rows in enumerate(z)])

@@ -1,4 +1,4 @@
-"""CCA and DCCA: objectives and closed forms against symmetric matrix roots, by what DCCA's epoch is kept, unfitted models."""
+"""CCA and DCCA: objectives and closed forms against symmetric matrix roots, the choice of an epoch, unfitted models."""
 
 from __future__ import annotations
 
@@ -98,13 +98,14 @@ def test_embeddings_that_cca_cannot_be_fitted_to_are_refused_in_one_line() -> No
     module = CanonicalProjections(6, 5, 3)
     with pytest.raises(XmrError, match="infinite text embeddings"):
         module.fit(x, y.where(y > y.min(), torch.nan), ridge=1e-3)
-    with pytest.raises(XmrError, match="ridge 0 .*singular; raise --method.ridge"):
+    with pytest.raises(XmrError, match=r"ridge 0 .*singular; raise --method\.ridge"):
         module.fit(torch.zeros_like(x), y, ridge=0.0)
     assert not module.fitted
 
 
 @pytest.mark.parametrize(
-    ("config", "name"), [(Cca(**TOWERS, dim=3, ridge=0.2), "ridge"), (Dcca(**TOWERS, dim=3, linear_ridge=0.2), "linear")]
+    ("config", "name"),
+    [(Cca(**TOWERS, dim=3, ridge=0.2), "ridge"), (Dcca(**TOWERS, dim=3, linear_ridge=0.2), "linear")],
 )
 def test_the_closed_form_of_each_method_has_the_ridge_of_its_option(config: MethodConfig, name: str) -> None:
     method = build(config)
@@ -276,4 +277,3 @@ def test_a_model_without_its_closed_form_is_refused_in_one_line(
         xmr_e2e.load(folder)
     assert main(["eval", str(folder)]) == 2
     assert "has not come to its last stage" in capsys.readouterr().err
-

@@ -145,7 +145,7 @@ JOINT = {
     "total": OWN | UNRELATED | DECODERS | CLASSIFIERS,
 }
 LITERAL = JOINT | {"elbo": OWN, "adversary": OWN | CLASSIFIERS}  # Eq. 16 to 20
-"""What each update of the paper's leaves out: the bound moves neither the unrelated factor's encoder nor the decoder."""
+"""Each update of the paper's has some terms only: the bound moves neither the unrelated encoders nor the decoders."""
 
 
 @pytest.mark.parametrize("latent", ["mean", "sample"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import pytest
@@ -251,3 +251,50 @@ def test_reversal_lets_the_classifiers_learn_what_the_encoders_unlearn() -> None
         *torch.autograd.grad(shared_modality + unrelated_modality, [modality]),
     )
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "loss",
+    [kl_to_standard_normal, reconstruction_loss, gaussian_negative_log_likelihood, similarity_loss, independence_loss],
+    ids=lambda loss: loss.__name__,
+)
+def test_each_loss_of_half_precision_rows_is_computed_in_full(
+    loss: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    x, y = (rows(N, K, seed=seed).to(dtype) for seed in (0, 1))
+    expected = loss(x.float(), y.float())
+    for found in (loss(x, y), loss(x, y.float())):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(x.float(), y.float()), expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_adversary_of_half_precision_logits_is_computed_in_full(multi_label: bool) -> None:
+    half = [[Guesses(*(part.bfloat16() for part in each)) for each in guesses(2, seed=seed)] for seed in (0, 50)]
+    full = [[Guesses(*(part.float() for part in each)) for each in factor] for factor in half]
+    found, expected = (
+        adversarial_loss(*factors, torch.tensor(SINGLE), multi_label=multi_label) for factors in (half, full)
+    )
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_the_divergences_are_divided_by_half_of_the_mean_width_in_both_modalities() -> None:
+    parts = tensors()
+    parts[len(WIDTHS) : len(WIDTHS) + 3] = [rows(N, 3 * D, seed=seed) for seed in (70, 71, 72)]  # wider texts
+    image, text = views(parts)
+    truth = torch.tensor(SINGLE)
+    one, none = (sdcmr_loss(image, text, truth, multi_label=False, kl=kl)["elbo"].item() for kl in (1.0, 0.0))
+    total = sum(divergence(factor) for each in (image, text) for factor in (each.shared, each.unrelated))
+    assert one - none == pytest.approx(total / D)  # (D + 3 D) / 2 / 2
+
+
+def test_the_adversary_sums_over_modalities() -> None:
+    """Guessing costs log c and log m for each factor of each modality (Eq. 11 to 13)."""
+    for modalities in (2, 3):
+        nothing = [Guesses(torch.zeros(N, C), torch.zeros(N, modalities)) for _ in range(modalities)]
+        found = adversarial_loss(nothing, nothing, torch.tensor(SINGLE), multi_label=False).item()
+        assert found == pytest.approx(2 * modalities * (math.log(C) + math.log(modalities)))

@@ -45,7 +45,9 @@ class CanonicalProjections(nn.Module):
         x, y = image.double(), text.double()
         for name, rows in (("image", x), ("text", y)):
             if not rows.isfinite().all():
-                raise XmrError(f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimiser.lr")
+                raise XmrError(
+                    f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimiser.lr"
+                )
         x_scale, y_scale = (_scale(rows) for rows in (x, y))
         try:
             fitted = linear_cca(x / x_scale, y / y_scale, self.image.shape[1], ridge=ridge)
