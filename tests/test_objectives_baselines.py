@@ -411,3 +411,12 @@ def test_gradients_are_finite_where_distances_and_norms_are_zero() -> None:
     rows["x"][:2] = 0
     for name, value in values_and_gradients(rows).items():
         assert value.isfinite().all(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_half_precision_rows_are_those_of_the_same_rows_in_full(dtype: torch.dtype) -> None:
+    half = {name: tensor.to(dtype) for name, tensor in batch().items()}
+    full = all_losses({name: tensor.float() for name, tensor in half.items()})
+    for name, value in all_losses(half).items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, full[name]), name

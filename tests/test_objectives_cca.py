@@ -81,3 +81,25 @@ def test_second_ridge_makes_the_loss_smooth_where_correlations_vanish() -> None:
         assert x.grad is not None
         sizes.append(x.grad.norm().item())
     assert sizes[1] < 0.01 * sizes[0]
+
+
+def test_two_pairs_have_one_direction_and_one_correlation() -> None:
+    x, y = torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]])
+    # Variances 2 and 8, covariance -4: with the ridge, 4 / sqrt((2 + r) (8 + r)).
+    expected = 4 / math.sqrt((2 + 0.1) * (8 + 0.1))
+    assert correlation_loss(x, y, ridge=0.1).item() == pytest.approx(-expected)
+    assert linear_cca(x, y, 2, ridge=0.1).correlations.tolist() == pytest.approx([expected, 0.0])
+
+
+@pytest.mark.parametrize(("n", "other"), [(1, 1), (0, 0), (3, 2)])
+def test_fewer_than_two_pairs_and_views_of_unequal_length_are_refused(n: int, other: int) -> None:
+    with pytest.raises(ValueError, match=f"two or more pairs, got {n} and {other}"):
+        correlation_loss(torch.zeros(n, 2), torch.zeros(other, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_correlation_of_half_precision_rows_is_that_of_full_ones(dtype: torch.dtype) -> None:
+    x, y = (torch.nn.functional.normalize(view, dim=0).to(dtype) for view in views(30, 4, 3, shared=2, seed=0))
+    found = correlation_loss(x, y)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, correlation_loss(x.float(), y.float()))

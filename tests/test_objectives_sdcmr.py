@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import pytest
@@ -42,8 +42,8 @@ def tensors() -> list[Tensor]:
 
 
 def factor(parts: Sequence[Tensor]) -> Factor:
-    mean, log_variance, sample, classes, modality = parts
-    return Factor(mean, log_variance, sample, Guesses(classes, modality))
+    mean, log_variance, latent, classes, modality = parts
+    return Factor(mean, log_variance, latent, Guesses(classes, modality))
 
 
 def view(parts: Sequence[Tensor]) -> View:
@@ -71,7 +71,7 @@ def binary_cross_entropy(row: list[float], label: list[int]) -> float:
 
 
 def adversary(shared: list[Guesses], unrelated: list[Guesses], labels: list[list[int]], multi_label: bool) -> float:
-    """L_ss + L_su, one sample at a time: four cross-entropies, each a mean over samples and modalities."""
+    """L_ss + L_su, one sample at a time: four cross-entropies, each a mean over samples, for each modality."""
     class_loss = binary_cross_entropy if multi_label else softmax_cross_entropy
     total = 0.0
     for guessed in (shared, unrelated):
@@ -80,7 +80,7 @@ def adversary(shared: list[Guesses], unrelated: list[Guesses], labels: list[list
             for i, label in enumerate(labels):
                 loss = class_loss(guesses.classes[i].tolist(), label)
                 loss += softmax_cross_entropy(guesses.modality[i].tolist(), truth)
-                total += loss / len(labels) / len(guessed)
+                total += loss / len(labels)
     return total
 
 
@@ -102,7 +102,7 @@ def reference(
 ) -> dict[str, float]:
     both = (image, text)
     shared, unrelated = [v.shared.guesses for v in both], [v.unrelated.guesses for v in both]
-    pairs = zip(image.shared.sample.tolist(), text.shared.sample.tolist())
+    pairs = zip(image.shared.latent.tolist(), text.shared.latent.tolist())
     return {
         "elbo": sum(
             (kl * (divergence(v.shared) + divergence(v.unrelated))) * (1 if gaussian else 2 / D)
@@ -112,7 +112,7 @@ def reference(
         "reconstruction": sum(mean_square(v.swapped, v.features) for v in both),
         "similarity": sum((a - b) ** 2 for p, q in pairs for a, b in zip(p, q)) / N,
         "adversary": adversary(shared, unrelated, labels, multi_label),
-        "independence": sum(frobenius(v.shared.sample, v.unrelated.sample) for v in both),
+        "independence": sum(frobenius(v.shared.latent, v.unrelated.latent) for v in both),
     }
 
 
@@ -163,11 +163,11 @@ def test_every_tensor_of_both_views_takes_part() -> None:
 def test_gradients_are_finite_for_identical_and_zero_rows() -> None:
     image, text = views([part.float().zero_().requires_grad_() for part in tensors()])
     total = sdcmr_loss(image, text, torch.tensor(SINGLE), multi_label=False)["total"]
-    for part in (image.features, image.swapped, text.shared.mean, text.shared.log_variance, image.unrelated.sample):
+    for part in (image.features, image.swapped, text.shared.mean, text.shared.log_variance, image.unrelated.latent):
         (gradient,) = torch.autograd.grad(total, part, retain_graph=True)
         assert gradient.isfinite().all()
-    # Only the guesses cost something: two means over the classes and two over the modalities.
-    assert total.item() == pytest.approx(10 * (2 * math.log(3) + 2 * math.log(2)))
+    # Only the guesses cost something: of two modalities, two over the classes and two over the modalities.
+    assert total.item() == pytest.approx(10 * 2 * (2 * math.log(3) + 2 * math.log(2)))
 
 
 def test_divergence_of_the_standard_normal_is_zero_and_that_of_a_shift_half_its_square() -> None:
@@ -241,7 +241,7 @@ def test_reversal_lets_the_classifiers_learn_what_the_encoders_unlearn() -> None
         classes = [torch.nn.functional.cross_entropy(part @ semantic, labels.argmax(1)) for part in z]
         truths = [torch.full((N,), m) for m in range(2)]
         modalities = [torch.nn.functional.cross_entropy(part @ modality, truth) for part, truth in zip(z, truths)]
-        return torch.stack(classes).mean(), torch.stack(modalities).mean()
+        return torch.stack(classes).sum(), torch.stack(modalities).sum()
 
     (shared_class, shared_modality), (unrelated_class, unrelated_modality) = map(cross_entropies, (z_s, z_u))
     expected = (
@@ -251,3 +251,50 @@ def test_reversal_lets_the_classifiers_learn_what_the_encoders_unlearn() -> None
         *torch.autograd.grad(shared_modality + unrelated_modality, [modality]),
     )
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "loss",
+    [kl_to_standard_normal, reconstruction_loss, gaussian_negative_log_likelihood, similarity_loss, independence_loss],
+    ids=lambda loss: loss.__name__,
+)
+def test_each_loss_of_half_precision_rows_is_computed_in_full(
+    loss: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    x, y = (rows(N, K, seed=seed).to(dtype) for seed in (0, 1))
+    expected = loss(x.float(), y.float())
+    for found in (loss(x, y), loss(x, y.float())):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(x.float(), y.float()), expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_adversary_of_half_precision_logits_is_computed_in_full(multi_label: bool) -> None:
+    half = [[Guesses(*(part.bfloat16() for part in each)) for each in guesses(2, seed=seed)] for seed in (0, 50)]
+    full = [[Guesses(*(part.float() for part in each)) for each in factor] for factor in half]
+    found, expected = (
+        adversarial_loss(*factors, torch.tensor(SINGLE), multi_label=multi_label) for factors in (half, full)
+    )
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_the_divergences_are_divided_by_half_of_the_mean_width_in_both_modalities() -> None:
+    parts = tensors()
+    parts[len(WIDTHS) : len(WIDTHS) + 3] = [rows(N, 3 * D, seed=seed) for seed in (70, 71, 72)]  # wider texts
+    image, text = views(parts)
+    truth = torch.tensor(SINGLE)
+    one, none = (sdcmr_loss(image, text, truth, multi_label=False, kl=kl)["elbo"].item() for kl in (1.0, 0.0))
+    total = sum(divergence(factor) for each in (image, text) for factor in (each.shared, each.unrelated))
+    assert one - none == pytest.approx(total / D)  # (D + 3 D) / 2 / 2
+
+
+def test_the_adversary_sums_over_modalities() -> None:
+    """Guessing costs log c and log m for each factor of each modality (Eq. 11 to 13)."""
+    for modalities in (2, 3):
+        nothing = [Guesses(torch.zeros(N, C), torch.zeros(N, modalities)) for _ in range(modalities)]
+        found = adversarial_loss(nothing, nothing, torch.tensor(SINGLE), multi_label=False).item()
+        assert found == pytest.approx(2 * modalities * (math.log(C) + math.log(modalities)))

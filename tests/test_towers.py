@@ -9,6 +9,7 @@ from urllib.error import URLError
 import pytest
 import safetensors.torch
 import torch
+from miniatures import build_narrow
 from torch import Tensor, nn
 from torchvision import models
 
@@ -279,3 +280,40 @@ def test_published_features_are_taken_as_they_are_or_at_length_1() -> None:
 def test_published_features_that_are_not_there_are_missed_by_name() -> None:
     with pytest.raises(XmrError, match=r"no published features of video \(features there: audio\).*--method.video"):
         VectorTower().build(dataset(), "video")
+
+
+# ---- dropout
+
+
+def narrow_network(monkeypatch: pytest.MonkeyPatch, name: str, share: float | None = None) -> nn.Module:
+    """The tower with narrow fully-connected layers, in training."""
+    monkeypatch.setattr(models, "get_model", build_narrow)
+    chosen = {} if share is None else {"dropout": share}
+    return ImageTower(name, weights="none", **chosen).build(dataset(64), "image").train()
+
+
+@pytest.mark.parametrize("name", ["vgg19", "alexnet"])
+def test_features_carry_the_networks_own_dropout_only_where_it_is_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = photos(2, 64)
+    still, dropping = narrow_network(monkeypatch, name), narrow_network(monkeypatch, name, 0.5)
+    with torch.no_grad():
+        assert torch.equal(still(pictures), still(pictures))
+        assert not torch.equal(dropping(pictures), dropping(pictures))
+        assert torch.equal(dropping.eval()(pictures), dropping(pictures))
+    # The published layers have one before or after each hidden fully-connected layer.
+    for network, share in ((still, 0.0), (dropping, 0.5)):
+        assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [share, share]
+
+
+def test_layers_that_drop_nothing_as_published_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def published(name: str, **_: object) -> nn.Module:
+        return models.VisionTransformer(
+            image_size=32, patch_size=16, num_layers=1, num_heads=1, hidden_dim=4, mlp_dim=4
+        )
+
+    monkeypatch.setattr(models, "get_model", published)
+    tower = ImageTower("vit_b_16", weights="none", dropout=0.5).build(dataset(32), "image")
+    shares = {layer.p for layer in tower.modules() if isinstance(layer, nn.Dropout)}
+    assert shares == {0.0}

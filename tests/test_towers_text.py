@@ -176,8 +176,14 @@ def test_word_towers_ask_for_word_vectors() -> None:
     assert build(BiGruWords(embedding="random"), nothing).words.weight.shape == (10, 300)
 
 
-@pytest.mark.parametrize("tower", [BiLstmCnn(hidden=5), TextCnn()])
+@pytest.mark.parametrize("tower", [BiLstmCnn(hidden=5), TextCnn(dropout=0.5)])
 def test_dropout_acts_in_training_only(tower: Tower) -> None:
     network, batch = build(tower), padded(TEXTS, 7)
     assert not torch.equal(network.train()(batch), network(batch))
     assert torch.equal(network.eval()(batch), network(batch))
+
+
+def test_the_sentence_cnn_drops_nothing_unless_asked() -> None:
+    assert TextCnn().dropout == 0
+    network, batch = build(TextCnn()).train(), padded(TEXTS, 7)
+    assert torch.equal(network(batch), network(batch))

@@ -10,6 +10,7 @@ from xmr_e2e.bounds import check_bounds
 from xmr_e2e.engine.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
+from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.sizes import laying_out
@@ -39,7 +40,7 @@ def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: 
         weights, description: the two files that have to fit each other.
 
     Raises:
-        XmrError: they do not, or there are no such networks.
+        XmrError: they do not, or there are no such networks; or the training has not come to its closed form.
     """
     config = without_weights(config)
     held = read_shapes(weights)
@@ -56,6 +57,11 @@ def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: 
         raise XmrError(
             f"{description}: networks as it describes them cannot be made: {type(error).__name__}: {first_line(error)}"
         ) from error
+    if any(isinstance(module, CanonicalProjections) and not module.fitted for module in method.modules()):
+        raise XmrError(
+            f"{weights}: the training has not come to its last stage, {method.stages[-1].name!r}, so images and texts "
+            f"have no common space yet; go on with it (RECIPE --train.resume {weights.parent})"
+        )
     return method
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.cca import linear_cca
 
 
@@ -35,14 +36,35 @@ class CanonicalProjections(nn.Module):
     def fit(self, image: Tensor, text: Tensor, *, ridge: float) -> Tensor:
         """Fit to n pairs, (n, width) each; returns the k canonical correlations.
 
-        ridge: added to the covariances' diagonals, as a share of their mean, so that it suits features of any scale.
+        ridge: added to the covariances' diagonals, as a share of their mean, so that it suits features of any scale. A
+            modality whose rows are all alike correlates with nothing.
+
+        Raises:
+            XmrError: NaN or infinite rows; without a ridge, rows that span less than their width.
         """
         x, y = image.double(), text.double()
-        x_scale, y_scale = (rows.var(0).mean().sqrt() for rows in (x, y))
-        fitted = linear_cca(x / x_scale, y / y_scale, self.image.shape[1], ridge=ridge)
+        for name, rows in (("image", x), ("text", y)):
+            if not rows.isfinite().all():
+                raise XmrError(
+                    f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimiser.lr"
+                )
+        x_scale, y_scale = (_scale(rows) for rows in (x, y))
+        try:
+            fitted = linear_cca(x / x_scale, y / y_scale, self.image.shape[1], ridge=ridge)
+        except torch.linalg.LinAlgError as error:
+            raise XmrError(
+                f"CCA with the ridge {ridge:g} cannot be fitted: a covariance of the embeddings is singular; raise "
+                "--method.ridge (CCA) or --method.linear-ridge (DCCA)"
+            ) from error
         self.image_mean.copy_(fitted.x_mean * x_scale)
         self.text_mean.copy_(fitted.y_mean * y_scale)
         self.image.copy_(fitted.x_projection / x_scale)
         self.text.copy_(fitted.y_projection / y_scale)
         self.fitted.fill_(True)
         return fitted.correlations
+
+
+def _scale(rows: Tensor) -> Tensor:
+    """The root of the mean variance; 1 where there is none, since a network that was lost gives the same for all."""
+    scale = rows.var(0).mean().sqrt()
+    return torch.where(scale > torch.finfo(rows.dtype).eps * rows.abs().max(), scale, 1.0)
