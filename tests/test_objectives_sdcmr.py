@@ -105,14 +105,14 @@ def reference(
     pairs = zip(image.shared.latent.tolist(), text.shared.latent.tolist())
     return {
         "elbo": sum(
-            (kl * (divergence(v.shared) + divergence(v.unrelated))) * (1 if gaussian else 2 / D)
+            kl * (divergence(v.shared) + divergence(v.unrelated))
             + mean_square(v.reconstruction, v.features) * (D / 2 if gaussian else 1)
             for v in both
         ),
         "reconstruction": sum(mean_square(v.swapped, v.features) for v in both),
         "similarity": sum((a - b) ** 2 for p, q in pairs for a, b in zip(p, q)) / N,
         "adversary": adversary(shared, unrelated, labels, multi_label),
-        "independence": sum(frobenius(v.shared.latent, v.unrelated.latent) for v in both),
+        "independence": sum(frobenius(v.shared.latent, v.unrelated.latent) for v in both) / N,
     }
 
 
@@ -194,6 +194,13 @@ def test_gaussian_likelihood_equals_that_of_torch_distributions_but_for_its_cons
 def test_similarity_loss_is_the_mean_squared_distance_of_pairs() -> None:
     image, text = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 4.0], [1.0, 1.0]])
     assert similarity_loss(image, text).item() == 12.5
+
+
+def test_independence_loss_is_a_mean_over_samples_or_as_printed_a_sum() -> None:
+    shared, unrelated = rows(N, K, seed=1), rows(N, K, seed=2)
+    norm = frobenius(shared, unrelated)
+    assert independence_loss(shared, unrelated).item() == pytest.approx(norm / N)
+    assert independence_loss(shared, unrelated, over="batch").item() == pytest.approx(norm)
 
 
 def test_independence_loss_is_zero_without_gradient_for_orthogonal_factors() -> None:
@@ -282,14 +289,14 @@ def test_the_adversary_of_half_precision_logits_is_computed_in_full(multi_label:
     assert torch.equal(found, expected)
 
 
-def test_the_divergences_are_divided_by_half_of_the_mean_width_in_both_modalities() -> None:
+def test_the_divergences_have_one_scale_whatever_the_widths() -> None:
     parts = tensors()
     parts[len(WIDTHS) : len(WIDTHS) + 3] = [rows(N, 3 * D, seed=seed) for seed in (70, 71, 72)]  # wider texts
     image, text = views(parts)
     truth = torch.tensor(SINGLE)
     one, none = (sdcmr_loss(image, text, truth, multi_label=False, kl=kl)["elbo"].item() for kl in (1.0, 0.0))
     total = sum(divergence(factor) for each in (image, text) for factor in (each.shared, each.unrelated))
-    assert one - none == pytest.approx(total / D)  # (D + 3 D) / 2 / 2
+    assert one - none == pytest.approx(total)
 
 
 def test_the_adversary_sums_over_modalities() -> None:
