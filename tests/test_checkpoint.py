@@ -157,3 +157,23 @@ def test_a_record_that_was_cut_is_no_record(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.metrics.write_text(json.dumps({"step": 1}) + "\n" + json.dumps({"step": 2, "loss": {"total": 1.0}})[:-1])
     assert run.records() == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "fits"),
+    [
+        # ZeRO's stage and the number of processes: a whole state is everybody's, parts are those of as many processes.
+        ((0, 2), (0, 2), True),
+        ((0, 2), (0, 3), True),
+        ((1, 2), (1, 2), True),
+        ((1, 2), (1, 3), False),
+        ((3, 4), (3, 1), False),
+        ((0, 2), (1, 2), False),
+        ((1, 2), (0, 2), False),
+        ((2, 2), (3, 2), False),
+    ],
+)
+def test_a_state_in_parts_fits_as_many_processes_and_the_same_stage_alone(
+    tmp_path: Path, saved: tuple[int, int], asked: tuple[int, int], fits: bool
+) -> None:
+    assert Checkpoint(tmp_path, Position(0, 0), *saved).fits(*asked) is fits
