@@ -12,8 +12,8 @@ The box head (fc6, fc7) learns at a tenth of the rate. With --method.image.train
 learn, too, at the same 1e-5, from the pixels on: it takes another backbone's memory and about twice its time.
 
 KNOWN LEAK: torchvision's detector (weights coco) was trained on COCO train2017, in which about 88 % of the val and test
-pictures are, with the annotations from which the labels here are made. The figures are too high: for figures to compare,
-name a detector that has not seen them (--method.image.weights FILE.pth).
+pictures are, with the annotations from which the labels here are made. The figures are too high: for others, name a
+detector that has not seen these pictures (--method.image.weights FILE.pth).
 
 Published, NDCG: 1K image to text 77.2, text to image 90.0 percent; 5K 72.1 and 82.7 (with another discount from text
 to image: docs/reproduction.md).

@@ -163,7 +163,7 @@ def train(image: Tower, shards: Path, runs: Path) -> Path:
 
 def losses(run: Path) -> list[float]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record["object"] for record in records if "object" in record]
+    return [record["loss"]["object"] for record in records if "loss" in record]
 
 
 def test_a_detector_of_other_classes_finds_regions_that_a_training_reads(

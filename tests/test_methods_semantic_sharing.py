@@ -42,8 +42,8 @@ def dataset(objects: int | None = OBJECTS) -> Dataset:
 
 
 def config(**options: Any) -> SemanticSharing:
-    small = {"dim": DIM, "layers": 2, "heads": 2, "feedforward": 12, "masked": 0.5}
-    return SemanticSharing(image=StoredRegions(), text=BiGruWords(hidden=6), **small | options)
+    small = {"text": BiGruWords(hidden=6), "dim": DIM, "layers": 2, "heads": 2, "feedforward": 12, "masked": 0.5}
+    return SemanticSharing(**{"image": StoredRegions()} | small | options)
 
 
 def build(**options: Any) -> SemanticSharingModel:
@@ -223,7 +223,7 @@ def learned(method: SemanticSharingModel, texts: Callable[[], Tensor]) -> tuple[
     """The word loss of the first steps of a short training, and of its last ones."""
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
     values = []
-    for _ in range(80):
+    for _ in range(100):
         ids = texts()
         losses = method.represent({"text": Tokens(ids, torch.full((len(ids),), ids.shape[1]))})
         loss = losses["text context"].sum() / losses["text masked"].sum()
@@ -250,12 +250,12 @@ def test_words_that_their_neighbours_tell_are_learned_and_words_by_chance_are_no
     least = math.log((math.e + VOCABULARY - 1) / math.e) if released else 0.0
     for texts, falls in ((chain, True), (chance, False)):
         torch.manual_seed(0)
-        method = config(released=released, masked=0.25).build(dataset()).train()
+        wide = {"text": BiGruWords(hidden=32), "dim": 32, "feedforward": 32, "layers": 1}
+        method = config(released=released, masked=0.2, **wide).build(dataset()).train()
         first, last = learned(method, texts)
         gap = math.log(kinds) - least
         assert first > least + 0.8 * gap
-        assert (last < least + 0.5 * gap) == falls, (first, last)
-        assert falls or last > least + 0.8 * gap
+        assert last < least + 0.7 * gap if falls else last > least + 0.9 * gap
 
 
 def reached(method: SemanticSharingModel, term: Tensor) -> set[str]:
@@ -325,8 +325,8 @@ def test_masks_fall_on_the_asked_share_of_real_places() -> None:
 
 
 def test_the_head_of_objects_follows_the_detector() -> None:
-    def outputs(objects: int | None, **options: Any) -> int:
-        return config(**options).build(dataset(objects)).context_heads["image"].out_features
+    def outputs(classes: int | None, **options: Any) -> int:
+        return config(**options).build(dataset(classes)).context_heads["image"].out_features
 
     assert outputs(1601) == 1601
     assert outputs(1601, objects=2000) == 2000
