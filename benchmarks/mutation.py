@@ -112,9 +112,9 @@ def draw(root: Path, paths: Sequence[Path], seed: int, count: int) -> list[Mutan
         change = chance.choice(place.changes)
         source = place.source(tree, change)
         if not same_code(compile(source, file, "exec"), compile(ast.unparse(tree), file, "exec")):
-            texts = (shortened(ast.unparse(node)) for node in (place.node, change.node))
+            before, after = (shortened(ast.unparse(node)) for node in (place.node, change.node))
             line = getattr(place.node, "lineno", getattr(place.parent, "lineno", 0))
-            mutants.append(Mutant(file, line, change.kind, *texts, source))
+            mutants.append(Mutant(file, line, change.kind, before, after, source))
     if len(mutants) < count:
         raise XmrError(f"--places {count}: there are {len(mutants)} places to change below --paths")
     return mutants
@@ -157,7 +157,8 @@ def _seen_from(root: Path, test: str) -> dict[str, int]:
     """How far each file is from a file of tests, up to DEPTH; helpers of tests are no distance of their own."""
     distances, edge, depth = {test: 0}, [test], 0
     while edge and depth < DEPTH:
-        reached, helpers = [], list(edge)
+        reached: list[str] = []
+        helpers = list(edge)
         while helpers:
             for each in _imported(root, helpers.pop()) - distances.keys():
                 is_helper = each.startswith("tests/")
@@ -279,9 +280,10 @@ class Bench:
                 del sys.modules[name]
             sys.path[:] = [str(self.tree), *(path for path in sys.path if Path(path).resolve() not in (ROOT, Path()))]
             os.environ["PYTHONPATH"] = str(self.tree)
-            # Processes that tests start need not import everything again.
+            # Processes that tests start need not import everything again, each for itself.
             contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
-            contexts["spawn"] = contexts["forkserver"] = contexts["fork"]
+            contexts["spawn"] = contexts["forkserver"]
+            contexts["forkserver"].set_forkserver_preload(["torch", "accelerate", "pytest", "xmr_e2e.engine.embed"])
             options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self.tree.parent / 'temporary'}"]
             if not self._slow:
                 options += ["-m", "not slow"]
