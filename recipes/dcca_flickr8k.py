@@ -7,8 +7,8 @@
 Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
 words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
 from random weights, so that two cores train it in minutes. It sees no labels, only pairs; its batches must be large.
-It soon learns its few pairs by heart: hence dropout in the sentence CNN, few epochs, and a ridge of three times the
-variance in the last CCA, chosen on the validation split (docs/results).
+It soon learns its few pairs by heart: hence dropout in the sentence CNN, and variates weighed by their correlations,
+both chosen on the validation split (docs/results).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def experiment() -> Experiment:
             layers=2,
             dim=10,
             ridge=0.1,
-            linear_ridge=3.0,
+            power=2.0,
         ),
         optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=12, batch_size=300),
+        train=Train(epochs=16, batch_size=300),
     )
 
 

@@ -257,6 +257,17 @@ def test_dccas_epoch_is_kept_by_the_figure_that_its_closed_form_gives(
     assert validated[-1]["val"] == pytest.approx(selected[-1]["val"])  # what was kept is what the training ends in
 
 
+def test_variates_weigh_by_a_power_of_their_correlations_where_one_is_asked_for() -> None:
+    x, y = (torch.randn(60, 5, generator=torch.Generator().manual_seed(n)).double() for n in (0, 1))
+    y = y + x * torch.tensor([2.0, 1.0, 0.5, 0.1, 0.0])
+    plain, weighed = (CanonicalProjections(5, 5, 3).double() for _ in range(2))
+    correlations = plain.fit(x, y, ridge=1e-3)
+    weighed.fit(x, y, ridge=1e-3, power=2.0)
+    assert correlations[0] > correlations[2] > 0
+    for name, rows in (("image", x), ("text", y)):
+        torch.testing.assert_close(weighed(name, rows), plain(name, rows) * correlations**2)
+
+
 @pytest.mark.parametrize("method", [Cca(image=IMAGE, text=TEXT, dim=4), Dcca(image=IMAGE, text=TEXT, hidden=8, dim=4)])
 def test_a_model_without_its_closed_form_is_refused_in_one_line(
     method: MethodConfig,

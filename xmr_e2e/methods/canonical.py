@@ -33,11 +33,13 @@ class CanonicalProjections(nn.Module):
         projected: Tensor = (rows.to(mean) - mean) @ projection
         return projected
 
-    def fit(self, image: Tensor, text: Tensor, *, ridge: float) -> Tensor:
+    def fit(self, image: Tensor, text: Tensor, *, ridge: float, power: float = 0.0) -> Tensor:
         """Fit to n pairs, (n, width) each; returns the k canonical correlations.
 
         ridge: added to the covariances' diagonals, as a share of their mean, so that it suits features of any scale. A
             modality whose rows are all alike correlates with nothing.
+        power: of a variate's correlation, by which both modalities' are multiplied (Gong et al., 2014, take 4), so that
+            variates that hardly correlate weigh less in a similarity; 0 is CCA itself.
 
         Raises:
             XmrError: NaN or infinite rows; without a ridge, rows that span less than their width.
@@ -58,8 +60,9 @@ class CanonicalProjections(nn.Module):
             ) from error
         self.image_mean.copy_(fitted.x_mean * x_scale)
         self.text_mean.copy_(fitted.y_mean * y_scale)
-        self.image.copy_(fitted.x_projection / x_scale)
-        self.text.copy_(fitted.y_projection / y_scale)
+        weights = fitted.correlations.clamp(min=0) ** power
+        self.image.copy_(fitted.x_projection * weights / x_scale)
+        self.text.copy_(fitted.y_projection * weights / y_scale)
         self.fitted.fill_(True)
         return fitted.correlations
 

@@ -32,6 +32,8 @@ class Cca(MethodConfig):
     """number of canonical correlations"""
     ridge: NotNegative = 1e-3
     """added to the covariances' diagonals, as a share of their mean"""
+    power: NotNegative = 0.0
+    """of a variate's correlation, by which it is weighed in retrieval; 0: all alike, as published"""
 
     @property
     def needs_labels(self) -> bool:
@@ -69,4 +71,4 @@ class CcaModel(Method):
         return label_losses(representations, labels, multi_label=self.multi_label)
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
-        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.ridge)
+        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.ridge, power=self.config.power)

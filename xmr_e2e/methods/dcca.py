@@ -38,6 +38,8 @@ class Dcca(MethodConfig):
     """added to the squared correlations before their roots are summed; the released code has 1e-3"""
     linear_ridge: NotNegative = 1e-4
     """added to those of the linear CCA at the end, as a share of their mean"""
+    power: NotNegative = 0.0
+    """of a variate's correlation, by which it is weighed in retrieval; 0: all alike, as published"""
 
     @property
     def needs_labels(self) -> bool:
@@ -75,7 +77,9 @@ class DccaModel(Method):
         return {"total": correlation_loss(image, text, ridge=ridge, square_ridge=self.config.square_ridge)}
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
-        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.linear_ridge)
+        self.canonical.fit(
+            embeddings["image"], embeddings["text"], ridge=self.config.linear_ridge, power=self.config.power
+        )
 
 
 def _network(width: int, hidden: int, layers: int, dim: int) -> nn.Sequential:
