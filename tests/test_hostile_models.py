@@ -27,6 +27,7 @@ import transformers
 from fuzzing import damaged, fuzzed, hostile
 from hypothesis import given
 from hypothesis import strategies as st
+from references import as_if_fitted
 from safetensors.torch import save_file
 from test_portable import make_model, pretrained, save_transformers
 
@@ -672,7 +673,8 @@ def small_run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """As small as models get, to be loaded many times."""
     model = make_model(tiny_shards)
     config = Cca(image=VectorTower(), text=TextCnn(kernels=2, widths=(2,)), dim=2)
-    method = config.build(Dataset(4, False, 32, torch.zeros(len(model.tokeniser or ()), 8), {"image": 3}))
+    dataset = Dataset(4, False, 32, torch.zeros(len(model.tokeniser or ()), 8), {"image": 3})
+    method = as_if_fitted(config.build(dataset))
     small = xmr_e2e.SavedModel(
         config, model.data, model.classes, False, model.tokeniser, {"image": 3}, method, "epoch 1"
     )
