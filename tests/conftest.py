@@ -18,7 +18,7 @@ from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 COLOURS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 SAMPLES = {"train": 40, "val": 12, "test": 12}
 SLOW = frozenset(
-    "benchmarks docs faults killed launcher protocol recipes same_answer security serve slurm slurm_requeue "
+    "benchmarks docs faults killed launcher mutation protocol recipes same_answer security serve slurm slurm_requeue "
     "slurm_training training weights zero".split()
 )
 """files of tests that `make fast` leaves out: of each kind of process that trains or serves, they start many"""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import mutation
+from benchmarks import bench
 from benchmarks.mutants import places, same_code
 from benchmarks.mutation import draw
 from xmr_e2e.errors import XmrError
@@ -111,8 +111,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tests/test_far.py": "import xmr_e2e.a.far\nfrom xmr_e2e.a.endless import count\n"
         "def test_count():\n    assert count(3) == 0\n",
         "pyproject.toml": "[tool.pytest.ini_options]\nmarkers = ['slow']\n",
-        "benchmarks/mutation.py": (ROOT / "benchmarks/mutation.py").read_text(),
-        "benchmarks/mutants.py": (ROOT / "benchmarks/mutants.py").read_text(),
+        **{f"benchmarks/{name}.py": (ROOT / f"benchmarks/{name}.py").read_text() for name in COMMAND_FILES},
         **dict.fromkeys(("benchmarks/__init__.py", "xmr_e2e/__init__.py", "xmr_e2e/a/__init__.py"), ""),
         **{f"xmr_e2e/{name}.py": (ROOT / f"xmr_e2e/{name}.py").read_text() for name in BESIDE},
     }.items():
@@ -122,11 +121,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+COMMAND_FILES = ("mutation", "mutants", "bench")
 BESIDE = ("console", "errors", "escape", "files", "received")
 """what the command needs of the program"""
 
 
-COMMAND = "import sys; from benchmarks import mutation; mutation.PATIENCE = 1.0; sys.exit(mutation.main())"
+COMMAND = "import sys; from benchmarks import bench, mutation; bench.PATIENCE = 1.0; sys.exit(mutation.main())"
 
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -138,8 +138,8 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tests_named_after_a_file_are_asked_first_then_those_that_import_it(project: Path) -> None:
-    assert mutation.tests_of(project, "xmr_e2e/a/seen.py") == (("tests/test_seen.py",), (), ("tests/test_far.py",))
-    assert mutation.tests_of(project, "xmr_e2e/a/unseen.py") == ((), ("tests/test_other.py",), ())
+    assert bench.tests_of(project, "xmr_e2e/a/seen.py") == (("tests/test_seen.py",), (), ("tests/test_far.py",))
+    assert bench.tests_of(project, "xmr_e2e/a/unseen.py") == ((), ("tests/test_other.py",), ())
 
 
 def test_a_draw_is_one_of_its_seed_and_goes_on_where_a_smaller_one_ended() -> None:

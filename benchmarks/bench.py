@@ -1,0 +1,232 @@
+"""Files of tests, those that look at a file first, run in forks on a copy of the tree."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import multiprocessing.context
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+import pytest
+
+from xmr_e2e.errors import XmrError
+
+ROOT = Path(__file__).parents[1]
+OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "conftest"}
+"""packages that each fork imports anew, from the copy"""
+DEPTH = 2
+"""a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
+PATIENCE = 10.0
+"""seconds of a core that tests may take beyond four times what they took unchanged: after that, they hang"""
+ASLEEP = 10
+"""so many times longer than that, tests may wait for others"""
+NO_TESTS = 255
+"""exit status of a fork whose tests are all left out"""
+
+
+# ---- which tests look at a file
+
+
+@cache
+def _imported(root: Path, file: str) -> frozenset[str]:
+    """The project's files that a file imports, helpers of tests among them."""
+    names = set()
+    for node in ast.walk(ast.parse((root / file).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = {name.replace(".", "/") for name in names}
+    candidates = {f"{path}.py" for path in paths} | {f"tests/{path}.py" for path in paths}
+    return frozenset(each for each in candidates if (root / each).is_file())
+
+
+def _seen_from(root: Path, test: str) -> dict[str, int]:
+    """How far each file is from a file of tests, up to DEPTH; helpers of tests are no distance of their own."""
+    distances, edge, depth = {test: 0}, [test], 0
+    while edge and depth < DEPTH:
+        reached: list[str] = []
+        helpers = list(edge)
+        while helpers:
+            for each in _imported(root, helpers.pop()) - distances.keys():
+                is_helper = each.startswith("tests/")
+                distances[each] = depth if is_helper else depth + 1
+                (helpers if is_helper else reached).append(each)
+        edge, depth = reached, depth + 1
+    return distances
+
+
+@cache
+def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
+    """Files of tests that look at a file: those named after it, those that import it, those farther away."""
+    groups: tuple[list[str], ...] = tuple([] for _ in range(DEPTH + 1))
+    words = set(Path(file).stem.split("_"))
+    for path in sorted((root / "tests").glob("test_*.py")):
+        test = str(path.relative_to(root))
+        distance = _seen_from(root, test).get(file, DEPTH + 1)
+        if words <= set(path.stem.split("_")):
+            groups[0].append(test)
+        elif distance <= DEPTH:
+            groups[distance].append(test)
+    return tuple(map(tuple, groups))
+
+
+# ---- running them
+
+
+class Bench:
+    """Runs files of tests in forks of this process, on a copy of the tree.
+
+    Args:
+        tree: the copy, which is changed.
+        most: seconds of tests, as measured unchanged, that a mutant may cost.
+    """
+
+    def __init__(self, tree: Path, *, slow: bool, most: float) -> None:
+        self.tree = tree
+        self._log = tree.parent / "log"
+        self._slow = slow
+        self._most = most
+        self._seconds: dict[str, float] = {}
+
+    def judge(self, file: str, source: str) -> str | None:
+        """The file of tests that fails with this text of a file, or None.
+
+        Raises:
+            XmrError: one fails without it.
+        """
+        left = self._most
+        for group in tests_of(self.tree, file):
+            # The measured ones together, the quickest first; then the others one by one, since many need not be.
+            known = sorted((test for test in group if test in self._seconds), key=self._seconds.__getitem__)
+            unknown = sorted(set(group) - set(known), key=lambda test: (self.tree / test).stat().st_size)
+            for tests in [known, *([test] for test in unknown)]:
+                affordable = []
+                for test in tests:
+                    if test not in self._seconds:
+                        self._seconds[test] = self._measured(test)
+                    if self._seconds[test] <= left:
+                        left -= self._seconds[test]
+                        affordable.append(test)
+                if affordable and (failed := self._failed(file, source, affordable)):
+                    return failed
+        return None
+
+    def _failed(self, file: str, source: str, tests: Sequence[str]) -> str | None:
+        path = self.tree / file
+        plain = path.read_text()
+        path.write_text(source)
+        os.utime(path, (0, 0))  # another time than that of the bytecode that is there
+        try:
+            return self._run(tests, PATIENCE + 4 * sum(self._seconds[test] for test in tests))[0]
+        finally:
+            path.write_text(plain)
+
+    def _measured(self, test: str) -> float:
+        """Seconds of a core, unchanged; infinity where that is more than a mutant may cost, or all are left out."""
+        failed, seconds = self._run([test], self._most)
+        if failed is None:
+            return seconds
+        if failed != test:
+            return math.inf
+        raise XmrError(f"{test} fails without any change:\n{self._log.read_text(errors='replace')[-2000:]}")
+
+    def _run(self, tests: Sequence[str], limit: float) -> tuple[str | None, float]:
+        """The first of these files that fails, or why there was an end, None if they pass; and seconds of a core."""
+        child = os.fork()
+        if not child:
+            self._be_child(tests, limit)
+        end = time.monotonic() + ASLEEP * limit
+        while True:
+            done, status, used = os.wait4(child, os.WNOHANG)
+            if done:
+                break
+            if time.monotonic() > end:
+                os.killpg(child, signal.SIGKILL)
+            time.sleep(0.02)
+        for process in psutil.pids():  # what tests have started and left
+            with suppress(OSError):
+                if os.getsid(process) == child:
+                    os.kill(process, signal.SIGKILL)
+        number, seconds = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+        if number < 0:
+            name = signal.Signals(-number).name
+            return f"{' or '.join(tests)}, ended by {name}", seconds
+        if number == NO_TESTS:
+            return "no tests", seconds
+        return tests[number - 1] if number else None, seconds
+
+    def _be_child(self, tests: Sequence[str], limit: float) -> NoReturn:
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), resource.RLIM_INFINITY))
+            output = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(self.tree)
+            for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+                del sys.modules[name]
+            sys.path[:] = [str(self.tree), *(path for path in sys.path if Path(path).resolve() not in (ROOT, Path()))]
+            os.environ["PYTHONPATH"] = str(self.tree)
+            # Processes that tests start need not import everything again, each for itself.
+            contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+            contexts["spawn"] = contexts["forkserver"]
+            contexts["forkserver"].set_forkserver_preload(["torch", "accelerate", "pytest", "xmr_e2e.engine.embed"])
+            options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self.tree.parent / 'temporary'}"]
+            if not self._slow:
+                options += ["-m", "not slow"]
+            for number, test in enumerate(tests, 1):
+                if status := pytest.main([*options, test]):
+                    os._exit(NO_TESTS if status == pytest.ExitCode.NO_TESTS_COLLECTED else number)
+            os._exit(0)
+        except BaseException:
+            os._exit(len(tests))
+
+
+@contextmanager
+def copied(root: Path) -> Iterator[Path]:
+    """A copy of the files that git knows or would take, in a temporary folder."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if listed.returncode:
+        raise XmrError(f"{root}: {listed.stderr.strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder).resolve() / "tree"
+        for name in filter(None, listed.stdout.split("\0")):
+            if (root / name).is_file():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, tree / name)
+        yield tree
+
+
+def import_others(root: Path) -> None:
+    """Import what the project and its tests import from elsewhere, so that forks need not."""
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
+    for path in sorted([*(root / "xmr_e2e").rglob("*.py"), *(root / "tests").glob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                wanted = [(alias.name, "") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                wanted = [(node.module, alias.name) for alias in node.names]
+            else:
+                continue
+            for module, name in wanted:
+                if module.partition(".")[0] not in OWN and not (root / "tests" / f"{module}.py").exists():
+                    with suppress(Exception):  # optional ones; and some load what they offer when it is asked for
+                        getattr(importlib.import_module(module), name, None)
