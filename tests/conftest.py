@@ -54,6 +54,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[None]:
     hide_gpus(_hidden)
 
 
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Signals act after a test as before it: a process that is forked has the handlers of whoever forks it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 def draw_image(
     path: Path,
     *,

@@ -393,6 +393,8 @@ def _trust(number: int) -> None:
 def test_processes_that_allow_something_at_once_lose_nothing() -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
         pool.map(_trust, range(32), chunksize=1)
+        pool.close()
+        pool.join()  # to end them by a signal, as leaving the pool does, is a race where this process handles signals
     assert all(is_trusted(f"https://host/{number}", None) for number in range(32))
 
 

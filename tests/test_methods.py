@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
 from xmr_e2e.engine.launch import run_experiment
 from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.engine.signals import SIGNALS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
@@ -202,7 +204,9 @@ def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) ->
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_to_a_model_that_loads(name: str, frozen: bool, tiny_shards: Path, tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     run = train(METHODS[name](frozen=frozen), tiny_shards, tmp_path)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers  # as whoever trains in his process had them
     figures = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["figures"]
     assert {"mAP@all", "mAP@50", "NDCG@500"} <= figures["image_to_text"]["scores"].keys()
     rows = xmr_e2e.load(run).embed_split("test", "image")

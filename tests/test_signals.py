@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from xmr_e2e.engine import signals
-from xmr_e2e.engine.signals import SIGNALS, Interrupted, Signals, Wish
+from xmr_e2e.engine.signals import SIGNALS, Interrupted, Signals, Wish, leaving_at_once
 from xmr_e2e.errors import XmrError
 
 Make = Callable[..., Signals]
@@ -28,6 +28,14 @@ def make() -> Iterator[Make]:
     yield build
     for each in reversed(made):
         each.close()
+
+
+def test_signals_end_the_process_while_nothing_is_left_to_save_and_act_as_before_afterwards() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(SystemExit) as left, leaving_at_once(75):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert left.value.code == 75
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_checkpoint_is_due_after_every_so_many_steps(make: Make) -> None:

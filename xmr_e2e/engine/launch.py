@@ -27,7 +27,7 @@ from xmr_e2e.engine.model_folder import refuse_folder_of_runs
 from xmr_e2e.engine.preflight import check_start
 from xmr_e2e.engine.processes import is_lost_connection, make_accelerator
 from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.signals import leave_at_once
+from xmr_e2e.engine.signals import leaving_at_once
 from xmr_e2e.engine.trainer import Trainer
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.shards.manifest import load_manifest
@@ -101,18 +101,23 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
         run = _open_run(experiment, accelerator, held)
         finished = _train(experiment, run, accelerator)
         if finished:
-            leave_at_once(STOPPED)  # started again, the run goes on with the measuring
-            measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
-            if measured:
-                evaluate_run(run, measured[0])
-            else:
-                logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
+            with leaving_at_once(STOPPED):  # started again, the run goes on with the measuring
+                _measure(experiment, run)
         else:
             logger.warning(
                 "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
             )
         accelerator.end_training()
     return 0 if finished else STOPPED
+
+
+def _measure(experiment: Experiment, run: Run) -> None:
+    """Evaluate the test split, or the validation split where there is none."""
+    measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
+    if measured:
+        evaluate_run(run, measured[0])
+    else:
+        logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
 
 
 def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:

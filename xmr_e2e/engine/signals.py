@@ -21,14 +21,20 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def leave_at_once(status: int) -> None:
-    """From here on, SIGTERM and SIGUSR1 end this process with a status: nothing is left that would have to be saved."""
+@contextmanager
+def leaving_at_once(status: int) -> Iterator[None]:
+    """Meanwhile SIGTERM and SIGUSR1 end this process with a status: nothing is left that would have to be saved."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(status)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        # Who trains in a process that goes on, a notebook's, has processes of its own to end by these.
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Wish(IntEnum):
