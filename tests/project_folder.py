@@ -149,6 +149,8 @@ class Project:
             write(path, "2 8\n" + "".join(f"{name}{' 0.1' * 8}\n" for name in ("small", "park")))
         elif word == "exclude.txt":
             write(path, f"{next(iter(OWN))}/0.jpg\n")
+        elif word == "texts.txt":
+            write(path, "a small park in autumn\n" * 8)  # words that gensim does not leave out as rare
         elif path.suffix == ".txt":
             write(path, "\n".join(OWN.values()))
 

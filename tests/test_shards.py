@@ -263,7 +263,9 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 
 def test_ctrl_c_while_the_workers_start_ends_them_without_a_word_of_theirs() -> None:
     program = (
-        "import sys, time; from xmr_e2e.console import report_errors; from xmr_e2e.shards.parallel import map_shards; "
+        # A shell's job in the background, as tests may be, ignores Ctrl-C, and so do its children.
+        "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from xmr_e2e.console import report_errors; from xmr_e2e.shards.parallel import map_shards; "
         "sys.exit(report_errors(lambda: map_shards(time.sleep, [90, 90], sizes=[1, 1], title='sleeping', workers=2)))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, start_new_session=True)

@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
+from references import as_if_fitted
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -206,7 +207,7 @@ def test_both_towers_of_a_saved_model_are_built_again(
     config = Cca(
         image=PretrainedVision(folder, projected=projected), text=PretrainedText(folder, projected=projected), dim=4
     )
-    method = config.build(dataset()).eval()
+    method = as_if_fitted(config.build(dataset())).eval()
     weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
     save_file({name: tensor.contiguous().clone() for name, tensor in method.state_dict().items()}, weights)
     architectures = {}
