@@ -14,13 +14,13 @@ from xmr_e2e.towers.regions import FasterRcnn, StoredRegions
 _COCO_FILE = "258fb6c6"
 """the beginning of the sha256 of torchvision's COCO_V1 file, which is part of its name as well"""
 _COCO_NOTE = re.compile(rf"fasterrcnn_resnet50_fpn\b.*\bweights (coco\b|{_COCO_FILE})")
+_COCO = "Faster R-CNN trained on COCO"
 _SEEN = {
     # COCO train2017 is train2014 and val2014 less 5,000 pictures; Karpathy's val and test are drawn from val2014.
-    (
-        "Faster R-CNN trained on COCO",
-        "mscoco",
-    ): "it was trained on COCO train2017, in which about 88 % of this dataset's "
-    "val and test pictures are, with the annotations from which the labels here are made",
+    (_COCO, "mscoco"): (
+        "it was trained on COCO train2017, in which about 88 % of this dataset's val and test pictures are, with the "
+        "annotations from which the labels here are made"
+    ),
 }
 """(weights, dataset) -> how the ones have seen the labels of the other"""
 
@@ -48,4 +48,4 @@ def _origin(tower: Tower, manifest: Manifest) -> str:
         is_coco = tower.weights == "coco" or _COCO_FILE in Path(tower.weights).name
     elif isinstance(tower, StoredRegions):
         is_coco = _COCO_NOTE.search(manifest.extended.get(REGIONS_MEMBER, "")) is not None
-    return "Faster R-CNN trained on COCO" if is_coco else ""
+    return _COCO if is_coco else ""
