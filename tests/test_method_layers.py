@@ -12,6 +12,8 @@ from torch import nn
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.methods.corr_ae import CorrAe
+from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdcmr import Sdcmr
@@ -23,14 +25,15 @@ IMAGE, TEXT, CLASSES = WIDTHS["image"], WIDTHS["text"], DATASET.classes
 
 
 def layers(module: nn.Module) -> list[object]:
-    """(inputs, outputs) of a linear layer, with "no bias" where it has none; the name of any other."""
+    """(inputs, outputs) of a linear layer, with "no bias" where it has none; the name of any other, and whether it has
+    parameters."""
     found: list[object] = []
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             width = (layer.in_features, layer.out_features)
             found.append(width if layer.bias is not None else (*width, "no bias"))
         elif not list(layer.children()):
-            found.append(type(layer).__name__)
+            found.append(type(layer).__name__ + (" that learns" if list(layer.parameters()) else ""))
     return found
 
 
@@ -47,6 +50,16 @@ def layers(module: nn.Module) -> list[object]:
             [(IMAGE, 512), "Tanh", (512, 100), "Tanh", (100, 40), "Tanh"],
         ),
         (Acmr(**TOWERS), "projections.text", [(TEXT, 40), "Tanh", (40, 100), "Tanh", (100, 40), "Tanh"]),
+        (
+            Dcca(**TOWERS, layers=2),
+            "networks.text",
+            [
+                *("BatchNorm1d", (TEXT, 1024), "Sigmoid", "BatchNorm1d"),
+                *((1024, 1024), "Sigmoid", "BatchNorm1d", (1024, 20)),
+            ],
+        ),
+        (CorrAe(**TOWERS), "standardise.image", ["BatchNorm1d"]),
+        (Alscor(**TOWERS), "standardise.text", ["BatchNorm1d"]),
         (Sdcmr(**TOWERS), "unrelated.text", [(TEXT, 2048), "ReLU", (2048, 1024), "ReLU", (1024, 64)]),
         (Sdcmr(**TOWERS), "entrance.image", [(IMAGE, 2048)]),
         (Sdcmr(**TOWERS), "shared", [(2048, 1024), "ReLU", (1024, 64)]),

@@ -331,7 +331,8 @@ def test_the_head_of_objects_follows_the_detector() -> None:
     assert outputs(1601) == 1601
     assert outputs(1601, objects=2000) == 2000
     assert outputs(None) == 91  # COCO's
-    assert outputs(1601, image=GridRegions("resnet10_slim", "none", cells=2)) == 91
+    cells = GridRegions("resnet10_slim", "none", cells=2)  # whatever regions are stored beside the pictures
+    assert outputs(1601, image=cells) == outputs(1601, image=cells, objects=91) == 91
     with pytest.raises(XmrError, match=r"--method.objects 91 is less than the 1601 classes of the detector"):
         outputs(1601, objects=91)
 

@@ -144,6 +144,8 @@ def test_default_weights_are_the_papers() -> None:
     terms = sdcmr_loss(*views(tensors()), torch.tensor(SINGLE), multi_label=False)
     weights = {"elbo": 1, "reconstruction": 1, "similarity": 5, "adversary": 10, "independence": 1}
     assert terms["total"].item() == pytest.approx(sum(w * terms[name].item() for name, w in weights.items()))
+    whole = sdcmr_loss(*views(tensors()), torch.tensor(SINGLE), multi_label=False, kl=1.0, likelihood="mse")
+    assert terms["elbo"].item() == whole["elbo"].item()
 
 
 @BOTH
