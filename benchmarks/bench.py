@@ -57,7 +57,7 @@ def _imported(root: Path, file: str) -> frozenset[str]:
 
 
 def _seen_from(root: Path, test: str) -> dict[str, int]:
-    """How far each file is from a file of tests, up to DEPTH; helpers of tests are no distance of their own."""
+    """The distance of each file from a file of tests, up to DEPTH; helpers of tests are no distance of their own."""
     distances, edge, depth = {test: 0}, [test], 0
     while edge and depth < DEPTH:
         reached: list[str] = []

@@ -39,7 +39,7 @@ TYPES_ONLY = {"annotation", "returns", "decorator_list", "bases", "type_params"}
 
 @dataclass(frozen=True)
 class Change:
-    """What can be done at a place: a kind in words, and the node that takes the place."""
+    """A change of a place: a kind in words, and the node that takes the place."""
 
     kind: str
     node: ast.AST
@@ -86,7 +86,7 @@ def places(tree: ast.AST) -> Iterator[Place]:
 
 
 def same_code(a: CodeType, b: CodeType) -> bool:
-    """Whether two compiled programs do the same, operation by operation, wherever their lines are."""
+    """True if two compiled programs do the same, operation by operation, wherever their lines are."""
     if (a.co_code, a.co_names, a.co_varnames, len(a.co_consts)) != (
         b.co_code, b.co_names, b.co_varnames, len(b.co_consts)
     ):  # fmt: skip

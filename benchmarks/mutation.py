@@ -1,4 +1,4 @@
-"""How much the tests see: places of the program are changed, one at a time, and the tests that look at them are run.
+"""Changes that the tests see: the program is changed at one place at a time, and the tests that look at it are run.
 
     python -m benchmarks.mutation --seed 1 --places 40
     python -m benchmarks.mutation --seed 1 --places 20 --paths xmr_e2e/methods --json build/mutation.json
@@ -53,7 +53,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests said of a mutant: the file of tests that failed, or nothing."""
+    """The tests' verdict on a mutant: the file of tests that failed, or nothing."""
 
     file: str
     line: int

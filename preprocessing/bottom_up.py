@@ -37,7 +37,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Options:
-    """What of a file's regions the shards keep. `bottom_up` says what each is."""
+    """The part of a file's regions that the shards keep. `bottom_up` explains each."""
 
     count: int = 36
     repeat: bool = False
@@ -256,7 +256,7 @@ def _size_of(record: Record) -> tuple[int, int]:
 
 
 def _note(files: Sequence[RegionFile], options: Options, names: Path | None) -> str:
-    """How the regions are made, with all on which they depend."""
+    """The making of the regions, with all on which they depend."""
     described = [file.describe() for file in files]
     more = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
     listed = ", ".join(described[:_NAMED]) + (f" and more, {more}" if len(described) > _NAMED else "")

@@ -207,7 +207,7 @@ def _sides(sides: list[Any], path: Path) -> tuple[int, int]:
 
 
 def _stem(path: Path) -> str:
-    """What a split's files have in common: train of train_ims.npy."""
+    """The part of the name that a split's files share: train of train_ims.npy."""
     return path.stem.removesuffix("_ims")
 
 

@@ -82,8 +82,8 @@ def check_shapes(raw: RawRegions, where: str) -> RawRegions:
 def to_stored(
     raw: RawRegions, size: tuple[int, int], where: str, *, count: int, repeat: bool, unit: Unit, precision: Precision
 ) -> StoredRegions:
-    """What the shards keep of one picture: `count` regions, the most certain first where the file has scores, or else
-    the first ones.
+    """The `count` regions that the shards keep of one picture, the most certain first where the file has scores, or
+    else the first ones.
 
     size: width and height of the picture that the boxes lie in.
     repeat: fill up with the same regions again where there are fewer; an error otherwise.

@@ -19,8 +19,8 @@ from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, encode_regi
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, decode_rgb
 from xmr_e2e.shards.record import Record
-from xmr_e2e.shards.schema import REGIONS_MEMBER
-from xmr_e2e.towers.detector import CLASSES, Detector, load_detector
+from xmr_e2e.shards.schema import COCO_CLASSES, REGIONS_MEMBER
+from xmr_e2e.towers.detector import Detector, load_detector
 
 _BATCH = 16  # pictures that are held in memory; each is looked at by itself
 
@@ -54,7 +54,7 @@ def regions(
     detector = load_detector(weights, "--weights")
     name = sha256_of(Path(weights))[:16] if Path(weights).is_file() else weights
     # Of COCO's classes they go without saying, as in the notes of regions that were found before there were others.
-    classes = "" if detector.classes == CLASSES else f", {detector.classes} classes"
+    classes = "" if detector.classes == COCO_CLASSES else f", {detector.classes} classes"
     note = f"{count} regions of torchvision's fasterrcnn_resnet50_fpn{classes}, weights {name}, shorter side 800"
     manifest = add_regions(shards, detector.to(_device(device)), count=count, note=note, overwrite=overwrite)
     show_built(manifest, shards)

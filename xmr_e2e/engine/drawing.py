@@ -13,6 +13,7 @@ from textwrap import shorten
 from types import FrameType
 
 from xmr_e2e.console import console
+from xmr_e2e.engine.signals import handled
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 
@@ -64,12 +65,8 @@ def _stopping(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
 
     if threading.current_thread() is not threading.main_thread():  # others cannot receive any
         numbers = ()
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
+    with handled(stop, *numbers):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def as_error(path: Path, error: BaseException) -> XmrError:

@@ -93,22 +93,14 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
     heading = f"{evaluation['dataset']}, {evaluation['split']} split, protocol {protocol.get('name', 'clean')}"
     if gallery := protocol.get("gallery"):
         heading += f", gallery {gallery}"
-    lines = [
-        *map(
-            markdown, (f"{heading}; {evaluation['selection']}.", *_leaks(evaluation), *protocol.get("differences", ()))
-        ),
-        "",
-    ]
+    cautions = *(evaluation.get("leaks") or ()), *protocol.get("differences", ())
+    lines = [*map(markdown, (f"{heading}; {evaluation['selection']}.", *cautions)), ""]
     lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
     lines += [
         f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
         for direction, name, value, random in _rows(evaluation)
     ]
     return "\n".join(lines)
-
-
-def _leaks(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    yield from evaluation.get("leaks") or ()
 
 
 def _rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:

@@ -27,13 +27,12 @@ from xmr_e2e.objectives.semantic_sharing import (
     pool_scores,
     sinusoids,
 )
+from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 
 DROPOUT = 0.1
-COCO_OBJECTS = 91
-"""classes of torchvision's detector, background included"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ class SemanticSharingModel(Method):
         self.encoder = _encoder(config)
         self.norm = nn.LayerNorm(config.dim)
         self.label_head = nn.Linear(config.dim, dataset.classes)
-        self.objects = config.objects or getattr(self.towers["image"], "classes", None) or COCO_OBJECTS
+        self.objects = config.objects or getattr(self.towers["image"], "classes", None) or COCO_CLASSES
         outputs = {"image": self.objects, "text": len(dataset.words)}
         self.context_heads = nn.ModuleDict({name: nn.Linear(config.dim, width) for name, width in outputs.items()})
 

@@ -16,7 +16,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 from xmr_e2e.received import PlainName, inside, is_plain, parse, read_bytes, shortened
-from xmr_e2e.shards.schema import MODALITIES, REGIONS_MEMBER, SPLITS
+from xmr_e2e.shards.schema import COCO_CLASSES, MODALITIES, REGIONS_MEMBER, SPLITS
 
 FORMAT = "xmr-shards"
 VERSION = 2
@@ -37,8 +37,6 @@ LONGEST_CLASS = 1000
 """characters in the name of a class"""
 MOST_CLASSES = 1_000_000
 _DETECTOR = re.compile(r"fasterrcnn_resnet50_fpn(?:, ([1-9]\d{0,4}) classes)?, weights ")
-_COCO_CLASSES = 91
-"""of a detector whose classes the note does not count"""
 
 
 def _tar_name(name: str) -> str:
@@ -141,7 +139,7 @@ class Manifest:
         """Modality -> width of its published features; "regions" -> that of the regions' features, "objects" -> the
         classes of the detector that found them, where its note says so."""
         found = _DETECTOR.search(self.extended.get(REGIONS_MEMBER, ""))
-        objects = {"objects": int(found[1] or _COCO_CLASSES)} if found else {}
+        objects = {"objects": int(found[1] or COCO_CLASSES)} if found else {}
         return {name: shape[-1] for name, shape in self.shapes.items()} | objects
 
     @property

@@ -41,6 +41,8 @@ FOREIGN_IMAGE_SUFFIXES = tuple(
 FEATURE_MEMBERS = {modality: f"{modality}.safetensors" for modality in MODALITIES}
 """modality -> extension of the member with its published features"""
 REGIONS_MEMBER = "regions.safetensors"
+COCO_CLASSES = 91
+"""of COCO's objects, by torchvision's numbers; 0 is background"""
 MEMBERS: dict[str, tuple[str, ...]] = {
     "image": (*IMAGE_EXTENSIONS, FEATURE_MEMBERS["image"], REGIONS_MEMBER),
     "text": (FEATURE_MEMBERS["text"],),

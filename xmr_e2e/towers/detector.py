@@ -16,10 +16,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.networks import read_state_dict
 
-CLASSES = 91
-"""of COCO's objects, by torchvision's numbers; 0 is background"""
 WIDTH = 1024
 """of the box head's fc7"""
 SCORES = "roi_heads.box_predictor.cls_score.weight"
@@ -143,7 +142,7 @@ def _shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([corners, area[:, None]], dim=1)
 
 
-def load_detector(weights: str, option: str, classes: int = CLASSES) -> Detector:
+def load_detector(weights: str, option: str, classes: int = COCO_CLASSES) -> Detector:
     """torchvision's Faster R-CNN.
 
     Args:

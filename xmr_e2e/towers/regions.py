@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
 from xmr_e2e.towers.image import try_image_size
 
@@ -103,11 +104,11 @@ class FasterRcnn(SequenceTower):
 
     def build(self, dataset: Dataset, modality: str) -> FasterRcnnEncoder:
         """Raises XmrError for weights that cannot be had, read or fitted."""
-        from xmr_e2e.towers.detector import CLASSES, SCORES, load_detector
+        from xmr_e2e.towers.detector import SCORES, load_detector
 
         # A saved model's detector has as many classes as its weights say.
         saved = dataset.shapes.get(f"towers.{modality}.detector.network.{SCORES}")
-        classes = saved[0] if saved else CLASSES
+        classes = saved[0] if saved else COCO_CLASSES
         return FasterRcnnEncoder(load_detector(self.weights, f"--method.{modality}.weights", classes), self)
 
 
