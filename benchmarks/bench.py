@@ -186,7 +186,7 @@ class Bench:
             # Processes that tests start need not import everything again, each for itself.
             contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
             contexts["spawn"] = contexts["forkserver"]
-            contexts["forkserver"].set_forkserver_preload(["torch", "accelerate", "pytest", "xmr_e2e.engine.embed"])
+            contexts["forkserver"].set_forkserver_preload(["torch", "accelerate", "pytest", "xmr_e2e.models.embed"])
             options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self.tree.parent / 'temporary'}"]
             if not self._slow:
                 options += ["-m", "not slow"]

@@ -15,11 +15,11 @@ from typing import Literal
 
 from rich.progress import track
 
-from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.held_out import hold_out
-from preprocessing.layout import Layout
-from preprocessing.tables import numbered_lines
-from preprocessing.tags import tag_lines
+from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.held_out import hold_out
+from preprocessing.common.layout import Layout
+from preprocessing.common.tables import numbered_lines
+from preprocessing.common.tags import tag_lines
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import shortened

@@ -11,7 +11,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from preprocessing.command import run, show_built
+from preprocessing.common.command import run, show_built
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
 from xmr_e2e.shards.extend import extend_shards

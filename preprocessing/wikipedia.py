@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.layout import Layout
-from preprocessing.published_text import read_fields
-from preprocessing.tables import numbered_lines
+from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.layout import Layout
+from preprocessing.common.published_text import read_fields
+from preprocessing.common.tables import numbered_lines
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.layout import Layout
-from preprocessing.pku_files import (
+from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.layout import Layout
+from preprocessing.common.pku_files import (
     LIST_FILES,
     ORIGIN,
     Item,

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from preprocessing.command import OutFolder, RawFolder, run, show_built
-from preprocessing.layout import Layout
-from preprocessing.pku_files import (
+from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.layout import Layout
+from preprocessing.common.pku_files import (
     LIST_FILES,
     ORIGIN,
     Item,

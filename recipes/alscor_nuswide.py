@@ -17,8 +17,8 @@ from pathlib import Path
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import main
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import main
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn

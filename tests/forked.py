@@ -24,9 +24,9 @@ import torch
 from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.towers.image import ImageTower
@@ -35,7 +35,7 @@ from xmr_e2e.towers.text import TextCnn
 PATIENCE = 120
 """seconds until a process that was expected to end or to come to a point is given up"""
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["xmr_e2e.engine.launch", "xmr_e2e.methods.drcl", "deepspeed", "pytest"])
+_server.set_forkserver_preload(["xmr_e2e.training.launch", "xmr_e2e.methods.drcl", "deepspeed", "pytest"])
 
 DRCL = Drcl(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 

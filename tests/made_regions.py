@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.region_tsv import BOTTOM_UP
+from preprocessing.bottom_up.region_tsv import BOTTOM_UP
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 Array = NDArray[Any]

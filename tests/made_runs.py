@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xmr_e2e.data.loader import Data
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.run import Run
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
-from xmr_e2e.engine.experiment import Experiment
+from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 CLASSES = ("cat", "dog")

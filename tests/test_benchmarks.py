@@ -17,7 +17,7 @@ from conftest import draw_image
 
 from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
-from xmr_e2e.engine.saved_model import load
+from xmr_e2e.models.saved_model import load
 from xmr_e2e.errors import XmrError
 
 ROOT = Path(__file__).parents[1]

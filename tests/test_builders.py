@@ -16,12 +16,12 @@ import pytest
 from built import UNLABELLED, manifest, samples, write
 from PIL import Image
 
-from preprocessing.command import run
-from preprocessing.flickr import flickr
-from preprocessing.folder import folder
-from preprocessing.pascal_page import parse_page
-from preprocessing.pascal_sentence import pascal_sentence
-from preprocessing.splits import draw_splits
+from preprocessing.common.command import run
+from preprocessing.flickr.command import flickr
+from preprocessing.folder.command import folder
+from preprocessing.pascal_sentence.page import parse_page
+from preprocessing.pascal_sentence.command import pascal_sentence
+from preprocessing.common.splits import draw_splits
 from preprocessing.synthetic.__main__ import synthetic
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from made_regions import COCO, COUNT, PICTURES, SIDES, WIDTH, Array, box, make_shards, picture, write_tsv
 
-from preprocessing.bottom_up import bottom_up
-from preprocessing.command import run
-from preprocessing.picture_ids import PictureIds, names_of, read_names
-from preprocessing.region_files import to_stored
-from preprocessing.region_tsv import LXMERT
+from preprocessing.bottom_up.command import bottom_up
+from preprocessing.common.command import run
+from preprocessing.bottom_up.picture_ids import PictureIds, names_of, read_names
+from preprocessing.bottom_up.region_files import to_stored
+from preprocessing.bottom_up.region_tsv import LXMERT
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.extend import extend_shards
@@ -254,7 +254,7 @@ def test_an_interrupted_call_goes_on_where_it_was(coco: Path, tmp_path: Path, mo
             raise KeyboardInterrupt
         return to_stored(*arguments, **options)
 
-    monkeypatch.setattr("preprocessing.bottom_up.to_stored", to_stored_once)
+    monkeypatch.setattr("preprocessing.bottom_up.command.to_stored", to_stored_once)
     with pytest.raises(KeyboardInterrupt):
         bottom_up(coco, (tsv,), count=COUNT)
     assert not (coco / "manifest.json").exists()

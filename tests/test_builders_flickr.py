@@ -12,8 +12,8 @@ import pytest
 from built import UNLABELLED, manifest, samples, write
 from test_builders import ALONE, command, image_bytes, splits
 
-from preprocessing.flickr import flickr
-from preprocessing.flickr_files import read_published
+from preprocessing.flickr.command import flickr
+from preprocessing.flickr.files import read_published
 from xmr_e2e.errors import XmrError
 
 

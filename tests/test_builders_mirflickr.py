@@ -12,7 +12,7 @@ import pytest
 from built import manifest, samples, write
 from PIL import Image
 
-from preprocessing.command import run
+from preprocessing.common.command import run
 from preprocessing.mirflickr import mirflickr
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions

@@ -12,8 +12,8 @@ import pytest
 from built import manifest, samples, write
 from test_builders import ALONE, LENIENT, command, image_bytes, skipped, splits
 
-from preprocessing.command import run
-from preprocessing.mscoco import mscoco
+from preprocessing.common.command import run
+from preprocessing.mscoco.command import mscoco
 from xmr_e2e.errors import XmrError
 
 Documents = dict[str, dict[str, Any]]

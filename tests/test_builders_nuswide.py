@@ -16,9 +16,9 @@ import pytest
 from built import manifest, samples, write
 from PIL import Image
 
-from preprocessing.command import run
-from preprocessing.held_out import hold_out
-from preprocessing.nuswide import nuswide
+from preprocessing.common.command import run
+from preprocessing.common.held_out import hold_out
+from preprocessing.nuswide.command import nuswide
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 
 from preprocessing import regions as command
-from preprocessing.command import run
+from preprocessing.common.command import run
 from preprocessing.regions import add_regions, detect_regions, regions
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.saved_model import load
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.models.saved_model import load
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from built import image_bytes, manifest, samples, write
 
-from preprocessing.command import run
-from preprocessing.websearch import draw_published_splits, name_classes, select_documents, websearch
-from preprocessing.websearch_files import Document, read_documents, read_queries, read_words
+from preprocessing.common.command import run
+from preprocessing.websearch.command import draw_published_splits, name_classes, select_documents, websearch
+from preprocessing.websearch.files import Document, read_documents, read_queries, read_words
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 from built import image_bytes, manifest, samples, write
 
-from preprocessing.command import run
-from preprocessing.published_text import plain_text, read_fields
+from preprocessing.common.command import run
+from preprocessing.common.published_text import plain_text, read_fields
 from preprocessing.wikipedia import Pair, carve_validation, read_article, read_categories, wikipedia
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions

@@ -20,7 +20,7 @@ from safetensors.numpy import load
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from preprocessing.pku_files import Item, class_names
+from preprocessing.common.pku_files import Item, class_names
 from preprocessing.xmedia import halve, xmedia
 from preprocessing.xmedianet import halve_classes, xmedianet
 from xmr_e2e.data.reader import SplitReader

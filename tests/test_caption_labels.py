@@ -11,8 +11,8 @@ import pytest
 from test_builders import ALONE, command, image_bytes, manifest, samples, write
 
 from preprocessing.caption_labels import caption_labels, label_images
-from preprocessing.command import run
-from preprocessing.flickr import flickr
+from preprocessing.common.command import run
+from preprocessing.flickr.command import flickr
 from xmr_e2e.errors import XmrError
 
 WORDS = {"sea": ["sea", "waves"], "dog": ["Dog", "dogs"], "no_where": ["nowhere"]}

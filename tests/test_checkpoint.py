@@ -14,10 +14,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
-from xmr_e2e.engine.experiment import Optimiser
-from xmr_e2e.engine.metrics_log import MetricsLog
-from xmr_e2e.engine.run import Run
+from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
+from xmr_e2e.runs.experiment import Optimiser
+from xmr_e2e.runs.metrics_log import MetricsLog
+from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 
 

@@ -15,9 +15,9 @@ import pytest
 from embedded import embedded_split
 from test_report import CLEAN, Page
 
-import xmr_e2e.engine.evaluate
+import xmr_e2e.runs.evaluate
 from xmr_e2e.cli import main
-from xmr_e2e.engine.report_command import report_command
+from xmr_e2e.runs.command import report_command
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import cross_modal_figures
 
@@ -163,7 +163,7 @@ def test_one_run_is_measured_again_as_its_file_says(
     make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
-    monkeypatch.setattr(xmr_e2e.engine.evaluate, "evaluate_run", lambda run, split, **rest: asked.append((split, rest)))
+    monkeypatch.setattr(xmr_e2e.runs.evaluate, "evaluate_run", lambda run, split, **rest: asked.append((split, rest)))
     report_command((make_run("one", 0.5, split="val", protocol=TRAIN),), shards=tmp_path)
     assert asked == [
         ("val", {"shards": tmp_path, "protocol": "clean", "gallery": "test+train", "report": None, "must_draw": True})
@@ -192,7 +192,7 @@ def test_a_page_that_cannot_be_drawn_says_why(
     make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     runs = make_run("one", 0.5), make_run("two", 0.5)
-    monkeypatch.setitem(sys.modules, "xmr_e2e.evaluation.comparison", None)
+    monkeypatch.setitem(sys.modules, "xmr_e2e.reports.comparison", None)
     with pytest.raises(
         XmrError, match=r"page\.html cannot be drawn: ModuleNotFoundError: import of xmr_e2e\.evaluation"
     ):

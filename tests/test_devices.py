@@ -10,8 +10,8 @@ import torch
 from accelerate.utils import is_cuda_available
 from devices import hide_gpus
 
-from xmr_e2e.engine.experiment import Train
-from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.runs.experiment import Train
+from xmr_e2e.training.processes import make_accelerator
 
 
 def test_a_single_gpu_is_hidden_from_this_process_and_from_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,12 +39,12 @@ from torch.distributed.run import get_args_parser
 from torchvision import models
 
 from xmr_e2e.cli import main
-from xmr_e2e.engine import launch
-from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.saved_model import load
-from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.training import launch
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.models.saved_model import load
+from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.search.access import Rules, own_addresses
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import Index

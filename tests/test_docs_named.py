@@ -20,7 +20,7 @@ from test_recipes import RECIPES, options_of, recipe
 from torch.distributed.run import get_args_parser
 
 from preprocessing.caption_labels import read_concepts
-from preprocessing.folder import folder as build_folder
+from preprocessing.folder.command import folder as build_folder
 from xmr_e2e.cli import main
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.manifest import load_manifest

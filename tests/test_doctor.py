@@ -22,17 +22,17 @@ from xmr_e2e.cli import main
 from xmr_e2e.data import unknown, workers
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.doctor import group, machine, memory, ranks
-from xmr_e2e.engine.doctor.dry_run import DryRun, Saved, StageRun, dry_run
-from xmr_e2e.engine.doctor.finding import Finding, in_words, problem
-from xmr_e2e.engine.doctor.group import Place
-from xmr_e2e.engine.doctor.memory import Processes
-from xmr_e2e.engine.doctor.method import build, quick_words
-from xmr_e2e.engine.doctor.recipe import check_recipe, load_experiment
-from xmr_e2e.engine.doctor.shards import check_word_file
-from xmr_e2e.engine.doctor.weights import check_weights
-from xmr_e2e.engine.experiment import Experiment, Optimiser
-from xmr_e2e.engine.preflight import check_start
+from xmr_e2e.doctor import group, machine, memory, ranks
+from xmr_e2e.doctor.dry_run import DryRun, Saved, StageRun, dry_run
+from xmr_e2e.doctor.finding import Finding, in_words, problem
+from xmr_e2e.doctor.group import Place
+from xmr_e2e.doctor.memory import Processes
+from xmr_e2e.doctor.method import build, quick_words
+from xmr_e2e.doctor.recipe import check_recipe, load_experiment
+from xmr_e2e.doctor.shards import check_word_file
+from xmr_e2e.doctor.weights import check_weights
+from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.training.preflight import check_start
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Stage
 from xmr_e2e.methods.dcca import Dcca

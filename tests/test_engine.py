@@ -32,16 +32,16 @@ from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.engine.launch import parse
-from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.training.launch import parse
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.distributed import gather
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn

@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.engine import drawing, report
-from xmr_e2e.engine import evaluate as engine
-from xmr_e2e.engine.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
-from xmr_e2e.engine.run import Run
-from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.runs import drawing
+from xmr_e2e.runs import report
+from xmr_e2e.runs import evaluate as engine
+from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures
 from xmr_e2e.files import sha256_of
@@ -267,7 +268,7 @@ def test_a_file_of_the_run_that_was_cut_is_named(run: Run, content: str) -> None
 
 
 def test_what_draws_is_not_imported_before_drawing_begins() -> None:
-    code = "import sys, xmr_e2e.engine.evaluate; print({'sklearn', 'matplotlib', 'jinja2'} & sys.modules.keys())"
+    code = "import sys, xmr_e2e.runs.evaluate; print({'sklearn', 'matplotlib', 'jinja2'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 

@@ -27,8 +27,8 @@ from safetensors.torch import load_file
 
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.engine import report
-from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.runs import report
+from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.methods.dscmr import Dscmr, DscmrModel
 from xmr_e2e.shards.index import load_index
 

@@ -37,9 +37,9 @@ from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.tokenisers import load_pretrained_tokens, tokeniser_from_document
 from xmr_e2e.data.vector_files import read_vectors
-from xmr_e2e.engine.checkpoint import open_checkpoint
-from xmr_e2e.engine.experiment import Experiment, Optimiser
-from xmr_e2e.engine.run import Run
+from xmr_e2e.training.checkpoints import open_checkpoint
+from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import crc32_of
 from xmr_e2e.methods.base import MethodConfig
@@ -56,7 +56,7 @@ from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
 from xmr_e2e.towers.vector import VectorTower
-from xmr_e2e.watch import Watch
+from xmr_e2e.watchdog import Watch
 
 SMALL = Dscmr(image=ImageTower("resnet10_slim", "none"), text=TextCnn(kernels=8), hidden=8, dim=4)
 TEXTS = ["a picture of apple", "the sea", "…"]
@@ -334,8 +334,8 @@ WRONG: dict[str, list[Any]] = {
     "config.type": [
         5, [], "os:system", "xmr_e2e.methods.cca:Cca.build", "xmr_e2e.methods.base:MethodConfig",
         "accelerate:Accelerator",
-        "xmr_e2e.towers.text:TextCnn", "xmr_e2e.evaluation.protocol:CLEAN", "xmr_e2e.shards.remote:Cache",
-        "xmr_e2e.engine.processes:InitProcessGroupKwargs", "xmr_e2e.methods.cca:ImageTower", "xmr_e2e.cli:main",
+        "xmr_e2e.towers.text:TextCnn", "xmr_e2e.evaluation.protocol:CLEAN", "xmr_e2e.shards.remote.mount:Cache",
+        "xmr_e2e.training.processes:InitProcessGroupKwargs", "xmr_e2e.methods.cca:ImageTower", "xmr_e2e.cli:main",
         "xmr_e2e.methods.:Cca", "xmr_e2e.methods.cca:", ":", "xmr_e2e.methods.mars:Mars", "xmr_e2e.data.loader:Data",
     ],
     "config.ridge": [float("inf"), -1.0, "1"],
@@ -407,7 +407,7 @@ def test_a_fixed_projection_is_not_drawn_for_a_model_whose_weights_have_it(
 )
 @pytest.mark.filterwarnings("ignore")
 def test_every_kind_of_network_is_laid_out_as_it_is_made(config: MethodConfig, tiny_shards: Path) -> None:
-    from xmr_e2e.engine.weights import shapes_of
+    from xmr_e2e.models.weights import shapes_of
     from xmr_e2e.towers.sizes import laying_out
 
     side = 96 if getattr(config.image, "name", "") in ("alexnet_paper", "inception_v3", "vit_b_32") else 32
@@ -457,8 +457,8 @@ def test_only_configurations_are_imported(tmp_path: Path) -> None:
 
     before = set(sys.modules)
     for name in (
-        "xmr_e2e.engine.doctor.examine:Examined",
-        "preprocessing.folder:x",
+        "xmr_e2e.doctor.examine:Examined",
+        "preprocessing.folder.command:x",
         "recipes.dscmr_flickr8k:x",
         "this:s",
     ):
@@ -813,7 +813,7 @@ def test_figures_are_not_written_through_links(
     folder = changed(run, lambda document: None)
     (folder / "evaluation").symlink_to(victim)
     with monkeypatch.context() as patch:
-        patch.setattr("xmr_e2e.engine.evaluate.evaluate", lambda *_: pytest.fail("measured for nothing"))
+        patch.setattr("xmr_e2e.runs.evaluate.evaluate", lambda *_: pytest.fail("measured for nothing"))
         assert main(["eval", str(folder)]) == 2
     assert "evaluation is a link" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(XmrError, match="evaluation is a link"):

@@ -37,19 +37,19 @@ from PIL import Image
 from test_builders import write
 from test_tables_missing import PROJECT, here, make_run, missing
 
-import xmr_e2e.evaluation.comparison
+import xmr_e2e.reports.comparison
 from xmr_e2e.cli import main
 from xmr_e2e.console import Console
-from xmr_e2e.engine.report_command import report_command
-from xmr_e2e.engine.run import Run
+from xmr_e2e.runs.command import report_command
+from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import csv_cell, latex, markdown, on_plot, one_line, printable, shell, shell_comment
 from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.document import read_evaluation
-from xmr_e2e.evaluation.plots import training_plots
+from xmr_e2e.reports.plots import training_plots
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.sheet import Tile, write_sheet
-from xmr_e2e.tables.command import _table
+from xmr_e2e.studies.command import _table
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -636,7 +636,7 @@ def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shard
 
     import xmr_e2e
     from xmr_e2e.methods.cca import Cca
-    from xmr_e2e.portable.onnx_files import save_onnx
+    from xmr_e2e.models.onnx_files import save_onnx
     from xmr_e2e.towers.vector import VectorTower
 
     model = make_model(hostile_shards)
@@ -686,12 +686,12 @@ def _built(config: Any) -> Any:
 
 DOCUMENTS = [measured(0.5), Made(scores={"mAP@all": 0.5, "R@1": 0.1})._document()]
 CONFIG = {
-    "type": "xmr_e2e.engine.experiment:Experiment",
+    "type": "xmr_e2e.runs.experiment:Experiment",
     "name": "dscmr_wikipedia",
     "data": {"type": "xmr_e2e.data.loader:Data", "shards": "shards"},
     "method": {"type": "xmr_e2e.methods.dscmr:Dscmr", "image": {"type": "xmr_e2e.towers.image:ImageTower"}},
-    "optimiser": {"type": "xmr_e2e.engine.experiment:Optimiser"},
-    "train": {"type": "xmr_e2e.engine.experiment:Train", "seed": 3},
+    "optimiser": {"type": "xmr_e2e.runs.experiment:Optimiser"},
+    "train": {"type": "xmr_e2e.runs.experiment:Train", "seed": 3},
 }
 RECORDS = {"step": 3, "val": {"average mAP@all": 0.5}, "loss": {"total": [1.0, 2]}, "lr": 0.1, "images_per_second": 3.0}
 
@@ -743,8 +743,8 @@ def test_runs_of_others_become_a_comparison_or_one_line(
     (fuzzed_run / "evaluation" / "test.json").write_bytes(content)
     (fuzzed_run / "metrics.jsonl").write_bytes(record + b"\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xmr_e2e.evaluation.comparison, "overlaid_plot", lambda *arguments, **options: b"<svg/>")
-        patch.setattr("xmr_e2e.engine.drawing.as_error", lambda path, error: error)  # no traceback is hidden
+        patch.setattr(xmr_e2e.reports.comparison, "overlaid_plot", lambda *arguments, **options: b"<svg/>")
+        patch.setattr("xmr_e2e.runs.drawing.as_error", lambda path, error: error)  # no traceback is hidden
         out = tmp_path_factory.getbasetemp() / "page.html"
         only_xmr_errors(lambda: report_command((fuzzed_run, fuzzed_run), out=out), names=str(fuzzed_run))
 
@@ -770,7 +770,7 @@ def test_curves_of_the_largest_numbers_are_drawn(tmp_path: Path) -> None:
 @given(hostile(RECORDS))
 @fuzzed
 def test_a_log_of_others_is_read_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    from xmr_e2e.evaluation.plots import _series
+    from xmr_e2e.reports.plots import _series
 
     run = Run(tmp_path_factory.getbasetemp() / "logged")
     write(run.metrics, "")

@@ -19,10 +19,10 @@ from fuzzing import damaged, fuzzed
 from hypothesis import given
 from made_regions import COUNT, PICTURES, WIDTH, Array, box, make_shards, write_tsv
 
-from preprocessing.bottom_up import bottom_up
-from preprocessing.region_arrays import ArrayRegions, FolderRegions
-from preprocessing.region_files import to_stored
-from preprocessing.region_tsv import BOTTOM_UP, LXMERT, TsvRegions
+from preprocessing.bottom_up.command import bottom_up
+from preprocessing.bottom_up.region_arrays import ArrayRegions, FolderRegions
+from preprocessing.bottom_up.region_files import to_stored
+from preprocessing.bottom_up.region_tsv import BOTTOM_UP, LXMERT, TsvRegions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UNKNOWN_CLASS, StoredRegions, UnusableFeatures, decode_regions, encode_regions
 

@@ -28,15 +28,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from preprocessing.flickr import flickr
-from preprocessing.folder import folder as build_folder
+from preprocessing.flickr.command import flickr
+from preprocessing.folder.command import folder as build_folder
 from xmr_e2e.cli import main
 from xmr_e2e.console import report_errors
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.adopt import adopt_shards
-from xmr_e2e.shards.audit import audit
-from xmr_e2e.shards.audit_files import table_of_duplicates
+from xmr_e2e.shards.audit.audit import audit
+from xmr_e2e.shards.audit.files import table_of_duplicates
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.extend import extend_shards
 from xmr_e2e.shards.features import (

@@ -13,7 +13,7 @@ from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
-from xmr_e2e.evaluation.map_plot import colour_classes, map_on_page
+from xmr_e2e.reports.embedding_plot import colour_classes, map_on_page
 from xmr_e2e.evaluation.projection import Projection, project
 
 

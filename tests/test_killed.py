@@ -21,9 +21,9 @@ from accelerate import Accelerator
 from forked import Training, result, tiny, train, trainings
 from torch import nn
 
-from xmr_e2e.engine import launch
-from xmr_e2e.engine.checkpoint import Checkpoints, Position
-from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.training import launch
+from xmr_e2e.training.checkpoints import Checkpoints, Position
+from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.files import place_copy, write_atomically
 
 STEP, VALIDATION, CHECKPOINT, BETWEEN, EVALUATION = range(1, 6)

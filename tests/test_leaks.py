@@ -13,20 +13,21 @@ import pytest
 from made_runs import Made
 
 from xmr_e2e.data.loader import Data
-from xmr_e2e.engine import launch, report
-from xmr_e2e.engine.evaluate import evaluation_document, heading
-from xmr_e2e.engine.experiment import Experiment, Optimiser
-from xmr_e2e.engine.leaks import known_leaks
-from xmr_e2e.engine.model_card import _figures
-from xmr_e2e.engine.run import Run
+from xmr_e2e.training import launch
+from xmr_e2e.runs import report
+from xmr_e2e.runs.evaluate import evaluation_document, heading
+from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.models.model_card import _figures
+from xmr_e2e.runs.run import Run
 from xmr_e2e.evaluation.directions import CrossModalFigures, Directions
 from xmr_e2e.evaluation.document import read_evaluation
 from xmr_e2e.evaluation.protocol import CLEAN
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.tables.compare import compare
-from xmr_e2e.tables.groups import group_runs
-from xmr_e2e.tables.runs import read_run
+from xmr_e2e.studies.compare import compare
+from xmr_e2e.studies.groups import group_runs
+from xmr_e2e.studies.runs import read_run
 from xmr_e2e.towers.base import Tower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 
@@ -100,7 +101,7 @@ def test_the_result_file_and_the_heading_name_the_leak(tmp_path: Path, monkeypat
     run = Made(dataset="mscoco").write(tmp_path / "run")
     shards = Run(run).experiment().data.shards
     reader = SimpleNamespace(manifest=load_manifest(shards))
-    monkeypatch.setattr("xmr_e2e.engine.evaluate.SplitReader", lambda *_: reader)
+    monkeypatch.setattr("xmr_e2e.runs.evaluate.SplitReader", lambda *_: reader)
     side = Directions({}, {})
     figures = CrossModalFigures(side, side, {})
     for tower, expected in ((FasterRcnn(), [leak()]), (FasterRcnn(GENOME), [])):

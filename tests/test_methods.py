@@ -16,10 +16,10 @@ import xmr_e2e
 from xmr_e2e.data.batch import Batch, Extracted, Tokens
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.signals import SIGNALS
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.signals import SIGNALS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor

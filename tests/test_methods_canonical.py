@@ -20,10 +20,10 @@ from xmr_e2e.cli import main
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import MethodConfig, Moment
 from xmr_e2e.methods.canonical import CanonicalProjections
@@ -230,7 +230,7 @@ def test_dccas_epoch_is_kept_by_the_figure_that_its_closed_form_gives(
         return scores
 
     monkeypatch.setattr(Trainer, "_validate", look)
-    monkeypatch.setattr("xmr_e2e.engine.evaluate.draw", lambda *_, **__: None)  # the report
+    monkeypatch.setattr("xmr_e2e.runs.evaluate.draw", lambda *_, **__: None)  # the report
     experiment = experiment_of(Dcca(image=IMAGE, text=TEXT, hidden=8, dim=2), tiny_shards, tmp_path, epochs=4)
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     (folder,) = (tmp_path / "tiny").iterdir()

@@ -18,9 +18,9 @@ import xmr_e2e
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.processes import make_accelerator
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.methods.corr_ae import CorrAe, CorrAeModel
 from xmr_e2e.methods.drcl import Drcl
@@ -189,7 +189,7 @@ def test_towers_end_the_second_stage_as_they_began_it(
         begun[stage.name] = {name: value.clone() for name, value in method.towers.state_dict().items()}
 
     monkeypatch.setattr(CorrAeModel, "begin_stage", begin_stage)
-    monkeypatch.setattr("xmr_e2e.engine.evaluate.draw", lambda *_, **__: None)  # the report
+    monkeypatch.setattr("xmr_e2e.runs.evaluate.draw", lambda *_, **__: None)  # the report
     experiment = Experiment(
         name="tiny",
         data=Data(tiny_shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from xmr_e2e.data.loader import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.trainer import Trainer
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn

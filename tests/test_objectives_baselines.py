@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import spawn
 
 from xmr_e2e.objectives.acmr import acmr_loss, batch_triplet_loss, hardest_negatives, triplet_loss
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.mars import mars_loss
 from xmr_e2e.objectives.sdml import orthogonal_prior, sdml_loss
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from embedded import embedded_split
 
-from xmr_e2e.evaluation import plots
+from xmr_e2e.reports import plots
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
-from xmr_e2e.evaluation.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
+from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
 
 
 def figures(noise: float, modalities: tuple[str, ...] = ("image", "text")) -> CrossModalFigures:

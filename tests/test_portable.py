@@ -30,8 +30,8 @@ from xmr_e2e.cli import app, main
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.evaluate import evaluate_run
-from xmr_e2e.engine.run import Run
+from xmr_e2e.runs.evaluate import evaluate_run
+from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
@@ -81,7 +81,7 @@ def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = make_model(tiny_shards)
     model.save(folder, model.method.state_dict(), "epoch 3, the best of some")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmr_e2e.engine.report.report_on_run", lambda *arguments, **options: None)  # plots take long
+        patch.setattr("xmr_e2e.runs.report.report_on_run", lambda *arguments, **options: None)  # plots take long
         evaluate_run(Run(folder), "test")
     return folder
 
@@ -257,7 +257,7 @@ def test_a_damaged_export_is_named(exported: Path, tmp_path: Path) -> None:
         with pytest.raises(XmrError, match=f"{name}:? {message}"):
             xmr_e2e.load(folder)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(json.dumps({"type": "xmr_e2e.engine.experiment:Experiment"}))
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"type": "xmr_e2e.runs.experiment:Experiment"}))
     with pytest.raises(XmrError, match="no epoch of the run is finished yet"):
         xmr_e2e.load(tmp_path / "run")
 

@@ -14,7 +14,8 @@ from test_portable import make_model
 import xmr_e2e
 from xmr_e2e.cli import main
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.portable import embeddings, sources
+from xmr_e2e.models import embedding_files as embeddings
+from xmr_e2e.models import sources
 
 TEXTS = ("a picture of apple", "the sea, wide & blue")
 

@@ -39,11 +39,11 @@ from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.portable import onnx_files
-from xmr_e2e.portable.entrance import entrance
-from xmr_e2e.portable.onnx_files import TOLERANCE, save_onnx
-from xmr_e2e.portable.onnx_guide import onnx_guide
-from xmr_e2e.portable.recurrent import with_onnx_operators
+from xmr_e2e.models import onnx_files
+from xmr_e2e.models.onnx_inputs import entrance
+from xmr_e2e.models.onnx_files import TOLERANCE, save_onnx
+from xmr_e2e.models.onnx_guide import onnx_guide
+from xmr_e2e.models.onnx_recurrent import with_onnx_operators
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions

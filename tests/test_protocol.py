@@ -24,12 +24,12 @@ from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.evaluate import evaluate, evaluate_run
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.run import Run
-from xmr_e2e.engine.saved_model import SavedModel, load
-from xmr_e2e.engine.validate import check_splits, kept_by, selected_on
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.runs.evaluate import evaluate, evaluate_run
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.training.selection import check_splits, kept_by, selected_on
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import all_directions, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit

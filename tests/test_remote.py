@@ -26,13 +26,14 @@ import pytest
 from xmr_e2e.cli import main
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards import fetch, remote
-from xmr_e2e.shards.cache import Cache
+from xmr_e2e.shards.remote.mount import fetch
+from xmr_e2e.shards.remote.mount import mount as remote
+from xmr_e2e.shards.remote.cache import Cache
 from xmr_e2e.shards.extend import extend_shards
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import NAME, Shard, load_manifest
-from xmr_e2e.shards.remote import Mount
-from xmr_e2e.shards.trust import trust
+from xmr_e2e.shards.remote.mount import Mount
+from xmr_e2e.shards.remote.trust import trust
 from xmr_e2e.shards.verify import verify
 
 TAR = "train-00001.tar"

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Data, fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.evaluate import validation_scores
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.towers.base import Dataset
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-import xmr_e2e.engine.saved_model
+import xmr_e2e.models.saved_model
 import xmr_e2e.search.query
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
@@ -201,7 +201,7 @@ def test_a_caption_in_square_brackets_stays_as_it_is(model: ColourModel) -> None
 def test_the_command_prints_the_hits_and_draws_them_into_the_run(
     model: ColourModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: model)
+    monkeypatch.setattr(xmr_e2e.models.saved_model, "load", lambda run, shards: model)
     monkeypatch.setenv("COLUMNS", "200")
     search_command(tmp_path, "the sea, at noon", split="val", k=2)
     shown = capsys.readouterr().out
@@ -214,7 +214,7 @@ def test_the_command_prints_the_hits_and_draws_them_into_the_run(
 def test_a_query_without_a_known_word_is_said_on_console_and_sheet(
     model: ColourModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: model)
+    monkeypatch.setattr(xmr_e2e.models.saved_model, "load", lambda run, shards: model)
     monkeypatch.setattr(model, "embed_texts", lambda texts: np.ones((len(texts), 3), np.float32))
     for query, said in (("zzz qqq 犬", 1), ("the sea", 0), ("x " * 3000, 1), ("\0", 1), ("🦊 שלום", 1)):
         search_command(tmp_path, query, k=1, sheet=tmp_path / f"{said}.png")
@@ -229,7 +229,7 @@ def test_long_texts_are_one_line_unless_all_is_asked_for(
     model: ColourModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     article = "the sea " * 500 + "\nits end"
-    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: model)
+    monkeypatch.setattr(xmr_e2e.models.saved_model, "load", lambda run, shards: model)
     hit = Hit("key", "some/source.jpg", 0.5, (article, "second text"), ("sea",), "where", None)
     monkeypatch.setattr(xmr_e2e.search.query, "search", lambda *arguments: [hit])
     for width in ("80", "200"):
@@ -250,7 +250,7 @@ def test_shards_that_were_moved_are_asked_for(
     moved = tmp_path / "moved"
     shutil.copytree(tiny_shards, moved)
     load = {None: ColourModel(tmp_path / "gone"), moved: ColourModel(moved)}
-    monkeypatch.setattr(xmr_e2e.engine.saved_model, "load", lambda run, shards: load[shards])
+    monkeypatch.setattr(xmr_e2e.models.saved_model, "load", lambda run, shards: load[shards])
     with pytest.raises(XmrError, match=r"gone: no such folder; .* --shards"):
         search_command(tmp_path, "sun")
     search_command(tmp_path, "sun", shards=moved, sheet=tmp_path / "sheet.png")

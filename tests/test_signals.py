@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from xmr_e2e.engine import signals
-from xmr_e2e.engine.signals import SIGNALS, Interrupted, Signals, Wish, leaving_at_once
+from xmr_e2e.training import signals
+from xmr_e2e.training.signals import SIGNALS, Interrupted, Signals, Wish, leaving_at_once
 from xmr_e2e.errors import XmrError
 
 Make = Callable[..., Signals]

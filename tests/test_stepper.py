@@ -19,9 +19,9 @@ from torch import nn
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.engine.accumulate import backward
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.engine.step import Stepper
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.training.step import Stepper
 from xmr_e2e.methods.base import Method, Moment, NotFinite
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.towers.base import Dataset

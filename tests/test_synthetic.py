@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocessing.pascal_page import parse_page
+from preprocessing.pascal_sentence.page import parse_page
 from preprocessing.synthetic.drawing import compose, draw_picture
 from preprocessing.synthetic.kinds import COLOURS, KINDS, Kind
 from preprocessing.synthetic.pen import smooth
@@ -37,7 +37,7 @@ def test_command_draws_a_set_that_the_pascal_builder_takes_and_calls_synthetic(t
     raw, out = tmp_path / "raw", tmp_path / "out"
     for line in (
         ["preprocessing.synthetic", raw, "--per-class", 3, "--size", *SIZE],
-        ["preprocessing.pascal_sentence", raw, out],
+        ["preprocessing.pascal_sentence.command", raw, out],
     ):
         done = subprocess.run([sys.executable, "-m", *map(str, line)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

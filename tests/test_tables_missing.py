@@ -15,8 +15,8 @@ import pytest
 from test_builders import write
 
 from xmr_e2e.cli import main
-from xmr_e2e.engine.experiment import Train
-from xmr_e2e.engine.run import Run
+from xmr_e2e.runs.experiment import Train
+from xmr_e2e.runs.run import Run
 
 if TYPE_CHECKING:
     from slurm_cluster import Slurm
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     sys.exit()
 
 from xmr_e2e.data.loader import Data
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_runs import WAYS
 
-from xmr_e2e.tables.published import papers, published_tables
+from xmr_e2e.studies.published import papers, published_tables
 
 # As read in the papers: paper, table, dataset there, method, figures from image to text, from text to image, average.
 PRINTED = """

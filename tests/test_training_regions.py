@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from made_regions import COUNT, SIDES, WIDTH, picture, write_tsv
 
-from preprocessing.bottom_up import bottom_up
-from preprocessing.region_files import RawRegions, to_stored
-from preprocessing.region_tsv import LXMERT
+from preprocessing.bottom_up.command import bottom_up
+from preprocessing.bottom_up.region_files import RawRegions, to_stored
+from preprocessing.bottom_up.region_tsv import LXMERT
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.loader import _stack_regions
 from xmr_e2e.data.reader import SplitReader
@@ -28,8 +28,8 @@ from xmr_e2e.towers.regions import StoredRegions
 RECIPE = """
 from pathlib import Path
 from xmr_e2e.data.loader import Data
-from xmr_e2e.engine.experiment import Experiment, Optimiser, Train
-from xmr_e2e.engine.launch import main
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.training.launch import main
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.towers.regions import StoredRegions
 from xmr_e2e.towers.text import BiGruWords

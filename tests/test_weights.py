@@ -17,16 +17,16 @@ from test_methods import IMAGE, METHODS
 from torch import Tensor, nn
 
 import xmr_e2e
-from xmr_e2e.engine.checkpoint import Checkpoint, Checkpoints, Position
-from xmr_e2e.engine.embed import embed_split
-from xmr_e2e.engine.evaluate import validation_scores
-from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.engine.launch import run_experiment
-from xmr_e2e.engine.model_folder import write_weights
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.trainer import Trainer
-from xmr_e2e.engine.weights import plain_name, shapes_of
+from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.runs.evaluate import validation_scores
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.models.model_folder import write_weights
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.training.trainer import Trainer
+from xmr_e2e.models.weights import plain_name, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from test_training import RECIPE, command, launch, only_run, records
 
 import xmr_e2e
-from xmr_e2e.engine.export import export
-from xmr_e2e.engine.run import Run
+from xmr_e2e.runs.export import export
+from xmr_e2e.runs.run import Run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PLAIN = "--train.epochs 2 --train.checkpoint-steps 6 --train.checkpoints-kept 9 --data.workers 0".split()

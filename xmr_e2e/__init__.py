@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from xmr_e2e.engine.saved_model import SavedModel as SavedModel
-    from xmr_e2e.engine.saved_model import load as load
+    from xmr_e2e.models.saved_model import SavedModel as SavedModel
+    from xmr_e2e.models.saved_model import load as load
 
 __version__ = "0.1.0"
 __all__ = ["SavedModel", "load"]
@@ -25,7 +25,7 @@ __all__ = ["SavedModel", "load"]
 def __getattr__(name: str) -> Any:
     # Late, because it imports torch: builders and `xmr --help` need none of it.
     if name in __all__:
-        from xmr_e2e.engine import saved_model
+        from xmr_e2e.models import saved_model
 
         return getattr(saved_model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,14 +15,14 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import Console, report_errors
-from xmr_e2e.engine.report_command import report_command
+from xmr_e2e.runs.command import report_command
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
-from xmr_e2e.portable.command import embed_command, export_command
+from xmr_e2e.models.command import embed_command, export_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
-from xmr_e2e.shards.audit_command import audit_command
+from xmr_e2e.shards.audit.command import audit_command
 from xmr_e2e.shards.parallel import CPUS
-from xmr_e2e.tables.command import table_command
+from xmr_e2e.studies.command import table_command
 
 if TYPE_CHECKING:
     from xmr_e2e.shards.scan import Problem
@@ -79,8 +79,8 @@ def eval(
         gallery: what is ranked: the test split, or it and the training split behind it
         shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
     """
-    from xmr_e2e.engine.evaluate import evaluate_run
-    from xmr_e2e.engine.run import Run
+    from xmr_e2e.runs.evaluate import evaluate_run
+    from xmr_e2e.runs.run import Run
 
     evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
 
@@ -101,7 +101,7 @@ def doctor(
     Args:
         recipe: such as recipes/alscor_pascal.py, and after it the options with which it is going to be trained
     """
-    from xmr_e2e.engine.doctor.examine import examine
+    from xmr_e2e.doctor.examine import examine
 
     return examine(recipe, options)
 
@@ -131,7 +131,7 @@ def verify(folder: Path, /, *, workers: int = CPUS) -> int:
         workers: processes
     """
     from xmr_e2e.shards.manifest import load_manifest
-    from xmr_e2e.shards.remote import load_mount
+    from xmr_e2e.shards.remote.mount import load_mount
     from xmr_e2e.shards.verify import verify
 
     problems = verify(folder, workers=workers)
@@ -239,9 +239,9 @@ def mount(
         allow_pipe: let the command of a pipe: URL run, now and whenever a tar is needed
         allow_protocol: the protocol of the URL where it has to be allowed, such as hf or abfs
     """
-    from xmr_e2e.shards.address import hide_secrets
+    from xmr_e2e.shards.remote.address import hide_secrets
     from xmr_e2e.shards.info import describe
-    from xmr_e2e.shards.remote import mount
+    from xmr_e2e.shards.remote.mount import mount
 
     if not 0 < cache_gb < float("inf"):
         raise XmrError(f"--cache-gb {cache_gb:g} must be a number above 0")
@@ -265,8 +265,8 @@ def trust(folder: Path, /) -> None:
     Args:
         folder: the folder with remote.json
     """
-    from xmr_e2e.shards.address import hide_secrets
-    from xmr_e2e.shards.remote import trust_mount
+    from xmr_e2e.shards.remote.address import hide_secrets
+    from xmr_e2e.shards.remote.mount import trust_mount
 
     mounted = trust_mount(folder)
     kept = f", kept in {mounted.cache_folder}" if mounted.cache_folder else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preprocessing.command import OutFolder, run
+from preprocessing.common.command import OutFolder, run
 from preprocessing.synthetic.raw_set import draw_raw_set
 from xmr_e2e.console import Console
 from xmr_e2e.shards.parallel import CPUS
@@ -20,7 +20,7 @@ def synthetic(
     """Draw a synthetic raw set in the layout of the UIUC Pascal Sentence page.
 
     20 classes of drawn scenes, each with five sentences; needs no network. Build shards from it with
-    preprocessing.pascal_sentence.
+    preprocessing.pascal_sentence.command.
 
     Example: python -m preprocessing.synthetic data/raw/synthetic --per-class 50
 

@@ -15,7 +15,7 @@ from xmr_e2e.shards.features import StoredRegions, UnusableFeatures, decode_feat
 from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import REGIONS, Manifest, Shard, load_manifest
 from xmr_e2e.shards.record import Record, read_image, read_metadata, read_record
-from xmr_e2e.shards.remote import load_mount, open_tar
+from xmr_e2e.shards.remote.mount import load_mount, open_tar
 from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
 
 OPEN_FILES = 64

@@ -21,7 +21,7 @@ SelectedOn: TypeAlias = Literal["val", "test", "training loss", "nothing"]
 Gallery: TypeAlias = Literal["test", "test+train"]
 
 FOLD_MARK = "#fold"
-"""In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco`)."""
+"""In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco.command`)."""
 
 
 @dataclass(frozen=True)

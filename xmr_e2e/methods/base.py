@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch, Extracted, Source
 from xmr_e2e.errors import XmrError
-from xmr_e2e.objectives.global_batch import gather
+from xmr_e2e.distributed import gather
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.towers.base import Dataset, Tower
 
@@ -260,7 +260,7 @@ class Method(nn.Module, ABC):
         """The loss terms of the global batch of which `batch` is this rank's part.
 
         With `gradients`, the loss's gradients with respect to the representations of these samples (see
-        `xmr_e2e.engine.accumulate`), "total" is a surrogate whose backward pass sends them through the towers; with
+        `xmr_e2e.training.gradcache`), "total" is a surrogate whose backward pass sends them through the towers; with
         `all_parameters`, through all others as well, as zeros.
         """
         representations = self.represent_batch(batch)

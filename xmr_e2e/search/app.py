@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 import xmr_e2e
 from xmr_e2e.data.images import load_square
-from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.access import Access, Rules
 from xmr_e2e.search.index import Index

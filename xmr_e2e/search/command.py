@@ -51,7 +51,7 @@ def search_command(
         shards: where the shards lie now, if not where they lay in training
         full: show all texts of the hits, and whole; else of each its first one, on one line
     """
-    from xmr_e2e.engine.saved_model import load, require_shards
+    from xmr_e2e.models.saved_model import load, require_shards
     from xmr_e2e.search.index import DEFAULT, find_index, search_index
     from xmr_e2e.search.query import HEADING, remark_on, save_sheet, search, shorten
     from xmr_e2e.search.store import NAME
@@ -104,7 +104,7 @@ def index_command(
         add: add to the index that is there, without training anything; what it has already stays as it is
         overwrite: make the index that is there anew
     """
-    from xmr_e2e.engine.saved_model import load
+    from xmr_e2e.models.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index
     from xmr_e2e.search.indexing import make_index
     from xmr_e2e.shards.unused import describe_unused

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell
 from xmr_e2e.evaluation.ranking import nearest

@@ -20,16 +20,16 @@ from xmr_e2e.console import Console
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.engine.embed import collect
-from xmr_e2e.engine.saved_model import SavedModel
+from xmr_e2e.models.embed import collect
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.received import read_bytes
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
-from xmr_e2e.shards.duplicates import ALIKE, ALIKE_IN_DETAIL
-from xmr_e2e.shards.fingerprint import FLAT, looks
+from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL
+from xmr_e2e.shards.audit.fingerprint import FLAT, looks
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.shards.media import IMAGE_BYTES, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, thumbnail
 from xmr_e2e.shards.parallel import CPUS

@@ -21,7 +21,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
-from xmr_e2e.shards.exclude import exclude_listed
+from xmr_e2e.shards.audit.exclude import exclude_listed
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import (
     NAME,

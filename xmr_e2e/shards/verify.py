@@ -15,7 +15,7 @@ from xmr_e2e.shards.index import ShardIndex, load_index
 from xmr_e2e.shards.manifest import Manifest, Shard, Split, count_labels, load_manifest, sum_modalities
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, check_decodes
 from xmr_e2e.shards.parallel import CPUS, map_shards
-from xmr_e2e.shards.remote import load_mount, open_tar
+from xmr_e2e.shards.remote.mount import load_mount, open_tar
 from xmr_e2e.shards.scan import Problem, scan_shard
 
 

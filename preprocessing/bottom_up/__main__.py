@@ -1,0 +1,3 @@
+from preprocessing.bottom_up.command.command import main
+
+main()

@@ -1,0 +1,3 @@
+from preprocessing.flickr.command.command import main
+
+main()

@@ -1,0 +1,3 @@
+from preprocessing.folder.command.command import main
+
+main()

@@ -1,0 +1,3 @@
+from preprocessing.mscoco.command.command import main
+
+main()

@@ -1,0 +1,3 @@
+from preprocessing.nuswide.command.command import main
+
+main()

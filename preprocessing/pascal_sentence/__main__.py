@@ -1,0 +1,3 @@
+from preprocessing.pascal_sentence.command.command import main
+
+main()

@@ -1,0 +1,3 @@
+from preprocessing.websearch.command.command import main
+
+main()

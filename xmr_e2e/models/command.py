@@ -1,0 +1,96 @@
+"""`xmr export` and `xmr embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from xmr_e2e.console import Console
+from xmr_e2e.errors import XmrError
+
+LISTED = 20
+"""files that were left out"""
+
+
+def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False) -> None:
+    """Write a run's model to a folder of its own, in the layout of the Hugging Face hub: model.safetensors, the weights
+    in one file whatever they were trained with (DeepSpeed's ZeRO, too), config.json, the tokeniser and a model card,
+    README.md. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
+
+    Args:
+        run: the run folder
+        out: the folder to write to
+        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
+        onnx: write each modality's network as OUT/onnx/MODALITY.onnx too, compared with torch
+    """
+    from xmr_e2e.runs.export import export
+    from xmr_e2e.runs.run import Run
+
+    console = Console(highlight=False, soft_wrap=True)
+    model = export(Run(run), out, checkpoint)
+    console.print(f"{len(model.method.state_dict())} weights written: {out}")
+    if onnx:
+        from xmr_e2e.models.onnx_files import OPSET, TOLERANCE, save_onnx
+        from xmr_e2e.models.onnx_guide import add_guide
+
+        with Console(stderr=True).status("writing ONNX files and comparing them with torch"):
+            worst = save_onnx(model, out)
+        add_guide(model, out, worst)
+        for modality, difference in worst.items():
+            console.print(
+                f"onnx/{modality}.onnx: opset {OPSET}, differs from torch by {difference:.1e} at most "
+                f"(of an embedding of length 1; allowed is {TOLERANCE:.0e})",
+            )
+
+
+def embed_command(
+    run: Path,
+    files: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES…")],
+    /,
+    *,
+    out: Path,
+    split: Literal["train", "val", "test"] = "test",
+    max_skipped: int = 0,
+) -> None:
+    """Embed pictures and texts into a Parquet file with the columns id, modality, text and embedding; into arrays of
+    these names (.npz); or into one array of the embeddings alone (.npy), in the order of the files.
+
+    Args:
+        run: the run folder, or an exported model
+        files: pictures; .txt files with a text on each line; folders of both, with the folders in them; or folders of
+            shards
+        out: the file to write, such as embeddings.parquet; .npz or .npy for numpy
+        split: of the shards
+        max_skipped: files that may be left out because they cannot be read; one more ends it, and nothing is written
+    """
+    from rich.progress import Progress
+
+    from xmr_e2e.console import console as stderr
+    from xmr_e2e.models.saved_model import load
+    from xmr_e2e.models.embedding_files import require_writable, write_embeddings
+    from xmr_e2e.models.sources import Skipped, find_sources
+    from xmr_e2e.shards.unused import describe_unused
+
+    if not files:
+        raise XmrError("nothing to embed: name pictures, .txt files or folders")
+    require_writable(out)
+    model, skipped = load(run), Skipped(max_skipped)
+    sources = find_sources(model, files, split, skipped)
+    with Progress(console=stderr) as progress:
+        task = progress.add_task("embedding", total=sum(map(len, sources)))
+        count = write_embeddings(model, sources, out, skipped, lambda items: progress.advance(task, items))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{count:,} embeddings written: {out}")
+    if skipped.unused:
+        console.print(describe_unused(skipped.unused))
+    if skipped.unknown:
+        console.print(
+            f"no word of {len(skipped.unknown):,} texts is known to the model, such as {skipped.unknown[0]}: their "
+            "embeddings say nothing",
+        )
+    if skipped.reasons:
+        listed = "".join(f"\n  {reason}" for reason in skipped.reasons[:LISTED])
+        more = f"\n  … and {len(skipped.reasons) - LISTED} more" if len(skipped.reasons) > LISTED else ""
+        console.print(f"{len(skipped.reasons)} files left out:{listed}{more}")

@@ -1,0 +1,165 @@
+"""Embeddings of a whole split, each sample exactly once, however many processes share the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmr_e2e import watchdog as watch
+from xmr_e2e.data.augment import prepare_evaluation
+from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
+from xmr_e2e.data.captions import Captions
+from xmr_e2e.data.loader import Data, Loader, Request, SplitBatches
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.methods.base import Method
+from xmr_e2e.distributed import gather, own_place
+
+BATCH = 128
+
+ExtractedSplits = Mapping[str, Mapping[str, Extracted]]
+"""Split -> modality -> what the frozen tower made of all its samples."""
+
+
+def embed_split(
+    method: Method,
+    data: Data,
+    tokeniser: Tokeniser | None,
+    split: str,
+    extracted: ExtractedSplits | None = None,
+    captions: Captions | None = None,
+) -> EmbeddedSplit:
+    """Embed all modalities of a split with all ranks, in full precision. Called by every rank.
+
+    Args:
+        captions: these texts are items of their own, and a sample's position is there for each; else it has one text.
+    """
+    data = replace(data, also={})  # what other folders add to a training is not of this split
+    embeddings, positions = {}, {}
+    for modality in method.modalities:
+        embeddings[modality], positions[modality] = embed_modality(
+            method, data, tokeniser, split, modality, extracted, captions if modality == "text" else None
+        )
+    reader = SplitReader(data.shards, split)
+    everything = range(len(reader))
+    labels = multi_hot([reader.labels(position) for position in everything], len(reader.manifest.classes))
+    keys = tuple(reader.key(position) for position in everything)
+    return EmbeddedSplit(embeddings, positions, labels.to(next(method.parameters()).device), keys)
+
+
+def embed_modality(
+    method: Method,
+    data: Data,
+    tokeniser: Tokeniser | None,
+    split: str,
+    modality: str,
+    extracted: ExtractedSplits | None = None,
+    captions: Captions | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
+    sources = {modality: method.sources[modality]}
+    known = (extracted or {}).get(split) if captions is None else None  # of the samples' one text
+    batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
+    embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
+    return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
+
+
+@torch.no_grad()
+def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: str) -> None:
+    """Embed the first and the last sample of a split that have each modality, in this process, for trial.
+
+    Raises:
+        XmrError: they cannot be read or decoded.
+    """
+    was_training = method.training
+    method.eval()
+    for modality in method.modalities:
+        batches = SplitBatches(replace(data, also={}), split, {modality: method.sources[modality]}, tokeniser, seed=0)
+        batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
+        if isinstance(batch, XmrError):
+            raise batch
+        inputs = batch.to(next(method.parameters()).device).inputs
+        method.embed(modality, prepared(inputs, batches, data.image_size)[modality])
+    method.train(was_training)
+
+
+def extract_frozen(
+    method: Method, data: Data, tokeniser: Tokeniser | None, splits: Sequence[str]
+) -> dict[str, dict[str, Extracted]]:
+    """What the frozen towers make of the splits' samples, once and without augmentation. Called by every rank."""
+    extracted: dict[str, dict[str, Extracted]] = {split: {} for split in splits}
+    for split in splits:
+        for modality in method.frozen:
+            batches = SplitBatches(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
+            extracted[split][modality] = _extract(method, batches, modality)
+    return extracted
+
+
+def _extract(method: Method, batches: SplitBatches, modality: str) -> Extracted:
+    output = collect(method, batches, lambda inputs: method.features(modality, inputs[modality]))
+    places, samples = torch.from_numpy(batches.positions), len(batches.reader)
+    return Extracted(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
+
+
+def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
+    """Rows at their places among all samples of the split; zeros for those that lack the modality, never read."""
+    if len(rows) == samples:
+        return rows
+    table = rows.new_zeros(samples, *rows.shape[1:])
+    table[places] = rows
+    return table
+
+
+@torch.no_grad()
+def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]) -> Any:
+    """What the function makes of the items' inputs, as tensors whose rows are in order of position; on every rank.
+
+    The method is in evaluation mode meanwhile.
+
+    Raises:
+        RuntimeError: a sample was seen twice or not at all.
+    """
+    was_training = method.training
+    method.eval()
+    parts = list(_run_all(method, batches, function))
+    method.train(was_training)
+    positions, *leaves = (gather(torch.cat(column)) for column in zip(*(_leaves(part) for part in parts)))
+    order = positions.argsort(stable=True)  # a sample's captions lie in one batch, in their order
+    if not np.array_equal(positions[order].cpu().numpy(), batches.positions):
+        raise RuntimeError(
+            f"the split {batches.reader.split!r} has {len(order)} items where {len(batches.positions)} were to be "
+            "embedded, each once"
+        )
+    merged = iter(leaves)
+    return map_tensors(parts[0][1], lambda _: next(merged)[order])
+
+
+def _run_all(
+    method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]
+) -> Iterator[tuple[Tensor, Any]]:
+    device = next(method.parameters()).device
+    rank, world_size = own_place()
+    loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
+    for number, batch in enumerate(loader.epoch(), 1):
+        watch.now(f"embedding the split {batches.reader.split!r}, batch {number}")
+        batch = batch.to(device)
+        output = function(prepared(batch.inputs, batches, batches.data.image_size))
+        yield batch.positions, map_tensors(output, lambda rows: rows[: len(batch)])  # noqa: B023
+
+
+def prepared(inputs: Mapping[str, Any], batches: SplitBatches, size: int) -> dict[str, Any]:
+    """Inputs with their pictures as networks see them in evaluation."""
+    return {name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()}
+
+
+def _leaves(structure: Any) -> list[Tensor]:
+    leaves: list[Tensor] = []
+    map_tensors(structure, lambda tensor: leaves.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return leaves

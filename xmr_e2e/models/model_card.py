@@ -1,0 +1,151 @@
+"""The model card: what a stranger who finds the model has to know, for people and for the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from xmr_e2e.escape import markdown, one_line
+from xmr_e2e.evaluation.directions import direction_title
+
+if TYPE_CHECKING:
+    from xmr_e2e.models.saved_model import SavedModel
+
+SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10", "MedR")
+CLASSES_SHOWN = 40
+_EXAMPLES = {
+    "pixels": 'model.embed_images(["photo.jpg"])',
+    "tokens": 'model.embed_texts(["a dog in the snow"])',
+    "vector": 'model.embed_features("{modality}", features)  # (n, {width})',
+}
+_NOT_MEASURED = "None are known of these weights."
+_LICENSE = (
+    "None is set: whoever publishes the model chooses one (`license:` in the metadata above), with an eye on the terms "
+    "of the training data and of the weights that the networks began with."
+)
+
+
+def model_card(model: SavedModel, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+    """README.md with its YAML metadata.
+
+    Args:
+        evaluations: what the `evaluation/*.json` of the run say.
+        notes: what a reader must know of the data.
+    """
+    method = type(model.config).__name__
+    datasets = sorted({str(evaluation["dataset"]) for evaluation in evaluations})
+    metadata = ModelCardData(
+        library_name="xmr_e2e",
+        pipeline_tag="feature-extraction",
+        tags=["cross-modal-retrieval", *(f"{name}-retrieval" for name in model.method.modalities), method.lower()],
+        datasets=[_slug(dataset) for dataset in datasets] or None,
+        metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
+        model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
+        eval_results=[result for evaluation in evaluations for result in _results(evaluation)] or None,
+    )
+    sections = [
+        f"# {markdown(str(metadata.model_name))}",
+        _introduction(model),
+        "## Use\n\n" + _usage(model),
+        "## Figures\n\n" + ("\n\n".join(map(_figures, evaluations)) or _NOT_MEASURED),
+        "## What to know\n\n"
+        + "\n".join(f"- {note}" for note in (*map(markdown, notes), *_remarks(model, evaluations))),
+        "## License\n\n" + _LICENSE,
+    ]
+    return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _introduction(model: SavedModel) -> str:
+    about = (sys.modules[type(model.config).__module__].__doc__ or "").splitlines()[0]
+    towers = "\n".join(
+        f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.reads}"
+        for modality, tower in model.config.towers.items()
+    )
+    modalities = " and ".join(model.method.modalities)
+    return (
+        f"A model for cross-modal retrieval: it brings {modalities} into one space, where the {model.similarity} "
+        f"similarity tells what belongs together. Weights: {markdown(model.selection)}.\n\n{about}\n\n{towers}"
+    )
+
+
+def _named(tower: Any) -> str:
+    name = getattr(tower, "name", "")
+    return f" ({markdown(name.rpartition('/')[2])})" if name else ""
+
+
+def _usage(model: SavedModel) -> str:
+    lines = ["import xmr_e2e", "", 'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")']
+    for modality, source in model.method.sources.items():
+        if source in _EXAMPLES:
+            lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
+    code = "```python\n" + "\n".join(lines) + "\n```"
+    pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    return f"{code}\n\n{pinned}"
+
+
+def _figures(evaluation: Mapping[str, Any]) -> str:
+    """One evaluation as a table, beside random rankings."""
+    protocol = evaluation.get("protocol") or {}
+    heading = f"{evaluation['dataset']}, {evaluation['split']} split, protocol {protocol.get('name', 'clean')}"
+    if gallery := protocol.get("gallery"):
+        heading += f", gallery {gallery}"
+    cautions = *(evaluation.get("leaks") or ()), *protocol.get("differences", ())
+    lines = [*map(markdown, (f"{heading}; {evaluation['selection']}.", *cautions)), ""]
+    lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
+    lines += [
+        f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
+        for direction, name, value, random in _rows(evaluation)
+    ]
+    return "\n".join(lines)
+
+
+def _rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:
+    """Direction, name, figure of the model and of random rankings."""
+    for direction, figures in evaluation["model"]["figures"].items():
+        floor = evaluation["random"]["figures"].get(direction, {}).get("scores", {})
+        for name in SHOWN:
+            if name in figures["scores"]:
+                yield direction_title(direction), name, figures["scores"][name], floor.get(name)
+
+
+def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
+    protocol = (evaluation.get("protocol") or {}).get("name", "clean")
+    return [
+        EvalResult(
+            task_type="feature-extraction",
+            task_name="cross-modal retrieval",
+            dataset_type=_slug(evaluation["dataset"]),
+            dataset_name=one_line(evaluation["dataset"]),
+            dataset_config=one_line(f"protocol {protocol}"),
+            dataset_split=evaluation["split"],
+            metric_type=one_line(name),
+            metric_name=one_line(f"{name}, {direction}"),
+            metric_value=round(value, 6),
+        )
+        for direction, name, value, _ in _rows(evaluation)
+    ]
+
+
+def _remarks(model: SavedModel, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if evaluations:
+        yield (
+            "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same "
+            "sample (R@K, MedR); the labels are those of the dataset named above, however it came by them."
+        )
+    classes = markdown(", ".join(map(str, model.classes[:CLASSES_SHOWN])))
+    more = f", … ({len(model.classes)} in all)" if len(model.classes) > CLASSES_SHOWN else ""
+    yield f"It learned to tell these classes apart, and little else can be expected of it: {classes}{more}."
+    if "pixels" in model.method.sources.values():
+        side, seen = model.data.load_size, model.data.image_size
+        yield f"Of a picture it sees the centred square, resized to {side} pixels and cut to the middle {seen}."
+    if "tokens" in model.method.sources.values():
+        yield f"Of a text it reads the first {model.data.max_tokens} tokens."
+
+
+def _slug(dataset: str) -> str:
+    """The name of a dataset without what is said of it in brackets, as the hub's metadata want it."""
+    return re.sub(r"[^\w.-]+", "-", dataset.partition(" (")[0]).strip("-")

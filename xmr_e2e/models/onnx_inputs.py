@@ -1,0 +1,123 @@
+"""What is fed to the network of one modality outside of this package: plain arrays instead of `Batch.inputs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xmr_e2e.data.augment import prepare_evaluation
+from xmr_e2e.data.batch import Extracted, Regions, Tokens
+from xmr_e2e.data.text import PAD
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.towers.base import Sequence
+from xmr_e2e.towers.regions import FasterRcnn
+
+_BOXES = "x1, y1, x2, y2 of each region as shares of the picture's width and height, and the region's share of its area"
+_LONGEST_EXAMPLE = 40
+
+
+@dataclass(frozen=True)
+class Input:
+    """One array."""
+
+    name: str
+    shape: tuple[str | int, ...]
+    """a name stands for a size that is free; the first is n, the number of samples"""
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """The arrays that a modality is given as."""
+
+    inputs: tuple[Input, ...]
+    read: Callable[..., Any]
+    """tensors, one for each input -> what `Method.embed` takes"""
+    example: Callable[[int, int], tuple[Tensor, ...]]
+    """(n, t) -> inputs drawn by chance from torch's global generator: n samples of t places (words, regions) at most"""
+    longest: int = 1
+    """largest t to draw examples with"""
+
+
+def entrance(model: SavedModel, modality: str) -> Entrance:
+    """That of one of the model's modalities."""
+    if isinstance(model.config.towers[modality], FasterRcnn):
+        return _found_regions(model, modality)
+    return _ENTRANCES[model.method.sources[modality]](model, modality)
+
+
+def _pixels(model: SavedModel, modality: str) -> Entrance:
+    side, size = model.data.load_size, model.data.image_size
+    return Entrance(
+        (Input("pixels", ("n", 3, side, side), "uint8", f"RGB; the centred square of a picture, resized to {side}"),),
+        read=lambda pixels: prepare_evaluation(pixels, size),
+        example=lambda n, t: (torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8),),
+    )
+
+
+def _tokens(model: SavedModel, modality: str) -> Entrance:
+    known = len(model.tokeniser or ())
+    limits = (model.data.max_tokens, getattr(model.method.towers[modality], "longest", None), _LONGEST_EXAMPLE)
+
+    def example(n: int, t: int) -> tuple[Tensor, Tensor]:
+        lengths = torch.randint(1, t + 1, (n,))
+        lengths[0] = t
+        ids = torch.randint(PAD + 1, known, (n, t))
+        return ids.where(torch.arange(t) < lengths[:, None], PAD), lengths
+
+    return Entrance(
+        (
+            Input("ids", ("n", "t"), "int64", f"token ids of n texts, filled up with {PAD}"),
+            Input("lengths", ("n",), "int64", "number of tokens of each text, at least 1"),
+        ),
+        read=Tokens,
+        example=example,
+        longest=min(limit for limit in limits if limit),
+    )
+
+
+def _vector(model: SavedModel, modality: str) -> Entrance:
+    width = model.widths[modality]
+    return Entrance(
+        (Input("features", ("n", width), "float32", f"the published {modality} features of the dataset"),),
+        read=lambda features: features,
+        example=lambda n, t: (torch.randn(n, width),),
+    )
+
+
+def _stored_regions(model: SavedModel, modality: str) -> Entrance:
+    def read(features: Tensor, boxes: Tensor) -> Regions:
+        return Regions(features, boxes, torch.zeros(features.shape[:2], dtype=torch.long))  # not part of an embedding
+
+    return _regions(model.widths["regions"], "the features of r regions of each picture, as the shards hold them", read)
+
+
+def _found_regions(model: SavedModel, modality: str) -> Entrance:
+    """Behind the detector, which torch cannot write as a graph: it branches on the number of boxes that it finds."""
+
+    def read(features: Tensor, boxes: Tensor) -> Extracted:
+        mask = torch.ones(features.shape[:2], dtype=torch.bool)
+        return Extracted(Sequence(features, mask, boxes, None))
+
+    meaning = "fc7 of the model's Faster R-CNN for its r most certain regions of each picture, which runs outside"
+    return _regions(model.method.widths()[modality], meaning, read)
+
+
+def _regions(width: int, meaning: str, read: Callable[..., Any]) -> Entrance:
+    return Entrance(
+        (
+            Input("features", ("n", "r", width), "float32", meaning),
+            Input("boxes", ("n", "r", 5), "float32", _BOXES),
+        ),
+        read=read,
+        example=lambda n, r: (torch.randn(n, r, width), torch.rand(n, r, 5)),
+        longest=_LONGEST_EXAMPLE,
+    )
+
+
+_ENTRANCES = {"pixels": _pixels, "tokens": _tokens, "vector": _vector, "regions": _stored_regions}

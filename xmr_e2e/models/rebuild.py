@@ -1,0 +1,85 @@
+"""The networks of a saved model, made again from its description and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from xmr_e2e.bounds import check_bounds
+from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method, MethodConfig, without_weights
+from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.received import first_line, shortened
+from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.sizes import laying_out
+
+_NAMED = 3
+"""of the weights that do not fit, in a message"""
+_LONGEST_NAME = 200
+"""characters of a weight's name in a message; in a file of others, it can have any number"""
+
+
+def check_received_bounds(config: Any, where: str) -> None:
+    """Raise XmrError, which begins with `where`, for the first number of a configuration that is out of its bounds."""
+    try:
+        check_bounds(config, "--")
+    except XmrError as error:
+        raise XmrError(f"{where}: {error}") from error
+
+
+def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: Path) -> Method:
+    """A method with the weights of a file.
+
+    A description may ask for networks of any size. First they are laid out without memory, and compared with what the
+    file holds; only what agrees with it is made.
+
+    Args:
+        dataset: with the architectures that the saved model carries.
+        weights, description: the two files that have to fit each other.
+
+    Raises:
+        XmrError: they do not, or there are no such networks; or the training has not come to its closed form.
+    """
+    config = without_weights(config)
+    held = read_shapes(weights)
+    dataset = replace(dataset, shapes=held)
+    try:
+        with laying_out(len(held), weights.stat().st_size):
+            planned = config.build(replace(dataset, words=dataset.words.to("meta")))
+        _require_same(shapes_of(planned), held)
+        method = config.build(dataset)
+        method.load_state_dict(read_weights(weights))
+    except XmrError as error:
+        raise XmrError(f"{weights} does not fit {description.name}: {error}") from error
+    except Exception as error:  # what libraries say of sizes that fit nowhere
+        raise XmrError(
+            f"{description}: networks as it describes them cannot be made: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if any(isinstance(module, CanonicalProjections) and not module.fitted for module in method.modules()):
+        raise XmrError(
+            f"{weights}: the training has not come to its last stage, {method.stages[-1].name!r}, so images and texts "
+            f"have no common space yet; go on with it (RECIPE --train.resume {weights.parent})"
+        )
+    return method
+
+
+def _require_same(described: Shapes, held: Shapes) -> None:
+    """Raise XmrError unless these are the weights of the networks that are described."""
+    complaints = [
+        *(f"{name} is missing" for name in described if name not in held),
+        *(
+            f"{shortened(name, quoted=False, most=_LONGEST_NAME)} is not in the networks"
+            for name in held
+            if name not in described
+        ),
+        *(
+            f"{name} is {shortened(held[name])}, not {shape}"
+            for name, shape in described.items()
+            if name in held and held[name] != shape
+        ),
+    ]
+    if complaints:
+        more = f", and {len(complaints) - _NAMED} more" if len(complaints) > _NAMED else ""
+        raise XmrError(f"{', '.join(complaints[:_NAMED])}{more}")

@@ -1,0 +1,249 @@
+"""What a person wants embedded: picture files, text files, and splits of shards, batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.images import load_square
+from xmr_e2e.data.loader import Request, SplitBatches
+from xmr_e2e.data.workers import start_loading, worker_options
+from xmr_e2e.models.embed import prepared
+from xmr_e2e.models.saved_model import BATCH, SavedModel
+from xmr_e2e.errors import XmrError
+from xmr_e2e.received import read_bytes
+from xmr_e2e.shards import manifest
+from xmr_e2e.shards.media import IMAGE_BYTES
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES
+from xmr_e2e.shards.unused import describe_unused, user_files
+
+TEXT_SUFFIX = ".txt"
+LONGEST_TEXT = 2**20
+"""letters"""
+
+
+class Rows(NamedTuple):
+    """Some items of one modality, embedded."""
+
+    ids: list[str]
+    modality: str
+    texts: list[str | None]
+    embeddings: NDArray[np.float32]
+    """(n, d)"""
+    passed: int
+    """items that these rows stand for, with those that were left out"""
+
+
+@dataclass
+class Skipped:
+    """Files that cannot be used, up to a budget; and what else a person should know of the files."""
+
+    budget: int
+    reasons: list[str] = field(default_factory=list)
+    unused: list[Path] = field(default_factory=list)
+    """files of other kinds, in the folders that were named"""
+    unknown: list[str] = field(default_factory=list)
+    """names of texts of which the model knows no word; they are embedded all the same"""
+
+    def add(self, reason: str) -> None:
+        """Raises XmrError, with all reasons so far, where the budget does not allow one more."""
+        self.reasons.append(reason)
+        if len(self.reasons) > self.budget:
+            listed = "\n  ".join(self.reasons)
+            raise XmrError(
+                f"{len(self.reasons)} of the files cannot be used:\n  {listed}\nNothing is written. "
+                f"--max-skipped {len(self.reasons)}, or more, goes on without them"
+            )
+
+
+class Source(Protocol):
+    """Items to embed."""
+
+    def __len__(self) -> int: ...
+    def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Picture files; their ids are their paths."""
+
+    files: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
+        with ThreadPoolExecutor() as pool:  # decoders leave Python's lock
+            for files in _parts(self.files):
+                decoded = dict(zip(files, pool.map(lambda file: _decode(file, model.data.load_size), files)))
+                pictures = {file: item for file, item in decoded.items() if isinstance(item, Image.Image)}
+                for item in decoded.values():
+                    if isinstance(item, XmrError):
+                        skipped.add(str(item))
+                if pictures:
+                    rows = model.embed_images(pictures.values())
+                    yield Rows([str(file) for file in pictures], "image", [None] * len(rows), rows, len(files))
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file with a text on each line; the id of a text is PATH:LINE, from 1. Empty lines are none."""
+
+    file: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
+        for part in _parts(texts_of(self.file)):
+            texts = [text for _, text in part]
+            yield Rows([name for name, _ in part], "text", [*texts], model.embed_texts(texts), len(part))
+
+
+@dataclass(frozen=True)
+class ShardSplit:
+    """A split of a folder of shards; the ids are the samples' keys. Each sample has one text, as in evaluation."""
+
+    folder: Path
+    split: str
+    modality: str
+    batches: SplitBatches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @torch.inference_mode()
+    def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
+        device = next(model.method.parameters()).device
+        for batch in self._load():
+            if isinstance(batch, XmrError):
+                raise batch
+            inputs = prepared(batch.to(device).inputs, self.batches, model.data.image_size)
+            rows = model.method.embed(self.modality, inputs[self.modality]).float().cpu().numpy()
+            yield Rows(list(batch.keys), self.modality, self._texts(model, batch), rows, len(batch))
+
+    def _load(self) -> Iterable[Batch | XmrError]:
+        """In order of position, of the training split too."""
+        parts = [self.batches.at(np.array(part)) for part in _parts(range(len(self.batches)))]
+        workers = self.batches.data.workers if self.batches.reads else 0
+        loader: DataLoader[Batch | XmrError] = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=[Request(0, part) for part in parts],
+            **worker_options(workers),
+        )
+        return start_loading(loader)
+
+    def _texts(self, model: SavedModel, batch: Batch) -> list[str | None]:
+        if self.modality != "text":
+            return [None] * len(batch)
+        texts = [self.batches.reader.metadata(position).texts for position in batch.positions.tolist()]
+        return [" ".join(own if model.data.texts == "concatenate" else own[:1]) for own in texts]
+
+
+def find_sources(model: SavedModel, paths: Sequence[Path], split: str, skipped: Skipped) -> list[Source]:
+    """What lies at these paths: the pictures come first, then the texts, then the splits.
+
+    Args:
+        paths: pictures, .txt files, folders of both (with all folders in them), folders of shards.
+        split: of the shards.
+
+    Raises:
+        XmrError: a path that does not exist, is of another kind or holds nothing to embed, or more files that cannot
+            be read than are allowed.
+    """
+    pictures: list[Path] = []
+    texts: list[Source] = []
+    splits: list[Source] = []
+    for path in paths:
+        if (path / manifest.NAME).exists():
+            splits += _splits(model, path, split)
+            continue
+        files = _files(path, skipped)
+        pictures += [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        counts = {file: _count(file, skipped) for file in files if file.suffix.lower() == TEXT_SUFFIX}
+        texts += [TextFile(file, count) for file, count in counts.items() if count]
+    found: list[Source] = [Pictures(list(dict.fromkeys(pictures)))] if pictures else []
+    return [*found, *texts, *splits]
+
+
+def texts_of(file: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of each line that is not empty. Raises XmrError for one of more than LONGEST_TEXT letters."""
+    with open(file, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_TEXT), ""), 1):
+            if len(line) == LONGEST_TEXT:
+                raise XmrError(f"{file}:{number}: a line of more than {LONGEST_TEXT:,} letters is no text")
+            if line.strip():
+                yield f"{file}:{number}", line.strip()
+
+
+def _count(file: Path, skipped: Skipped) -> int:
+    """The texts of a file; 0 where it cannot be read."""
+    try:
+        return sum(1 for _ in texts_of(file))
+    except UnicodeDecodeError as error:
+        skipped.add(f"{file}: is no UTF-8 text ({error.reason} at byte {error.start})")
+    except OSError as error:
+        skipped.add(f"{file}: cannot be read: {error.strerror}")
+    except XmrError as error:
+        skipped.add(str(error))
+    return 0
+
+
+def _files(path: Path, skipped: Skipped) -> list[Path]:
+    """The file itself, or the pictures and texts in a folder and the folders in it, but for hidden ones."""
+    kinds = (*IMAGE_SUFFIXES, TEXT_SUFFIX)
+    if path.is_dir():
+        files = user_files(path)
+        found = [file for file in files if file.suffix.lower() in kinds]
+        unused = [file for file in files if file.suffix.lower() not in kinds]
+        if not found:
+            wanted = f"a folder without shards, pictures ({', '.join(IMAGE_SUFFIXES)}) or {TEXT_SUFFIX}"
+            raise XmrError(". ".join(filter(None, (f"{path}: {wanted}", describe_unused(unused)))))
+        skipped.unused += unused
+        return found
+    if not path.exists():
+        raise XmrError(f"{path} does not exist")
+    if path.suffix.lower() not in kinds:
+        raise XmrError(f"{path}: neither a picture ({', '.join(IMAGE_SUFFIXES)}), nor {TEXT_SUFFIX}, nor a folder")
+    return [path]
+
+
+def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
+    """One source for each modality that the model embeds and the split has."""
+    data = replace(model.data, shards=folder, also={})
+    held = manifest.load_manifest(folder).splits
+    names = [name for name in model.method.modalities if split not in held or name in held[split].modalities]
+    batches = {
+        name: SplitBatches(data, split, {name: model.method.sources[name]}, model.tokeniser, seed=0) for name in names
+    }
+    return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
+
+
+def _decode(file: Path, side: int) -> Image.Image | XmrError:
+    try:
+        square = load_square(read_bytes(file, most=IMAGE_BYTES), side, where=str(file))
+        return Image.fromarray(square.permute(1, 2, 0).numpy())
+    except OSError as error:
+        return XmrError(f"{file}: cannot be read: {error.strerror or error}")
+    except XmrError as error:
+        return error
+
+
+def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """In lists of at most BATCH."""
+    rest = iter(items)
+    while part := list(itertools.islice(rest, BATCH)):
+        yield part

@@ -1,0 +1,165 @@
+"""The map of the common space (`projection`), drawn twice: by class and by modality.
+
+Points are a picture, and names of classes are texts of the page above it: whoever opens the page has fonts for the
+scripts that they read, and this machine may have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from xmr_e2e.reports.page import short_name
+from xmr_e2e.reports.plots import GALLERY_COLOURS, GREY, WIDTH, as_png
+from xmr_e2e.evaluation.projection import Projection
+from xmr_e2e.fonts import text_width
+
+MARKERS = {"image": ("o", "●"), "text": ("^", "▲"), "audio": ("s", "■"), "video": ("D", "◆"), "shape3d": ("P", "✚")}
+"""modality -> matplotlib's marker and the sign in the legend that looks like it"""
+TOO_GREY = ("#7f7f7f", "#c7c7c7")
+"""of matplotlib's palette "tab20", for they would look like all the other classes"""
+HEIGHT = 4.8
+PIXELS = 100
+"""of the page, to an inch"""
+FONT = 15
+"""size of names, in pixels"""
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """Class -> colour, most frequent first."""
+
+    colours: dict[int, str]
+    others: int
+    """how many further classes are drawn in grey"""
+
+
+@dataclass(frozen=True)
+class NameOnMap:
+    """A class's name, shortened, and its middle in pixels from the map's upper left corner."""
+
+    text: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class MapOnPage:
+    """The map as it is shown."""
+
+    by_class: bytes
+    names: Sequence[NameOnMap]
+    """on the map by class"""
+    by_modality: bytes
+    classes: Sequence[tuple[str, str]]
+    """name and colour"""
+    modalities: Sequence[tuple[str, str, str]]
+    """name, sign and colour"""
+    note: str
+    width: int = round(WIDTH * PIXELS)
+    height: int = round(HEIGHT * PIXELS)
+    font: int = FONT
+
+
+def colour_classes(projection: Projection) -> Colouring:
+    """A colour for each of the 18 most frequent classes of a map; more could not be told apart."""
+    classes, counts = np.unique(np.concatenate(list(projection.classes.values())), return_counts=True)
+    frequent = classes[np.argsort(-counts, kind="stable")].tolist()
+    palette = [to_hex(colormaps["tab20"](number)) for number in (*range(0, 20, 2), *range(1, 20, 2))]
+    palette = [colour for colour in palette if colour not in TOO_GREY]
+    colours = dict(zip(frequent, palette))
+    return Colouring(colours, len(frequent) - len(colours))
+
+
+def class_map(projection: Projection, colouring: Colouring, names: Sequence[str]) -> tuple[bytes, list[NameOnMap]]:
+    """The map with a colour for each class and a marker for each modality; each class's name where most of its items
+    lie."""
+    figure, axes = _empty_map()
+    for modality, points in projection.points.items():
+        colours = [colouring.colours.get(int(number), GREY) for number in projection.classes[modality]]
+        axes.scatter(points[:, 0], points[:, 1], c=colours, marker=MARKERS[modality][0], s=18, alpha=0.75, linewidths=0)
+    picture = as_png(figure)  # the axes have their limits from here on
+    return picture, _place_names(figure, axes, projection, {number: names[number] for number in colouring.colours})
+
+
+def modality_map(projection: Projection) -> bytes:
+    """The same map with a colour and a marker for each modality: do they share the space?"""
+    figure, axes = _empty_map()
+    for (modality, points), colour in zip(projection.points.items(), GALLERY_COLOURS):
+        axes.scatter(points[:, 0], points[:, 1], c=colour, marker=MARKERS[modality][0], s=18, alpha=0.6, linewidths=0)
+    return as_png(figure)
+
+
+def map_on_page(projection: Projection, names: Sequence[str]) -> MapOnPage:
+    """Both drawings of a map, their legends, and what they show in words."""
+    colouring = colour_classes(projection)
+    legend = [(names[number], colour) for number, colour in colouring.colours.items()]
+    if colouring.others:
+        legend.append((f"{colouring.others} other classes", GREY))
+    modalities = [(name, MARKERS[name][1], colour) for name, colour in zip(projection.points, GALLERY_COLOURS)]
+    drawn = (
+        f"{projection.shown:,} items"
+        if projection.shown == projection.items
+        else (f"{projection.shown:,} of {projection.items:,} items, drawn evenly over the classes")
+    )
+    note = (
+        f"t-SNE of {drawn}, all modalities in one map: {', '.join(f'{sign} {name}' for name, sign, _ in modalities)}. "
+        "What lies near in the common space lies near here; distances between far groups mean little. "
+        + ("A sample of several labels has the colour of the rarest." if projection.is_multi_label else "")
+    )
+    return MapOnPage(*class_map(projection, colouring, names), modality_map(projection), legend, modalities, note)
+
+
+def _empty_map() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axes.set_axis_off()
+    axes.margins(0.03)
+    return figure, axes
+
+
+def _place_names(figure: Figure, axes: Axes, projection: Projection, names: Mapping[int, str]) -> list[NameOnMap]:
+    """Each class's name at its densest place, or above or below it where another name stands there."""
+    points = np.concatenate(list(projection.points.values()))
+    classes = np.concatenate(list(projection.classes.values()))
+    to_fractions = axes.transData + figure.transFigure.inverted()
+    width, height = WIDTH * PIXELS, HEIGHT * PIXELS
+    taken: list[tuple[float, float, float]] = []
+    placed = []
+    for number, name in names.items():
+        short = short_name(name)
+        x, y = to_fractions.transform(_densest(points[classes == number])) * (width, height)
+        half = 0.5 * text_width(short, FONT)
+        x = float(np.clip(x, half, width - half))
+        y = _free_height(taken, x, height - float(y), half)
+        taken.append((x, y, half))
+        placed.append(NameOnMap(short, round(x, 1), round(y, 1)))
+    return placed
+
+
+def _free_height(taken: Sequence[tuple[float, float, float]], x: float, y: float, half: float) -> float:
+    """The height nearest to y at which a name of this half width does not touch those that are there."""
+    line = 1.25 * FONT
+    for step in range(40):
+        height = y + line * ((step + 1) // 2) * (1 if step % 2 else -1)
+        is_free = all(
+            abs(x - other_x) > half + other_half or abs(height - other_y) >= line
+            for other_x, other_y, other_half in taken
+        )
+        if is_free and line / 2 <= height <= HEIGHT * PIXELS - line / 2:
+            return height
+    return y
+
+
+def _densest(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The point with the nearest neighbours."""
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    near = np.sort(distances, axis=1)[:, : max(2, len(points) // 3)]
+    return points[near.mean(1).argmin()]

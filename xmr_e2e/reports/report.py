@@ -1,0 +1,283 @@
+"""A run's result as one HTML file that opens anywhere: no script, no other file, no address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from xmr_e2e.escape import shell
+from xmr_e2e.reports.class_charts import bar_chart, heat_map
+from xmr_e2e.evaluation.confusion import Confusion
+from xmr_e2e.evaluation.directions import (
+    CrossModalFigures,
+    direction_name,
+    direction_title,
+    modality_title,
+    split_direction,
+)
+from xmr_e2e.reports.examples import Example
+from xmr_e2e.reports.metrics_csv import figures_csv
+from xmr_e2e.reports.embedding_plot import map_on_page
+from xmr_e2e.reports.page import data_uri, flattened, number, write_page
+from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots
+from xmr_e2e.evaluation.projection import Projection
+
+NAMES = {
+    "image": ("An image", "images"),
+    "text": ("A text", "texts"),
+    "audio": ("A sound", "sounds"),
+    "video": ("A video", "videos"),
+    "shape3d": ("A 3D shape", "3D shapes"),
+}
+OPTION = " \\\n    "
+"""before each option of a command that is shown"""
+MAIN = "mAP@all"
+"""The headline and the matrix. Of the validation scores, too, only these and the loss are drawn: with R@k in three
+directions beside them none could be told from the others."""
+RANKS = ("MedR",)
+"""Figures that are no fractions, and better where they are lower."""
+WITHOUT_RATIO = (*RANKS, "Pearson")
+"""A quotient of ranks is turned round, and that of a correlation by one near 0 says nothing."""
+CAUTIONS = {
+    "test": "The epoch was chosen by its figures on the test split itself: they are too high, and not comparable with "
+    "figures of a model that was selected on validation.",
+    "training loss": "No validation took part in the choice of the epoch: it is the one with the lowest training loss.",
+    "nothing": "No validation took part in the choice of the epoch: it is the last one.",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rankings show beside the figures."""
+
+    examples: Sequence[Example] = ()
+    failures: Sequence[Example] = ()
+    sampled: Sequence[str] = ()
+    """directions of which only some queries were looked at, as there are so many"""
+    confusions: Sequence[Confusion] = ()
+    projection: Projection | None = None
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One figure of one direction: the model's, that of random rankings, and how many times the one is the other."""
+
+    direction: str
+    model: str = "–"
+    random: str = ""
+    ratio: str = ""
+    interval: str = ""
+    """half the width of the 95 % confidence interval over queries"""
+
+
+@dataclass(frozen=True)
+class _Section:
+    """The examples of one direction."""
+
+    query: str
+    gallery: str
+    examples: tuple[Example, ...]
+    failures: tuple[Example, ...]
+    sampled: str
+
+    @property
+    def anchor(self) -> str:
+        return direction_name(self.query, self.gallery)
+
+    @property
+    def title(self) -> str:
+        return f"{NAMES[self.query][0]} asks, {NAMES[self.gallery][1]} answer"
+
+    @property
+    def note(self) -> str:
+        if self.gallery == "text":
+            return (
+                "The small picture is the one that a text was written for; the model did not see it when it ranked "
+                "the text."
+            )
+        return f"The model ranked the {NAMES[self.gallery][1]} by the {modality_title(self.query)} alone."
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    dataset: str,
+    split: str,
+    protocol: Mapping[str, Any],
+    selection: str,
+    figures: CrossModalFigures,
+    classes: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    findings: Findings,
+    environment: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write the report of one evaluated split.
+
+    title: the recipe's name. protocol: "name", "gallery", "selected_on" and "differences", as in the evaluation's file.
+    selection: how the epoch was chosen, in words. classes: their names. records: the lines of metrics.jsonl, in order;
+    without a loss term among them there are no training curves. environment, configuration: any nesting of JSON
+    values. notes: what a reader of the figures must know, shown above them. facts: what the run was, in a few rows.
+    """
+    sections = _sections(figures, findings)
+    table = figures_csv(figures, classes).encode(errors="replace")
+    of_two = len(figures.model.modalities) == 2
+    write_page(
+        path,
+        "report.html",
+        title=title,
+        dataset=dataset,
+        is_synthetic="synthetic" in dataset.lower(),
+        split=split,
+        protocol=protocol,
+        caution=CAUTIONS.get(protocol["selected_on"], ""),
+        selection=selection,
+        notes=notes,
+        contents=_contents(figures),
+        chapters=list(_chapters(findings, sections if of_two else [])),
+        without_relevant=_without_relevant(figures),
+        modalities=figures.model.modalities,
+        figures={name: _cells(figures, name) for name in figures.model.average},
+        ranks=[name for name in RANKS if name in figures.model.average],
+        main=MAIN,
+        headline=_cells(figures, MAIN)[0 if of_two else -1 :],
+        matrix=_matrix(figures),
+        recall_curve=precision_recall_plot(figures),
+        scope_curve=precision_scope_plot(figures),
+        charts={
+            direction_title(name): bar_chart(row, figures.random.figures[name], classes)
+            for name, row in figures.model.figures.items()
+        },
+        heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
+        confusion_note=_confusion_note(findings.confusions),
+        map=map_on_page(findings.projection, classes) if findings.projection else None,
+        sections=sections,
+        training=training_plots([_without_minor_scores(record) for record in records]),
+        facts=facts,
+        data=data_uri(table, "text/csv"),
+        definitions=figures.definitions,
+        command=_command(environment),
+        environment=list(flattened(environment)),
+        configuration=list(flattened(configuration)),
+    )
+
+
+def _chapters(findings: Findings, sections: Sequence[_Section]) -> Iterator[tuple[str, str]]:
+    """Anchor and heading of what the page has."""
+    yield "figures", "Figures"
+    yield "classes", "Classes"
+    if findings.confusions:
+        yield "confusion", "Confusion"
+    if findings.projection:
+        yield "space", "Common space"
+    yield from ((section.anchor, direction_title(section.anchor)) for section in sections)
+    if findings.examples and not sections:
+        yield "examples", "Examples"
+    yield "training", "Training"
+    yield "measured", "How measured"
+    yield "again", "To do it again"
+
+
+def _contents(figures: CrossModalFigures) -> list[str]:
+    """How much was ranked: pairs, or the items of each modality where samples are not all pairs."""
+    directions = list(figures.model.figures.values())
+    if len(directions) == 2 and all(row.queries == row.gallery == row.queries_with_pair for row in directions):
+        return [f"{directions[0].queries:,} {'–'.join(map(modality_title, figures.model.modalities))} pairs"]
+    counts = {split_direction(name)[0]: row.queries for name, row in figures.model.figures.items()}
+    return [f"{count:,} {NAMES[modality][1]}" for modality, count in counts.items()]
+
+
+def _without_relevant(figures: CrossModalFigures) -> list[str]:
+    counts = {name: row.queries_without_relevant for name, row in figures.model.figures.items()}
+    return [f"{count:,} of {direction_title(name)}" for name, count in counts.items() if count]
+
+
+def _cells(figures: CrossModalFigures, name: str) -> list[_Cell]:
+    """One score of each direction, and the average."""
+    ours, random = figures.model, figures.random
+    cells = [
+        replace(
+            _cell(direction_title(way), name, row.scores, random.figures[way].scores),
+            interval=f"± {number(1.96 * row.standard_errors[name])}" if name in row.standard_errors else "",
+        )
+        for way, row in ours.figures.items()
+    ]
+    return [*cells, _cell("average", name, ours.average, random.average)]
+
+
+def _matrix(figures: CrossModalFigures) -> dict[str, list[_Cell | None]]:
+    """The main score: a row for each modality of the queries, a column for each of the gallery."""
+    modalities = figures.model.modalities
+    cells = dict(zip(figures.model.figures, _cells(figures, MAIN)))
+    return {query: [cells.get(direction_name(query, gallery)) for gallery in modalities] for query in modalities}
+
+
+def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str, float]) -> _Cell:
+    if name not in model:
+        return _Cell(title)
+    if name not in random:
+        return _Cell(title, number(model[name]))
+    if name in WITHOUT_RATIO:
+        return _Cell(title, number(model[name]), number(random[name]))
+    ratio = f"{model[name] / random[name]:.1f}×" if random[name] else "–"
+    return _Cell(title, number(model[name]), number(random[name]), ratio)
+
+
+def _sections(figures: CrossModalFigures, findings: Findings) -> list[_Section]:
+    """The directions that have examples."""
+    sections = [
+        _Section(
+            *split_direction(name),
+            tuple(example for example in findings.examples if example.direction == name),
+            tuple(example for example in findings.failures if example.direction == name),
+            ", among those that were looked at" if name in findings.sampled else "",
+        )
+        for name in figures.model.figures
+    ]
+    return [section for section in sections if section.examples]
+
+
+def _confusion_note(confusions: Sequence[Confusion]) -> str:
+    """What a cell of the heat maps is."""
+    if not confusions:
+        return ""
+    ks = sorted({each.k for each in confusions})
+    k = str(ks[0]) if len(ks) == 1 else f"{ks[0]} to {ks[-1]}"
+    several = any(each.is_multi_label for each in confusions)
+    return (
+        f"Of the first {k} results for the queries of a class (row), how many in a hundred have each class (column), "
+        "the mean over the queries. "
+        + (
+            "A sample of several labels counts for each: rows add up to more than 100, and classes that go together "
+            "look confused. "
+            if several
+            else ""
+        )
+        + f"The last row is the whole gallery: what random rankings find. {k} is the median size of a class there, "
+        "at most 50."
+    )
+
+
+def _command(environment: Mapping[str, Any]) -> str:
+    """The run's command line, ready for a shell; each option of the recipe's on a line of its own."""
+    words = environment.get("command")
+    if not isinstance(words, list) or not words:
+        return ""
+    line = shell("accelerate", "launch", "--num_processes", environment.get("processes", 1), words[0])
+    return line + "".join(f"{OPTION if str(word).startswith('--') else ' '}{shell(word)}" for word in words[1:])
+
+
+def _without_minor_scores(record: Mapping[str, Any]) -> dict[str, Any]:
+    scores = record.get("val")
+    if not isinstance(scores, Mapping):
+        return dict(record)
+    major = {name: value for name, value in scores.items() if name.endswith(MAIN) or name == "loss"}
+    if len(major) > 3:  # more than two directions and their average
+        major = {name: value for name, value in major.items() if name.startswith("average")}
+    return {**record, "val": major or scores}

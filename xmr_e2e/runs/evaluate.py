@@ -1,0 +1,232 @@
+"""Figures of a trained model on a split, as a table, a JSON file and a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from xmr_e2e.console import console
+from xmr_e2e.data.batch import Source
+from xmr_e2e.data.loader import Data
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.runs.drawing import draw
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel, load, require_shards
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import CrossModalFigures, direction_title
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import Measures
+from xmr_e2e.evaluation.measure import directions, first_samples, measure, together
+from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
+from xmr_e2e.evaluation.protocol import protocol as find_protocol
+from xmr_e2e.files import sha256_of
+from xmr_e2e.methods.base import Method
+from xmr_e2e.distributed import own_place
+from xmr_e2e.received import own_path
+from xmr_e2e.shards import manifest
+
+SELECTABLE = Measures().names
+SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
+LONGEST_NAME = 40
+"""of a dataset in the names of files, in characters, of which each may be four of the 255 bytes that names can have"""
+OTHER_SHARDS = "These are not the shards that the run was trained with."
+
+
+def validation_scores(method: Method, embedded: EmbeddedSplit, protocol: Protocol = CLEAN) -> dict[str, float]:
+    """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
+    _require_labels(embedded)
+    found = directions(embedded, method.similarity, protocol)
+    rows = {"average": found.average, **{name: row.scores for name, row in found.figures.items()}}
+    return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
+
+
+def evaluate(
+    model: SavedModel, split: str, protocol: Protocol = CLEAN, gallery: Gallery = "test"
+) -> tuple[EmbeddedSplit, EmbeddedSplit | None, CrossModalFigures]:
+    """Embed a split and measure it, with random rankings beside. Called by every rank.
+
+    Args:
+        gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
+
+    Returns:
+        The queries' items, what was ranked where it is another set, and the figures.
+    """
+    check_measurable(protocol, model.data, split, model.method.sources, gallery)
+    queries = embed_split(model.method, model.data, model.tokeniser, split, captions=protocol.captions)
+    if protocol.whole_batches:
+        queries = first_samples(queries, len(queries.keys) // protocol.whole_batches * protocol.whole_batches)
+    ranked = folds = None
+    if gallery == "test+train":
+        ranked = embed_split(model.method, model.data, model.tokeniser, "train", captions=protocol.captions)
+        ranked = together(queries, ranked)
+    if protocol.folds:
+        reader = SplitReader(model.data.shards, split)
+        folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
+    _require_labels(ranked or queries)
+    return queries, ranked, measure(queries, model.similarity, protocol, gallery=ranked, folds=folds)
+
+
+def check_measurable(
+    protocol: Protocol, data: Data, split: str, sources: Mapping[str, Source], gallery: Gallery = "test"
+) -> None:
+    """Raise XmrError where a protocol cannot measure a split of these shards with such towers."""
+    reader = SplitReader(data.shards, split)
+    if protocol.captions and sources.get("text") != "tokens":
+        raise XmrError(
+            f"protocol {protocol.name}: captions are items of their own, but this model reads no texts as words; "
+            "measure it with clean"
+        )
+    if protocol.whole_batches and len(reader) < protocol.whole_batches:
+        raise XmrError(
+            f"protocol {protocol.name}: measures whole batches of {protocol.whole_batches} samples only, and the split "
+            f"{split!r} of {data.shards} has {len(reader)}; measure it with clean"
+        )
+    if protocol.folds:
+        fold_numbers([reader.metadata(0).source], f"protocol {protocol.name}: {data.shards}, split {split!r}")
+    if gallery == "test+train" and (protocol.folds or protocol.whole_batches or split != "test"):
+        other = f"--split {split}" if split != "test" else f"protocol {protocol.name}, which parts it"
+        raise XmrError(f"--gallery test+train adds the training split to the whole test split, not to {other}")
+
+
+def evaluation_document(
+    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery, figures: CrossModalFigures
+) -> dict[str, Any]:
+    """What `evaluation/<split>.json` says."""
+    manifest = SplitReader(model.data.shards, split).manifest
+    return {
+        "dataset": manifest.dataset,
+        "split": split,
+        "selection": model.selection,
+        "protocol": protocol.document(model.selected_on, split if gallery == "test" else gallery),
+        "leaks": list(known_leaks(model.config, manifest)),
+        "classes": list(manifest.classes),
+        **asdict(figures),
+    }
+
+
+def evaluate_run(
+    run: Run,
+    split: str,
+    *,
+    shards: Path | None = None,
+    protocol: str | None = None,
+    gallery: Gallery = "test",
+    report: Path | None = None,
+    must_draw: bool = False,
+) -> CrossModalFigures:
+    """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
+
+    Figures by another protocol than the training's, with another gallery, or on other shards than those of the
+    training get files of their own, named by these. Every rank calls it.
+
+    Args:
+        protocol: by name; the training's own by default.
+        gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
+        report: the file to write it to, while the run's folder stays as it is; by default beside the run's others.
+        must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
+
+    Raises:
+        XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; the folder
+            of the run's figures is a link; with `must_draw`, the report cannot be drawn.
+    """
+    if report is None:
+        own_path(run.folder, "evaluation")  # before all is measured, which takes long
+    model = load(run.folder, shards=shards)
+    require_shards(model)
+    chosen = find_protocol(protocol or model.protocol)
+    chosen.check_selection(model.selected_on, model.protocol)
+    queries, ranked, figures = evaluate(model, split, chosen, gallery)
+    rank, _ = own_place()
+    if rank == 0:
+        document = evaluation_document(model, split, chosen, gallery, figures)
+        own = _has_own_shards(run, model)
+        name = _file_name(document, own_protocol=chosen.name == model.protocol, own_shards=own)
+        try:
+            if report is None:
+                _say(f"figures: {run.save_evaluation(name, document)}")
+        finally:  # what was measured is shown, whatever becomes of its file
+            _say(heading(document))
+            console.print(figures_table(figures))
+        if not own:
+            _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
+        path = report or run.folder / ("report.html" if name == "test" else f"report-{name}.html")
+        notes = [] if own else [OTHER_SHARDS]
+
+        def write() -> None:
+            from xmr_e2e.runs.report import report_on_run
+
+            report_on_run(path, run, model, queries, figures, document, gallery=ranked, notes=notes)
+
+        draw(path, write, run=run.folder, name=name, must_draw=must_draw)
+    return figures
+
+
+def heading(document: Mapping[str, Any]) -> str:
+    """What must be read before the figures: a line, and one for each known leak and difference from clean."""
+    about = document["protocol"]
+    first = (
+        f"{document['dataset']}, {document['split']} split; protocol {about['name']}, gallery {about['gallery']}; "
+        f"{document['selection']}"
+    )
+    leaks = [f"  known leak: {leak}" for leak in document.get("leaks", ())]
+    return "\n".join([first, *leaks, *(f"  differs from clean: {difference}" for difference in about["differences"])])
+
+
+def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: bool) -> str:
+    """Of the result file, without its suffix: the split, and what is not as in the training."""
+    about = document["protocol"]
+    with_train = about["gallery"] == "test+train"
+    dataset = re.sub(r"[^\w.-]+|\.\.+|^[.-]+", "_", document["dataset"])[:LONGEST_NAME]
+    parts = [] if own_shards else [dataset]
+    parts.append(document["split"])
+    parts += [] if own_protocol and not with_train else [about["name"].replace(":", "-")]
+    parts += ["with-train"] if with_train else []
+    return "-".join(parts)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _has_own_shards(run: Run, model: SavedModel) -> bool:
+    """Whether the shards are those of the training; yes where the run does not say which these were."""
+    trained_on = run.document("environment.json").get("manifest_sha256")
+    return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
+
+
+def figures_table(figures: CrossModalFigures) -> Table:
+    """Figures of each direction, below each that of random rankings and the ratio of both."""
+    ours, random = figures.model, figures.random
+    rows = {direction_title(way): (row.scores, random.figures[way].scores) for way, row in ours.figures.items()}
+    table = Table("direction", box=box.SIMPLE_HEAD)
+    for name in SHOWN:
+        table.add_column(name, justify="right")
+    for heading, (model, floor) in {**rows, "average": (ours.average, random.average)}.items():
+        ratios = {name: model[name] / floor[name] for name in SHOWN if name in model and floor.get(name)}
+        table.add_row(heading, *_cells(model, "{:.4f}"), style="bold")
+        table.add_row("random", *_cells(floor, "{:.4f}"), style="dim")
+        table.add_row("times random", *_cells(ratios, "{:.1f}x"), style="dim", end_section=True)
+    return table
+
+
+def _cells(scores: Mapping[str, float], form: str) -> Iterator[str]:
+    return (form.format(scores[name]) if name in scores else "–" for name in SHOWN)
+
+
+def _require_labels(embedded: EmbeddedSplit) -> None:
+    ranked = np.unique(np.concatenate([rows.cpu().numpy() for rows in embedded.positions.values()]))
+    unlabelled = ranked[embedded.labels.cpu().numpy()[ranked].sum(1) == 0]
+    if len(unlabelled):
+        raise XmrError(
+            f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), "
+            "and mAP counts by labels; build the shards with a label table"
+        )

@@ -1,0 +1,51 @@
+"""A run's model in a folder of its own, in the layout of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xmr_e2e.training.checkpoints import open_checkpoint
+from xmr_e2e.models.model_folder import require_free
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.evaluation.document import read_evaluation
+from xmr_e2e.files import read_json
+from xmr_e2e.shards import manifest
+
+
+def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
+    """Write the model with `SavedModel.save_pretrained`, and return it.
+
+    Whatever the run was trained with, one process, DistributedDataParallel or any stage of ZeRO, the weights have the
+    same names and shapes, in one file.
+
+    Args:
+        checkpoint: the name of one of the run's checkpoints; by default the epoch that was selected on validation.
+
+    Raises:
+        XmrError: no model yet, no such checkpoint or a damaged one, or `out` holds a model already.
+    """
+    require_free(out)
+    model = load(run.folder)  # which also says whether it is whole
+    if checkpoint is None:
+        model.save_pretrained(out, evaluations=list(_evaluations(run)), notes=_notes(model.data.shards))
+        return model
+    open_checkpoint(run.folder / "checkpoints" / checkpoint).load_weights(model.method)
+    model.selection, model.selected_on = f"checkpoint {checkpoint}, not selected", "nothing"
+    model.save_pretrained(out, notes=_notes(model.data.shards))
+    return model
+
+
+def _evaluations(run: Run) -> Iterator[dict[str, Any]]:
+    """The figures of the run, each file's that holds some."""
+    for path in sorted((run.folder / "evaluation").glob("*.json")):
+        if {"model", "random"} <= read_json(path).keys():
+            yield asdict(read_evaluation(path))
+
+
+def _notes(shards: Path) -> tuple[str, ...]:
+    """What the builder of the data had to say, if the shards are at hand."""
+    return manifest.load_manifest(shards).notes if (shards / manifest.NAME).exists() else ()

@@ -1,0 +1,129 @@
+"""The report of a run: what `evaluation.report` shows, brought together from the run folder and the shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.unknown import unknown_fractions
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.evaluation.confusion import confusion
+from xmr_e2e.evaluation.directions import CrossModalFigures
+from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.reports.examples import Shelf, spread_examples, worst_failures
+from xmr_e2e.evaluation.inspection import inspect_rankings
+from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.reports.report import Findings, write_report
+from xmr_e2e.fonts import describe_missing, font_for
+from xmr_e2e.methods.base import Similarity
+from xmr_e2e.shards.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES, FAILURES = 8, 4
+"""Queries whose results the report shows, over all directions; two and one at least of each."""
+LONGEST = 1e9
+"""seconds that a training is said to have taken"""
+WHOLE_SPLIT = "Examples, confusion and the map are of the whole split, while the figures are means over its folds."
+
+
+def report_on_run(
+    path: Path,
+    run: Run,
+    model: SavedModel,
+    queries: EmbeddedSplit,
+    figures: CrossModalFigures,
+    document: Mapping[str, Any],
+    *,
+    gallery: EmbeddedSplit | None = None,
+    notes: Sequence[str],
+) -> None:
+    """Write the report of a run's figures on a split.
+
+    Args:
+        document: what the evaluation's JSON file says.
+        gallery: what was ranked, where it is another set than the queries' own.
+        notes: what a reader of the figures must know, beside what the dataset's manifest says.
+    """
+    chosen = protocol(document["protocol"]["name"])
+    if missing := frozenset[str]().union(*(font_for(name).missing for name in document["classes"])):
+        logger.warning(
+            "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
+        )
+    splits = dict.fromkeys([document["split"], *(["train"] if gallery else [])])
+    readers = [SplitReader(model.data.shards, split) for split in splits]
+    write_report(
+        path,
+        title=run.document("config.json").get("name", run.folder.name),
+        dataset=document["dataset"],
+        split=document["split"],
+        protocol=document["protocol"],
+        selection=document["selection"],
+        figures=figures,
+        classes=document["classes"],
+        records=run.records(),
+        findings=_findings(queries, gallery, chosen.similarity or model.similarity, Shelf(readers, chosen.captions)),
+        environment=run.document("environment.json"),
+        configuration=run.document("config.json"),
+        facts=dict(_facts(run, model, readers[0].manifest)),
+        notes=[
+            *document.get("leaks", ()),
+            *notes,
+            *([WHOLE_SPLIT] if chosen.folds else []),
+            *_dataset_notes(readers[0].manifest),
+        ],
+    )
+
+
+def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What the run was, in a few rows."""
+    yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
+    yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
+    if model.tokeniser:
+        unknown = unknown_fractions(model.data.shards, model.tokeniser)
+        yield "unknown words", ", ".join(f"{name} {100 * fraction:.1f} %" for name, fraction in unknown.items())
+    environment = run.document("environment.json")
+    if "device" in environment:
+        count = environment.get("processes", 1)
+        yield "machine", f"{environment['device']}, {count} process{'es' if count != 1 else ''}"
+    speeds = [speed for each in run.records() if (speed := _number(each, "images_per_second"))]
+    batch = _number(run.document("config.json").get("train"), "batch_size")
+    if speeds and batch:
+        time = timedelta(seconds=round(min(sum(batch / speed for speed in speeds), LONGEST)))
+        yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} images/s in the median"
+
+
+def _number(document: Any, name: str) -> float:
+    """A positive number of a document that others may have written; 0 where it has none."""
+    value = document.get(name) if isinstance(document, Mapping) else None
+    return value if isinstance(value, int | float) and 1e-6 < value < 1e12 else 0
+
+
+def _findings(queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: Shelf) -> Findings:
+    inspected = inspect_rankings(queries, gallery, similarity=similarity)
+    examples, failures = max(2, EXAMPLES // len(inspected)), max(1, FAILURES // len(inspected))
+    return Findings(
+        examples=[example for each in inspected for example in spread_examples(each, shelf, examples)],
+        failures=[failure for each in inspected for failure in worst_failures(each, shelf, failures)],
+        sampled=[each.direction for each in inspected if each.is_sampled],
+        confusions=[confusion(each) for each in inspected],
+        projection=project(queries, similarity=similarity),
+    )
+
+
+def _dataset_notes(manifest: Manifest) -> list[str]:
+    """What a reader of the figures must know of the data, shortly; the manifest lists each case."""
+    notes = list(manifest.notes[:3])
+    if len(manifest.notes) > 3:
+        notes.append(f"… and {len(manifest.notes) - 3} more notes in the manifest")
+    if manifest.skipped:
+        notes.append(f"{len(manifest.skipped)} samples of the raw data could not be used; the manifest lists them")
+    return notes

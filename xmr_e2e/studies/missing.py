@@ -1,0 +1,197 @@
+"""The runs that are still to do: each recipe as it stands, with so many seeds."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmr_e2e.configuration import to_document
+from xmr_e2e.console import Console, console
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import one_line, shell, shell_comment
+from xmr_e2e.files import read_json
+from xmr_e2e.shards import manifest
+from xmr_e2e.studies.runs import options_of, read_about, read_run, runs_below
+
+RECIPES = Path("recipes")
+SCRIPT = Path("slurm/seeds.sh")
+DEFAULT_RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A recipe's runs that are not there."""
+
+    recipe: Path
+    seeds: tuple[int, ...]
+    begun: Mapping[int, Path]
+    """seed -> a run that was begun, and has no evaluation"""
+    obstacle: str
+    """why it cannot be run now; "" where it can"""
+    runs: Path
+    """the folder for its runs"""
+
+    def command(self, seed: int, name: str) -> str:
+        """That trains and measures; repeated, it goes on with what it began."""
+        options = ("--train.seed", str(seed), "--train.name", name, *self.options)
+        return shell("accelerate", "launch", self.recipe, *options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return () if self.runs == DEFAULT_RUNS else ("--train.runs", str(self.runs))
+
+
+def show_missing(folders: Sequence[Path], *, seeds: int, only: Collection[str], submit: bool) -> None:
+    """Print the commands of the runs that are missing, or submit them to Slurm.
+
+    What cannot be run at once is a comment with its reason, so that the commands can be handed to a shell, whatever the
+    names of runs are.
+
+    Args:
+        folders: where runs are looked for; new ones go to the first
+        seeds: of each recipe, from 0
+        only: names of recipes; all where there are none
+        submit: hand them to Slurm instead
+
+    Raises:
+        XmrError: no recipes here, no such recipe, or Slurm cannot be asked.
+    """
+    if seeds < 1:
+        raise XmrError(f"--seeds must be at least 1, not {seeds}")
+    todo = list(find_missing(_recipes(only), folders, seeds))
+    lines = submit_missing(todo) if submit else _commands(todo)
+    output = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        output.print(one_line(line))
+    wanted = seeds * len(todo)
+    missing = sum(len(each.seeds) + len(each.begun) for each in todo)
+    console.print(f"{wanted - missing} of {wanted} runs are measured, {missing} are missing", highlight=False)
+
+
+def _recipes(only: Collection[str]) -> list[Path]:
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("[!_]*.py"))}
+    if not recipes:
+        raise XmrError("there is no folder recipes/ with recipes here: go to the project's root")
+    for name in only:
+        if name not in recipes:
+            raise XmrError(f"--only {name}: no such recipe; there are {', '.join(recipes)}")
+    return [path for name, path in recipes.items() if name in only or not only]
+
+
+def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -> Iterator[Todo]:
+    """What is missing of each recipe; of one with nothing missing, no seeds.
+
+    A run counts where its options are the recipe's own, but for the seed and what does not change the result.
+    """
+    runs = [(run, read_json(run / "config.json")) for folder in folders for run in runs_below(folder)]
+    for recipe in recipes:
+        experiment = _experiment(recipe)
+        of_recipe = _runs_by_seed(runs, to_document(experiment))
+        measured = {seed for seed, found in of_recipe.items() if any(map(_is_measured, found))}
+        begun = {seed: found[-1] for seed, found in of_recipe.items() if seed not in measured and seed < seeds}
+        left = tuple(seed for seed in range(seeds) if seed not in measured and seed not in begun)
+        yield Todo(recipe, left, begun, _obstacle(experiment), folders[0])
+
+
+def _experiment(recipe: Path) -> Experiment:
+    """What the recipe returns, without a command line (whose parsing takes longer than all else here)."""
+    found = runpy.run_path(str(recipe)).get("experiment")
+    if not callable(found):
+        raise XmrError(f"{recipe} is no recipe: it has no function `experiment`")
+    experiment: Experiment = found()
+    return experiment
+
+
+def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], config: Mapping[str, Any]) -> dict[int, list[Path]]:
+    wanted = options_of(config)
+    found: dict[int, list[Path]] = {}
+    for run, own in runs:
+        if own.get("name") == config["name"] and options_of(own) == wanted:
+            found.setdefault(read_about(run).train.seed, []).append(run)
+    return found
+
+
+def _is_measured(run: Path) -> bool:
+    return any(measurement.is_of_own_shards for measurement in read_run(run))
+
+
+def _obstacle(experiment: Experiment) -> str:
+    shards = experiment.data.shards
+    return "" if (shards / manifest.NAME).exists() else f"no shards in {shards} yet"
+
+
+def _commands(todo: Iterable[Todo]) -> Iterator[str]:
+    for each in todo:
+        for seed, run in sorted(each.begun.items()):
+            go_on = f"; to go on, if it is not under way: {each.command(seed, run.name)}"
+            yield shell_comment(f"begun, not measured: {run}{go_on if _is_one_line(run.name) else ''}")
+        for seed in each.seeds:
+            command = each.command(seed, f"seed-{seed}")
+            obstacle = each.obstacle or ("" if _is_one_line(command) else "control characters in a name")
+            yield shell_comment(f"{obstacle}: {command}") if obstacle else command
+
+
+def _is_one_line(text: str) -> bool:
+    """True for text that a terminal can hand on as it is."""
+    return one_line(text) == text
+
+
+def submit_missing(todo: Iterable[Todo]) -> Iterator[str]:
+    """Submit a recipe's seeds as one array; what was done, or why not, in a line for each recipe.
+
+    Seeds that wait in the queue, or run, are not submitted again.
+
+    Raises:
+        XmrError: there is no sbatch or no slurm/seeds.sh here, or Slurm refuses.
+    """
+    if not shutil.which("sbatch"):
+        raise XmrError("--submit: there is no sbatch on this machine: submit from a login node of the cluster, or run "
+                       "the commands that `xmr table --missing` shows")  # fmt: skip
+    if not SCRIPT.exists():
+        raise XmrError(f"--submit: there is no {SCRIPT} here: go to the project's root")
+    queued = _queued()
+    for each in todo:
+        name = each.recipe.stem
+        for run in each.begun.values():
+            yield f"{name}: {run} is begun and not measured; not submitted"
+        waiting = [seed for seed in each.seeds if (str(seed), name) in queued]
+        if waiting:
+            yield f"{name}: seeds {_ranges(waiting)} are in the queue"
+        left = [seed for seed in each.seeds if seed not in waiting]
+        if left and each.obstacle:
+            yield f"{name}: {each.obstacle}; not submitted"
+        elif left:
+            slurms_own = ("--parsable", f"--job-name={name}", f"--array={_ranges(left)}")
+            job = _slurm("sbatch", *slurms_own, str(SCRIPT), str(each.recipe), *each.options)
+            yield f"{name}: seeds {_ranges(left)} are job {job}"
+
+
+def _queued() -> set[tuple[str, str]]:
+    """(seed, recipe) of the user's jobs that were submitted from here."""
+    lines = _slurm("squeue", "--me", "--noheader", "--array", "--format=%K %j %Z").splitlines()
+    jobs = [line.split(" ", 2) for line in lines]
+    return {(index, name) for index, name, folder in jobs if Path(folder) == Path.cwd()}
+
+
+def _slurm(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise XmrError(f"--submit: {shell(*command)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as Slurm takes them: "0,2-4"."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in ranges)

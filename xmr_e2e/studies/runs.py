@@ -1,0 +1,234 @@
+"""What runs measured, from the files in their folders: config.json, environment.json and evaluation/*.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from xmr_e2e.configuration import flatten, from_document, to_document
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import FREE_TO_DIFFER
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.document import Evaluation, Name, SavedDirections, read_evaluation
+from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.files import read_json, sha256_of
+from xmr_e2e.received import parse, read_bytes
+from xmr_e2e.shards import manifest
+
+CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"
+EXPERIMENT = "xmr_e2e.runs.experiment:Experiment"
+SPLITS = ("train", "val", "test")
+Sizes: TypeAlias = tuple[int | None, ...]
+UNKNOWN: Sizes = (None, None, None)
+
+
+@dataclass(frozen=True)
+class _Typed:
+    type: Name
+
+
+@dataclass(frozen=True)
+class _Train:
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
+
+
+@dataclass(frozen=True)
+class _Data:
+    shards: Annotated[str, Field(max_length=4096)]
+
+
+@dataclass(frozen=True)
+class About:
+    """The part of a run's config.json that a table needs."""
+
+    name: Name
+    method: _Typed
+    train: _Train
+    data: _Data
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The part of a run's environment.json that a table needs."""
+
+    manifest_sha256: Name = ""
+    commit: Name = "unknown"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """On what and how was measured: only figures of one setting stand in one table."""
+
+    dataset: str
+    split: str
+    sizes: Sizes
+    """samples of train, val and test; None where the training's shards are not at hand to say so"""
+    protocol: str
+    with_train: bool
+    """whether the gallery holds the training split's items, too"""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One file of a run's evaluation/."""
+
+    run: Path
+    recipe: str
+    method: str
+    """the method's module: "dscmr\""""
+    seed: int
+    options: Mapping[str, Any]
+    """the configuration, flat, without what does not change the result, and without the seed"""
+    shards: str
+    """the beginning of the sha256 of the training's manifest"""
+    commit: str
+    setting: Setting
+    selected_on: SelectedOn
+    """what the epoch was chosen on"""
+    differences: tuple[str, ...]
+    """of the protocol, from clean, in sentences"""
+    is_of_own_shards: bool
+    """and not of another dataset than the run was trained on"""
+    leaks: tuple[str, ...]
+    """what is known to make the figures too high, in sentences"""
+    classes: int | None
+    """of the dataset; None where the file does not say so"""
+    scores: Mapping[str, Mapping[str, float]]
+    """direction, or "average" -> metric -> value"""
+    random: Mapping[str, Mapping[str, float]]
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """The run folders among these folders and below them, in order, each once.
+
+    Raises:
+        XmrError: a folder is not there, or neither is a run nor holds any.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise XmrError(f"{folder}: no such folder")
+        runs = list(runs_below(folder))
+        if not runs:
+            raise XmrError(f"{folder} is no run folder and holds none (a run folder has a config.json)")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return sorted(found.values())
+
+
+def runs_below(folder: Path) -> Iterator[Path]:
+    """The run folders in a folder, or itself."""
+    for root, folders, files in os.walk(folder):
+        if CONFIGURATION in files and read_json(Path(root, CONFIGURATION)).get("type") == EXPERIMENT:
+            folders.clear()
+            yield Path(root)
+
+
+def has_begun(run: Path) -> bool:
+    """True for a run that took a step or kept a model, not for one whose start failed before."""
+    metrics = run / "metrics.jsonl"
+    return (run / "model.safetensors").exists() or (metrics.exists() and metrics.stat().st_size > 0)
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration (config.json) flat, without what does not change the result, and without the seed.
+
+    Options that came after the run have their defaults, by which this library does what it did before.
+    """
+    # Left as it is: of a version that had other options, with a method that is not of this package, or of a stranger,
+    # whose values can be of any kind and make whatever reads them fail.
+    with suppress(Exception):
+        config = to_document(from_document(Experiment, config, "config.json"))
+    free = {*FREE_TO_DIFFER, "train.seed"}
+    return {name: value for name, value in flatten(config) if name not in free}
+
+
+def read_about(run: Path) -> About:
+    """A run's name, method, seed and shards. Raises XmrError where its config.json is no run's."""
+    return parse(About, read_bytes(run / CONFIGURATION), str(run / CONFIGURATION))
+
+
+def read_environment(run: Path) -> TrainedOn:
+    """The data and code of a run, as far as it names them. Raises XmrError where its environment.json is no run's."""
+    path = run / ENVIRONMENT
+    return parse(TrainedOn, read_bytes(path), str(path)) if path.exists() else TrainedOn()
+
+
+def read_run(run: Path) -> list[Measurement]:
+    """What was measured of a run; nothing where it has no evaluation.
+
+    Raises:
+        XmrError: a file of the run cannot be understood.
+    """
+    return [_measurement(run, path) for path in sorted((run / "evaluation").glob("*.json"))]
+
+
+def _measurement(run: Path, path: Path) -> Measurement:
+    about = read_about(run)
+    trained_on = read_environment(run)
+    found = read_evaluation(path)
+    own = path.stem == found.split or path.stem.startswith(f"{found.split}-")
+    sizes = _sizes(Path(about.data.shards), trained_on.manifest_sha256) if own else UNKNOWN
+    return Measurement(
+        run=run,
+        recipe=about.name,
+        method=about.method.type.partition(":")[0].rpartition(".")[2],
+        seed=about.train.seed,
+        options=options_of(read_json(run / CONFIGURATION)),
+        shards=trained_on.manifest_sha256[:12],
+        commit=trained_on.commit,
+        setting=_setting(found, sizes),
+        selected_on=_selected_on(found),
+        differences=tuple(found.protocol.differences) if found.protocol else (),
+        is_of_own_shards=own,
+        leaks=tuple(found.leaks or ()),
+        classes=None if found.classes is None else len(found.classes),
+        scores=_scores(found.model),
+        random=_scores(found.random),
+    )
+
+
+def _setting(found: Evaluation, sizes: Sizes) -> Setting:
+    protocol = found.protocol  # runs from before there were protocols were measured as clean has it
+    place = SPLITS.index(found.split)
+    measured = next(iter(found.model.figures.values())).queries
+    return Setting(
+        dataset=found.dataset,
+        split=found.split,
+        sizes=(*sizes[:place], measured, *sizes[place + 1 :]),
+        protocol=protocol.name if protocol else "clean",
+        with_train=protocol is not None and protocol.gallery == "test+train",
+    )
+
+
+def _selected_on(found: Evaluation) -> SelectedOn:
+    if found.protocol:
+        return found.protocol.selected_on
+    return "val" if "validation" in found.selection else "nothing"
+
+
+def _scores(side: SavedDirections) -> dict[str, Mapping[str, float]]:
+    return {**{name: each.scores for name, each in side.figures.items()}, "average": side.average}
+
+
+def _sizes(shards: Path, manifest_sha256: str) -> Sizes:
+    """Of train, val and test: of their images where not all samples have one. Unknown without the training's shards."""
+    path = shards / manifest.NAME
+    try:
+        is_at_hand = path.is_file() and sha256_of(path) == manifest_sha256
+    except (OSError, ValueError):  # of a name that is none here, or a folder of others
+        is_at_hand = False
+    if not is_at_hand:
+        return UNKNOWN
+    try:
+        splits = manifest.load_manifest(shards).splits
+    except XmrError:  # of a manifest that breaks a rule which came after the training
+        return UNKNOWN
+    found = {name: split.modalities.get("image", split.samples) for name, split in splits.items()}
+    return tuple(found.get(name, 0) for name in SPLITS)

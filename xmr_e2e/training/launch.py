@@ -1,0 +1,203 @@
+"""From a recipe's command line to a measured model: `main` is all that a recipe calls."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from xmr_e2e.console import report_errors, setup_logging
+from xmr_e2e.data.workers import lost_worker
+from xmr_e2e.runs.evaluate import evaluate_run
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.training.hints import check_foreign_options
+from xmr_e2e.training.launcher import take_over
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.models.model_folder import refuse_folder_of_runs
+from xmr_e2e.training.preflight import check_start
+from xmr_e2e.training.processes import is_lost_connection, make_accelerator
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.training.signals import leaving_at_once
+from xmr_e2e.training.trainer import Trainer
+from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.watchdog import Watch
+
+logger = logging.getLogger(__name__)
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
+
+
+def main(recipe: Callable[[], Experiment]) -> None:
+    """Parse the command line over the recipe's experiment, train, measure the selected epoch, report."""
+
+    def command() -> int:
+        experiment = parse(recipe)
+        given = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:] if word.startswith("--")}
+        experiment = replace(experiment, train=take_over(experiment.train, given))
+        accelerator = make_accelerator(experiment.train)
+        setup_logging(is_main=accelerator.is_main_process)
+        try:
+            return run_experiment(experiment, accelerator)
+        except RuntimeError as error:
+            if not is_lost_connection(error):
+                raise
+            raise XmrError("the connection to another process was lost; its own message says why") from error
+
+    sys.exit(report_errors(command))
+
+
+def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> Experiment:
+    """The recipe's experiment, changed by the options of a command line; by default this process's own. A run that is
+    gone on with has its own configuration, which takes the recipe's place.
+
+    Raises:
+        SystemExit: options that it does not have, or --help; said to the user.
+        XmrError: an option has no possible value, or a run to go on with that is none of this recipe's.
+    """
+    check_foreign_options(sys.argv[1:] if args is None else args)
+    own = recipe()
+    experiment = _parse(recipe, own, args)
+    if experiment.train.name == "":  # of a shell's variable that is not set
+        raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
+    if experiment.train.resume is None:
+        return experiment
+    refuse_folder_of_runs(experiment.train.resume)
+    begun = Run(experiment.train.resume).experiment()
+    if begun.name != own.name:
+        raise XmrError(f"--train.resume {experiment.train.resume}: the run is one of {begun.name}, not of {own.name}")
+    return _parse(recipe, begun, args)
+
+
+def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence[str] | None) -> Experiment:
+    module = sys.modules[recipe.__module__]
+    return tyro.cli(
+        Experiment,
+        prog=None if args is None else module.__file__,
+        args=args,
+        default=default,
+        description=module.__doc__,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+
+
+def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
+    """Train, evaluate, report; every rank calls it. Returns the exit status."""
+    check_start(experiment, accelerator.num_processes)  # before anything is written
+    if accelerator.is_main_process:
+        for leak in known_leaks(experiment.method, load_manifest(experiment.data.shards)):
+            logger.warning("known leak: %s", leak)
+    with ExitStack() as held:
+        run = _open_run(experiment, accelerator, held)
+        finished = _train(experiment, run, accelerator)
+        if finished:
+            with leaving_at_once(STOPPED):  # started again, the run goes on with the measuring
+                _measure(experiment, run)
+        else:
+            logger.warning(
+                "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
+            )
+        accelerator.end_training()
+    return 0 if finished else STOPPED
+
+
+def _measure(experiment: Experiment, run: Run) -> None:
+    """Evaluate the test split, or the validation split where there is none."""
+    measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
+    if measured:
+        evaluate_run(run, measured[0])
+    else:
+        logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
+
+
+def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
+    """Whether the training came to its end; watched, so that what goes wrong elsewhere is said here. A new run that
+    fails before its first step leaves nothing behind."""
+    trainer, is_new = None, not run.exists
+    limit = 60 * experiment.train.timeout_minutes
+    try:
+        trainer = Trainer(experiment, run, accelerator)
+        if is_new and accelerator.is_main_process:
+            run.start(experiment, environment(experiment, accelerator.num_processes))
+        accelerator.wait_for_everyone()
+        with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
+            try:
+                return trainer.fit()
+            except torch.OutOfMemoryError as error:
+                raise XmrError(
+                    "the GPU's memory is full: raise --train.accumulate, or lower --train.batch-size or "
+                    f"--data.image-size ({str(error).splitlines()[0]})"
+                ) from error
+            except RuntimeError as error:
+                if "DataLoader worker" in str(error):
+                    raise lost_worker(error) from error
+                if is_lost_connection(error):
+                    raise XmrError(f"the connection to another process was lost: {watch.diagnose()}") from error
+                raise
+    except BaseException:
+        if is_new and accelerator.is_main_process and not (trainer and trainer.has_begun):
+            run.discard()
+        raise
+
+
+def _open_run(experiment: Experiment, accelerator: Accelerator, held: ExitStack) -> Run:
+    """A new run folder, or the one to go on with, kept for this training; the same on every rank."""
+    found: list[Run | str] = [""]
+    if accelerator.is_main_process:
+        try:
+            found = [_claim(experiment, held)]
+        except XmrError as error:
+            found = [str(error)]
+        except OSError as error:
+            found = [describe_os_error(error)]
+    run = broadcast_object_list(found)[0]
+    if isinstance(run, str):
+        raise XmrError(run)
+    return run
+
+
+def _claim(experiment: Experiment, held: ExitStack) -> Run:
+    """As `_open_run`, on the main process."""
+    train = experiment.train
+    if train.resume:
+        Run(train.resume).require()
+    run = Run(train.resume or (_named(experiment) if train.name else _unnamed(experiment)))
+    if not run.is_marked:
+        run.require_free()  # before the lock, which is a mark
+    held.enter_context(run.in_use())
+    if not train.resume and not run.has_steps:
+        run.clear()  # an earlier start that came to nothing: begin again, whatever its options were
+    if run.exists:
+        run.check_same(experiment)
+    else:
+        run.require_free()
+    logger.info("run folder: %s", run.folder)
+    return run
+
+
+def _named(experiment: Experiment) -> Path:
+    folder = experiment.train.runs / experiment.name / str(experiment.train.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _unnamed(experiment: Experiment) -> Path:
+    """A new folder, named by the time; of several that start in the same second, each gets its own."""
+    folder = experiment.train.runs / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    now = time.strftime("%Y%m%d-%H%M%S")
+    for name in chain([now], (f"{now}-{number}" for number in count(2))):
+        with suppress(FileExistsError):
+            (folder / name).mkdir()
+            return folder / name
+    raise AssertionError("the numbers do not end")

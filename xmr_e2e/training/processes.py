@@ -1,0 +1,80 @@
+"""How many processes train, and on what."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+from xmr_e2e.devices import uses_gpu
+from xmr_e2e.runs.experiment import Train
+from xmr_e2e.training.zero import zero_plugin
+from xmr_e2e.errors import XmrError
+
+# Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
+PATIENCE = timedelta(hours=1)
+_GROUP = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_ADVICE = "start the processes with: torchrun --nproc-per-node N RECIPE"
+
+
+def make_accelerator(train: Train) -> Accelerator:
+    """Accelerate's accelerator for one CPU, one GPU or several processes of either; on CPUs they talk over gloo.
+
+    Raises:
+        XmrError: the environment does not say where the processes meet, or there are more of them than GPUs.
+    """
+    world_size = _world_size()
+    has_gpu = uses_gpu()
+    if has_gpu:
+        _check_gpus()
+    else:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for others, and warn that it found none
+    # DeepSpeed looks after the precision itself.
+    precision = "no" if train.precision == "fp32" or train.zero else train.precision
+    plugin = zero_plugin(train, world_size) if train.zero else None
+    patience = max(PATIENCE, 2 * timedelta(minutes=train.timeout_minutes))
+    group = InitProcessGroupKwargs(backend=None if has_gpu else "gloo", timeout=patience)
+    # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
+    handlers = [group] if world_size > 1 else []
+    on_cpu = not has_gpu and not plugin  # with which Accelerate would pass over the plugin and say nothing
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process is gone; gloo says so in words alone."""
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+
+
+def _world_size() -> int:
+    """The number of processes of the training, from the environment; one process needs no meeting place.
+
+    Raises:
+        XmrError: there are several, and it is not said where they meet or which of them this one is.
+    """
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdigit() or not int(said):
+        raise XmrError(f"WORLD_SIZE={said} in the environment is no number of processes; unset it, or {_ADVICE}")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "RANK") if name not in os.environ]
+    if missing and int(said) > 1:
+        raise XmrError(
+            f"WORLD_SIZE={said} in the environment says that {said} processes train together, and there is no "
+            f"{' and no '.join(missing)} by which they meet; unset WORLD_SIZE for one process, or {_ADVICE}"
+        )
+    if missing:
+        for name in _GROUP:
+            os.environ.pop(name, None)
+    return int(said)
+
+
+def _check_gpus() -> None:
+    local, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if local > gpus:
+        raise XmrError(
+            f"{local} processes on this machine, and {gpus} GPU(s): each process needs one of its own. Start {gpus}, "
+            "or train on the CPU cores: accelerate launch --cpu, or CUDA_VISIBLE_DEVICES= before the command"
+        )

@@ -1,0 +1,452 @@
+"""Training: what a run does from its first step to its last."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
+
+from xmr_e2e import watchdog as watch
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.loader import Loader, SplitBatches
+from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
+from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
+from xmr_e2e.models.embed import collect, embed_few, embed_split, extract_frozen
+from xmr_e2e.runs.evaluate import validation_scores
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.metrics_log import MetricsLog
+from xmr_e2e.runs.run import Run
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.training.signals import Interrupted, Signals, Wish
+from xmr_e2e.training.step import Stepper
+from xmr_e2e.training.selection import (
+    check_splits,
+    kept_by,
+    selected_on,
+    selection,
+    selection_by_batch,
+    validation_loss,
+    validation_split,
+)
+from xmr_e2e.models.weights import read_weights
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
+from xmr_e2e.distributed import gather, share_buffers
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.towers.base import Dataset
+
+logger = logging.getLogger(__name__)
+
+NAMED = 8
+"""of a step's samples, in a message"""
+LOOKED_AT = 10
+"""Steps from one training loss to the next that are looked at where the lowest decides, as Semantic Sharing's script
+does."""
+
+
+class Trainer:
+    """One training, on this rank."""
+
+    def __init__(self, experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
+        self.experiment, self.run, self.accelerator = experiment, run, accelerator
+        train, data = experiment.train, experiment.data
+        self.manifest = load_manifest(data.shards)
+        classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
+        check_splits(experiment, self.manifest)
+        self.protocol = protocol(train.protocol)
+        self.validated_on = validation_split(train)
+        with accelerator.main_process_first():
+            if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
+                with busy("fitting words to the training texts"):
+                    run.fit_words(data)
+            self.tokeniser, words = run.words()
+            torch.manual_seed(train.seed)
+            dataset = Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
+            self.method = build_method(experiment.method, dataset).to(accelerator.device)
+        self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
+        experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
+        self.saved = SavedModel(
+            experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method,
+            protocol=train.protocol, selected_on=selected_on(self.method.stages, train, self.manifest.splits),
+        )  # fmt: skip
+        splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
+        self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
+        self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
+        self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
+        self.begun_from = self.checkpoints.find()
+        self.has_begun = self.begun_from is not None
+        """whether all is checked, so that something would be lost with the run folder"""
+        self.position = self.begun_from.position if self.begun_from else Position()
+        if self.position.stage > len(self.method.stages):
+            raise XmrError(
+                f"{run.folder}: its checkpoint stands in stage {self.position.stage + 1} of "
+                f"{len(self.method.stages)}: it is another training's"
+            )
+        self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
+        self.log = MetricsLog(
+            run,
+            first_step=self._global_step,
+            validated=self.position.step == 0,
+            enabled=accelerator.is_main_process,
+        )
+
+    @property
+    def stage(self) -> Stage:
+        return self.method.stages[self.position.stage]
+
+    @property
+    def loader(self) -> Loader:
+        return self.loaders[self.position.stage]
+
+    @property
+    def _select(self) -> str:
+        """By what this stage's weights are kept."""
+        return kept_by(self.stage, self.experiment.train)
+
+    @property
+    def _is_as_found(self) -> bool:
+        """Whether the training stands where the checkpoint stands from which it goes on."""
+        return self.begun_from is not None and self.begun_from.position == self.position
+
+    @property
+    def _global_step(self) -> int:
+        before = sum(self._steps_of(stage) for stage in range(self.position.stage))
+        if self.position.stage == len(self.loaders):
+            return before
+        return before + self.position.epoch * self.loader.steps + self.position.step
+
+    def _steps_of(self, stage: int) -> int:
+        closed_form = self.method.stages[stage].closed_form
+        return 0 if closed_form else self.loaders[stage].steps * self.experiment.train.epochs
+
+    def fit(self) -> bool:
+        """Train to the end; False when it was asked to stop before (a checkpoint is saved then)."""
+        logger.info(
+            "%d samples, %d steps per epoch, %.1f million parameters, %d process(es) on %s",
+            len(self.loaders[0].batches),
+            self.loaders[0].steps,
+            sum(parameter.numel() for parameter in self.method.parameters()) / 1e6,
+            self.accelerator.num_processes,
+            self.accelerator.device,
+        )
+        if self.begun_from:
+            logger.info("going on from %s", self.begun_from.folder)
+        self.pace = Pace(self._global_step)
+        try:
+            for number in range(self.position.stage, len(self.method.stages)):
+                if not self._run_stage(number):
+                    return False
+            if not self._is_as_found:
+                self._save(self.position)  # what is left is to measure
+            return True
+        finally:
+            self.checkpoints.close()
+            self.log.close()
+            self.signals.close()
+
+    def _run_stage(self, number: int) -> bool:
+        """A stage from where it stands to its end, with the weights that it keeps; False when asked to stop."""
+        self.method.begin_stage(self.stage)
+        if self.stage.closed_form:
+            self._fit_closed_form()
+        else:
+            self._prepare_stage()
+            for epoch in range(self.position.epoch, self.experiment.train.epochs):
+                if not self._train_epoch(epoch):
+                    return False
+                self._end_epoch(epoch)
+                self.position = replace(self.position, epoch=epoch + 1, step=0)
+            self._leave_stage()
+        self.position = Position(stage=number + 1, skipped=self.position.skipped)
+        return True
+
+    def _prepare_stage(self) -> None:
+        """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
+        stage = self.stage
+        for name, parameter in self.method.named_parameters():
+            parameter.requires_grad_(stage.moves(name) and name in self.trainable)
+        found = self.begun_from if self._is_as_found else None
+        whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
+        if found and not whole:
+            self._load_weights(found)
+        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name, self.loader.batches)
+        if found and whole:
+            self.checkpoints.load(found)
+        elif not found:
+            # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
+            self._save(self.position)
+        self._rehearse()
+        self.has_begun = True
+
+    def _rehearse(self) -> None:
+        """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
+        watch.now("trying what the end of an epoch needs")
+        self.accelerator.unwrap_model(self.stepper.model)  # imports DeepSpeed where it is installed
+        state = self._state()
+        if self.accelerator.is_main_process:
+            self.saved.check(state)
+        if self.validated_on in self.manifest.splits:
+            embed_few(self.method, self.experiment.data, self.tokeniser, self.validated_on)
+
+    def _load_weights(self, checkpoint: Checkpoint) -> None:
+        """All that can be had of a checkpoint of another kind of training; what cannot is said."""
+        if self.accelerator.is_main_process:
+            logger.warning(
+                "%s was saved by %d process(es) with --train.zero %d: weights and position go on, BUT THE OPTIMISER "
+                "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
+                checkpoint.folder, checkpoint.world_size, checkpoint.zero,
+            )  # fmt: skip
+        checkpoint.load_weights(self.method)
+
+    def _leave_stage(self) -> None:
+        """Back to the plain module, with the weights of the epoch that was kept."""
+        self.method = self.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        del self.stepper
+        if self.position.stage + 1 < len(self.method.stages):
+            self.method.load_state_dict(read_weights(self.run.folder / "model.safetensors"))
+
+    def _fit_closed_form(self) -> None:
+        """Fit the stage, and keep the result."""
+        self._fit_to_training_split(self.stage)
+        self.has_begun = True
+        self._keep(0, self._validate(), "fitted in closed form")
+
+    def _fit_to_training_split(self, stage: Stage) -> None:
+        method, batches = self.method, self._batches(stage, "train")
+        embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
+        method.fit(stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
+
+    @contextmanager
+    def _closed_form_ahead(self) -> Iterator[None]:
+        """The closed form that follows this stage, fitted for as long as the stage is measured: without it, the figures
+        by which an epoch is kept would say nothing of what the training ends in."""
+        following = self.method.stages[self.position.stage + 1 :][:1]
+        if self.stage.closed_form or not following or not following[0].closed_form:
+            yield
+            return
+        buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+        try:
+            self._fit_to_training_split(following[0])
+            yield
+        finally:
+            for name, buffer in self.method.named_buffers():
+                buffer.copy_(buffers[name])
+
+    def _train_epoch(self, epoch: int) -> bool:
+        """The epoch's remaining steps; False when asked to stop among them."""
+        self.method.train()
+        throughput = Throughput()
+        with training_progress(is_main=self.accelerator.is_main_process) as progress:
+            bar = progress.add_task(
+                self._title(epoch), total=self.loader.steps, completed=self.position.step, status=""
+            )
+            batches = self.loader.epoch(epoch, first_step=self.position.step)
+            while True:
+                batch = self._next(batches)
+                if not self._agree_to_go_on():
+                    return False
+                if batch is None:
+                    return True
+                throughput.data_arrived()
+                self._step(batch, throughput)
+                status = f"{self.log.last_loss}{throughput}, {self._left()}"
+                progress.update(bar, advance=1, status=status)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch; None at the end of the epoch, and where this rank cannot go on."""
+        watch.now(f"reading the batch of step {self._global_step + 1}")
+        try:
+            with self.signals.waiting():
+                return next(batches, None)
+        except Interrupted:
+            return None
+        except XmrError as error:
+            self.signals.fail(error)
+            return None
+
+    def _agree_to_go_on(self) -> bool:
+        """Before each step: save if a rank wishes it, and stop if a rank must; False where it was asked to."""
+        watch.now(f"agreeing with the other processes before step {self._global_step + 1}")
+        wish = self.signals.agreed()
+        if wish > Wish.NOTHING:
+            self.log.flush()
+            self._save(self.position)
+        if wish is Wish.FAIL:
+            raise self.signals.error()
+        return wish is not Wish.STOP
+
+    def _save(self, position: Position) -> None:
+        watch.now("saving a checkpoint")
+        self.checkpoints.save(position)
+        self.signals.saved()
+
+    def _title(self, epoch: int) -> str:
+        name = f"{self.stage.name}, " if len(self.method.stages) > 1 else ""
+        return f"{name}epoch {epoch + 1}/{self.experiment.train.epochs}"
+
+    def _left(self) -> str:
+        """How long the training will take to its end."""
+        return self.pace.left(self._global_step, sum(map(self._steps_of, range(len(self.loaders)))))
+
+    def _tell(self, epoch: int, result: str) -> None:
+        """What an epoch came to: on the console."""
+        logger.info("%s: %s%s, %s", self._title(epoch), self.log.epoch_loss(), result, self._left())
+
+    def _moment(self) -> Moment:
+        steps = self.loader.steps
+        progress = (self.position.epoch * steps + self.position.step) / (steps * self.experiment.train.epochs)
+        seed = np.random.SeedSequence((self.experiment.train.seed, self._global_step)).generate_state(1, np.uint64)
+        return Moment(self.stage.name, self.position.epoch, progress, int(seed[0]))
+
+    def _step(self, batch: Batch, throughput: Throughput) -> None:
+        """One optimiser step, and its record."""
+        watch.now(f"in step {self._global_step + 1}")
+        samples = gather(batch.positions.to(self.accelerator.device))
+        seed = (self.experiment.train.seed, self._global_step, self.accelerator.process_index)
+        try:
+            terms = self.stepper.step(batch, self._moment(), seed)
+        except NotFinite as error:
+            self._leave_out(error, samples)
+            return
+        throughput.step_done(len(samples))
+        self.position = replace(self.position, step=self.position.step + 1)
+        if self._select == "training loss":
+            self._keep_if_lowest(terms["total"])
+        self.signals.step_done()
+        self._record(terms, samples, throughput)
+
+    def _leave_out(self, error: NotFinite, samples: Tensor) -> None:
+        """Go on without this step, or end with a checkpoint before it where too many were left out."""
+        bad = samples if error.rows is None else samples[error.rows]
+        keys = [self.loader.batches.reader.key(position) for position in bad.tolist()]
+        shown = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
+        place = f"{self._title(self.position.epoch)}, step {self.position.step + 1}, samples {shown}"
+        if self.position.skipped >= self.experiment.train.max_skipped_steps:
+            self._save(self.position)
+            raise XmrError(f"{place}: {error}")
+        self.position = replace(self.position, step=self.position.step + 1, skipped=self.position.skipped + 1)
+        logger.warning("%s: left out, NaN or infinite values in %s", place, error.what)
+        if self.accelerator.is_main_process:
+            record = {"step": self._global_step, "stage": self.stage.name, "epoch": self.position.epoch + 1}
+            self.log.skipped(record | {"skipped": error.what, "keys": keys})
+
+    def _record(self, terms: Mapping[str, Tensor], samples: Tensor, throughput: Throughput) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        keys = " ".join(self.loader.batches.reader.key(position) for position in samples.tolist())
+        record = {
+            "step": self._global_step,
+            "stage": self.stage.name,
+            "epoch": self.position.epoch + 1,
+            "lr": self.stepper.rates,
+            "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
+            "images_per_second": round(throughput.images_per_second, 2),
+            "data_wait": round(throughput.data_wait, 4),
+        }
+        self.log.step(record, terms)
+
+    def _keep_if_lowest(self, loss: Tensor) -> None:
+        """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
+        number = self.position.epoch * self.loader.steps + self.position.step
+        if self.position.best is not None and (number - 1) % LOOKED_AT:
+            return
+        value = -float(broadcast(loss.clone()))  # one rank's: all must come to the same
+        if self.position.best is None or value > self.position.best:
+            self.position = replace(self.position, best=value)
+            chosen = selection_by_batch(self.position.epoch, number)
+            self._save_model(chosen)
+            self.log.validation({"step": self._global_step, "stage": self.stage.name, "selected": chosen})
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""
+        select = self._select
+        scores = self._validate()
+        self.method.end_epoch(self.stage)
+        if select == "training loss":
+            self.log.validation(self._validation_record(epoch, scores))
+            self._tell(epoch, f"lowest loss of a batch {-(self.position.best or 0.0):.4f}")
+            return
+        if select == "last" or not scores:
+            self._keep(epoch, scores, selection(epoch, "last"))
+            return
+        if select != "loss" and f"average {select}" not in scores:
+            raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
+                           "select by a figure that counts labels, such as mAP@all")  # fmt: skip
+        value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
+        name = {"val": "validation", "test": "test"}[self.validated_on]
+        if self.position.best is None or value > self.position.best:
+            self.position = replace(self.position, best=value)
+            chosen = selection(epoch, select, self.validated_on)
+            self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
+        else:
+            self.log.validation(self._validation_record(epoch, scores))
+            self._tell(epoch, f"{name} {select} {abs(value):.4f}")
+
+    def _keep(self, epoch: int, scores: Mapping[str, float], chosen: str, *, shown: str = "no selection") -> None:
+        """Save the model as it is now, and say so."""
+        self._save_model(chosen)
+        self.log.validation(self._validation_record(epoch, scores) | {"selected": chosen})
+        self._tell(epoch, f"{shown} (kept)")
+
+    def _save_model(self, chosen: str) -> None:
+        state = self._state()
+        if self.accelerator.is_main_process:
+            self.saved.save(self.run.folder, state, chosen)
+        self.accelerator.wait_for_everyone()  # other ranks may read it next
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """The method's weights, whole on the main process; called by every rank."""
+        divided = self.experiment.train.zero and hasattr(self, "stepper")  # among the processes
+        return self.accelerator.get_state_dict(self.stepper.model) if divided else self.method.state_dict()
+
+    def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
+        where = {} if self.validated_on == "val" else {"split": self.validated_on}
+        return {"step": self._global_step, "stage": self.stage.name, "epoch": epoch + 1, **where, "val": dict(scores)}
+
+    def _validate(self) -> dict[str, float]:
+        """The validation figures, or the loss where the stage is not chosen by figures; none without such a split."""
+        split = self.validated_on
+        if split not in self.manifest.splits:
+            return {}
+        watch.now("validating")
+        share_buffers(self.method)  # what is validated is what is saved
+        if (self.stage.select != "figure" or self._select == "loss") and not self.stage.closed_form:
+            return validation_loss(
+                self.method, self._loader(self.stage, split), self._moment(), self.accelerator.device
+            )
+        with self._closed_form_ahead():
+            embedded = embed_split(
+                self.method, self.experiment.data, self.tokeniser, split, self.extracted, self.protocol.captions
+            )
+        return validation_scores(self.method, embedded, self.protocol)
+
+    def _batches(self, stage: Stage, split: str) -> SplitBatches:
+        sources = {modality: self.method.sources[modality] for modality in stage.modalities}
+        return SplitBatches(
+            self.experiment.data,
+            split,
+            sources,
+            self.tokeniser,
+            seed=self.experiment.train.seed,
+            extracted=self.extracted[split],
+        )
+
+    def _loader(self, stage: Stage, split: str) -> Loader:
+        return Loader(
+            self._batches(stage, split),
+            self.experiment.train.batch_size,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
+            batch_classes=self.experiment.train.batch_classes if split == "train" else None,
+        )
