@@ -21,8 +21,10 @@ from torchvision.transforms import functional as transforms
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, on_cores, seconds
 from benchmarks.photographs import list_photographs, shards_of
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.loader import Data, Loader, SplitBatches
+from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import NAME, load_manifest
@@ -137,7 +139,7 @@ def memory(photographs: Path, /, *, batches: int = 600) -> Figure:
         batches: of 64 pictures that it loads, so many that all shards it may remember have come by
     """
     data = Data(_million(list_photographs(photographs)), image_size=SMALL_SIDE, load_size=SMALL_SIDE, workers=1)
-    samples = SplitBatches(data, "train", {"image": "pixels"}, None, seed=0)
+    samples = BatchDataset(data, "train", {"image": "pixels"}, None, seed=0)
     held = []
     for number, _ in enumerate(Loader(samples, BATCH).epoch(), 1):
         held.append(_worker_memory())
@@ -155,7 +157,7 @@ def memory(photographs: Path, /, *, batches: int = 600) -> Figure:
 
 def our_loader(shards: Path, workers: int) -> Loader:
     data = Data(shards, image_size=SIDE, load_size=SIDE, workers=workers)
-    return Loader(SplitBatches(data, "train", {"image": "pixels"}, None, seed=0), BATCH)
+    return Loader(BatchDataset(data, "train", {"image": "pixels"}, None, seed=0), BATCH)
 
 
 def our_batches(shards: Path, workers: int) -> Iterable[torch.Tensor]:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, seconds
 from benchmarks.photographs import list_photographs, shards_of
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 AT_ONCE = 5
 SIDE = 64

@@ -17,8 +17,8 @@ import tyro
 from rich.table import Table
 
 from preprocessing.common.command import RawFolder, run
-from preprocessing.flickr.files import Published, Splits, read_published
 from preprocessing.common.json_files import Pairs, read_object
+from preprocessing.flickr.files import Published, Splits, read_published
 from xmr_e2e.console import Console
 from xmr_e2e.data.text import tokenise
 from xmr_e2e.errors import XmrError
@@ -39,7 +39,7 @@ def caption_labels(
     single: bool = False,
     splits: Splits = "karpathy",
 ) -> None:
-    """Make a table of weak labels for Flickr8k or Flickr30k from lists of words, for preprocessing.flickr.command --labels.
+    """Make a table of weak labels for Flickr8k or Flickr30k from lists of words, for preprocessing.flickr --labels.
 
     A concept holds for an image when at least --at-least of its captions use one of the concept's words. Such labels
     are weak: they come from the captions, so a text can give its label away by a word; the image cannot. Say so
@@ -48,13 +48,13 @@ def caption_labels(
     Example: python -m preprocessing.caption_labels data/raw/flickr8k scenes.csv --words scenes.json --single
 
     Args:
-        raw: the folder with the publisher's files, as preprocessing.flickr.command reads it
+        raw: the folder with the publisher's files, as preprocessing.flickr reads it
         out: the CSV table to write: image, split, and labels (parted by spaces; an image may have none) or label
         words: a JSON file of concepts, each with its words, such as {"dog": ["dog", "dogs"], "sea": ["sea", "wave"]};
             captions are compared word by word, without regard to case
         at_least: in how many captions of an image a concept must occur
         single: keep only images for which exactly one concept holds
-        splits: those of Flickr30k, as in preprocessing.flickr.command
+        splits: those of Flickr30k, as in preprocessing.flickr
     """
     if at_least < 1:
         raise XmrError(f"--at-least must be 1 or more, not {at_least}")

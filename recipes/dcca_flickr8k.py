@@ -16,12 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from xmr_e2e.data.augment import Augment
-from xmr_e2e.data.loader import Data
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.training.launch import main
+from xmr_e2e.data.config import Data
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.launch import main
 
 
 def experiment() -> Experiment:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import main
 from xmr_e2e.methods.drcl import Drcl
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.towers.vector import VectorTower
+from xmr_e2e.training.launch import main
 
 
 def experiment() -> Experiment:

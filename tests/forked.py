@@ -22,15 +22,15 @@ from typing import Any
 import torch
 
 from xmr_e2e.console import report_errors, setup_logging
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.drcl import Drcl
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 
 PATIENCE = 120
 """seconds until a process that was expected to end or to come to a point is given up"""

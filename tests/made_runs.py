@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xmr_e2e.data.loader import Data
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.runs.run import Run
+from xmr_e2e.data.config import Data
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.sdcmr import Sdcmr
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest, Shard, Split
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn, TextCnn

@@ -188,7 +188,7 @@ def tars_of_another_tool(folder: Path) -> None:
 
 
 def label_table(raw: Path) -> str:
-    """For preprocessing.flickr.command: the raw folder's pictures in three splits and two classes."""
+    """For preprocessing.flickr: the raw folder's pictures in three splits and two classes."""
     names = sorted(path.name for path in raw.glob("*/*.jpg"))
     splits = ("train", "train", "val", "test")
     lines = [f"{name},{splits[number % 4]},{list(OWN)[number // 2 % 2]}\n" for number, name in enumerate(names)]

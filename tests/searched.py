@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from forked import tiny, train
 
-from xmr_e2e.runs.experiment import Optimiser
 from xmr_e2e.methods.deep_sm import DeepSm
+from xmr_e2e.runs.experiment import Optimiser
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 

@@ -12,11 +12,10 @@ from PIL import Image, ImageOps
 
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.audit.audit import duplicates
-from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe
-from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe, duplicates
 from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, alike, same
 from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, looks
+from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 
 PARTS = ("train", "val", "test")

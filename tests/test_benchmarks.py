@@ -17,8 +17,8 @@ from conftest import draw_image
 
 from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
-from xmr_e2e.models.saved_model import load
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.saved_model import load
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--train.epochs=1 --train.batch-size=20 --data.image-size=32 --data.load-size=32 --data.workers=0"

@@ -17,11 +17,11 @@ from built import UNLABELLED, manifest, samples, write
 from PIL import Image
 
 from preprocessing.common.command import run
+from preprocessing.common.splits import draw_splits
 from preprocessing.flickr.command import flickr
 from preprocessing.folder.command import folder
-from preprocessing.pascal_sentence.page import parse_page
 from preprocessing.pascal_sentence.command import pascal_sentence
-from preprocessing.common.splits import draw_splits
+from preprocessing.pascal_sentence.page import parse_page
 from preprocessing.synthetic.__main__ import synthetic
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions

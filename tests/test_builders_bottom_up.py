@@ -15,10 +15,10 @@ import pytest
 from made_regions import COCO, COUNT, PICTURES, SIDES, WIDTH, Array, box, make_shards, picture, write_tsv
 
 from preprocessing.bottom_up.command import bottom_up
-from preprocessing.common.command import run
 from preprocessing.bottom_up.picture_ids import PictureIds, names_of, read_names
 from preprocessing.bottom_up.region_files import to_stored
 from preprocessing.bottom_up.region_tsv import LXMERT
+from preprocessing.common.command import run
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.extend import extend_shards

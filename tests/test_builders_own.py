@@ -11,16 +11,16 @@ import pytest
 from built import UNLABELLED, manifest, write
 from PIL import Image
 
-from preprocessing.folder.class_folders import samples_of_folders
-from preprocessing.folder.columns import Columns
-from preprocessing.folder.copies import find_copies
-from preprocessing.folder.drawn import Fractions, with_splits
-from preprocessing.folder.command import folder
-from preprocessing.folder.found import Found
 from preprocessing.common.splits import draw_splits
-from preprocessing.folder.table_samples import samples_of_table
 from preprocessing.common.tables import numbered_lines
 from preprocessing.common.tags import tag_lines
+from preprocessing.folder.class_folders import samples_of_folders
+from preprocessing.folder.columns import Columns
+from preprocessing.folder.command import folder
+from preprocessing.folder.copies import find_copies
+from preprocessing.folder.drawn import Fractions, with_splits
+from preprocessing.folder.found import Found
+from preprocessing.folder.table_samples import samples_of_table
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.schema import split_member_name

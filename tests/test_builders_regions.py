@@ -16,21 +16,21 @@ from PIL import Image
 from preprocessing import regions as command
 from preprocessing.common.command import run
 from preprocessing.regions import add_regions, detect_regions, regions
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.models.saved_model import load
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.models.saved_model import load
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Tower
 from xmr_e2e.towers.detector import SCORES, Detector, load_detector
 from xmr_e2e.towers.regions import FasterRcnn, StoredRegions
 from xmr_e2e.towers.text import BiGruWords
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 
 SIZES = [(64, 48), (30, 80), (50, 50)]
 

@@ -14,11 +14,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
+from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.checkpoint import Checkpoint, Position
 from xmr_e2e.runs.experiment import Optimiser
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
-from xmr_e2e.errors import XmrError
+from xmr_e2e.training.checkpoints import Checkpoints
 
 
 def prepared() -> tuple[Accelerator, Any, Any]:

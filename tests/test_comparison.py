@@ -17,9 +17,9 @@ from test_report import CLEAN, Page
 
 import xmr_e2e.runs.evaluate
 from xmr_e2e.cli import main
-from xmr_e2e.runs.command import report_command
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import cross_modal_figures
+from xmr_e2e.runs.command import report_command
 
 if TYPE_CHECKING:
     from browser import Browser

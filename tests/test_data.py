@@ -20,8 +20,10 @@ from PIL import Image
 from xmr_e2e.data import workers
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenise
@@ -284,9 +286,9 @@ def test_a_samples_augmentation_does_not_depend_on_its_batch() -> None:
 # Batches
 
 
-def split_batches(shards: Path, split: str = "train", **options: object) -> SplitBatches:
+def split_batches(shards: Path, split: str = "train", **options: object) -> BatchDataset:
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=8), **options)
-    return SplitBatches(data, split, {"image": "pixels", "text": "tokens"}, fit_words(data)[0], seed=0)
+    return BatchDataset(data, split, {"image": "pixels", "text": "tokens"}, fit_words(data)[0], seed=0)
 
 
 def test_loader_processes_change_nothing(tiny_shards: Path) -> None:

@@ -39,17 +39,17 @@ from torch.distributed.run import get_args_parser
 from torchvision import models
 
 from xmr_e2e.cli import main
-from xmr_e2e.training import launch
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.models.saved_model import load
-from xmr_e2e.training.trainer import Trainer
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.search.access import Rules, own_addresses
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import Index
 from xmr_e2e.towers import detector
 from xmr_e2e.towers.detector import Detector, load_detector
+from xmr_e2e.training import launch
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from slurm_cluster import Slurm

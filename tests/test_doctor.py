@@ -31,15 +31,15 @@ from xmr_e2e.doctor.method import build, quick_words
 from xmr_e2e.doctor.recipe import check_recipe, load_experiment
 from xmr_e2e.doctor.shards import check_word_file
 from xmr_e2e.doctor.weights import check_weights
-from xmr_e2e.runs.experiment import Experiment, Optimiser
-from xmr_e2e.training.preflight import check_start
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Stage
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.runs.experiment import Experiment, Optimiser
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
+from xmr_e2e.training.preflight import check_start
 
 DOCTOR = ["-m", "xmr_e2e.cli", "doctor"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -28,23 +28,25 @@ from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
-from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.training.gradcache import backward
-from xmr_e2e.models.embed import embed_split
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.training.launch import parse
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig, Moment
-from xmr_e2e.distributed import gather
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.launch import parse
 
 METHOD = Alscor(image=ImageTower("squeezenet1_1", "none"), text=BiLstmCnn(hidden=8, kernels=16), dim=4)
 
@@ -483,6 +485,6 @@ def test_multi_label_data_trains_too() -> None:
 
 def test_training_crops_keep_the_batch_on_its_device(tiny_shards: Path) -> None:
     data = experiment(tiny_shards).data
-    first = next(Loader(SplitBatches(data, "train", METHOD.sources, fit_words(data)[0], seed=0), 8).epoch())
+    first = next(Loader(BatchDataset(data, "train", METHOD.sources, fit_words(data)[0], seed=0), 8).epoch())
     ready = prepare_training(first.inputs["image"], 48, data.augment, seed=0, epoch=0, positions=first.positions)
     assert ready.shape == (8, 3, 48, 48) and ready.dtype == torch.float32

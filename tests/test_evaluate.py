@@ -25,18 +25,17 @@ from embedded import embedded_split
 from rich.console import Console
 from torch import Tensor, nn
 
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.runs import drawing
-from xmr_e2e.runs import report
-from xmr_e2e.runs import evaluate as engine
-from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
-from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import ManyModalities, Method
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.runs import drawing, report
+from xmr_e2e.runs import evaluate as engine
+from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.raw import RawSample
 from xmr_e2e.towers.base import Dataset, Tower

@@ -15,9 +15,9 @@ from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.reports.examples import Example, Shelf, spread_examples, worst_failures
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.ranking import nearest
+from xmr_e2e.reports.examples import Example, Shelf, spread_examples, worst_failures
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 

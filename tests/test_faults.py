@@ -25,12 +25,12 @@ from accelerate import Accelerator
 from forked import DRCL, PATIENCE, Training, result, tiny, train, trainings
 from safetensors.torch import load_file
 
-from xmr_e2e.data.loader import SplitBatches
+from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.runs import report
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.methods.dscmr import Dscmr, DscmrModel
+from xmr_e2e.runs import report
 from xmr_e2e.shards.index import load_index
+from xmr_e2e.training.trainer import Trainer
 
 METHOD = Dscmr(image=DRCL.image, text=DRCL.text, hidden=16, dim=8)
 """one stage; the miniature has 5 steps in each of two epochs"""
@@ -358,15 +358,15 @@ def test_a_rank_that_hangs_in_reading_a_batch_is_named_with_it(
 
 
 def hang_in_reading() -> None:
-    load, calls = SplitBatches._load, []
+    load, calls = BatchDataset._load, []
 
-    def hanging(self: SplitBatches, request: Any) -> Any:
+    def hanging(self: BatchDataset, request: Any) -> Any:
         calls.extend([request] * (self.reader.split == "train"))
         if len(calls) == 4 and os.environ["RANK"] == "1":
             time.sleep(3600)
         return load(self, request)
 
-    setattr(SplitBatches, "_load", hanging)  # noqa: B010
+    setattr(BatchDataset, "_load", hanging)  # noqa: B010
 
 
 # The disk
@@ -442,24 +442,24 @@ def test_a_signal_ends_the_wait_for_a_batch_that_never_comes(tiny_shards: Path, 
 
 
 def hang_for_ever(hanging: Path) -> None:
-    load, calls = SplitBatches._load, []
+    load, calls = BatchDataset._load, []
 
-    def waiting(self: SplitBatches, request: Any) -> Any:
+    def waiting(self: BatchDataset, request: Any) -> Any:
         calls.extend([request] * (self.reader.split == "train"))
         if len(calls) == 4:
             hanging.touch()
             time.sleep(3600)
         return load(self, request)
 
-    setattr(SplitBatches, "_load", waiting)  # noqa: B010
+    setattr(BatchDataset, "_load", waiting)  # noqa: B010
 
 
 def terminate_in_validation() -> None:
-    read = SplitBatches._load
+    read = BatchDataset._load
 
-    def terminated(self: SplitBatches, request: Any) -> Any:
+    def terminated(self: BatchDataset, request: Any) -> Any:
         if self.reader.split == "val" and len(request.positions) > 2:  # not where two samples are tried beforehand
             signal.raise_signal(signal.SIGTERM)
         return read(self, request)
 
-    setattr(SplitBatches, "_load", terminated)  # noqa: B010
+    setattr(BatchDataset, "_load", terminated)  # noqa: B010

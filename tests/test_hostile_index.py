@@ -26,13 +26,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search import store as store_module
 from xmr_e2e.search.database import Database
 from xmr_e2e.search.graph import graph_bytes
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, rewritten
 from xmr_e2e.search.vectors import Neighbours
+from xmr_e2e.similarity import Similarity
 
 WIDTH = 4
 ITEMS = 200

@@ -34,12 +34,9 @@ from test_portable import make_model, pretrained, save_transformers
 import xmr_e2e
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.tokenisers import load_pretrained_tokens, tokeniser_from_document
 from xmr_e2e.data.vector_files import read_vectors
-from xmr_e2e.training.checkpoints import open_checkpoint
-from xmr_e2e.runs.experiment import Experiment, Optimiser
-from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import crc32_of
 from xmr_e2e.methods.base import MethodConfig
@@ -49,6 +46,9 @@ from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.runs.checkpoint import open_checkpoint
+from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.architecture import read_architecture
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
@@ -336,7 +336,7 @@ WRONG: dict[str, list[Any]] = {
         "accelerate:Accelerator",
         "xmr_e2e.towers.text:TextCnn", "xmr_e2e.evaluation.protocol:CLEAN", "xmr_e2e.shards.remote.mount:Cache",
         "xmr_e2e.training.processes:InitProcessGroupKwargs", "xmr_e2e.methods.cca:ImageTower", "xmr_e2e.cli:main",
-        "xmr_e2e.methods.:Cca", "xmr_e2e.methods.cca:", ":", "xmr_e2e.methods.mars:Mars", "xmr_e2e.data.loader:Data",
+        "xmr_e2e.methods.:Cca", "xmr_e2e.methods.cca:", ":", "xmr_e2e.methods.mars:Mars", "xmr_e2e.data.config:Data",
     ],
     "config.ridge": [float("inf"), -1.0, "1"],
     "data.words.dim": [10**12, -8, 9],
@@ -344,7 +344,7 @@ WRONG: dict[str, list[Any]] = {
     "data.load_size": [10**9, -1],
     "data.shards": [5, None, "a\0b"],
     "data.also": [[], {"x": "y"}, {"x": -1}],
-    "data.augment": [[], {"type": "xmr_e2e.data.loader:Data", "shards": "x"}],
+    "data.augment": [[], {"type": "xmr_e2e.data.config:Data", "shards": "x"}],
     "data.tokens.kind": ["transformers", "letters", 7, []],
     "classes": ["apple", [1, 2, 3, 4], [[]], [], ["x"], ["c"] * 5000, None, {"a": 1}],
     "widths": [[], {"image": -1}, {"image": 10**30}, {"image": "5"}],

@@ -40,13 +40,13 @@ from test_tables_missing import PROJECT, here, make_run, missing
 import xmr_e2e.reports.comparison
 from xmr_e2e.cli import main
 from xmr_e2e.console import Console
-from xmr_e2e.runs.command import report_command
-from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import csv_cell, latex, markdown, on_plot, one_line, printable, shell, shell_comment
 from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.document import read_evaluation
 from xmr_e2e.reports.plots import training_plots
+from xmr_e2e.runs.command import report_command
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.sheet import Tile, write_sheet
 from xmr_e2e.studies.command import _table
@@ -688,7 +688,7 @@ DOCUMENTS = [measured(0.5), Made(scores={"mAP@all": 0.5, "R@1": 0.1})._document(
 CONFIG = {
     "type": "xmr_e2e.runs.experiment:Experiment",
     "name": "dscmr_wikipedia",
-    "data": {"type": "xmr_e2e.data.loader:Data", "shards": "shards"},
+    "data": {"type": "xmr_e2e.data.config:Data", "shards": "shards"},
     "method": {"type": "xmr_e2e.methods.dscmr:Dscmr", "image": {"type": "xmr_e2e.towers.image:ImageTower"}},
     "optimiser": {"type": "xmr_e2e.runs.experiment:Optimiser"},
     "train": {"type": "xmr_e2e.runs.experiment:Train", "seed": 3},

@@ -34,7 +34,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search import connections, limits
 from xmr_e2e.search.access import Rules, host_name, own_addresses, rules_for
 from xmr_e2e.search.app import create_app
@@ -42,6 +41,7 @@ from xmr_e2e.search.command import serve_command
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.serve import make_server, open_endpoint
 from xmr_e2e.search.store import NAME, Item, NewItem, rewritten
+from xmr_e2e.similarity import Similarity
 
 if TYPE_CHECKING:
     from browser import Browser

@@ -21,10 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import xmr_e2e
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search import indexing, store
 from xmr_e2e.search.command import index_command, search_command
 from xmr_e2e.search.index import Index, search_index
@@ -33,6 +32,7 @@ from xmr_e2e.search.query import search
 from xmr_e2e.search.store import Item, NewItem, rewritten
 from xmr_e2e.search.vectors import Neighbours
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.similarity import Similarity
 
 pytest_plugins = ["searched"]
 

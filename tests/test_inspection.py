@@ -13,8 +13,8 @@ from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
-from xmr_e2e.reports.embedding_plot import colour_classes, map_on_page
 from xmr_e2e.evaluation.projection import Projection, project
+from xmr_e2e.reports.embedding_plot import colour_classes, map_on_page
 
 
 def split(count: int = 60, classes: int = 6, *, several: bool = False, noise: float = 0.7) -> EmbeddedSplit:

@@ -21,10 +21,11 @@ from accelerate import Accelerator
 from forked import Training, result, tiny, train, trainings
 from torch import nn
 
-from xmr_e2e.training import launch
-from xmr_e2e.training.checkpoints import Checkpoints, Position
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.files import place_copy, write_atomically
+from xmr_e2e.runs.checkpoint import Position
+from xmr_e2e.training import launch
+from xmr_e2e.training.checkpoints import Checkpoints
+from xmr_e2e.training.trainer import Trainer
 
 STEP, VALIDATION, CHECKPOINT, BETWEEN, EVALUATION = range(1, 6)
 """what a training is at: a step, ..., the way from a stage to the next, measuring"""

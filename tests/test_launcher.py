@@ -20,13 +20,13 @@ from accelerate import Accelerator
 from forked import tiny, trainings
 from test_training import ACCELERATE, command, launch, records
 
+from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.experiment import Train
+from xmr_e2e.runs.run import Run
 from xmr_e2e.training import launch as launch_module
 from xmr_e2e.training import launcher
-from xmr_e2e.runs.experiment import Train
 from xmr_e2e.training.launcher import take_over, torchrun
 from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run
-from xmr_e2e.errors import XmrError
 
 DEEPSPEED = {"USE_DEEPSPEED": "true", "DEEPSPEED_ZERO_STAGE": "2", "GRADIENT_ACCUMULATION_STEPS": "1"}
 

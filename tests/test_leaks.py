@@ -12,24 +12,24 @@ from typing import Any
 import pytest
 from made_runs import Made
 
-from xmr_e2e.data.loader import Data
-from xmr_e2e.training import launch
-from xmr_e2e.runs import report
-from xmr_e2e.runs.evaluate import evaluation_document, heading
-from xmr_e2e.runs.experiment import Experiment, Optimiser
-from xmr_e2e.runs.leaks import known_leaks
-from xmr_e2e.models.model_card import _figures
-from xmr_e2e.runs.run import Run
+from xmr_e2e.data.config import Data
 from xmr_e2e.evaluation.directions import CrossModalFigures, Directions
 from xmr_e2e.evaluation.document import read_evaluation
 from xmr_e2e.evaluation.protocol import CLEAN
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.models.model_card import _figures
+from xmr_e2e.runs import report
+from xmr_e2e.runs.evaluate import evaluation_document, heading
+from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.studies.compare import compare
 from xmr_e2e.studies.groups import group_runs
 from xmr_e2e.studies.runs import read_run
 from xmr_e2e.towers.base import Tower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
+from xmr_e2e.training import launch
 
 COCO, GENOME = "torchvision/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "genome.pth"
 NOTE = "36 regions of torchvision's fasterrcnn_resnet50_fpn{}, weights {}, shorter side 800"

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from xmr_e2e.data.images import centre_square, load_square
-from xmr_e2e.models.saved_model import _load_image
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.saved_model import _load_image
 from xmr_e2e.shards.media import (
     UnusableImage,
     check_decodes,

@@ -14,12 +14,8 @@ from torch import Tensor, nn
 
 import xmr_e2e
 from xmr_e2e.data.batch import Batch, Extracted, Tokens
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.training.signals import SIGNALS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
@@ -34,10 +30,14 @@ from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import BiGruWords, TextCnn
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.signals import SIGNALS
 
 IMAGE, TEXT = ImageTower("resnet10_slim", weights="none"), TextCnn(kernels=8)
 SHARED = {

@@ -17,20 +17,20 @@ from torch import Tensor, nn
 
 import xmr_e2e
 from xmr_e2e.cli import main
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import MethodConfig, Moment
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.dcca import Dcca, DccaModel
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 TOWERS: dict[str, Any] = {"image": LayerTower(dim=6), "text": LayerTower(dim=7)}
 

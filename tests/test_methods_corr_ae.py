@@ -16,19 +16,19 @@ from torch import Tensor
 
 import xmr_e2e
 from xmr_e2e.data.batch import Tokens
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
 from xmr_e2e.methods.corr_ae import CorrAe, CorrAeModel
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 
 TOWERS: dict[str, Any] = {"image": LayerTower(dim=6), "text": LayerTower(dim=7)}
 DECODED = {

@@ -30,7 +30,7 @@ from references import (
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Moment, Stage
 from xmr_e2e.methods.drcl import Drcl, DrclModel
-from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
 
 CONFIG = Drcl(image=LayerTower(), text=LayerTower(dim=5), hidden=9, dim=7, discrimination=0.3, invariance=0.7, mix=0.8)

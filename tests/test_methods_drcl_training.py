@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.methods.drcl import Drcl
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 SMALL = Drcl(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=4), hidden=8, dim=6)
 

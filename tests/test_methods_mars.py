@@ -32,7 +32,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods import mars
 from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.methods.mars import Mars
-from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
 
 CONFIG = Mars(image=LayerTower(), text=LayerTower(dim=5), dim=7, classification=0.3)

@@ -29,7 +29,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods import sdml
 from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.methods.sdml import Sdml
-from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
 
 CONFIG = Sdml(image=LayerTower(), text=LayerTower(dim=5), dim=7, reconstruction=0.3)

@@ -14,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
+from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.acmr import acmr_loss, batch_triplet_loss, hardest_negatives, triplet_loss
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
-from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.mars import mars_loss
-from xmr_e2e.objectives.sdml import orthogonal_prior, sdml_loss
+from xmr_e2e.objectives.orthogonal import orthogonal_prior
+from xmr_e2e.objectives.sdml import sdml_loss
 
 Rows = list[list[float]]
 N, D, C = 9, 6, 4

@@ -14,9 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.drcl import rsc_loss, spl_loss
 from xmr_e2e.objectives.dscmr import dscmr_loss
-from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.sdcmr import Factor, Guesses, View, sdcmr_loss
 from xmr_e2e.objectives.semantic_sharing import label_score_loss, masked_loss_per_sample, pool_scores
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from embedded import embedded_split
 
-from xmr_e2e.reports import plots
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
+from xmr_e2e.reports import plots
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
 
 

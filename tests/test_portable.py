@@ -27,15 +27,16 @@ from safetensors.torch import load_file, save_file
 
 import xmr_e2e
 from xmr_e2e.cli import app, main
-from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.evaluate import evaluate_run
-from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.cca import Cca
+from xmr_e2e.runs.evaluate import evaluate_run
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision

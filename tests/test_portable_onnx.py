@@ -21,7 +21,7 @@ from torch import nn
 import xmr_e2e
 from xmr_e2e.cli import main
 from xmr_e2e.data.batch import Extracted
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.text import Vocabulary
 from xmr_e2e.data.tokenisers import Tokenisation
 from xmr_e2e.errors import XmrError
@@ -40,9 +40,9 @@ from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.models import onnx_files
-from xmr_e2e.models.onnx_inputs import entrance
 from xmr_e2e.models.onnx_files import TOLERANCE, save_onnx
 from xmr_e2e.models.onnx_guide import onnx_guide
+from xmr_e2e.models.onnx_inputs import entrance
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
 from xmr_e2e.towers.base import Dataset, Tower
 from xmr_e2e.towers.image import ImageTower

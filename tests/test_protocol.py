@@ -21,15 +21,10 @@ from embedded import embedded_split
 from torch import nn
 
 from xmr_e2e.data.captions import Captions
-from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.models.embed import embed_split
-from xmr_e2e.runs.evaluate import evaluate, evaluate_run
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel, load
-from xmr_e2e.training.selection import check_splits, kept_by, selected_on
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import all_directions, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
@@ -37,11 +32,17 @@ from xmr_e2e.evaluation.measure import first_samples, measure, only, together
 from xmr_e2e.evaluation.protocol import NAMES, fold_numbers, protocol
 from xmr_e2e.methods.base import MethodConfig, Stage
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.runs.evaluate import evaluate, evaluate_run
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.selection import check_splits, kept_by, selected_on
 
 DSCMR = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 

@@ -27,14 +27,14 @@ from miniatures import BATCH, build_narrow, miniatures, small
 from torch import Tensor
 from torchvision import models
 
-from xmr_e2e.training import launch
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.regions import FasterRcnn
+from xmr_e2e.training import launch
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__")

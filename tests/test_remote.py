@@ -26,13 +26,12 @@ import pytest
 from xmr_e2e.cli import main
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.remote.mount import fetch
-from xmr_e2e.shards.remote.mount import mount as remote
-from xmr_e2e.shards.remote.cache import Cache
 from xmr_e2e.shards.extend import extend_shards
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import NAME, Shard, load_manifest
-from xmr_e2e.shards.remote.mount import Mount
+from xmr_e2e.shards.remote.cache import Cache
+from xmr_e2e.shards.remote.mount import Mount, fetch
+from xmr_e2e.shards.remote.mount import mount as remote
 from xmr_e2e.shards.remote.trust import trust
 from xmr_e2e.shards.verify import verify
 
@@ -306,12 +305,14 @@ def test_a_place_in_the_url_takes_the_files_name(site: Site, cache: Path, tmp_pa
 READ_BY_WORKERS = """
 import sys
 from pathlib import Path
-from xmr_e2e.data.loader import Data, Loader, SplitBatches
+from xmr_e2e.data.loader import Loader
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 
 def batches(folder):
     data = Data(shards=Path(folder), image_size=16, load_size=16, workers=2)
-    loader = Loader(SplitBatches(data, "train", {"image": "pixels"}, None, seed=1), 5)
+    loader = Loader(BatchDataset(data, "train", {"image": "pixels"}, None, seed=1), 5)
     return [
         (batch.keys, batch.inputs["image"].numpy().tobytes(), batch.labels.numpy().tobytes())
         for epoch in (0, 1)

@@ -21,10 +21,10 @@ from PIL import Image
 from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.reports.examples import Example, Item, Result
 from xmr_e2e.evaluation.inspection import Inspected, inspect_rankings
-from xmr_e2e.reports.page import short_name
 from xmr_e2e.evaluation.projection import project
+from xmr_e2e.reports.examples import Example, Item, Result
+from xmr_e2e.reports.page import short_name
 from xmr_e2e.reports.report import Findings, write_report
 
 if TYPE_CHECKING:

@@ -19,13 +19,14 @@ from test_methods import METHODS, batch, stage_batches, without_chance
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.training.gradcache import backward
+from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.runs.evaluate import validation_scores
-from xmr_e2e.methods.base import Method, Moment
 from xmr_e2e.towers.base import Dataset
+from xmr_e2e.training.gradcache import backward
 
 STEPS = 5
 NAMES = [name for name in METHODS if " " not in name]

@@ -17,10 +17,10 @@ import xmr_e2e.models.saved_model
 import xmr_e2e.search.query
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search.command import hits_table, search_command
 from xmr_e2e.search.query import Hit, as_picture, save_sheet, search
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.similarity import Similarity
 
 COLOUR_OF = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from xmr_e2e.training import signals
-from xmr_e2e.training.signals import SIGNALS, Interrupted, Signals, Wish, leaving_at_once
 from xmr_e2e.errors import XmrError
+from xmr_e2e.signal_handlers import leaving_at_once
+from xmr_e2e.training import signals
+from xmr_e2e.training.signals import SIGNALS, Interrupted, Signals, Wish
 
 Make = Callable[..., Signals]
 

@@ -19,7 +19,6 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.figures import Measures
 from xmr_e2e.evaluation.scores import Scores
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.sdcmr import kl_to_standard_normal
 from xmr_e2e.objectives.semantic_sharing import masked_loss_per_sample
@@ -33,6 +32,7 @@ from xmr_e2e.shards.scan import Problem
 from xmr_e2e.shards.schema import REGIONS_MEMBER
 from xmr_e2e.shards.verify import verify
 from xmr_e2e.shards.writer import write_shard
+from xmr_e2e.similarity import Similarity
 
 MASK = torch.tensor([[True, False], [True, True]])
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,16 +17,18 @@ from test_engine import batch as made_batch
 from torch import nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.loader import Data, Loader, SplitBatches, fit_words
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.training.gradcache import backward
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.training.step import Stepper
 from xmr_e2e.methods.base import Method, Moment, NotFinite
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.step import Stepper
 
 METHOD = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 MOMENT, SEED = Moment("training", progress=0.55), (0, 0, 0)
@@ -45,7 +47,7 @@ class Trained:
         optimiser = Optimiser("sgd", lr=0.1, momentum=0.0, parts={"towers.image": 0.01})
         experiment = Experiment("tiny", data, METHOD, optimiser, schedule, Train(**train))
         tokeniser, words = words_of(data.shards)
-        batches = SplitBatches(data, "train", METHOD.sources, tokeniser, seed=0)
+        batches = BatchDataset(data, "train", METHOD.sources, tokeniser, seed=0)
         torch.manual_seed(0)
         self.method: Method = METHOD.build(Dataset(4, False, 32, torch.from_numpy(words)))
         self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training", batches)

@@ -37,7 +37,7 @@ def test_command_draws_a_set_that_the_pascal_builder_takes_and_calls_synthetic(t
     raw, out = tmp_path / "raw", tmp_path / "out"
     for line in (
         ["preprocessing.synthetic", raw, "--per-class", 3, "--size", *SIZE],
-        ["preprocessing.pascal_sentence.command", raw, out],
+        ["preprocessing.pascal_sentence", raw, out],
     ):
         done = subprocess.run([sys.executable, "-m", *map(str, line)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

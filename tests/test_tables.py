@@ -16,13 +16,11 @@ import pytest
 from made_runs import CLEAN, IMAGE, TEXT, WAYS, Made
 
 from xmr_e2e.cli import main
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.studies.compare import Comparison, Row, compare
 from xmr_e2e.studies.groups import group_runs
@@ -30,6 +28,8 @@ from xmr_e2e.studies.render import render
 from xmr_e2e.studies.runs import find_runs, read_run
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 
 
 def tabulate(folder: Path, *metrics: str) -> list[Comparison]:

@@ -35,7 +35,7 @@ if __name__ == "__main__":
         time.sleep(0.2)
     sys.exit()
 
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.towers.image import ImageTower

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from transformers import BertTokenizer, CLIPTokenizer
 
 from xmr_e2e.data import unknown
-from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.text import Vocabulary
 from xmr_e2e.data.tokenisers import (
     PretrainedTokens,

@@ -18,7 +18,7 @@ from preprocessing.bottom_up.command import bottom_up
 from preprocessing.bottom_up.region_files import RawRegions, to_stored
 from preprocessing.bottom_up.region_tsv import LXMERT
 from xmr_e2e.data.batch import Tokens
-from xmr_e2e.data.loader import _stack_regions
+from xmr_e2e.data.batch_dataset import _stack_regions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.manifest import load_manifest
@@ -27,7 +27,7 @@ from xmr_e2e.towers.regions import StoredRegions
 
 RECIPE = """
 from pathlib import Path
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
 from xmr_e2e.training.launch import main
 from xmr_e2e.methods.semantic_sharing import SemanticSharing

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
-from xmr_e2e.models.rebuild import rebuild
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
+from xmr_e2e.models.rebuild import rebuild
 from xmr_e2e.towers.architecture import read_architecture, to_json
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision

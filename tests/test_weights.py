@@ -17,21 +17,22 @@ from test_methods import IMAGE, METHODS
 from torch import Tensor, nn
 
 import xmr_e2e
-from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
-from xmr_e2e.models.embed import embed_split
-from xmr_e2e.runs.evaluate import validation_scores
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.training.launch import run_experiment
-from xmr_e2e.models.model_folder import write_weights
-from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.training.trainer import Trainer
-from xmr_e2e.models.weights import plain_name, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.models.model_folder import write_weights
+from xmr_e2e.models.weights import plain_name, shapes_of
+from xmr_e2e.runs.checkpoint import Checkpoint, Position
+from xmr_e2e.runs.evaluate import validation_scores
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.text import BiGru, BiLstmCnn
+from xmr_e2e.training.checkpoints import Checkpoints
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 RECURRENT: dict[str, Callable[[], MethodConfig]] = {
     "alscor, BiLSTM": lambda: Alscor(image=IMAGE, text=BiLstmCnn(hidden=8, kernels=8), dim=4),

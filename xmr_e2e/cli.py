@@ -15,10 +15,10 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import Console, report_errors
-from xmr_e2e.runs.command import report_command
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.models.command import embed_command, export_command
+from xmr_e2e.runs.command import report_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards.audit.command import audit_command
 from xmr_e2e.shards.parallel import CPUS
@@ -239,8 +239,8 @@ def mount(
         allow_pipe: let the command of a pipe: URL run, now and whenever a tar is needed
         allow_protocol: the protocol of the URL where it has to be allowed, such as hf or abfs
     """
-    from xmr_e2e.shards.remote.address import hide_secrets
     from xmr_e2e.shards.info import describe
+    from xmr_e2e.shards.remote.address import hide_secrets
     from xmr_e2e.shards.remote.mount import mount
 
     if not 0 < cache_gb < float("inf"):

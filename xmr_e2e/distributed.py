@@ -59,3 +59,9 @@ class _Gather(torch.autograd.Function):
         gradient = gradients[0].contiguous().clone()
         dist.all_reduce(gradient)
         return gradient.split(ctx.counts)[dist.get_rank()], None
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process is gone; gloo says so in words alone."""
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocessing.common.command import OutFolder, RawFolder, run, show_built
-from preprocessing.flickr.files import Published, Splits, read_published
 from preprocessing.common.splits import canonical_split
 from preprocessing.common.tables import missing_columns, read_csv
+from preprocessing.flickr.files import Published, Splits, read_published
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped

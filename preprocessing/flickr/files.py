@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.flickr.captions import read_captions
 from preprocessing.common.karpathy import Entry, read_karpathy
 from preprocessing.common.layout import Layout
 from preprocessing.common.splits import canonical_split
 from preprocessing.common.tables import numbered_lines
+from preprocessing.flickr.captions import read_captions
 from xmr_e2e.errors import XmrError
 
 Splits = Literal["karpathy", "rest-is-train", "entities"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from preprocessing.folder.found import Found, Unused, is_foreign
 from preprocessing.common.splits import ALIASES
 from preprocessing.common.tables import numbered_lines
+from preprocessing.folder.found import Found, Unused, is_foreign
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.manifest import Skipped
 from xmr_e2e.shards.raw import RawSample

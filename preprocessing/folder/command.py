@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.layout import Layout
+from preprocessing.common.tables import numbered_lines
 from preprocessing.folder.class_folders import samples_of_folders
 from preprocessing.folder.columns import Columns
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
 from preprocessing.folder.drawn import Fractions, with_splits
 from preprocessing.folder.found import Found, notes_on_names
-from preprocessing.common.layout import Layout
 from preprocessing.folder.table_samples import samples_of_table
-from preprocessing.common.tables import numbered_lines
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, build_shards
 

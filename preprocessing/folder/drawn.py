@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from preprocessing.common.splits import draw_splits
 from preprocessing.folder.copies import find_copies
 from preprocessing.folder.found import Found, shown
-from preprocessing.common.splits import draw_splits
 from xmr_e2e.errors import XmrError
 
 USUAL = 0.1

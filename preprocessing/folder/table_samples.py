@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from preprocessing.folder.columns import Columns, UsedColumns, find_columns, notes_on_columns
-from preprocessing.folder.found import Found, Unused, is_foreign
 from preprocessing.common.splits import canonical_split
 from preprocessing.common.tables import TAB_SUFFIXES, Row, read_csv, read_jsonl
+from preprocessing.folder.columns import Columns, UsedColumns, find_columns, notes_on_columns
+from preprocessing.folder.found import Found, Unused, is_foreign
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.raw import RawSample, RawTree
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES, is_litter

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from preprocessing.common.command import OutFolder, RawFolder, run, show_built
-from preprocessing.mscoco.files import SPLITS, CocoImage, read_published
 from preprocessing.common.splits import canonical_split
+from preprocessing.mscoco.files import SPLITS, CocoImage, read_published
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Skipped
 

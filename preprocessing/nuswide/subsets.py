@@ -11,8 +11,8 @@ from random import Random
 import numpy as np
 
 from preprocessing.common.held_out import hold_out
-from preprocessing.nuswide.files import Published, read_official
 from preprocessing.common.splits import draw_splits
+from preprocessing.nuswide.files import Published, read_official
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import SPLITS
 

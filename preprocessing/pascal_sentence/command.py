@@ -12,9 +12,9 @@ from typing import Literal
 
 from preprocessing.common.command import OutFolder, RawFolder, run, show_built
 from preprocessing.common.layout import Layout
-from preprocessing.pascal_sentence.page import Entry, Page, parse_page
 from preprocessing.common.published_text import RAW_TEXT_BYTES
 from preprocessing.common.splits import draw_splits
+from preprocessing.pascal_sentence.page import Entry, Page, parse_page
 from preprocessing.synthetic import GENERATOR
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards

@@ -20,7 +20,7 @@ def synthetic(
     """Draw a synthetic raw set in the layout of the UIUC Pascal Sentence page.
 
     20 classes of drawn scenes, each with five sentences; needs no network. Build shards from it with
-    preprocessing.pascal_sentence.command.
+    preprocessing.pascal_sentence.
 
     Example: python -m preprocessing.synthetic data/raw/synthetic --per-class 50
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch, Extracted, map_tensors
-from xmr_e2e.data.loader import Request, SplitBatches
+from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.tokenisers import Tokeniser
-from xmr_e2e.models.embed import prepared
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, Moment, Stage
+from xmr_e2e.models.embed import prepared
+from xmr_e2e.runs.experiment import Experiment
 
 SAMPLES = 2
 
@@ -112,12 +112,12 @@ def dry_run(experiment: Experiment, method: Method, tokeniser: Tokeniser | None)
     return DryRun(method, shapes, width, _bytes(extracted), tuple(runs))
 
 
-def _batches(experiment: Experiment, method: Method, stage: Stage, tokeniser: Tokeniser | None) -> SplitBatches:
+def _batches(experiment: Experiment, method: Method, stage: Stage, tokeniser: Tokeniser | None) -> BatchDataset:
     sources = {modality: method.sources[modality] for modality in stage.modalities}
-    return SplitBatches(experiment.data, "train", sources, tokeniser, seed=experiment.train.seed)
+    return BatchDataset(experiment.data, "train", sources, tokeniser, seed=experiment.train.seed)
 
 
-def _read(batches: SplitBatches) -> Batch:
+def _read(batches: BatchDataset) -> Batch:
     """The first sample and the last one."""
     batch = batches[Request(0, batches.at(np.array([0, len(batches) - 1])))]
     if isinstance(batch, XmrError):
@@ -140,7 +140,7 @@ def _run_stage(
     method: Method,
     stage: Stage,
     trainable: set[str],
-    batches: SplitBatches,
+    batches: BatchDataset,
     batch: Batch,
     extracted: Mapping[str, Extracted],
 ) -> StageRun:

@@ -13,8 +13,8 @@ from xmr_e2e.data.workers import PREFETCHED, SHARED_MEMORY
 from xmr_e2e.doctor.dry_run import SAMPLES, DryRun, StageRun
 from xmr_e2e.doctor.finding import Finding, counted, in_words, note, problem
 from xmr_e2e.doctor.machine import available_memory, existing
-from xmr_e2e.runs.experiment import Experiment, Optimiser
 from xmr_e2e.methods.base import Method
+from xmr_e2e.runs.experiment import Experiment, Optimiser
 
 ROOM = 0.85
 """share of a GPU's memory that an estimate may fill; the rest goes to CUDA, to workspaces and to gaps"""

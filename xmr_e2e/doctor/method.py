@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xmr_e2e.data.loader import Data, Loader, SplitBatches
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import fit_vocabulary
 from xmr_e2e.data.tokenisers import Tokeniser, fit_tokeniser, load_pretrained_tokens
 from xmr_e2e.doctor.finding import Finding, counted, note, problem
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.methods.base import Method, Stage, build_method, without_weights
+from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.towers.base import Dataset
 
@@ -101,7 +103,7 @@ def plans(experiment: Experiment, method: Method) -> Iterator[StagePlan]:
     train = experiment.train
     for stage in method.stages:
         sources = {modality: method.sources[modality] for modality in stage.modalities}
-        batches = SplitBatches(experiment.data, "train", sources, None, seed=train.seed)
+        batches = BatchDataset(experiment.data, "train", sources, None, seed=train.seed)
         plan = Loader(batches, train.batch_size, batch_classes=train.batch_classes).plan(0)
         # Batches grow over an epoch, by one sample at most.
         smallest, largest = (len(plan.batch(step)) for step in (0, plan.steps - 1))

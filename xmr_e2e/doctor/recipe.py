@@ -29,14 +29,14 @@ from xmr_e2e.doctor.method import StagePlan, build, check_plan, describe, plans,
 from xmr_e2e.doctor.shards import check_samples, check_shards, check_word_file
 from xmr_e2e.doctor.texts import check_texts
 from xmr_e2e.doctor.weights import check_weights
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method
 from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.training.launch import parse
 from xmr_e2e.training.preflight import SLOW_PRECISION, check_networks
 from xmr_e2e.training.selection import check_splits
 from xmr_e2e.training.zero import zero_plugin
-from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method
-from xmr_e2e.shards.manifest import Manifest, load_manifest
 
 _MODULE = "xmr_recipe"
 

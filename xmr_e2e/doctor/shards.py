@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xmr_e2e.data.loader import Request, SplitBatches
+from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.tokenisers import Tokeniser
 from xmr_e2e.data.vector_files import read_head
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.doctor.finding import Finding, in_words, problem
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.shards.remote.mount import load_mount
@@ -58,7 +58,7 @@ def check_samples(experiment: Experiment, manifest: Manifest, tokeniser: Tokenis
     """
     for split in manifest.splits:
         for modality, source in experiment.method.sources.items():
-            batches = SplitBatches(experiment.data, split, {modality: source}, tokeniser, seed=0)
+            batches = BatchDataset(experiment.data, split, {modality: source}, tokeniser, seed=0)
             batch = batches[Request(0, batches.at(np.array([0, len(batches) - 1])))]
             if isinstance(batch, XmrError):
                 raise batch

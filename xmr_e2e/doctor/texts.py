@@ -10,8 +10,8 @@ from xmr_e2e.data.vectors import WordVectors, load_vectors, remarks
 from xmr_e2e.doctor.finding import Finding, note, problem
 from xmr_e2e.doctor.method import Words
 from xmr_e2e.doctor.shards import check_word_file
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.experiment import Experiment
 
 VECTORS = 300_000
 """of a file that are looked at; those of frequent words come first, and a look may take seconds"""

@@ -19,7 +19,7 @@ from xmr_e2e.evaluation.figures import (
     retrieval_figures,
 )
 from xmr_e2e.evaluation.per_query import Discount
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from xmr_e2e.evaluation.per_query import (
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, Ranking, random_ranking
 from xmr_e2e.evaluation.scores import Array, Scores
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -16,7 +16,7 @@ from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
 from xmr_e2e.evaluation.pairs import Pairs
 from xmr_e2e.evaluation.per_query import average_precision
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking, nearest
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 RANKED = 50_000_000
 """Items that are ranked in one direction, over all queries: some seconds of a core. With more, queries are drawn."""

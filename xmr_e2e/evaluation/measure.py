@@ -13,7 +13,7 @@ from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.figures import average_figures, average_scores
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 
 def directions(embedded: EmbeddedSplit, similarity: Similarity, protocol: Protocol = CLEAN) -> Directions:

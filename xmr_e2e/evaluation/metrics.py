@@ -20,7 +20,7 @@ from xmr_e2e.evaluation.per_query import (
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking
 from xmr_e2e.evaluation.scores import Array
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 
 def mean_average_precision(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes, standing_for
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 ITEMS = 1000
 """Of all modalities: t-SNE of them takes about 7 seconds of a core, of twice as many 15."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 SelectedOn: TypeAlias = Literal["val", "test", "training loss", "nothing"]
 Gallery: TypeAlias = Literal["test", "test+train"]
 
 FOLD_MARK = "#fold"
-"""In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco.command`)."""
+"""In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco`)."""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xmr_e2e.distributed import gather, own_place
 from xmr_e2e.evaluation.labels import LabelPair
 from xmr_e2e.evaluation.pairs import Pairs
 from xmr_e2e.evaluation.scores import Array, RandomScores, Scores, Source, Tile, scores_of, slices
-from xmr_e2e.methods.base import Similarity
-from xmr_e2e.distributed import gather, own_place
+from xmr_e2e.similarity import Similarity
 
 BLOCK_KEYS = 2**26
 """Keys held at a time: 512 MB. Many queries at a time, as for each block the gallery is converted to fp64 anew."""

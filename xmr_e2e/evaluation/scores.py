@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.similarity import Similarity
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 

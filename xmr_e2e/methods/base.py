@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch, Extracted, Source
-from xmr_e2e.errors import XmrError
 from xmr_e2e.distributed import gather
+from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import MODALITIES
+from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import Dataset, Tower
-
-Similarity: TypeAlias = Literal["cosine", "pearson", "dot", "euclidean"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.objectives.sdml import orthogonal_prior
+from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.base import Dataset
 
 

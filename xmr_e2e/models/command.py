@@ -68,8 +68,8 @@ def embed_command(
     from rich.progress import Progress
 
     from xmr_e2e.console import console as stderr
-    from xmr_e2e.models.saved_model import load
     from xmr_e2e.models.embedding_files import require_writable, write_embeddings
+    from xmr_e2e.models.saved_model import load
     from xmr_e2e.models.sources import Skipped, find_sources
     from xmr_e2e.shards.unused import describe_unused
 

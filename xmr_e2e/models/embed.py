@@ -13,14 +13,16 @@ from torch import Tensor
 from xmr_e2e import watchdog as watch
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
+from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
-from xmr_e2e.data.loader import Data, Loader, Request, SplitBatches
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.distributed import gather, own_place
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
-from xmr_e2e.distributed import gather, own_place
 
 BATCH = 128
 
@@ -66,7 +68,7 @@ def embed_modality(
     """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
     sources = {modality: method.sources[modality]}
     known = (extracted or {}).get(split) if captions is None else None  # of the samples' one text
-    batches = SplitBatches(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
+    batches = BatchDataset(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
     embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
     return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
 
@@ -81,7 +83,7 @@ def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: st
     was_training = method.training
     method.eval()
     for modality in method.modalities:
-        batches = SplitBatches(replace(data, also={}), split, {modality: method.sources[modality]}, tokeniser, seed=0)
+        batches = BatchDataset(replace(data, also={}), split, {modality: method.sources[modality]}, tokeniser, seed=0)
         batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
         if isinstance(batch, XmrError):
             raise batch
@@ -97,12 +99,12 @@ def extract_frozen(
     extracted: dict[str, dict[str, Extracted]] = {split: {} for split in splits}
     for split in splits:
         for modality in method.frozen:
-            batches = SplitBatches(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
+            batches = BatchDataset(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
             extracted[split][modality] = _extract(method, batches, modality)
     return extracted
 
 
-def _extract(method: Method, batches: SplitBatches, modality: str) -> Extracted:
+def _extract(method: Method, batches: BatchDataset, modality: str) -> Extracted:
     output = collect(method, batches, lambda inputs: method.features(modality, inputs[modality]))
     places, samples = torch.from_numpy(batches.positions), len(batches.reader)
     return Extracted(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
@@ -118,7 +120,7 @@ def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
 
 
 @torch.no_grad()
-def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]) -> Any:
+def collect(method: Method, batches: BatchDataset, function: Callable[[dict[str, Any]], Any]) -> Any:
     """What the function makes of the items' inputs, as tensors whose rows are in order of position; on every rank.
 
     The method is in evaluation mode meanwhile.
@@ -142,7 +144,7 @@ def collect(method: Method, batches: SplitBatches, function: Callable[[dict[str,
 
 
 def _run_all(
-    method: Method, batches: SplitBatches, function: Callable[[dict[str, Any]], Any]
+    method: Method, batches: BatchDataset, function: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[Tensor, Any]]:
     device = next(method.parameters()).device
     rank, world_size = own_place()
@@ -154,7 +156,7 @@ def _run_all(
         yield batch.positions, map_tensors(output, lambda rows: rows[: len(batch)])  # noqa: B023
 
 
-def prepared(inputs: Mapping[str, Any], batches: SplitBatches, size: int) -> dict[str, Any]:
+def prepared(inputs: Mapping[str, Any], batches: BatchDataset, size: int) -> dict[str, Any]:
     """Inputs with their pictures as networks see them in evaluation."""
     return {name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()}
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.models.sources import Rows, Skipped, Source
 
 ROWS = 4096

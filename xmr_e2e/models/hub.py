@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xmr_e2e.models.model_folder import FILES
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.model_folder import FILES
 
 
 def download(name: str, revision: str | None = None) -> Path:

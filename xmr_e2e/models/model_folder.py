@@ -26,12 +26,12 @@ from torch import Tensor
 from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
 from xmr_e2e.data.tokenisers import LARGEST_MODEL
-from xmr_e2e.models.weights import Shapes, require_whole, separated
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.models.weights import Shapes, require_whole, separated
 from xmr_e2e.received import first_line, own_path, parse, read_bytes, shortened
 
 if TYPE_CHECKING:  # transformers takes seconds to import

@@ -20,12 +20,12 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.methods.base import Method
 from xmr_e2e.models.onnx_inputs import Entrance, entrance
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
+from xmr_e2e.models.saved_model import SavedModel
 
 FOLDER = "onnx"
 DESCRIPTION = "onnx.json"

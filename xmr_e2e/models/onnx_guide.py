@@ -8,11 +8,11 @@ from pathlib import Path
 import jinja2
 
 from xmr_e2e.data.text import UNKNOWN
-from xmr_e2e.models.model_folder import CARD
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
+from xmr_e2e.models.model_folder import CARD
 from xmr_e2e.models.onnx_inputs import entrance
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.received import shortened
 
 TEMPLATE = Path(__file__).with_name("onnx_guide.md")

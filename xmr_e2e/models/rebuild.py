@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from xmr_e2e.bounds import check_bounds
-from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
 from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import Dataset
 from xmr_e2e.towers.sizes import laying_out

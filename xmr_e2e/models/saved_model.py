@@ -19,11 +19,14 @@ from torch import Tensor
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Source, Tokens
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import centre_square, load_square
-from xmr_e2e.data.loader import Data
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.devices import uses_gpu
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.models.embed import embed_modality
 from xmr_e2e.models.hub import download
 from xmr_e2e.models.model_card import model_card
@@ -38,11 +41,9 @@ from xmr_e2e.models.model_folder import (
 )
 from xmr_e2e.models.rebuild import check_received_bounds, rebuild
 from xmr_e2e.models.weights import require_all, separated, shapes_of
-from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import SelectedOn
-from xmr_e2e.methods.base import Method, MethodConfig, Similarity
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, upright_rgb
+from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import Dataset
 
 BATCH = 64

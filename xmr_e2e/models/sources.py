@@ -16,12 +16,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.loader import Request, SplitBatches
 from xmr_e2e.data.workers import start_loading, worker_options
+from xmr_e2e.errors import XmrError
 from xmr_e2e.models.embed import prepared
 from xmr_e2e.models.saved_model import BATCH, SavedModel
-from xmr_e2e.errors import XmrError
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards import manifest
 from xmr_e2e.shards.media import IMAGE_BYTES
@@ -119,7 +119,7 @@ class ShardSplit:
     folder: Path
     split: str
     modality: str
-    batches: SplitBatches
+    batches: BatchDataset
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -227,7 +227,7 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
     held = manifest.load_manifest(folder).splits
     names = [name for name in model.method.modalities if split not in held or name in held[split].modalities]
     batches = {
-        name: SplitBatches(data, split, {name: model.method.sources[name]}, model.tokeniser, seed=0) for name in names
+        name: BatchDataset(data, split, {name: model.method.sources[name]}, model.tokeniser, seed=0) for name in names
     }
     return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
 

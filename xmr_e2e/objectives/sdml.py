@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from xmr_e2e.objectives.labels import Labels, multi_hot_labels
@@ -40,18 +39,3 @@ def sdml_loss(
             "label": mean_row_norm(residual) * len(z) / labelled.sum().clamp(min=1),
         }
         return {**terms, "total": alpha * terms["reconstruction"] + (1 - alpha) * terms["label"]}
-
-
-def orthogonal_prior(d: int, c: int, seed: int) -> Tensor:
-    """(d, c) fp32, the first c columns of a random orthogonal d x d matrix: SDML's P, MARS's W.
-
-    Uniformly distributed, and up to rounding the same on any machine: drawn and orthogonalised in fp64 on the CPU.
-
-    Raises ValueError for more classes than dimensions: so many columns cannot be orthogonal.
-    """
-    if c > d:
-        raise ValueError(f"{c} orthogonal columns in {d} dimensions")
-    draw = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    q, r = torch.linalg.qr(draw)
-    # A positive diagonal of R makes the decomposition unique: implementations of LAPACK differ in the signs.
-    return (q * r.diagonal().sign())[:, :c].float()

@@ -16,10 +16,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from xmr_e2e.reports.page import short_name
-from xmr_e2e.reports.plots import GALLERY_COLOURS, GREY, WIDTH, as_png
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.fonts import text_width
+from xmr_e2e.reports.page import short_name
+from xmr_e2e.reports.plots import GALLERY_COLOURS, GREY, WIDTH, as_png
 
 MARKERS = {"image": ("o", "●"), "text": ("^", "▲"), "audio": ("s", "■"), "video": ("D", "◆"), "shape3d": ("P", "✚")}
 """modality -> matplotlib's marker and the sign in the legend that looks like it"""

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from xmr_e2e.escape import shell
-from xmr_e2e.reports.class_charts import bar_chart, heat_map
 from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
     CrossModalFigures,
@@ -18,12 +17,13 @@ from xmr_e2e.evaluation.directions import (
     modality_title,
     split_direction,
 )
+from xmr_e2e.evaluation.projection import Projection
+from xmr_e2e.reports.class_charts import bar_chart, heat_map
+from xmr_e2e.reports.embedding_plot import map_on_page
 from xmr_e2e.reports.examples import Example
 from xmr_e2e.reports.metrics_csv import figures_csv
-from xmr_e2e.reports.embedding_plot import map_on_page
 from xmr_e2e.reports.page import data_uri, flattened, number, write_page
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots
-from xmr_e2e.evaluation.projection import Projection
 
 NAMES = {
     "image": ("An image", "images"),

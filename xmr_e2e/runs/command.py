@@ -10,9 +10,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 
 if TYPE_CHECKING:
-    from xmr_e2e.runs.run import Run
-    from xmr_e2e.reports.comparison import ComparedRun
     from xmr_e2e.evaluation.document import Evaluation
+    from xmr_e2e.reports.comparison import ComparedRun
+    from xmr_e2e.runs.run import Run
 
 MOST = len(ascii_uppercase)
 """runs on a page, on which each is a letter"""

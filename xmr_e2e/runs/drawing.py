@@ -13,9 +13,9 @@ from textwrap import shorten
 from types import FrameType
 
 from xmr_e2e.console import console
-from xmr_e2e.training.signals import handled
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
+from xmr_e2e.signal_handlers import handled
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,9 @@ from rich.table import Table
 
 from xmr_e2e.console import console
 from xmr_e2e.data.batch import Source
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.runs.drawing import draw
-from xmr_e2e.models.embed import embed_split
-from xmr_e2e.runs.leaks import known_leaks
-from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel, load, require_shards
+from xmr_e2e.distributed import own_place
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalFigures, direction_title
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
@@ -30,8 +26,12 @@ from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
-from xmr_e2e.distributed import own_place
+from xmr_e2e.models.embed import embed_split
+from xmr_e2e.models.saved_model import SavedModel, load, require_shards
 from xmr_e2e.received import own_path
+from xmr_e2e.runs.drawing import draw
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
 SELECTABLE = Measures().names

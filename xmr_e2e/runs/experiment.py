@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNegative, Positive, Seed, check_bounds
-from xmr_e2e.data.loader import Data
+from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import MethodConfig, is_in

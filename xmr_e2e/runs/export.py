@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xmr_e2e.training.checkpoints import open_checkpoint
-from xmr_e2e.models.model_folder import require_free
-from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.evaluation.document import read_evaluation
 from xmr_e2e.files import read_json
+from xmr_e2e.models.model_folder import require_free
+from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.runs.checkpoint import open_checkpoint
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from xmr_e2e.runs.run import Run
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
+from xmr_e2e.runs.run import Run
 
 FLUSH_EVERY = 20
 

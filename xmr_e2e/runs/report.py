@@ -11,19 +11,19 @@ from typing import Any
 
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.unknown import unknown_fractions
-from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalFigures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.reports.examples import Shelf, spread_examples, worst_failures
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.reports.report import Findings, write_report
 from xmr_e2e.fonts import describe_missing, font_for
-from xmr_e2e.methods.base import Similarity
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.reports.examples import Shelf, spread_examples, worst_failures
+from xmr_e2e.reports.report import Findings, write_report
+from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest
+from xmr_e2e.similarity import Similarity
 
 logger = logging.getLogger(__name__)
 

@@ -36,14 +36,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from xmr_e2e.configuration import flatten, from_document, to_document
-from xmr_e2e.data.loader import Data, fit_words
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
 from xmr_e2e.devices import uses_gpu
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.models.weights import read_weights
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.files import read_json, sha256_of, write_atomically
+from xmr_e2e.models.weights import read_weights
 from xmr_e2e.received import check_name, own_path, parse_json, read_bytes
+from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell
 from xmr_e2e.evaluation.ranking import nearest
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search.query import Hit, embed_query
 from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
 from xmr_e2e.search.vectors import Neighbours

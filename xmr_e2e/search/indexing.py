@@ -17,13 +17,13 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from xmr_e2e.console import Console
+from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.images import load_square
-from xmr_e2e.data.loader import SplitBatches
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.models.embed import collect
-from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
+from xmr_e2e.models.embed import collect
+from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.received import read_bytes
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
@@ -192,7 +192,7 @@ def _embed_split(
     data = replace(model.data, shards=folder, also={})
     if not len(SplitReader(folder, split).positions_with([modality])):
         return np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    batches = SplitBatches(data, split, {modality: model.method.sources[modality]}, model.tokeniser, seed=0)
+    batches = BatchDataset(data, split, {modality: model.method.sources[modality]}, model.tokeniser, seed=0)
     with _progress(f"embedding {split} {modality}s", len(batches)) as advance:
 
         def embed(inputs: dict[str, object]) -> object:

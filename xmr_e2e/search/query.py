@@ -14,11 +14,11 @@ from PIL import Image
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage
 from xmr_e2e.shards.schema import IMAGE_SUFFIXES
 from xmr_e2e.shards.sheet import Tile, tile_picture, write_sheet
+from xmr_e2e.similarity import Similarity
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHEET_COLUMNS = 5

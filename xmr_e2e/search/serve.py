@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import uvicorn
 
-from xmr_e2e.models.model_folder import find_description, refuse_folder_of_runs
-from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell
+from xmr_e2e.models.model_folder import find_description, refuse_folder_of_runs
+from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.search.access import LOCAL, Rules, is_loopback, is_wildcard, rules_for
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.connections import CONNECTIONS, Protocol, allow_connections

@@ -24,9 +24,9 @@ from pydantic import Field
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import bring_to_disk
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.received import parse, parse_json, shortened
 from xmr_e2e.search.database import Database, Kinds, schema_of
+from xmr_e2e.similarity import Similarity
 
 NAME = "index.sqlite"
 VERSION = 2

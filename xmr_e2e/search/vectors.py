@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Similarity
 from xmr_e2e.search.graph import graph_bytes, restore_graph
+from xmr_e2e.similarity import Similarity
 
 FLAT_UP_TO = 50_000
 """items; comparing a query with all of so many takes milliseconds"""

@@ -12,10 +12,10 @@ from typing import Any
 
 from xmr_e2e.configuration import to_document
 from xmr_e2e.console import Console, console
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell, shell_comment
 from xmr_e2e.files import read_json
+from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
 from xmr_e2e.studies.runs import options_of, read_about, read_run, runs_below
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field
 
 from xmr_e2e.configuration import flatten, from_document, to_document
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import FREE_TO_DIFFER
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.document import Evaluation, Name, SavedDirections, read_evaluation
 from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.received import parse, read_bytes
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import FREE_TO_DIFFER
 from xmr_e2e.shards import manifest
 
 CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"

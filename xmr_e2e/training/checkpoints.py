@@ -8,98 +8,28 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from threading import Thread
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from xmr_e2e.bounds import MOST
-from xmr_e2e.training.processes import is_lost_connection
-from xmr_e2e.models.weights import read_weights, require_whole, separated, shapes_of
+from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
-from xmr_e2e.received import check_name, inside, own_path, parse, read_bytes
+from xmr_e2e.models.weights import read_weights, require_whole, separated, shapes_of
+from xmr_e2e.received import own_path
+from xmr_e2e.runs.checkpoint import _SEAL, KEPT, MODEL, WEIGHTS, Checkpoint, Position, _weights_in, open_checkpoint
 
 logger = logging.getLogger(__name__)
-
-MODEL = ("model.safetensors", "model.json")
-"""the files of a run folder that hold the epoch kept so far"""
-KEPT = "kept"
-"""the folder of a checkpoint that has them as they were then"""
-WEIGHTS = "weights.safetensors"
-"""of the training, all in one file; the checkpoints of earlier versions have it only from ZeRO"""
-_EARLIER = "model.safetensors"
-_SEAL = "checkpoint.json"
-
-
-Done = Annotated[int, Field(ge=0, le=MOST)]
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a training has come."""
-
-    stage: Done = 0
-    """stages that are done"""
-    epoch: Done = 0
-    """epochs of this stage that are done"""
-    step: Done = 0
-    """steps of this epoch that are done"""
-    best: float | None = None
-    """by what the epoch kept so far was the best of this stage: a validation figure, or minus the validation loss"""
-    skipped: Done = 0
-    """steps that moved nothing, because a loss or gradient was not finite"""
-
-
-@dataclass(frozen=True)
-class _Sealed:
-    """The content of a checkpoint's seal, the last file that is written."""
-
-    position: Position
-    zero: Annotated[int, Field(ge=0, le=3)]
-    world_size: Annotated[int, Field(ge=1, le=MOST)]
-    crc32: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A folder that holds the state of a training."""
-
-    folder: Path
-    position: Position
-    zero: int
-    """the ZeRO stage with which it was saved"""
-    world_size: int
-
-    def load_weights(self, method: nn.Module) -> None:
-        """Give a plain module the parameters and buffers of the method.
-
-        Raises:
-            XmrError: there are none, since the training was over; or they are of another method.
-        """
-        path = _weights_in(self.folder)
-        if path is None:
-            raise XmrError(f"{self.folder}: the training was over, and its selected epoch's model is what there is")
-        try:
-            method.load_state_dict(read_weights(path))
-        except RuntimeError as error:
-            raise XmrError(
-                f"{path} has not the weights of this method: {str(error).splitlines()[-1].strip()}"
-            ) from error
-
-    def fits(self, zero: int, world_size: int) -> bool:
-        """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
-        return self.zero == zero and (not zero or self.world_size == world_size)
 
 
 class Checkpoints:
@@ -263,34 +193,6 @@ class Checkpoints:
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
         document: dict[str, Any] = {"position": asdict(position), **kind, "crc32": sums}
         write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
-
-
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint says of itself.
-
-    Raises:
-        XmrError: it is missing, unfinished or damaged.
-    """
-    try:
-        sealed = parse(_Sealed, read_bytes(folder / _SEAL), _SEAL)
-        for name, expected in sealed.crc32.items():
-            if crc32_of(_own_file(folder, name)) != expected:
-                raise XmrError(f"{name} is not what was written (its checksum differs)")
-    except (OSError, XmrError) as error:
-        raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
-    return Checkpoint(folder, sealed.position, sealed.zero, sealed.world_size)
-
-
-def _own_file(folder: Path, name: str) -> Path:
-    """A file of a checkpoint, which has them in folders, too."""
-    *folders, last = name.split("/")
-    for part in folders:
-        folder = own_path(folder, check_name(part, _SEAL))
-    return inside(folder, last)
-
-
-def _weights_in(folder: Path) -> Path | None:
-    return next((path for path in (folder / WEIGHTS, folder / _EARLIER) if path.exists()), None)
 
 
 def _remove_all(folders: Sequence[Path]) -> None:

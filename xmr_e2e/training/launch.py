@@ -18,19 +18,20 @@ from accelerate.utils import broadcast_object_list
 
 from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
+from xmr_e2e.distributed import is_lost_connection
+from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.models.model_folder import refuse_folder_of_runs
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.signal_handlers import leaving_at_once
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
-from xmr_e2e.runs.leaks import known_leaks
-from xmr_e2e.models.model_folder import refuse_folder_of_runs
 from xmr_e2e.training.preflight import check_start
-from xmr_e2e.training.processes import is_lost_connection, make_accelerator
-from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.training.signals import leaving_at_once
+from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
-from xmr_e2e.errors import XmrError, describe_os_error
-from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.watchdog import Watch
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from accelerate.commands.config.config_args import default_config_file, load_con
 from accelerate.commands.launch import launch_command_parser
 
 from xmr_e2e.devices import uses_gpu
-from xmr_e2e.runs.experiment import Train
 from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.experiment import Train
 
 logger = logging.getLogger(__name__)
 

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from xmr_e2e.data.batch import Regions, Source, Tokens
-from xmr_e2e.data.loader import Data, sample_bytes
+from xmr_e2e.data.batch_dataset import sample_bytes
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
 from xmr_e2e.devices import uses_gpu
-from xmr_e2e.models.embed import BATCH
-from xmr_e2e.runs.experiment import Experiment, Train
-from xmr_e2e.training.selection import check_splits
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import build_method, without_weights
+from xmr_e2e.models.embed import BATCH
+from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import Dataset
+from xmr_e2e.training.selection import check_splits
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,13 @@ import os
 from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from xmr_e2e.devices import uses_gpu
+from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.training.zero import zero_plugin
-from xmr_e2e.errors import XmrError
 
 # Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
 PATIENCE = timedelta(hours=1)
@@ -42,12 +41,6 @@ def make_accelerator(train: Train) -> Accelerator:
     handlers = [group] if world_size > 1 else []
     on_cpu = not has_gpu and not plugin  # with which Accelerate would pass over the plugin and say nothing
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
-
-
-def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether a collective failed because another process is gone; gloo says so in words alone."""
-    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def _world_size() -> int:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.models.embed import prepared
-from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
-from xmr_e2e.runs.experiment import Experiment, Train
+from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn, protocol
 from xmr_e2e.methods.base import Method, Moment, Stage
-from xmr_e2e.distributed import gather
+from xmr_e2e.models.embed import prepared
+from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
+from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
 

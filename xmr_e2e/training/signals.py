@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -19,29 +18,6 @@ from xmr_e2e.errors import XmrError
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-
-@contextmanager
-def handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """With a handler of signals, which act as before afterwards: a process that goes on, a notebook's, has processes of
-    its own to end by them."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
-def leaving_at_once(status: int) -> Iterator[None]:
-    """Meanwhile SIGTERM and SIGUSR1 end this process with a status: nothing is left that would have to be saved."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(status)
-
-    with handled(leave, signal.SIGTERM, signal.SIGUSR1):
-        yield
 
 
 class Wish(IntEnum):

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.loader import SplitBatches
-from xmr_e2e.training.gradcache import backward
-from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.training.zero import read_without_pickle, zero_step
-from xmr_e2e.methods.base import Method, Moment, NotFinite
+from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.distributed import share_buffers
+from xmr_e2e.methods.base import Method, Moment, NotFinite
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.zero import read_without_pickle, zero_step
 
 
 class Stepper:
@@ -25,7 +25,7 @@ class Stepper:
     """
 
     def __init__(
-        self, experiment: Experiment, accelerator: Accelerator, method: Method, stage: str, batches: SplitBatches
+        self, experiment: Experiment, accelerator: Accelerator, method: Method, stage: str, batches: BatchDataset
     ) -> None:
         self._experiment = experiment
         self._accelerator = accelerator

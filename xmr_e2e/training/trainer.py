@@ -16,17 +16,24 @@ from torch import Tensor
 
 from xmr_e2e import watchdog as watch
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.loader import Loader, SplitBatches
-from xmr_e2e.training.checkpoints import Checkpoint, Checkpoints, Position
-from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.loader import Loader
+from xmr_e2e.distributed import gather, share_buffers
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
 from xmr_e2e.models.embed import collect, embed_few, embed_split, extract_frozen
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.models.weights import read_weights
+from xmr_e2e.runs.checkpoint import Checkpoint, Position
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
-from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.training.signals import Interrupted, Signals, Wish
-from xmr_e2e.training.step import Stepper
+from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.towers.base import Dataset
+from xmr_e2e.training.checkpoints import Checkpoints
+from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
 from xmr_e2e.training.selection import (
     check_splits,
     kept_by,
@@ -36,13 +43,8 @@ from xmr_e2e.training.selection import (
     validation_loss,
     validation_split,
 )
-from xmr_e2e.models.weights import read_weights
-from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
-from xmr_e2e.distributed import gather, share_buffers
-from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.training.signals import Interrupted, Signals, Wish
+from xmr_e2e.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -430,9 +432,9 @@ class Trainer:
             )
         return validation_scores(self.method, embedded, self.protocol)
 
-    def _batches(self, stage: Stage, split: str) -> SplitBatches:
+    def _batches(self, stage: Stage, split: str) -> BatchDataset:
         sources = {modality: self.method.sources[modality] for modality in stage.modalities}
-        return SplitBatches(
+        return BatchDataset(
             self.experiment.data,
             split,
             sources,

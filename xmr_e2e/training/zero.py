@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xmr_e2e.runs.experiment import Train
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import NotFinite
+from xmr_e2e.runs.experiment import Train
 
 if TYPE_CHECKING:
     from accelerate import DeepSpeedPlugin

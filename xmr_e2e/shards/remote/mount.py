@@ -30,19 +30,6 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 from xmr_e2e.received import JSON_BYTES, inside, parse, read_bytes, shortened
-from xmr_e2e.shards.remote.address import (
-    LONGEST,
-    PIPE,
-    PROTOCOLS,
-    check_url,
-    hide_secrets,
-    holds_secret,
-    is_plain_store,
-    protocol_of,
-    url_of,
-)
-from xmr_e2e.shards.remote.cache import Cache, make_folder
-from xmr_e2e.shards.remote.fetch import Failed, check_protocol, fetch, fetch_bytes
 from xmr_e2e.shards.index import index_path, load_index, most_index_bytes
 from xmr_e2e.shards.manifest import (
     EXTENSION,
@@ -56,6 +43,19 @@ from xmr_e2e.shards.manifest import (
     shard_file,
 )
 from xmr_e2e.shards.parallel import map_shards
+from xmr_e2e.shards.remote.address import (
+    LONGEST,
+    PIPE,
+    PROTOCOLS,
+    check_url,
+    hide_secrets,
+    holds_secret,
+    is_plain_store,
+    protocol_of,
+    url_of,
+)
+from xmr_e2e.shards.remote.cache import Cache, make_folder
+from xmr_e2e.shards.remote.fetch import Failed, check_protocol, fetch, fetch_bytes
 from xmr_e2e.shards.remote.trust import is_trusted, permissions_folder, trust
 
 INDEXES_AT_ONCE = 8

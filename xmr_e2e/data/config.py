@@ -1,0 +1,45 @@
+"""Options of the data: what is read, and how it becomes batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from xmr_e2e.bounds import Bounds, Count
+from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.errors import XmrError
+
+ImageSide = Annotated[int, Bounds(int, least=1, most=10_000)]
+"""of the square that a picture becomes, whose pixels are then no more than those of the largest picture that is read"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is read, and how it becomes batches."""
+
+    shards: Path
+    """folder of shards, as the builders in preprocessing/ make it"""
+    image_size: ImageSide = 224
+    """side in pixels of the square that the image network sees"""
+    load_size: ImageSide = 256
+    """side in pixels to which pictures are brought, and out of which training crops are taken"""
+    texts: Literal["concatenate", "one_caption"] = "concatenate"
+    """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
+    max_tokens: Count = 300
+    """words of a text that are read; for articles such as Wikipedia's"""
+    tokens: Tokenisation = Tokenisation()
+    words: WordVectors = WordVectors()
+    augment: Augment = Augment()
+    also: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(default_factory=dict)
+    """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
+    every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
+    workers: Annotated[int, Bounds(int, least=0, most=1024)] | None = None
+    """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
+    machine"""
+
+    def __post_init__(self) -> None:
+        if self.image_size > self.load_size:
+            raise XmrError(f"--data.image-size {self.image_size} must not be above --data.load-size {self.load_size}")
