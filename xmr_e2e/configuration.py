@@ -19,6 +19,11 @@ Configuration = TypeVar("Configuration")
 BEFORE = "before"
 """key of a field's metadata: its value in documents that were written before there was the field, where that is not its
 default"""
+_MOVED = {
+    "xmr_e2e.engine.experiment": "xmr_e2e.runs.experiment",
+    "xmr_e2e.data.loader": "xmr_e2e.data.config",
+}
+"""modules of configurations in documents that were written before, and where they are now"""
 _TYPE = "type"
 _NAME = re.compile(r"([a-z_][a-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _ITEMS = 10_000
@@ -91,6 +96,9 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
 
 def _class(kind: Any, name: Any, where: str) -> Any:
     """The class of this name, where it is the kind or one of those that are made from it."""
+    if isinstance(name, str):
+        module, colon, cls_name = name.partition(":")
+        name = f"{_MOVED.get(module, module)}{colon}{cls_name}"
     if name == _name_of(kind) and not inspect.isabstract(kind):
         return kind
     found = _NAME.fullmatch(name) if isinstance(name, str) else None

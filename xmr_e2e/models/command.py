@@ -1,4 +1,4 @@
-"""`xmr export` and `xmr embed`."""
+"""`xmr embed`."""
 
 from __future__ import annotations
 
@@ -12,37 +12,6 @@ from xmr_e2e.errors import XmrError
 
 LISTED = 20
 """files that were left out"""
-
-
-def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False) -> None:
-    """Write a run's model to a folder of its own, in the layout of the Hugging Face hub: model.safetensors, the weights
-    in one file whatever they were trained with (DeepSpeed's ZeRO, too), config.json, the tokeniser and a model card,
-    README.md. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
-
-    Args:
-        run: the run folder
-        out: the folder to write to
-        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
-        onnx: write each modality's network as OUT/onnx/MODALITY.onnx too, compared with torch
-    """
-    from xmr_e2e.runs.export import export
-    from xmr_e2e.runs.run import Run
-
-    console = Console(highlight=False, soft_wrap=True)
-    model = export(Run(run), out, checkpoint)
-    console.print(f"{len(model.method.state_dict())} weights written: {out}")
-    if onnx:
-        from xmr_e2e.models.onnx_files import OPSET, TOLERANCE, save_onnx
-        from xmr_e2e.models.onnx_guide import add_guide
-
-        with Console(stderr=True).status("writing ONNX files and comparing them with torch"):
-            worst = save_onnx(model, out)
-        add_guide(model, out, worst)
-        for modality, difference in worst.items():
-            console.print(
-                f"onnx/{modality}.onnx: opset {OPSET}, differs from torch by {difference:.1e} at most "
-                f"(of an embedding of length 1; allowed is {TOLERANCE:.0e})",
-            )
 
 
 def embed_command(

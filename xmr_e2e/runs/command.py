@@ -1,11 +1,12 @@
-"""`xmr report`: the report of a run anew, or a page that compares runs."""
+"""`xmr eval`, `xmr report` and `xmr export`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 
@@ -108,3 +109,61 @@ def _document(run: Run, figures: str) -> Evaluation:
         again = shell("xmr", "eval", run.folder)
         raise XmrError(f"{path} was written by an earlier version; measure the run again: {again}")
     return document
+
+
+def eval_command(
+    run: Path,
+    /,
+    *,
+    split: Literal["train", "val", "test"] = "test",
+    protocol: str | None = None,
+    gallery: Literal["test", "test+train"] = "test",
+    shards: Path | None = None,
+) -> None:
+    """Measure a run's model on a split: a table, evaluation/SPLIT.json and a report, random rankings beside each
+    figure. By another protocol or with another gallery: evaluation/SPLIT-PROTOCOL[-with-train].json; on other shards
+    than those of the training: evaluation/DATASET-SPLIT.json; each with a report of that name.
+
+    Args:
+        run: the run folder
+        split: the split to measure
+        protocol: clean, coco5k, coco1k, or a released script's: released:dscmr, released:drcl, released:acmr,
+            released:semantic_sharing, released:semantic_sharing_coco; by default that of the training
+        gallery: what is ranked: the test split, or it and the training split behind it
+        shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
+    """
+    from xmr_e2e.runs.evaluate import evaluate_run
+    from xmr_e2e.runs.run import Run
+
+    evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
+
+
+def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False) -> None:
+    """Write a run's model to a folder of its own, in the layout of the Hugging Face hub: model.safetensors, the weights
+    in one file whatever they were trained with (DeepSpeed's ZeRO, too), config.json, the tokeniser and a model card,
+    README.md. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
+
+    Args:
+        run: the run folder
+        out: the folder to write to
+        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
+        onnx: write each modality's network as OUT/onnx/MODALITY.onnx too, compared with torch
+    """
+    from xmr_e2e.runs.export import export
+    from xmr_e2e.runs.run import Run
+
+    console = Console(highlight=False, soft_wrap=True)
+    model = export(Run(run), out, checkpoint)
+    console.print(f"{len(model.method.state_dict())} weights written: {out}")
+    if onnx:
+        from xmr_e2e.models.onnx_files import OPSET, TOLERANCE, save_onnx
+        from xmr_e2e.models.onnx_guide import add_guide
+
+        with Console(stderr=True).status("writing ONNX files and comparing them with torch"):
+            worst = save_onnx(model, out)
+        add_guide(model, out, worst)
+        for modality, difference in worst.items():
+            console.print(
+                f"onnx/{modality}.onnx: opset {OPSET}, differs from torch by {difference:.1e} at most "
+                f"(of an embedding of length 1; allowed is {TOLERANCE:.0e})",
+            )
