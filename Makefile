@@ -21,7 +21,7 @@ demo: $(DEMO)/shards/manifest.json
 	$(BIN)/xmr shards sheet $(DEMO)/shards $(DEMO)/sheet.png
 	$(BIN)/python recipes/alscor_pascal.py --data.shards $(DEMO)/shards \
 		--method.image.weights none --data.image-size 96 --data.load-size 112 \
-		--optimiser.kind adam --optimiser.lr 3e-4 --optimiser.parts.towers.image.network.features 3e-4 \
+		--optimizer.kind adamw --optimizer.lr 3e-4 --optimizer.lr-overrides.towers.image.network.features 3e-4 \
 		--schedule.kind cosine --schedule.warmup 0.05 --train.epochs 12 --train.select mAP@all
 
 # Drawn, not photographed: the set is synthetic, and says so in its manifest and in the report.

@@ -28,7 +28,7 @@ from xmr_e2e.errors import XmrError
 
 ROOT = Path(__file__).parents[1]
 OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "conftest"}
-"""packages that each fork imports anew, from the copy"""
+"""packages that each fork imports again, from the copy"""
 DEPTH = 2
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
 PATIENCE = 10.0

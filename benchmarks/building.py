@@ -16,7 +16,7 @@ from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Side, compare, on_c
 from benchmarks.photographs import CLASSES, list_photographs, samples_of, shards_of
 from benchmarks.reading import rate
 from preprocessing.regions import add_regions
-from xmr_e2e.files import bring_to_disk
+from xmr_e2e.files import fsync_file
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.media import RESIZED_QUALITY, check_decodes
 from xmr_e2e.towers.detector import load_detector
@@ -45,7 +45,7 @@ def build(photographs: Path, /, *, repeats: int = REPEATS, samples: int = 10_000
 
         def tar() -> None:
             subprocess.run(command, input=names, check=True)
-            bring_to_disk(BUILD / "plain.tar")  # as the builder leaves its shards
+            fsync_file(BUILD / "plain.tar")  # as the builder leaves its shards
 
         return seconds(tar)
 

@@ -64,8 +64,8 @@ def evaluation(
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (items,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator) * 0.1
-    sides = {name: _embeddings(labels, centres, generator).to(device) for name in ("image", "text")}
+    centers = torch.randn(classes, dim, generator=generator) * 0.1
+    sides = {name: _embeddings(labels, centers, generator).to(device) for name in ("image", "text")}
     console.print(f"{items:,} images and texts, {dim} dimensions, {classes} classes, {torch.get_num_threads()} threads")
     rows = []
     for way in (("image", "text"), ("text", "image")):
@@ -81,10 +81,10 @@ def evaluation(
         raise XmrError(f"the figures are not those of brute force to {AGREEMENT:.0e}")
 
 
-def _embeddings(labels: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
-    rows = torch.randn(len(labels), centres.shape[1], generator=generator)
-    for number, centre in enumerate(centres):
-        rows[labels == number] += centre
+def _embeddings(labels: Tensor, centers: Tensor, generator: torch.Generator) -> Tensor:
+    rows = torch.randn(len(labels), centers.shape[1], generator=generator)
+    for number, center in enumerate(centers):
+        rows[labels == number] += center
     return rows
 
 

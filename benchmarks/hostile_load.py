@@ -42,7 +42,7 @@ BOMBS, LARGE, SILENT = 12, 150, 1000
 LARGE_BYTES = 9_000_000
 PAUSE_S = 0.05
 """between the questions of the ordinary client"""
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """for an answer"""
 START_S = 120.0
 """for the server's model to be loaded"""
@@ -137,7 +137,7 @@ def measure(run: Path, *, seconds: float, side: int, bombs: int, large: int, sil
 def ask(port: int) -> tuple[bool, float]:
     """True if a sentence was answered, and the seconds that it took, on a connection of its own."""
     start = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/api/search?text=one+more+picture&k=5")
         answered = connection.getresponse().status == 200

@@ -32,7 +32,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SAME_TOWER = {
     "alscor_flickr8k": (
         "--method.image.name=resnet10_slim --data.image-size=96 --data.load-size=112 --data.max-tokens=80 "
-        "--optimiser.parts.towers.image=1e-3 --train.epochs=8"
+        "--optimizer.lr-overrides.towers.image=1e-3 --train.epochs=8"
     ).split()
 }
 FIGURES = ("mAP@all", "mAP@50", "NDCG@500")

@@ -14,7 +14,7 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -53,7 +53,7 @@ def _trained(photographs: Path, samples: int) -> Path:
         data=Data(shards_of(list_photographs(photographs), samples), image_size=SIDE, load_size=SIDE,
                   words=WordVectors(dim=8)),
         method=Dscmr(image=ImageTower("squeezenet1_1", weights="none"), text=TextCnn()),
-        optimiser=Optimiser(kind="sgd", lr=1e-4),
+        optimizer=Optimizer(kind="sgd", lr=1e-4),
         train=Train(epochs=1, batch_size=samples // 2, runs=BUILD / "runs", select="last"),
     )  # fmt: skip
     run = Run(experiment.train.runs / experiment.name)

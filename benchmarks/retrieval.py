@@ -92,6 +92,6 @@ def _embeddings(items: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """Random ones around a centre of each class, so that rankings are neither perfect nor chance."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (items,), generator=generator)
-    centres = 0.1 * torch.randn(CLASSES, dim, generator=generator)
-    queries, gallery = (centres[labels] + torch.randn(items, dim, generator=generator) for _ in range(2))
+    centers = 0.1 * torch.randn(CLASSES, dim, generator=generator)
+    queries, gallery = (centers[labels] + torch.randn(items, dim, generator=generator) for _ in range(2))
     return queries, gallery, labels

@@ -26,10 +26,10 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.checkpoint import Position
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.checkpoint import TrainingProgress
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -52,7 +52,7 @@ class _Timed(Trainer):
         _wait_for_device(self.accelerator)
         self.ends.append(time.perf_counter())
 
-    def _save(self, position: Position) -> None:
+    def _save(self, position: TrainingProgress) -> None:
         duration = seconds(lambda: super(_Timed, self)._save(position))
         if position.epoch == 1:
             self.saves.append(duration)
@@ -129,17 +129,19 @@ def _by_hand(experiment: Experiment) -> float:
     """Seconds per step of the loop that one would write without this project's trainer."""
     trainer = _trainer(experiment)
     model = DistributedDataParallel(trainer.method)
-    optimiser = experiment.optimiser.build(trainer.method, trainer.method.stages[0].name)
+    optimizer = experiment.optimizer.build(trainer.method, trainer.method.stages[0].name)
     ends = []
     for batch in trainer.loaders[0].epoch():
-        optimiser.zero_grad()
-        model(_prepared(batch, experiment), Moment())["total"].backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        model(_prepared(batch, experiment), StepContext())["total"].backward()
+        optimizer.step()
         ends.append(time.perf_counter())
     return _between(ends)
 
 
-def accumulate(photographs: Path, /, *, repeats: int = REPEATS, network: str = "vgg19", batch_size: int = 32) -> Figure:
+def micro_batches(
+    photographs: Path, /, *, repeats: int = REPEATS, network: str = "vgg19", batch_size: int = 32
+) -> Figure:
     """Losses and gradients of a batch in eight pieces with cached representations, against all at once.
 
     Args:
@@ -154,11 +156,11 @@ def accumulate(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     batch = batch.to(trainer.accelerator.device)
     model = trainer.accelerator.prepare_model(trainer.method.train())
 
-    def run(pieces: int) -> float:
+    def run(micro_batches: int) -> float:
         def once() -> None:
             backward(
-                trainer.accelerator, model, batch, lambda piece: _prepared(piece, experiment),
-                pieces=pieces, moment=Moment(), seed=(0,),
+                trainer.accelerator, model, batch, lambda micro_batch: _prepared(micro_batch, experiment),
+                micro_batches=micro_batches, context=StepContext(), seed=(0,),
             )  # fmt: skip
             model.zero_grad()
             _wait_for_device(trainer.accelerator)
@@ -186,7 +188,7 @@ def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     experiment = _experiment(photographs, network, 2, repeats)
     # The second epoch counts: the optimiser has its moments then, and there is a model that was kept.
     train = replace(experiment.train, epochs=2, checkpoint_steps=1)
-    trainer = _trainer(replace(experiment, optimiser=Optimiser(kind="adam"), train=train))
+    trainer = _trainer(replace(experiment, optimizer=Optimizer(kind="adam"), train=train))
     trainer.fit()
     goal = Goal("at most", 0.01)
     share = Quantity(f"a checkpoint of {network} and Adam's moments", "s")
@@ -202,7 +204,7 @@ def _experiment(photographs: Path, network: str, batch_size: int, steps: int) ->
         name="benchmark",
         data=Data(shards, image_size=224, load_size=256, words=WordVectors(dim=50)),
         method=Dscmr(image=ImageTower(network, weights="none"), text=TextCnn()),
-        optimiser=Optimiser(kind="sgd", lr=1e-4),
+        optimizer=Optimizer(kind="sgd", lr=1e-4),
         train=Train(epochs=1, batch_size=batch_size, runs=BUILD / "runs", select="last"),
     )
 
@@ -235,12 +237,12 @@ def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
     """Forward, backward and optimiser on one batch that lies ready; its losses are read, as any training's."""
     device, method = trainer.accelerator.device, trainer.method.train()
     batch = _prepared(next(trainer.loaders[0].epoch()).to(device), experiment)
-    optimiser = experiment.optimiser.build(method, method.stages[0].name)
+    optimizer = experiment.optimizer.build(method, method.stages[0].name)
 
     def once() -> None:
-        optimiser.zero_grad()
-        method(batch, Moment())["total"].backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        method(batch, StepContext())["total"].backward()
+        optimizer.step()
         _wait_for_device(trainer.accelerator)
 
     return once

@@ -20,7 +20,7 @@ from preprocessing.common.command import RawFolder, run
 from preprocessing.common.json_files import Pairs, read_object
 from preprocessing.flickr.files import Published, Splits, read_published
 from xmr_e2e.console import Console
-from xmr_e2e.data.text import tokenise
+from xmr_e2e.data.text import tokenize
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 
@@ -101,7 +101,7 @@ def _once_each(path: Path) -> Any:
 
 
 def _word(word: object, where: str) -> str:
-    tokens = tokenise(word) if isinstance(word, str) else []
+    tokens = tokenize(word) if isinstance(word, str) else []
     if len(tokens) != 1:
         raise XmrError(f"{where}: {word!r} is not a single word, and captions are compared word by word")
     return tokens[0]
@@ -113,7 +113,7 @@ def label_images(captions: Mapping[str, Sequence[str]], concepts: Concepts, *, a
     for image in sorted(captions):
         counts: Counter[str] = Counter()
         for caption in captions[image]:
-            used = set(tokenise(caption))
+            used = set(tokenize(caption))
             counts.update(name for name, words in concepts.items() if not words.isdisjoint(used))
         labels[image] = tuple(name for name in concepts if counts[name] >= at_least)
     return labels

@@ -16,7 +16,7 @@ from pathlib import Path
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.config import Data
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 from xmr_e2e.training.launch import main
@@ -27,7 +27,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="alscor_flickr8k",
         data=Data(
-            Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.5, colour=0.2)
+            Path("data/shards/flickr8k"), image_size=112, load_size=128, augment=Augment(min_area=0.5, color=0.2)
         ),
         method=Alscor(
             image=ImageTower(weights="none", dropout=0.5),
@@ -37,7 +37,7 @@ def experiment() -> Experiment:
             adversary=0.3,
             ridge=0.1,
         ),
-        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05, parts={"towers.image": 2e-4}),
+        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05, lr_overrides={"towers.image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=14, batch_size=100),
     )

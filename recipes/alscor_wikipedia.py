@@ -18,7 +18,7 @@ from pathlib import Path
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 from xmr_e2e.training.launch import main
@@ -34,8 +34,8 @@ def experiment() -> Experiment:
             text=BiLstmCnn(hidden=141),
             dim=40,
         ),
-        optimiser=Optimiser(
-            "sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, parts={"towers.image.network.features": 1e-3}
+        optimizer=Optimizer(
+            "sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, lr_overrides={"towers.image.network.features": 1e-3}
         ),
         train=Train(epochs=60, batch_size=100, select="mAP@50"),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.config import Data
 from xmr_e2e.methods.deep_sm import DeepSm
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import main
@@ -31,10 +31,10 @@ def experiment() -> Experiment:
             image_size=96,
             load_size=112,
             max_tokens=80,
-            augment=Augment(min_area=0.5, colour=0.2),
+            augment=Augment(min_area=0.5, color=0.2),
         ),
         method=DeepSm(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(dropout=0.5)),
-        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=8, batch_size=100),
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.drcl import Drcl
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import main
@@ -31,7 +31,7 @@ def experiment() -> Experiment:
         name="drcl_xmedianet",
         data=Data(Path("data/shards/xmedianet"), words=WordVectors(dim=300)),
         method=Drcl(image=ImageTower("vgg19"), text=TextCnn(), dim=512),
-        optimiser=Optimiser(
+        optimizer=Optimizer(
             "adam",
             lr=5e-4,
             betas=(0.5, 0.999),
@@ -42,7 +42,7 @@ def experiment() -> Experiment:
                 "consistency-text:towers": 5e-4,
             },
         ),
-        train=Train(epochs=100, batch_size=1024, accumulate=32, precision="bf16", seed=1),
+        train=Train(epochs=100, batch_size=1024, micro_batches=32, precision="bf16", seed=1),
     )
 
 

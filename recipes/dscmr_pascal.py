@@ -18,7 +18,7 @@ from pathlib import Path
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import main
@@ -30,7 +30,7 @@ def experiment() -> Experiment:
         name="dscmr_pascal",
         data=Data(Path("data/shards/pascal_sentence"), words=WordVectors(dim=300)),
         method=Dscmr(image=ImageTower("vgg19"), text=TextCnn(), common=1e-3, invariance=1e-1),
-        optimiser=Optimiser("adam", lr=1e-4, betas=(0.5, 0.999), parts={"towers.image": 1e-5}),
+        optimizer=Optimizer("adam", lr=1e-4, betas=(0.5, 0.999), parts={"towers.image": 1e-5}),
         train=Train(epochs=500, batch_size=100, precision="bf16"),
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.sdcmr import Sdcmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import main
@@ -39,7 +39,7 @@ def experiment() -> Experiment:
             adversary=10,
             independence=1,
         ),
-        optimiser=Optimiser("adam", lr=2e-4, parts={"towers.image": 2e-5}),
+        optimizer=Optimizer("adam", lr=2e-4, lr_overrides={"towers.image": 2e-5}),
         train=Train(epochs=500, batch_size=64, precision="bf16"),
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.config import Data
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import BiGruWords
 from xmr_e2e.training.launch import main
@@ -34,7 +34,7 @@ def experiment() -> Experiment:
             image_size=96,
             load_size=112,
             max_tokens=80,
-            augment=Augment(min_area=0.5, colour=0.2),
+            augment=Augment(min_area=0.5, color=0.2),
         ),
         method=SemanticSharing(
             image=GridRegions("resnet10_slim", weights="none"),
@@ -45,7 +45,7 @@ def experiment() -> Experiment:
             feedforward=256,
             context=0.01,
         ),
-        optimiser=Optimiser("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=14, batch_size=50, select="mAP@all"),
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 from xmr_e2e.training.launch import main
@@ -46,7 +46,7 @@ def experiment() -> Experiment:
             heads=8,
             context=0.1,
         ),
-        optimiser=Optimiser("adam", lr=1e-4, parts={"towers.image": 1e-5}),
+        optimizer=Optimizer("adam", lr=1e-4, lr_overrides={"towers.image": 1e-5}),
         train=Train(epochs=45, batch_size=64, clip_norm=2.0, precision="bf16", select="NDCG@500"),
     )
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
-COLOURS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
+COLORS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 SAMPLES = {"train": 40, "val": 12, "test": 12}
 SLOW = frozenset(
     "benchmarks docs faults killed launcher mutation protocol recipes same_answer security serve slurm slurm_requeue "
@@ -67,7 +67,7 @@ def handlers() -> Iterator[None]:
 def draw_image(
     path: Path,
     *,
-    colour: tuple[int, int, int] = (120, 120, 120),
+    color: tuple[int, int, int] = (120, 120, 120),
     size: tuple[int, int] = (64, 48),
     mode: str = "RGB",
     format: str | None = None,
@@ -78,7 +78,7 @@ def draw_image(
 
     The file's suffix chooses the format where `format` does not; `mode` is one of Pillow's: "L", "RGBA", "CMYK", ….
     """
-    image = Image.new("RGB", size, colour)
+    image = Image.new("RGB", size, color)
     place = np.random.default_rng(seed).uniform(0.2, 0.8, 2) * size
     radius = min(size) / 5
     ImageDraw.Draw(image).ellipse((*(place - radius), *(place + radius)), fill=(240, 240, 235))
@@ -112,8 +112,8 @@ def tiny_samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[RawSample, .
     samples = []
     for split, count in SAMPLES.items():
         for number in range(count):
-            name = list(COLOURS)[number % len(COLOURS)]
-            image = draw_image(folder / f"{split}_{number}.jpg", colour=COLOURS[name], seed=number, quality=92)
+            name = list(COLORS)[number % len(COLORS)]
+            image = draw_image(folder / f"{split}_{number}.jpg", color=COLORS[name], seed=number, quality=92)
             texts = (f"a picture of {name} number {number}", f"here is one more {name}", f"{name}, again")
             samples.append(RawSample(image.name, split, image, texts[: 2 + number % 2], (name,)))
     return tuple(samples)
@@ -124,5 +124,5 @@ def tiny_shards(tiny_samples: tuple[RawSample, ...], tmp_path_factory: pytest.Te
     """The tiny samples as shards of 8. Shared: a test that changes files copies the folder first."""
     out = tmp_path_factory.mktemp("tiny") / "shards"
     options = BuildOptions(shard_samples=8, workers=1)
-    build_shards(out, dataset="tiny", classes=list(COLOURS), samples=tiny_samples, options=options)
+    build_shards(out, dataset="tiny", classes=list(COLORS), samples=tiny_samples, options=options)
     return out

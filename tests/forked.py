@@ -26,7 +26,7 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.drcl import Drcl
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import run_experiment
@@ -46,7 +46,7 @@ def tiny(shards: Path, runs: Path, method: MethodConfig = DRCL, *, workers: int 
         name="tiny",
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=workers),
         method=method,
-        optimiser=Optimiser(lr=3e-3),
+        optimizer=Optimizer(lr=3e-3),
         train=Train(**{"epochs": 2, "batch_size": 8, "runs": runs, "name": "run", **train}),
     )
 

@@ -14,7 +14,7 @@ from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.sdcmr import Sdcmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest, Shard, Split
 from xmr_e2e.towers.image import ImageTower
@@ -57,7 +57,7 @@ class Made:
             name=f"{self.method}_wikipedia",
             data=Data(shards, workers=self.workers),
             method=self.config or METHODS[self.method],
-            optimiser=Optimiser(),
+            optimizer=Optimizer(),
             train=replace(self.train, seed=self.seed, name=run.name),
         )
         environment = {"manifest_sha256": sha256_of(shards / "manifest.json"), "commit": self.commit}

@@ -126,6 +126,6 @@ def small(experiment: Experiment, shards: Path) -> Experiment:
         data=replace(data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0),
         method=shrunk(method),
         # Without decay, which would move weights that get no gradient.
-        optimiser=replace(experiment.optimiser, weight_decay=0.0),
-        train=replace(train, epochs=1, batch_size=BATCH, accumulate=min(2, train.accumulate)),
+        optimizer=replace(experiment.optimizer, weight_decay=0.0),
+        train=replace(train, epochs=1, batch_size=BATCH, micro_batches=min(2, train.micro_batches)),
     )

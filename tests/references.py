@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 
 Rows = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ LABELS = {
 }
 """of seven samples; in the second, one has none, and some share two"""
 WIDTHS = {"image": 5, "text": 4}
-DATASET = Dataset(classes=3, multi_label=False, image_size=32, words=torch.zeros(2, 2), widths=WIDTHS)
+DATASET = DatasetInfo(classes=3, multi_label=False, image_size=32, words=torch.zeros(2, 2), widths=WIDTHS)
 
 
 def as_if_fitted(method: Method) -> Method:
@@ -46,7 +46,7 @@ class LayerTower(Tower):
 
     dim: int = 6
 
-    def build(self, dataset: Dataset, modality: str) -> nn.Module:
+    def build(self, dataset: DatasetInfo, modality: str) -> nn.Module:
         layer = nn.Linear(dataset.widths[modality], self.dim)
         layer.dim = self.dim  # type: ignore[assignment]
         return layer
@@ -102,11 +102,13 @@ def softmax(scores: Sequence[float] | Rows) -> list[float]:
     return [value / sum(exponentials) for value in exponentials]
 
 
-def terms_of(method: Method, inputs: Mapping[str, Any], labels: Tensor, moment: Moment = Moment()) -> dict[str, Tensor]:
+def terms_of(
+    method: Method, inputs: Mapping[str, Any], labels: Tensor, context: StepContext = StepContext()
+) -> dict[str, Tensor]:
     """The objective's terms; what it draws by chance has the moment's seed."""
     representations = method.represent(inputs)
-    torch.manual_seed(moment.seed)
-    return method.objective(representations, labels, moment)
+    torch.manual_seed(context.seed)
+    return method.objective(representations, labels, context)
 
 
 def values(terms: Mapping[str, Tensor]) -> dict[str, float]:
@@ -114,20 +116,27 @@ def values(terms: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def learners(
-    method: Method, inputs: Mapping[str, Any], labels: Tensor, moment: Moment = Moment(), *, stage: Stage | None = None
+    method: Method,
+    inputs: Mapping[str, Any],
+    labels: Tensor,
+    context: StepContext = StepContext(),
+    *,
+    stage: Stage | None = None,
 ) -> dict[str, set[str]]:
     """Term -> first two parts of the names of the parameters to which it alone gives a gradient other than zero; the
     first part alone where the second is a layer's. With a stage, only what the stage moves."""
     found: dict[str, set[str]] = {}
-    for term in terms_of(method, inputs, labels, moment):
+    for term in terms_of(method, inputs, labels, context):
         method.zero_grad()
-        chosen = terms_of(method, inputs, labels, moment)[term]
+        chosen = terms_of(method, inputs, labels, context)[term]
         if chosen.requires_grad:
             chosen.backward()
         found[term] = {
             _part(name)
             for name, parameter in method.named_parameters()
-            if (stage is None or stage.moves(name)) and parameter.grad is not None and parameter.grad.abs().max() > 0
+            if (stage is None or stage.is_trained(name))
+            and parameter.grad is not None
+            and parameter.grad.abs().max() > 0
         }
     return found
 

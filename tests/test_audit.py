@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe, duplicates
-from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, alike, same
-from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, looks
+from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, exact_duplicates, near_duplicates
+from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, perceptual_hashes
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 
@@ -288,9 +288,9 @@ def test_pairs_equal_those_of_comparing_each_with_each(
             near[a, b] += coarse[other] <= ALIKE and fine[other] <= ALIKE_IN_DETAIL and not twin[other]
     assert near.sum() > 100 and exact.sum() > 1000
     told: list[tuple[int, int]] = []
-    found = alike(rows, part, 3, tell=lambda done, total: told.append((done, total)))
+    found = near_duplicates(rows, part, 3, tell=lambda done, total: told.append((done, total)))
     assert np.array_equal(found.counts, near)
-    assert np.array_equal(same(rows["picture"], part, 3).counts, exact)
+    assert np.array_equal(exact_duplicates(rows["picture"], part, 3).counts, exact)
     assert told[-1][0] == told[-1][1]
     for (a, b), cases in found.cases.items():
         assert 0 < len(cases) <= duplicates.CASES
@@ -302,8 +302,8 @@ def test_pairs_equal_those_of_comparing_each_with_each(
 def test_nothing_is_equal_to_nothing() -> None:
     rows = np.zeros(4, FINGERPRINT)
     part = np.zeros(4, np.int64)
-    assert same(rows["texts"], part, 1).counts.sum() == 0
-    assert alike(rows, part, 1, tell=lambda *_: None).counts.sum() == 0
+    assert exact_duplicates(rows["texts"], part, 1).counts.sum() == 0
+    assert near_duplicates(rows, part, 1, tell=lambda *_: None).counts.sum() == 0
 
 
 def test_a_hash_is_that_of_the_cosine_transform() -> None:
@@ -313,7 +313,7 @@ def test_a_hash_is_that_of_the_cosine_transform() -> None:
     waves = np.cos(np.pi * (2 * np.arange(32)[None] + 1) * np.arange(16)[:, None] / 64)
     scale = np.where(np.arange(16) == 0, np.sqrt(1 / 32), np.sqrt(2 / 32))
     low = (scale[:, None] * waves) @ grey @ (scale[:, None] * waves).T
-    found = looks(image)
+    found = perceptual_hashes(image)
     assert found is not None
     coarse, fine = low[:8, :8].ravel(), low.ravel()
     bits = np.unpackbits(np.array([found[0]], np.uint64).view(np.uint8)).astype(bool)

@@ -76,7 +76,7 @@ def test_every_other_crop_is_mirrored_unless_none_is_to_be() -> None:
 def test_brightness_and_contrast_each_vary_by_up_to_the_share_that_is_asked_for() -> None:
     half = torch.full((COUNT, 3, SIDE, SIDE), 102, dtype=torch.uint8)
     half[:, :, :, SIDE // 2 :] = 153
-    found = crops(Augment(flip=False, colour=0.2), half)
+    found = crops(Augment(flip=False, color=0.2), half)
     brightness = found.mean((1, 2, 3)) / crops(Augment(flip=False), half).mean((1, 2, 3))
     spread = found.amax((1, 2, 3)) - found.amin((1, 2, 3))
     plain = crops(Augment(flip=False), half)
@@ -90,5 +90,5 @@ def test_brightness_and_contrast_each_vary_by_up_to_the_share_that_is_asked_for(
 
 def test_a_picture_does_not_leave_the_range_of_colors() -> None:
     white = torch.full((200, 3, SIDE, SIDE), 255, dtype=torch.uint8)
-    found = crops(Augment(colour=0.5), white)
+    found = crops(Augment(color=0.5), white)
     assert found.max() == pytest.approx(1, abs=1e-5) and found.min() >= 0.49

@@ -145,8 +145,8 @@ def test_a_file_with_the_wrong_name_is_stored_as_what_it_is(
 def test_every_mode_becomes_rgb_of_the_same_picture(
     name: str, mode: str, make_image: Callable[..., Path], tmp_path: Path
 ) -> None:
-    colour = (200, 200, 200)
-    path = make_image(tmp_path / name, mode="L" if mode == "I;16" else mode, colour=colour)
+    color = (200, 200, 200)
+    path = make_image(tmp_path / name, mode="L" if mode == "I;16" else mode, color=color)
     if mode == "I;16":
         deep = np.asarray(Image.open(path)).astype(np.uint16) * 257
         Image.fromarray(deep).save(path)
@@ -285,12 +285,12 @@ def test_a_full_disk_is_told_with_the_file_and_the_same_command_goes_on(
     number: int, name: str, good: RawSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    bring_to_disk = os.fsync
+    fsync_file = os.fsync
 
     def fail(descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(name):
             raise OSError(number, os.strerror(number))
-        bring_to_disk(descriptor)
+        fsync_file(descriptor)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patched:

@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, die_after
+from conftest import COLORS, die_after
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of
@@ -23,7 +23,7 @@ SHARDS = 9  # of the tiny samples, eight in a shard
 
 def build(out: Path, samples: Samples, part: str, **options: int | float | bool) -> Manifest | None:
     chosen = BuildOptions(**{"shard_samples": 8, "workers": 1, **options}, part=part)  # type: ignore[arg-type]
-    return build_shards(out, dataset="tiny", classes=list(COLOURS), samples=samples, options=chosen)
+    return build_shards(out, dataset="tiny", classes=list(COLORS), samples=samples, options=chosen)
 
 
 def hashes(folder: Path) -> dict[str, str]:

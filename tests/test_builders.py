@@ -31,9 +31,9 @@ ALONE = BuildOptions(workers=1)
 LENIENT = BuildOptions(workers=1, max_skipped=0.5)
 
 
-def image_bytes(colour: tuple[int, int, int] = (90, 120, 60), kind: str = "JPEG", mode: str = "RGB") -> bytes:
+def image_bytes(color: tuple[int, int, int] = (90, 120, 60), kind: str = "JPEG", mode: str = "RGB") -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", (12, 8), colour).convert(mode).save(data, kind)
+    Image.new("RGB", (12, 8), color).convert(mode).save(data, kind)
     return data.getvalue()
 
 

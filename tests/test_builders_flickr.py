@@ -85,8 +85,8 @@ def test_rest_is_train_takes_what_is_in_no_split_to_train(flickr30k: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert splits(tmp_path / "out") == {"train": 4, "val": 1, "test": 1}
     assert samples(tmp_path / "out")["5.jpg"]["split"] == "train"
-    unlabelled, note = manifest(tmp_path / "out")["notes"]
-    assert unlabelled == UNLABELLED
+    unlabeled, note = manifest(tmp_path / "out")["notes"]
+    assert unlabeled == UNLABELLED
     assert note.startswith("splits: 1 images") and "in train" in note
 
 

@@ -305,7 +305,7 @@ def test_pictures_in_no_row_and_of_other_formats_are_counted(raw: Path) -> None:
 # ---- splits
 
 
-def labelled(raw: Path, splits: str = "") -> Found:
+def labeled(raw: Path, splits: str = "") -> Found:
     """Of the letters, one after the other, each is the split of an image."""
     names = {"r": "train", "v": "val", "t": "test"}
     lines = [f"{image},t,{image[:3]},{names[splits[n % len(splits)]]}" for n, image in enumerate(IMAGES)]
@@ -313,7 +313,7 @@ def labelled(raw: Path, splits: str = "") -> Found:
 
 
 def test_a_missing_validation_split_is_drawn_from_train(raw: Path) -> None:
-    given = labelled(raw, "rrrrt")
+    given = labeled(raw, "rrrrt")
     found = with_splits(given, raw, Fractions(val=0.25, seed=1))
     tested = {source for source, split in splits_of(given).items() if split == "test"}
     assert {source for source, split in splits_of(found).items() if split == "test"} == tested
@@ -341,7 +341,7 @@ def test_a_missing_validation_split_is_drawn_from_train(raw: Path) -> None:
 )
 def test_options_for_splits_that_go_unused_are_refused(raw: Path, splits: str, wanted: Fractions, message: str) -> None:
     with pytest.raises(XmrError, match=message):
-        with_splits(labelled(raw, splits), raw, wanted)
+        with_splits(labeled(raw, splits), raw, wanted)
 
 
 def test_copies_of_a_picture_are_drawn_into_one_split(raw: Path) -> None:

@@ -22,7 +22,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.models.saved_model import load
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import Tower
@@ -153,7 +153,7 @@ def train(image: Tower, shards: Path, runs: Path) -> Path:
         name="tiny",
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6, min_count=1), workers=0),
         method=SemanticSharing(image=image, text=text, masked=0.5, **size),
-        optimiser=Optimiser(lr=1e-3),
+        optimizer=Optimizer(lr=1e-3),
         train=Train(epochs=1, batch_size=3, runs=runs),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0

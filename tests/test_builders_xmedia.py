@@ -66,9 +66,9 @@ def samples(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def jpeg(colour: tuple[int, int, int]) -> bytes:
+def jpeg(color: tuple[int, int, int]) -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", (12, 8), colour).save(data, "JPEG")
+    Image.new("RGB", (12, 8), color).save(data, "JPEG")
     return data.getvalue()
 
 

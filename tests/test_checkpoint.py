@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.runs.checkpoint import Checkpoint, Position
-from xmr_e2e.runs.experiment import Optimiser
+from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress
+from xmr_e2e.runs.experiment import Optimizer
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
 from xmr_e2e.training.checkpoints import Checkpoints
@@ -25,13 +25,13 @@ from xmr_e2e.training.checkpoints import Checkpoints
 def prepared() -> tuple[Accelerator, Any, Any]:
     torch.manual_seed(0)
     accelerator, model = Accelerator(cpu=True), nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
-    return accelerator, *accelerator.prepare(model, Optimiser("adam", lr=1e-2).build(model, ""))
+    return accelerator, *accelerator.prepare(model, Optimizer("adam", lr=1e-2).build(model, ""))
 
 
-def step(model: Any, optimiser: Any) -> None:
+def step(model: Any, optimizer: Any) -> None:
     model(torch.arange(12.0).view(2, 6)).square().sum().backward()
-    optimiser.step()
-    optimiser.zero_grad()
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def found(checkpoints: Checkpoints) -> Checkpoint:
@@ -41,16 +41,16 @@ def found(checkpoints: Checkpoints) -> Checkpoint:
 
 
 def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
-    accelerator, model, optimiser = prepared()
+    accelerator, model, optimizer = prepared()
     checkpoints = Checkpoints(accelerator, model, tmp_path, kept=2)
-    step(model, optimiser)
+    step(model, optimizer)
     assert checkpoints.find() is None
-    checkpoints.save(Position(1, 3, 4, 0.5))
+    checkpoints.save(TrainingProgress(1, 3, 4, 0.5))
     (tmp_path / "checkpoints" / "stage-00-epoch-0009-step-000000.part").mkdir()  # a save that was interrupted
-    step(model, optimiser)
+    step(model, optimizer)
     resumed, model_again, optimiser_again = prepared()
     again = Checkpoints(resumed, model_again, tmp_path, kept=2)
-    assert found(again).position == Position(1, 3, 4, 0.5)
+    assert found(again).position == TrainingProgress(1, 3, 4, 0.5)
     again.load(found(again))
     step(model_again, optimiser_again)
     for name, value in model.state_dict().items():
@@ -59,7 +59,12 @@ def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -
 
 def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     checkpoints = Checkpoints(*prepared()[:2], tmp_path, kept=3)
-    positions = [Position(0, 9, 9), Position(2, 0, 9), Position(2, 0, 10), Position(10, 0, 0)]
+    positions = [
+        TrainingProgress(0, 9, 9),
+        TrainingProgress(2, 0, 9),
+        TrainingProgress(2, 0, 10),
+        TrainingProgress(10, 0, 0),
+    ]
     for position in positions:
         checkpoints.save(position)
     checkpoints.close()
@@ -76,7 +81,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
 ) -> None:
     checkpoints = Checkpoints(*prepared()[:2], tmp_path, kept=2)
     for epoch in (1, 2):
-        checkpoints.save(Position(0, epoch))
+        checkpoints.save(TrainingProgress(0, epoch))
     folder = found(checkpoints).folder
     weights, seal = folder / "weights.safetensors", folder / "checkpoint.json"
     content = bytearray(weights.read_bytes())
@@ -93,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         case "half a seal":
             seal.write_bytes(seal.read_bytes()[:50])
     with caplog.at_level(logging.WARNING):
-        assert found(checkpoints).position == Position(0, 1)
+        assert found(checkpoints).position == TrainingProgress(0, 1)
     assert f"{folder} is no whole checkpoint" in caplog.text
 
 
@@ -104,7 +109,7 @@ def test_a_checkpoint_brings_back_the_epoch_that_was_kept_then(tmp_path: Path) -
         kept.write_text(content)
         os.replace(kept, tmp_path / "model.json")
         if content == "early":
-            checkpoints.save(Position(0, 1))
+            checkpoints.save(TrainingProgress(0, 1))
     checkpoints.find()
     assert (tmp_path / "model.json").read_text() == "early"
 
@@ -116,15 +121,15 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> N
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
     try:
-        Checkpoints(*prepared()[:2], disk, kept=2).save(Position(0, 1))
+        Checkpoints(*prepared()[:2], disk, kept=2).save(TrainingProgress(0, 1))
         large, accelerator = nn.Linear(600, 600), Accelerator(cpu=True)
         checkpoints = Checkpoints(accelerator, accelerator.prepare(large), disk, kept=2)
         with pytest.raises(
             XmrError, match=r"step-000000: the checkpoint cannot be written: .*from stage-00-epoch-0001"
         ):
-            checkpoints.save(Position(0, 2))
+            checkpoints.save(TrainingProgress(0, 2))
         assert [path.name for path in (disk / "checkpoints").iterdir()] == ["stage-00-epoch-0001-step-000000"]
-        assert found(checkpoints).position == Position(0, 1)
+        assert found(checkpoints).position == TrainingProgress(0, 1)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -177,4 +182,4 @@ def test_a_record_that_was_cut_is_no_record(tmp_path: Path) -> None:
 def test_a_state_in_parts_fits_as_many_processes_and_the_same_stage_alone(
     tmp_path: Path, saved: tuple[int, int], asked: tuple[int, int], fits: bool
 ) -> None:
-    assert Checkpoint(tmp_path, Position(0, 0), *saved).fits(*asked) is fits
+    assert Checkpoint(tmp_path, TrainingProgress(0, 0), *saved).fits(*asked) is fits

@@ -116,7 +116,7 @@ def test_only_what_differs_in_configuration_and_environment_is_listed(
 ) -> None:
     page = compared(tmp_path, make_run("one", 0.5), make_run("two", 0.5, lr=0.2, seed=3))
     rows = {row[0]: row[1:] for row in page.rows if len(row) == 3}
-    assert rows["optimiser.lr"] == ["0.1", "0.2"] and rows["seed"] == ["0", "3"]
+    assert rows["optimizer.lr"] == ["0.1", "0.2"] and rows["seed"] == ["0", "3"]
     assert rows["name"] == ["one <b>", "two <b>"]
     assert "dim" not in rows and "python" not in rows
 

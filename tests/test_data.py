@@ -26,8 +26,8 @@ from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenise
-from xmr_e2e.data.tokenisers import Tokenisation, fit_tokeniser
+from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenize
+from xmr_e2e.data.tokenizers import Tokenization, fit_tokenizer
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
@@ -162,7 +162,7 @@ def test_the_pixel_cap_counts_before_decoding() -> None:
 
 
 def test_words_are_lower_case_without_punctuation_in_any_script() -> None:
-    assert tokenise('A man, 2 "dogs" & the boy\'s café — снег!') == [
+    assert tokenize('A man, 2 "dogs" & the boy\'s café — снег!') == [
         "a",
         "man",
         "2",
@@ -175,8 +175,8 @@ def test_words_are_lower_case_without_punctuation_in_any_script() -> None:
 
 
 def test_marks_belong_to_their_letters() -> None:
-    assert tokenise("हिन्दी में") == ["हिन्दी", "में"]
-    assert tokenise("nai\u0308ve") == tokenise("na\u00efve") == ["na\u00efve"]  # decomposed and composed
+    assert tokenize("हिन्दी में") == ["हिन्दी", "में"]
+    assert tokenize("nai\u0308ve") == tokenize("na\u00efve") == ["na\u00efve"]  # decomposed and composed
 
 
 def test_the_vocabulary_is_ordered_by_count_then_alphabet() -> None:
@@ -197,8 +197,8 @@ TEXTS = ["the dog runs over the grass", "a cat sits on the grass", "the dog and 
 
 
 def test_skip_gram_vectors_are_the_same_each_time_and_put_neighbours_together() -> None:
-    vocabulary, vectors = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=16))
-    _, again = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=16))
+    vocabulary, vectors = fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=16))
+    _, again = fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=16))
     assert vectors.shape == (len(vocabulary), 16)
     assert np.array_equal(vectors, again)
     assert not vectors[0].any() and vectors[1:].any(axis=1).all()
@@ -213,7 +213,7 @@ def test_a_pretrained_word2vec_file_is_read_in_text_and_binary_form(tmp_path: Pa
         lines.append(word.encode() + b" " + body + b"\n")
     path = tmp_path / f"vectors.{'bin' if kind.startswith('binary') else 'txt'}{'.gz' if kind.endswith('gz') else ''}"
     path.write_bytes(gzip.compress(b"".join(lines)) if kind.endswith("gz") else b"".join(lines))
-    vocabulary, vectors = fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
+    vocabulary, vectors = fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=3, file=path))
     for word in ("dog", "grass"):
         assert vectors[vocabulary.words.index(word) + 2].tolist() == words[word]
     assert "unseen" not in vocabulary.words  # the vocabulary is the training split's
@@ -222,20 +222,20 @@ def test_a_pretrained_word2vec_file_is_read_in_text_and_binary_form(tmp_path: Pa
 def test_a_wrong_vector_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "v.txt"
     with pytest.raises(XmrError, match="does not exist"):
-        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
+        fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=3, file=path))
     path.write_text("1 2\ndog 0.5 1.5\n")
     with pytest.raises(XmrError, match=r"2-d vectors: set --data.words.dim 2"):
-        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
+        fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=3, file=path))
     path.write_text("hello\n")
     with pytest.raises(XmrError, match="not a word2vec file"):
-        fit_tokeniser(TEXTS, Tokenisation(), WordVectors(dim=3, file=path))
+        fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=3, file=path))
 
 
 def test_words_come_from_the_training_split_only(tiny_shards: Path) -> None:
     vocabulary, _ = fit_words(Data(tiny_shards, words=WordVectors(dim=8, min_count=1)))
     train, test = (SplitReader(tiny_shards, split) for split in ("train", "test"))
-    trained = {word for p in range(len(train)) for text in train.metadata(p).texts for word in tokenise(text)}
-    tested = {word for p in range(len(test)) for text in test.metadata(p).texts for word in tokenise(text)}
+    trained = {word for p in range(len(train)) for text in train.metadata(p).texts for word in tokenize(text)}
+    tested = {word for p in range(len(test)) for text in test.metadata(p).texts for word in tokenize(text)}
     assert set(vocabulary.words) == trained
     assert tested & trained
 
@@ -273,7 +273,7 @@ def test_plain_crops_are_pieces_of_the_picture() -> None:
 
 def test_a_samples_augmentation_does_not_depend_on_its_batch() -> None:
     images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
-    options = Augment(min_area=0.3, colour=0.3)
+    options = Augment(min_area=0.3, color=0.3)
 
     def prepare(rows: list[int], epoch: int = 0) -> torch.Tensor:
         return prepare_training(images[rows], 12, options, seed=5, epoch=epoch, positions=torch.tensor(rows) + 100)
@@ -352,7 +352,7 @@ def test_a_rank_without_a_sample_gets_a_stand_in_that_does_not_count(tiny_shards
     empty = next(batch for part in parts for batch in part if not len(batch))
     assert len(empty.labels) == len(empty.positions) == 0
     assert len(empty.inputs["image"]) == len(empty.inputs["text"].ids) == 1
-    assert empty.pieces(4) == [empty]
+    assert empty.micro_batches(4) == [empty]
 
 
 def test_class_balanced_batches_hold_as_many_samples_of_each_class(tiny_shards: Path) -> None:
@@ -421,11 +421,13 @@ def test_pieces_of_a_batch_are_the_batch() -> None:
         positions=torch.arange(7),
         keys=tuple("abcdefg"),
     )
-    pieces = batch.pieces(3)
-    assert [len(piece) for piece in pieces] == [2, 2, 3]
-    assert "".join(key for piece in pieces for key in piece.keys) == "abcdefg"
-    assert torch.equal(torch.cat([piece.inputs["text"].ids for piece in pieces]), batch.inputs["text"].ids)
-    assert len(batch.pieces(99)) == 7
+    micro_batches = batch.micro_batches(3)
+    assert [len(micro_batch) for micro_batch in micro_batches] == [2, 2, 3]
+    assert "".join(key for micro_batch in micro_batches for key in micro_batch.keys) == "abcdefg"
+    assert torch.equal(
+        torch.cat([micro_batch.inputs["text"].ids for micro_batch in micro_batches]), batch.inputs["text"].ids
+    )
+    assert len(batch.micro_batches(99)) == 7
 
 
 def test_an_image_larger_than_loaded_is_refused() -> None:

@@ -25,7 +25,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.doctor import group, machine, memory, ranks
 from xmr_e2e.doctor.dry_run import DryRun, Saved, StageRun, dry_run
 from xmr_e2e.doctor.finding import Finding, in_words, problem
-from xmr_e2e.doctor.group import Place
+from xmr_e2e.doctor.group import ProcessInfo
 from xmr_e2e.doctor.memory import Processes
 from xmr_e2e.doctor.method import build, quick_words
 from xmr_e2e.doctor.recipe import check_recipe, load_experiment
@@ -34,7 +34,7 @@ from xmr_e2e.doctor.weights import check_weights
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Stage
 from xmr_e2e.methods.dcca import Dcca
-from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.image import ImageTower
@@ -236,11 +236,11 @@ def test_samples_without_labels_are_counted_and_the_first_one_is_named(
 
 def test_pieces_of_one_sample_and_batch_normalisation(tiny_shards: Path, tmp_path: Path) -> None:
     options = ["--method.image.name", "resnet18", "--data.image-size", "32", "--train.batch-size", "12"]
-    assert "leave pieces of one sample" in only_problem(look(tiny_shards, *options, "--train.accumulate", "100"))
-    check_start(experiment(tiny_shards, *options, "--train.accumulate", "5"), 1)
+    assert "leave pieces of one sample" in only_problem(look(tiny_shards, *options, "--train.micro-batches", "100"))
+    check_start(experiment(tiny_shards, *options, "--train.micro-batches", "5"), 1)
     with pytest.raises(XmrError, match=r"--train\.accumulate 5 and 2 process\(es\) leave pieces of one sample"):
-        check_start(experiment(tiny_shards, *options, "--train.accumulate", "5"), 2)
-    check_start(experiment(tiny_shards, "--train.accumulate", "100"), 1)  # a network without batch normalisation
+        check_start(experiment(tiny_shards, *options, "--train.micro-batches", "5"), 2)
+    check_start(experiment(tiny_shards, "--train.micro-batches", "100"), 1)  # a network without batch normalisation
 
 
 def test_batches_that_do_not_fit_into_shared_memory(
@@ -302,7 +302,7 @@ def test_batches_too_small_for_the_processes(tiny_shards: Path) -> None:
 def test_folders_that_are_mixed_in_are_looked_at_too(tiny_shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     shutil.copytree(tiny_shards, folder)
-    option = f"--data.also {folder} 0.5"
+    option = f"--data.extra-shards {folder} 0.5"
     said = {finding.about: finding.text for finding in look(tiny_shards, *option.split(" "))}
     assert "80 samples, 15 steps per epoch of 4" in said["steps"]  # 40 + 20 visits
     (folder / "train-00000.tar").unlink()
@@ -381,12 +381,12 @@ def test_weights_gradients_and_optimiser_state_by_hand(tiny_shards: Path) -> Non
     expected = memory.Need("training", 168, 120, 240, 10 * 505 + 20 * 20, 10 * 1500)
     assert memory.need(chosen, 168, run, 20, 2) == expected
     # fp16 halves what is kept of floating numbers, and keeps half as large a copy of the weights.
-    half = replace(chosen, train=replace(chosen.train, precision="fp16", accumulate=5))
+    half = replace(chosen, train=replace(chosen.train, precision="fp16", micro_batches=5))
     assert memory.need(half, 168, run, 20, 2).activations == 2 * 255 + 20 * 20 + 60
     zero = replace(chosen, train=replace(chosen.train, zero=2))
     shared = memory.need(zero, 168, run, 20, 2)
-    assert (shared.weights, shared.gradients, shared.optimiser) == (168, 60, 120)
-    assert [memory.optimiser_copies(Optimiser("sgd", momentum=m)) for m in (0.9, 0.0)] == [1, 0]
+    assert (shared.weights, shared.gradients, shared.optimizer) == (168, 60, 120)
+    assert [memory.optimizer_copies(Optimizer("sgd", momentum=m)) for m in (0.9, 0.0)] == [1, 0]
 
 
 def test_activations_are_counted_once_and_without_what_is_known() -> None:
@@ -404,7 +404,7 @@ def test_activations_grow_with_the_pictures(tiny_shards: Path) -> None:
         chosen = experiment(tiny_shards, "--data.image-size", str(size), "--data.load-size", "128")
         found = quick_words(chosen)
         method = build(chosen, load_manifest(tiny_shards), found)
-        return dry_run(chosen, method, found.tokeniser).stages[0].towers.floating
+        return dry_run(chosen, method, found.tokenizer).stages[0].towers.floating
 
     small, large = activations(48), activations(96)
     assert 3.5 * small < large < 6 * small
@@ -416,7 +416,7 @@ def test_what_does_not_fit_is_a_problem(tiny_shards: Path) -> None:
     run = DryRun(nn.Identity(), {}, 4, 10**15, (huge,))  # type: ignore[arg-type]
     findings = [
         *memory.check_memory([memory.need(chosen, 10**15, huge, 4, 1)], processes),
-        *memory.check_extracted(run, 52, processes),
+        *memory.check_cached_features(run, 52, processes),
         memory.check_loader(run, 4, 1, processes),
         memory.check_checkpoints(chosen, 10**15, run),
     ]
@@ -489,9 +489,9 @@ def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(port))
     monkeypatch.setattr(ranks, "PATIENCE", 0.5)
-    (unreached,) = ranks.meet(Place(1, 1, 3), [])
+    (unreached,) = ranks.meet(ProcessInfo(1, 1, 3), [])
     assert unreached.level == "problem" and f"does not reach the others at 127.0.0.1:{port}" in unreached.text
-    here, *others = ranks.meet(Place(0, 0, 3), [])
+    here, *others = ranks.meet(ProcessInfo(0, 0, 3), [])
     assert "rank 0 on " in here.text
     assert "of 3 processes, rank 1, 2 did not come" in only_problem(others)
 
@@ -513,6 +513,6 @@ def test_hosts_that_differ() -> None:
 
 def test_tasks_of_srun_that_would_train_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    (found,) = ranks.check_launcher(Place())
+    (found,) = ranks.check_launcher(ProcessInfo())
     assert found.level == "problem" and "srun started 4 tasks" in found.text
-    assert not list(ranks.check_launcher(Place(0, 0, 4)))
+    assert not list(ranks.check_launcher(ProcessInfo(0, 0, 4)))

@@ -32,17 +32,17 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.runs.run import Run, environment
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 from xmr_e2e.training.gradcache import backward
@@ -53,7 +53,7 @@ METHOD = Alscor(image=ImageTower("squeezenet1_1", "none"), text=BiLstmCnn(hidden
 
 def method(*, dropout: bool = False, multi_label: bool = False) -> Method:
     torch.manual_seed(0)
-    built = METHOD.build(Dataset(4, multi_label, 48, torch.randn(30, 8)))
+    built = METHOD.build(DatasetInfo(4, multi_label, 48, torch.randn(30, 8)))
     # A larger start than the paper's: gradients that can be compared.
     for projection in built.projections.values():
         nn.init.normal_(projection.weight, std=0.3)
@@ -79,9 +79,15 @@ def batch(rows: slice = slice(None)) -> Batch:
     )
 
 
-def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, pieces: int) -> dict[str, Tensor]:
+def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, micro_batches: int) -> dict[str, Tensor]:
     terms = backward(
-        accelerator, model, part, lambda piece: piece, pieces=pieces, moment=Moment(progress=0.3), seed=(0, 1, 2)
+        accelerator,
+        model,
+        part,
+        lambda micro_batch: micro_batch,
+        micro_batches=micro_batches,
+        context=StepContext(progress=0.3),
+        seed=(0, 1, 2),
     )
     gradients = {name: p.grad for name, p in accelerator.unwrap_model(model).named_parameters()}
     return {**{f"loss {name}": value for name, value in terms.items()}, **gradients}
@@ -107,11 +113,11 @@ def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[
 
 
 @pytest.mark.parametrize("pieces", [2, 3, 14])
-def test_a_batch_in_pieces_gives_the_gradients_of_the_whole_batch(whole: dict[str, Tensor], pieces: int) -> None:
-    assert_same(losses_and_gradients(Accelerator(cpu=True), method(), batch(), pieces), whole)
+def test_a_batch_in_pieces_gives_the_gradients_of_the_whole_batch(whole: dict[str, Tensor], micro_batches: int) -> None:
+    assert_same(losses_and_gradients(Accelerator(cpu=True), method(), batch(), micro_batches), whole)
 
 
-def most_saved(pieces: int) -> int:
+def most_saved(micro_batches: int) -> int:
     """The largest number of bytes that wait for the backward pass at a time, parameters left out."""
     bytes_now = most = 0
 
@@ -130,7 +136,7 @@ def most_saved(pieces: int) -> int:
             bytes_now -= size
 
     with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
-        losses_and_gradients(Accelerator(cpu=True), method(), batch(), pieces)
+        losses_and_gradients(Accelerator(cpu=True), method(), batch(), micro_batches)
     return most
 
 
@@ -139,7 +145,7 @@ def test_pieces_take_the_memory_of_one_piece() -> None:
 
 
 def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
-    """With one piece's dropout drawn anew, the surrogate's gradient would not be that of the loss."""
+    """With one piece's dropout drawn again, the surrogate's gradient would not be that of the loss."""
     model, accelerator = method(dropout=True), Accelerator(cpu=True)
     found = losses_and_gradients(accelerator, model, batch(), 2)
     again = losses_and_gradients(accelerator, method(dropout=True), batch(), 2)
@@ -156,7 +162,7 @@ def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
     assert (values[1] - values[0]) == pytest.approx(expected, rel=0.05)
 
 
-def run_rank(rank: int, world: int, port: int, pieces: int, out: str) -> None:
+def run_rank(rank: int, world: int, port: int, micro_batches: int, out: str) -> None:
     """One of several real processes over gloo."""
     torch.set_num_threads(1)
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -166,7 +172,7 @@ def run_rank(rank: int, world: int, port: int, pieces: int, out: str) -> None:
     model = nn.parallel.DistributedDataParallel(method())
     accelerator = Accelerator(cpu=True)
     assert accelerator.use_distributed
-    found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), pieces)
+    found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), micro_batches)
     torch.save(found, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -179,9 +185,9 @@ def free_port() -> int:
 
 @pytest.mark.parametrize(("world", "pieces"), [(2, 1), (2, 2), (4, 1)])
 def test_several_processes_give_the_losses_and_gradients_of_one(
-    whole: dict[str, Tensor], tmp_path: Path, world: int, pieces: int
+    whole: dict[str, Tensor], tmp_path: Path, world: int, micro_batches: int
 ) -> None:
-    mp.spawn(run_rank, (world, free_port(), pieces, str(tmp_path)), nprocs=world)
+    mp.spawn(run_rank, (world, free_port(), micro_batches, str(tmp_path)), nprocs=world)
     for rank in range(world):
         assert_same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), whole)
 
@@ -191,28 +197,28 @@ def test_gather_is_the_identity_on_one_process() -> None:
     assert gather(rows) is rows
 
 
-# Optimiser and schedule
+# Optimizer and schedule
 
 
 def test_parts_have_their_own_learning_rates() -> None:
     model = method()
     parts = {"towers.image": 0.1, "towers.image.network.features": 0.01, "second:classifier": 5.0}
-    optimiser = Optimiser("sgd", lr=1.0, parts=parts)
-    optimiser.check(model, ["first", "second"])
-    groups = optimiser.build(model, "first").param_groups
+    optimizer = Optimizer("sgd", lr=1.0, lr_overrides=parts)
+    optimizer.check(model, ["first", "second"])
+    groups = optimizer.build(model, "first").param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         expected = (
             0.01 if name.startswith("towers.image.network.features.") else 0.1 if "towers.image." in name else 1.0
         )
         assert rates[id(parameter)] == expected
-    second = {id(p): group["lr"] for group in optimiser.build(model, "second").param_groups for p in group["params"]}
+    second = {id(p): group["lr"] for group in optimizer.build(model, "second").param_groups for p in group["params"]}
     assert second == rates | {id(parameter): 5.0 for parameter in model.classifier.parameters()}  # type: ignore[operator]
 
 
 def test_a_part_that_is_nowhere_is_an_error() -> None:
     with pytest.raises(XmrError, match="no parameter's name begins with 'picture'; they begin with classifier"):
-        Optimiser("adam", parts={"picture": 0.1}).check(method(), ["training"])
+        Optimizer("adam", lr_overrides={"picture": 0.1}).check(method(), ["training"])
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
@@ -220,11 +226,11 @@ def test_a_first_step_that_overflows_in_fp16_is_skipped(kind: Literal["sgd", "ad
     """torch's fused SGD began its momentum with uninitialised memory after such a step."""
     layer = nn.Linear(64, 64)
     before = layer.weight.detach().clone()
-    optimiser, scaler = Optimiser(kind, lr=1e-3, momentum=0.8).build(layer, ""), torch.amp.GradScaler("cpu")
+    optimizer, scaler = Optimizer(kind, lr=1e-3, momentum=0.8).build(layer, ""), torch.amp.GradScaler("cpu")
     for factor in (float("inf"), 1.0, 1.0):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         scaler.scale((layer(torch.ones(1, 64)) * factor).sum()).backward()
-        scaler.step(optimiser)
+        scaler.step(optimizer)
         scaler.update()
     assert 0 < (layer.weight - before).abs().max() < 0.01
 
@@ -245,7 +251,11 @@ def test_schedules() -> None:
 def experiment(folder: Path) -> Experiment:
     data = Data(folder, 48, 48, words=WordVectors(dim=8), augment=Augment(min_area=0.5), workers=0)
     return Experiment(
-        "tiny", data, METHOD, Optimiser("sgd", lr=0.1, parts={"image": 0.01}), train=Train(epochs=2, runs=Path("r"))
+        "tiny",
+        data,
+        METHOD,
+        Optimizer("sgd", lr=0.1, lr_overrides={"image": 0.01}),
+        train=Train(epochs=2, runs=Path("r")),
     )
 
 
@@ -272,7 +282,7 @@ def number_types(hint: Any) -> Iterator[Any]:
 
 def test_every_number_option_has_bounds() -> None:
     parts = {type(part) for experiment in CONFIGURATIONS for part in vars(experiment).values() if is_dataclass(part)}
-    parts |= {Tokenisation, WordVectors, Augment}
+    parts |= {Tokenization, WordVectors, Augment}
     # Other test files, imported by the same process, have towers of their own.
     parts |= {each for kind in (Tower, MethodConfig) for each in classes_of(kind) if each.__module__.startswith("xmr_")}
     found = {
@@ -292,13 +302,16 @@ def test_every_number_option_has_bounds() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--optimiser.lr -1", "--optimiser.lr must be at least 0, not -1"),
-        ("--optimiser.lr nan", "--optimiser.lr must be a finite number, not nan"),
-        ("--optimiser.weight-decay -1", "--optimiser.weight-decay must be at least 0, not -1"),
-        ("--optimiser.betas 0.9 1", "--optimiser.betas must be below 1, not 1"),
-        ("--optimiser.parts towers.text -0.1", "--optimiser.parts towers.text must be at least 0, not -0.1"),
+        ("--optimizer.lr -1", "--optimizer.lr must be at least 0, not -1"),
+        ("--optimizer.lr nan", "--optimizer.lr must be a finite number, not nan"),
+        ("--optimizer.weight-decay -1", "--optimizer.weight-decay must be at least 0, not -1"),
+        ("--optimizer.betas 0.9 1", "--optimizer.betas must be below 1, not 1"),
+        (
+            "--optimizer.lr-overrides towers.text -0.1",
+            "--optimizer.lr-overrides towers.text must be at least 0, not -0.1",
+        ),
         ("--data.workers -1", "--data.workers must be at least 0, not -1"),
-        ("--data.also extra inf", "--data.also extra must be a finite number, not inf"),
+        ("--data.extra-shards extra inf", "--data.extra-shards extra must be a finite number, not inf"),
         ("--data.max-tokens 0", "--data.max-tokens must be at least 1, not 0"),
         ("--data.load-size 1000000", "--data.load-size must be at most 10,000, not 1000000"),
         ("--data.words.window 0", "--data.words.window must be at least 1, not 0"),
@@ -383,7 +396,7 @@ def saved_model(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     data = experiment(tiny_shards).data
     vocabulary, vectors = fit_words(data)
     torch.manual_seed(0)
-    built = METHOD.build(Dataset(4, False, 48, torch.from_numpy(vectors)))
+    built = METHOD.build(DatasetInfo(4, False, 48, torch.from_numpy(vectors)))
     original = SavedModel(METHOD, data, ["a", "b", "c", "d"], False, vocabulary, {}, built)
     original.save(run, built.state_dict(), "untrained")
     return run, original
@@ -424,7 +437,7 @@ def test_pictures_embed_alike_as_files_bytes_and_pil_images(
 
 def test_a_split_is_embedded_in_order_of_position(saved_model: tuple[Path, SavedModel]) -> None:
     _, model = saved_model
-    embedded = embed_split(model.method, model.data, model.tokeniser, "val")
+    embedded = embed_split(model.method, model.data, model.tokenizer, "val")
     reader = SplitReader(model.data.shards, "val")
     assert embedded.keys == tuple(reader.key(p) for p in range(12))
     assert [row.nonzero().flatten().tolist() for row in embedded.labels] == [list(reader.labels(p)) for p in range(12)]
@@ -434,7 +447,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     model = xmr_e2e.load(run)
-    embedded = embed_split(model.method, model.data, model.tokeniser, "train")
+    embedded = embed_split(model.method, model.data, model.tokenizer, "train")
     torch.save({**embedded.embeddings, "labels": embedded.labels}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -442,7 +455,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
 def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, model = saved_model
     mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)
-    expected = embed_split(model.method, model.data, model.tokeniser, "train")
+    expected = embed_split(model.method, model.data, model.tokenizer, "train")
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(found["labels"], expected.labels)
@@ -461,9 +474,9 @@ def test_precision_of_the_towers_does_not_reach_the_objective() -> None:
     model, part = method().float(), batch()
     part = replace(part, inputs={**part.inputs, "image": part.inputs["image"].float()})
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        low = model(part, Moment(progress=0.3))
+        low = model(part, StepContext(progress=0.3))
     with torch.no_grad():
-        full = model(part, Moment(progress=0.3))
+        full = model(part, StepContext(progress=0.3))
     assert all(term.dtype == torch.float32 for term in low.values())
     for name in ("discrimination", "adversary"):
         assert float(low[name]) == pytest.approx(float(full[name]), rel=0.05)
@@ -473,14 +486,14 @@ def test_diverged_representations_are_an_error_that_says_what_to_do() -> None:
     model = method()
     with torch.no_grad():
         model.projections["text"].weight[0] = float("nan")  # type: ignore[index]
-    with pytest.raises(XmrError, match=r"NaN .* in the text representations: .* Lower --optimiser\.lr"):
-        model(batch(), Moment(progress=0.3))
+    with pytest.raises(XmrError, match=r"NaN .* in the text representations: .* Lower --optimizer\.lr"):
+        model(batch(), StepContext(progress=0.3))
 
 
 def test_multi_label_data_trains_too() -> None:
     model = method(multi_label=True)
     several = replace(batch(), labels=(torch.rand(14, 4) > 0.5).float())
-    assert model(several, Moment(progress=0.3))["total"].isfinite()
+    assert model(several, StepContext(progress=0.3))["total"].isfinite()
 
 
 def test_training_crops_keep_the_batch_on_its_device(tiny_shards: Path) -> None:

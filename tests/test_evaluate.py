@@ -38,7 +38,7 @@ from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_ta
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.raw import RawSample
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.vector import VectorTower
 
 CLASSES = ("cat", "dog", "owl")
@@ -52,14 +52,14 @@ class AsTheyAre(ManyModalities):
     text: Tower | None = VectorTower()
     audio: Tower | None = VectorTower()
 
-    def build(self, dataset: Dataset) -> Method:
+    def build(self, dataset: DatasetInfo) -> Method:
         return AsTheyAreModel(self, dataset)
 
 
 class AsTheyAreModel(Method):
     similarity = "euclidean"
 
-    def __init__(self, config: AsTheyAre, dataset: Dataset) -> None:
+    def __init__(self, config: AsTheyAre, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.nothing = nn.Parameter(torch.zeros(1))
 
@@ -70,7 +70,7 @@ class AsTheyAreModel(Method):
         raise NotImplementedError
 
 
-def build(folder: Path, dataset: str, *, seed: int, labelled: bool = True) -> Path:
+def build(folder: Path, dataset: str, *, seed: int, labeled: bool = True) -> Path:
     """12 pairs of an image's and a text's features and 6 sounds that stand alone, in the splits val and test."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -79,7 +79,7 @@ def build(folder: Path, dataset: str, *, seed: int, labelled: bool = True) -> Pa
             names = ("image", "text") if number < 12 else ("audio",)
             middle = np.eye(3)[number % 3]
             features = {name: (middle + rng.standard_normal(3)).astype(np.float32) for name in names}
-            labels = (CLASSES[number % 3],) if labelled or number else ()
+            labels = (CLASSES[number % 3],) if labeled or number else ()
             samples.append(RawSample(f"{split} {number}", split, labels=labels, features=features))
     options = BuildOptions(shard_samples=7, workers=1)
     build_shards(folder, dataset=dataset, classes=CLASSES, samples=samples, required=(), options=options)
@@ -90,7 +90,7 @@ def model(shards: Path) -> SavedModel:
     manifest = SplitReader(shards, "test").manifest
     widths = dict.fromkeys(("image", "text", "audio"), 3)
     config = AsTheyAre()
-    method = config.build(Dataset(3, False, 32, torch.zeros(0, 0), widths))
+    method = config.build(DatasetInfo(3, False, 32, torch.zeros(0, 0), widths))
     data = Data(shards=shards, workers=0)
     return SavedModel(config, data, manifest.classes, manifest.multi_label, None, widths, method, "the last epoch")
 
@@ -301,7 +301,7 @@ def test_the_runs_own_shards_at_another_place_are_still_its_own(
 
 
 def test_samples_without_labels_are_named_if_they_are_ranked(tmp_path: Path) -> None:
-    folder = build(tmp_path / "shards", "unlabelled", seed=2, labelled=False)
+    folder = build(tmp_path / "shards", "unlabelled", seed=2, labeled=False)
     with pytest.raises(XmrError, match=r"1 samples have no label \(the first: .*test_0\)"):
         evaluate(model(folder), "test")
 

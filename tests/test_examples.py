@@ -17,7 +17,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.ranking import nearest
-from xmr_e2e.reports.examples import Example, Shelf, spread_examples, worst_failures
+from xmr_e2e.reports.examples import Example, SampleLookup, spread_examples, worst_failures
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 
@@ -39,7 +39,7 @@ def reader(tiny_shards: Path) -> SplitReader:
 
 
 def spread(
-    embedded: EmbeddedSplit, shelf: Shelf, count: int = 6, *, similarity: Any = "cosine", seed: int = 0
+    embedded: EmbeddedSplit, shelf: SampleLookup, count: int = 6, *, similarity: Any = "cosine", seed: int = 0
 ) -> list[Example]:
     inspected = inspect_rankings(embedded, similarity=similarity)
     return [example for each in inspected for example in spread_examples(each, shelf, count, seed=seed)]
@@ -47,7 +47,9 @@ def spread(
 
 def examples(reader: SplitReader, count: int = 6, *, seed: int = 0) -> list[Example]:
     keys = [reader.key(position) for position in range(len(reader))]
-    return spread(embedded_split(embeddings(len(reader)), labels_of(reader), keys), Shelf([reader]), count, seed=seed)
+    return spread(
+        embedded_split(embeddings(len(reader)), labels_of(reader), keys), SampleLookup([reader]), count, seed=seed
+    )
 
 
 def test_results_are_the_highest_scores_with_relevance_and_pair_as_the_shards_say(reader: SplitReader) -> None:
@@ -95,7 +97,7 @@ def test_the_worst_failures_are_the_least_precise_whose_first_result_is_wrong(re
     keys = [reader.key(position) for position in range(len(reader))]
     embedded = embedded_split(embeddings(len(reader)), labels_of(reader), keys)
     for each in inspect_rankings(embedded, similarity="cosine"):
-        found = worst_failures(each, Shelf([reader]), 3)
+        found = worst_failures(each, SampleLookup([reader]), 3)
         assert len(found) == 3
         assert all(not example.results[0].relevant for example in found)
         limit = max(example.precision for example in found)
@@ -110,7 +112,7 @@ def test_a_perfect_model_has_no_failures(reader: SplitReader) -> None:
     keys = [reader.key(position) for position in range(len(reader))]
     perfect = embedded_split({"image": labels, "text": labels}, labels, keys)
     for each in inspect_rankings(perfect, similarity="cosine"):
-        assert worst_failures(each, Shelf([reader]), 3) == []
+        assert worst_failures(each, SampleLookup([reader]), 3) == []
 
 
 def test_captions_that_are_items_of_their_own_are_shown_alone(reader: SplitReader) -> None:
@@ -120,7 +122,7 @@ def test_captions_that_are_items_of_their_own_are_shown_alone(reader: SplitReade
     rows = {"image": rng.standard_normal((count, 5)), "text": rng.standard_normal((2 * count, 5))}
     positions = {"image": np.arange(count), "text": np.repeat(np.arange(count), 2)}
     embedded = embedded_split(rows, labels_of(reader), keys, positions=positions)
-    shelf = Shelf([reader], Captions(most=2))
+    shelf = SampleLookup([reader], Captions(most=2))
     to_text, to_image = inspect_rankings(embedded, similarity="dot")
     found = spread_examples(to_text, shelf, 3)
     for example in found:
@@ -141,7 +143,7 @@ def test_a_gallery_of_two_splits_is_found_by_key(tiny_shards: Path) -> None:
     gallery = embedded_split(embeddings(len(labels)), labels, [*keys[0], *keys[1]])
     queries = embedded_split(embeddings(len(test), seed=1), labels_of(test), keys[0])
     each, _ = inspect_rankings(queries, gallery, similarity="cosine")
-    found = spread_examples(each, Shelf([test, train]), 6)
+    found = spread_examples(each, SampleLookup([test, train]), 6)
     assert {example.gallery for example in found} == {52}
     names = {result.item.key for example in found for result in example.results}
     assert names & set(keys[1]) and names <= {*keys[0], *keys[1]}
@@ -173,7 +175,7 @@ def test_samples_may_lack_modalities(mixed: SplitReader) -> None:
     assert [len(rows[name]) for name in modalities] == [8, 6, 6]
     keys = [mixed.key(position) for position in range(len(mixed))]
     embedded = embedded_split(rows, labels_of(mixed), keys, positions=positions)
-    found = spread(embedded, Shelf([mixed]), 20, similarity="dot")
+    found = spread(embedded, SampleLookup([mixed]), 20, similarity="dot")
     position_of = {mixed.key(position): position for position in range(len(mixed))}
     for example in found:
         query, gallery = example.direction.split("_to_")
@@ -198,7 +200,9 @@ def test_an_item_without_picture_has_its_source_as_name(mixed: SplitReader) -> N
     positions = {name: mixed.positions_with([name]) for name in ("image", "audio")}
     rows = {name: np.ones((len(places), 2)) for name, places in positions.items()}
     keys = [mixed.key(position) for position in range(len(mixed))]
-    found = spread(embedded_split(rows, labels_of(mixed), keys, positions=positions), Shelf([mixed]), similarity="dot")
+    found = spread(
+        embedded_split(rows, labels_of(mixed), keys, positions=positions), SampleLookup([mixed]), similarity="dot"
+    )
     for example in found:
         clips = [example.query] if example.direction == "audio_to_image" else [r.item for r in example.results]
         for clip in clips:

@@ -168,7 +168,7 @@ def test_a_shard_that_is_cut_in_mid_run_is_named(shards: Path, tiny_shards: Path
 def test_a_shard_that_vanishes_in_mid_run_is_named(
     shards: Path, tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """Loader processes open the tars anew in each epoch."""
+    """Loader processes open the tars again in each epoch."""
     experiment = small(shards, tmp_path, workers=1)
     tar = shards / SplitReader(shards, "train").shards[2].name
     training = train(experiment, tmp_path, prepare=partial(before_step, 5, tar.unlink))
@@ -218,9 +218,9 @@ def with_objective(step: int, change: Callable[[Any, dict[str, Any]], dict[str, 
     """In a training's process: change the loss terms of one step of the first epoch."""
     objective = DscmrModel.objective
 
-    def changed(self: DscmrModel, representations: Any, labels: Any, moment: Any) -> Any:
-        terms = objective(self, representations, labels, moment)
-        is_it = self.training and round(moment.progress * 10) + 1 == step
+    def changed(self: DscmrModel, representations: Any, labels: Any, context: Any) -> Any:
+        terms = objective(self, representations, labels, context)
+        is_it = self.training and round(context.progress * 10) + 1 == step
         return change(representations, terms) if is_it else terms
 
     setattr(DscmrModel, "objective", changed)  # noqa: B010

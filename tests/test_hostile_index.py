@@ -477,9 +477,9 @@ def test_a_graph_that_was_stored_is_the_one_that_was_made(similarity: Similarity
     assert grown.graph() == as_before.graph()
 
 
-def restored_rows(neighbours: Neighbours, rows: np.ndarray) -> np.ndarray:
+def restored_rows(neighbors: Neighbours, rows: np.ndarray) -> np.ndarray:
     """As faiss is given them."""
-    return direct(rows, neighbours.similarity)._index.reconstruct_n(0, len(rows))
+    return direct(rows, neighbors.similarity)._index.reconstruct_n(0, len(rows))
 
 
 class Numbers:
@@ -651,7 +651,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_brought_to_the_disk() -> Any:
     with pytest.MonkeyPatch.context() as patch:  # 200 times takes long
-        patch.setattr(store_module, "bring_to_disk", lambda path: None)
+        patch.setattr(store_module, "fsync_file", lambda path: None)
         yield
 
 
@@ -761,11 +761,11 @@ def test_any_graph_ends_in_a_search_or_an_error(graph: bytes, data: st.DataObjec
     rows = np.concatenate([embeddings(), embeddings(30, seed=3)])
     for count in (ITEMS, ITEMS + 30):  # and 30 to be added
         try:
-            neighbours = Neighbours.of(rows[:count], similarity, graph=content)
+            neighbors = Neighbours.of(rows[:count], similarity, graph=content)
         except XmrError as error:
             assert str(error).startswith("the graph: no graph that can be used")
         else:
             for query in QUERIES:
-                found = neighbours.candidates(query, 7)
+                found = neighbors.candidates(query, 7)
                 assert 1 <= len(found) <= 7 and found.max() < count
-            assert graph_bytes(neighbours._index)
+            assert graph_bytes(neighbors._index)

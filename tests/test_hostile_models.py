@@ -35,7 +35,7 @@ import xmr_e2e
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.tokenisers import load_pretrained_tokens, tokeniser_from_document
+from xmr_e2e.data.tokenizers import load_pretrained_tokens, tokenizer_from_document
 from xmr_e2e.data.vector_files import read_vectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import crc32_of
@@ -47,16 +47,16 @@ from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.runs.checkpoint import open_checkpoint
-from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.architecture import read_architecture
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
 from xmr_e2e.towers.vector import VectorTower
-from xmr_e2e.watchdog import Watch
+from xmr_e2e.watchdog import Watchdog
 
 SMALL = Dscmr(image=ImageTower("resnet10_slim", "none"), text=TextCnn(kernels=8), hidden=8, dim=4)
 TEXTS = ["a picture of apple", "the sea", "…"]
@@ -273,7 +273,7 @@ def test_a_model_that_is_named_for_training_brings_no_code(tmp_path: Path, nobod
     towers: tuple[Any, ...] = (PretrainedVision(folder), PretrainedText(folder), PretrainedText(folder, "none"))
     for tower in towers:
         with pytest.raises(XmrError, match="the model cannot be had"):
-            tower.build(Dataset(2, False, 32, torch.zeros(9, 0)), "text")
+            tower.build(DatasetInfo(2, False, 32, torch.zeros(9, 0)), "text")
     with pytest.raises(XmrError, match="the tokeniser cannot be had"):
         load_pretrained_tokens(folder)
     assert not (tmp_path / "ran").exists()
@@ -293,7 +293,7 @@ def test_weights_that_are_pickled_are_not_read(tmp_path: Path, nobody: list[Any]
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"text_model": Program(tmp_path / "ran")}))
     with pytest.raises(XmrError, match=r"no file named model\.safetensors"):
-        PretrainedText(str(folder)).build(Dataset(2, False, 32, torch.zeros(9, 0)), "text")
+        PretrainedText(str(folder)).build(DatasetInfo(2, False, 32, torch.zeros(9, 0)), "text")
     assert not (tmp_path / "ran").exists()
 
 
@@ -316,7 +316,7 @@ def test_the_revision_of_a_model_is_passed_on(monkeypatch: pytest.MonkeyPatch, r
     for cls in (transformers.AutoConfig, transformers.AutoTokenizer):
         monkeypatch.setattr(cls, "from_pretrained", options_of)
     with pytest.raises(XmrError, match="someone/clip at bee"):
-        PretrainedText("someone/clip", revision="bee").build(Dataset(2, False, 32, torch.zeros(9, 0)), "text")
+        PretrainedText("someone/clip", revision="bee").build(DatasetInfo(2, False, 32, torch.zeros(9, 0)), "text")
     with pytest.raises(XmrError, match="someone/clip at bee"):
         load_pretrained_tokens("someone/clip", "bee")
 
@@ -343,7 +343,7 @@ WRONG: dict[str, list[Any]] = {
     "data.image_size": [10**9, 10_000, 0, "32"],
     "data.load_size": [10**9, -1],
     "data.shards": [5, None, "a\0b"],
-    "data.also": [[], {"x": "y"}, {"x": -1}],
+    "data.extra_shards": [[], {"x": "y"}, {"x": -1}],
     "data.augment": [[], {"type": "xmr_e2e.data.config:Data", "shards": "x"}],
     "data.tokens.kind": ["transformers", "letters", 7, []],
     "classes": ["apple", [1, 2, 3, 4], [[]], [], ["x"], ["c"] * 5000, None, {"a": 1}],
@@ -411,7 +411,7 @@ def test_every_kind_of_network_is_laid_out_as_it_is_made(config: MethodConfig, t
     from xmr_e2e.towers.sizes import laying_out
 
     side = 96 if getattr(config.image, "name", "") in ("alexnet_paper", "inception_v3", "vit_b_32") else 32
-    dataset = Dataset(4, False, side, torch.zeros(20, 6), {"image": 7}, {})
+    dataset = DatasetInfo(4, False, side, torch.zeros(20, 6), {"image": 7}, {})
     torch.manual_seed(0)
     made = config.build(dataset)
     size = sum(value.nbytes for value in made.state_dict().values())
@@ -472,7 +472,7 @@ def test_only_configurations_are_imported(tmp_path: Path) -> None:
 
 def test_a_tokenisers_document_is_read_as_declared(tiny_shards: Path, modest: None) -> None:
     words = {"kind": "words", "words": ["a", "b"]}
-    assert len(tokeniser_from_document(words)) == 4
+    assert len(tokenizer_from_document(words)) == 4
     whole = json.loads(LETTERS)
     bombs = [copy.deepcopy(whole) for _ in range(2)]
     doubling = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 60
@@ -490,7 +490,7 @@ def test_a_tokenisers_document_is_read_as_declared(tiny_shards: Path, modest: No
     ]  # fmt: skip
     for document in wrong:
         with pytest.raises(XmrError, match=r"^here: "):
-            tokeniser_from_document(document, "here")
+            tokenizer_from_document(document, "here")
 
 
 def _trie(replacement: bytes) -> bytes:
@@ -531,7 +531,7 @@ _GROWING: dict[str, dict[str, Any]] = {
 def test_a_tokeniser_that_makes_texts_grow_without_bound_is_refused(part: str, modest: None) -> None:
     document = json.dumps(json.loads(LETTERS) | _GROWING[part])
     with pytest.raises(XmrError, match=r"^here: no transformers tokeniser: (it |more than 100 parts)"):
-        tokeniser_from_document(PRETRAINED | {"tokenizer": document}, "here")
+        tokenizer_from_document(PRETRAINED | {"tokenizer": document}, "here")
 
 
 @pytest.mark.parametrize("longest", [18, 10**7])
@@ -541,10 +541,10 @@ def test_subwords_that_make_texts_grow_without_bound_are_refused(longest: int, m
     model = PIECES + b"\x1a" + _varint(len(spec)) + spec
     document = {"kind": "sentencepiece", "model": base64.b64encode(model).decode()}
     if longest == 18:  # as many as the standard form of a character has
-        assert "".join(tokeniser_from_document(document).pieces("e")).count("e") == longest
+        assert "".join(tokenizer_from_document(document).micro_batches("e")).count("e") == longest
     else:
         with pytest.raises(XmrError, match="up to 10,000,000 times as long"):
-            tokeniser_from_document(document)
+            tokenizer_from_document(document)
 
 
 def _varint(number: int) -> bytes:
@@ -572,7 +572,7 @@ PRETRAINED = {"kind": "transformers", "tokenizer": LETTERS, "longest": 30, "empt
 
 
 def _pieces() -> bytes:
-    from xmr_e2e.data.tokenisers import _fit_subwords
+    from xmr_e2e.data.tokenizers import _fit_subwords
 
     return _fit_subwords(["a picture of apple", "the sea and the sun", "one leaf and two"] * 5, 30).model
 
@@ -582,11 +582,11 @@ PIECES = _pieces()
 
 def try_tokeniser(document: Any) -> None:
     try:
-        tokeniser = tokeniser_from_document(document, "here")
+        tokenizer = tokenizer_from_document(document, "here")
         for text in ("a leaf b", "", "ça 数据 \ud800"[:5], "x" * 300):
-            tokeniser.encode(text, max_tokens=20)
-            tokeniser.pieces(text)
-            tokeniser.lookup(text)
+            tokenizer.encode(text, max_tokens=20)
+            tokenizer.micro_batches(text)
+            tokenizer.lookup(text)
     except XmrError as error:
         assert len(str(error)) < 1000
 
@@ -673,10 +673,10 @@ def small_run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """As small as models get, to be loaded many times."""
     model = make_model(tiny_shards)
     config = Cca(image=VectorTower(), text=TextCnn(kernels=2, widths=(2,)), dim=2)
-    dataset = Dataset(4, False, 32, torch.zeros(len(model.tokeniser or ()), 8), {"image": 3})
+    dataset = DatasetInfo(4, False, 32, torch.zeros(len(model.tokenizer or ()), 8), {"image": 3})
     method = as_if_fitted(config.build(dataset))
     small = xmr_e2e.SavedModel(
-        config, model.data, model.classes, False, model.tokeniser, {"image": 3}, method, "epoch 1"
+        config, model.data, model.classes, False, model.tokenizer, {"image": 3}, method, "epoch 1"
     )
     return saved(small, tmp_path_factory.mktemp("small") / "run")
 
@@ -756,7 +756,9 @@ def test_any_architecture_is_read_or_refused(content: bytes, tmp_path_factory: p
 
 
 EXPERIMENT = to_document(
-    Experiment("tiny", Data(Path("shards")), Cca(image=ImageTower(), text=TextCnn()), Optimiser(parts={"towers": 0.1}))
+    Experiment(
+        "tiny", Data(Path("shards")), Cca(image=ImageTower(), text=TextCnn()), Optimizer(lr_overrides={"towers": 0.1})
+    )
 )
 
 
@@ -849,7 +851,7 @@ def test_signs_of_life_are_not_written_through_links(tmp_path: Path, victim: Pat
     beats.mkdir()
     (beats / "rank-00000.part").symlink_to(victim / "thesis.txt")
     (beats / "rank-00001.json").write_text('{"rank": []}')
-    with Watch(beats, 0, 2, 60.0) as watch:
+    with Watchdog(beats, 0, 2, 60.0) as watch:
         assert not (beats / "rank-00000.json").is_symlink()
         assert "process" in watch.diagnose()
 

@@ -669,10 +669,10 @@ def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shard
 def _built(config: Any) -> Any:
     import torch
 
-    from xmr_e2e.towers.base import Dataset
+    from xmr_e2e.towers.base import DatasetInfo
 
     torch.manual_seed(0)
-    method = config.build(Dataset(4, False, 32, torch.zeros(0, 0), {"image": 3, "text": 3}))
+    method = config.build(DatasetInfo(4, False, 32, torch.zeros(0, 0), {"image": 3, "text": 3}))
     for buffer in method.buffers():
         if buffer.is_floating_point():
             buffer.data = torch.randn_like(buffer)
@@ -690,7 +690,7 @@ CONFIG = {
     "name": "dscmr_wikipedia",
     "data": {"type": "xmr_e2e.data.config:Data", "shards": "shards"},
     "method": {"type": "xmr_e2e.methods.dscmr:Dscmr", "image": {"type": "xmr_e2e.towers.image:ImageTower"}},
-    "optimiser": {"type": "xmr_e2e.runs.experiment:Optimiser"},
+    "optimiser": {"type": "xmr_e2e.runs.experiment:Optimizer"},
     "train": {"type": "xmr_e2e.runs.experiment:Train", "seed": 3},
 }
 RECORDS = {"step": 3, "val": {"average mAP@all": 0.5}, "loss": {"total": [1.0, 2]}, "lr": 0.1, "images_per_second": 3.0}

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from conftest import COLOURS
+from conftest import COLORS
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -51,9 +51,9 @@ def gallery(seed: int, count: int, width: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def ranked(neighbours: Neighbours, items: np.ndarray, query: np.ndarray, k: int) -> list[int]:
-    candidates = neighbours.candidates(query, k)
-    rows, _ = nearest(query[None], items[candidates], similarity=neighbours.similarity, k=k)
+def ranked(neighbors: Neighbours, items: np.ndarray, query: np.ndarray, k: int) -> list[int]:
+    candidates = neighbors.candidates(query, k)
+    rows, _ = nearest(query[None], items[candidates], similarity=neighbors.similarity, k=k)
     return candidates[rows[0].numpy()].tolist()
 
 
@@ -61,10 +61,10 @@ def ranked(neighbours: Neighbours, items: np.ndarray, query: np.ndarray, k: int)
 def test_an_exact_index_ranks_as_the_evaluation_with_its_ties(similarity: Similarity) -> None:
     items, queries = gallery(0, 500, 7), gallery(1, 20, 7)
     expected, _ = nearest(queries, items, similarity=similarity)
-    neighbours = Neighbours.of(items, similarity)
-    assert not neighbours.is_approximate
+    neighbors = Neighbours.of(items, similarity)
+    assert not neighbors.is_approximate
     for k in (1, 10, 499, 800):
-        found = [ranked(neighbours, items, query, k) for query in queries]
+        found = [ranked(neighbors, items, query, k) for query in queries]
         assert found == expected[:, :k].tolist()
 
 
@@ -79,9 +79,9 @@ def test_a_graph_finds_nearly_all_that_an_exact_index_finds(similarity: Similari
     items, queries = np.unique(gallery(2, 4500, 24), axis=0), gallery(3, 100, 24)
     expected, _ = nearest(queries, items, similarity=similarity, k=10)
     begun = Neighbours.of(items[:2000], similarity, flat_up_to=1000)
-    neighbours = Neighbours.of(items, similarity, graph=begun.graph(), flat_up_to=1000)  # to which the rest is added
-    assert begun.is_approximate and neighbours.is_approximate and len(neighbours) == len(items)
-    found = [set(ranked(neighbours, items, query, 10)) for query in queries]
+    neighbors = Neighbours.of(items, similarity, graph=begun.graph(), flat_up_to=1000)  # to which the rest is added
+    assert begun.is_approximate and neighbors.is_approximate and len(neighbors) == len(items)
+    found = [set(ranked(neighbors, items, query, 10)) for query in queries]
     recall = np.mean([len(own & set(best)) / 10 for own, best in zip(found, expected.tolist())])
     assert recall >= 0.99
 
@@ -182,7 +182,7 @@ def own(indexed: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
-    return make_image(tmp_path / "photo.png", colour=(40, 170, 60), seed=99)
+    return make_image(tmp_path / "photo.png", color=(40, 170, 60), seed=99)
 
 
 def test_an_index_finds_what_a_search_without_it_finds(model: SavedModel, indexed: Path, photo: Path) -> None:
@@ -222,7 +222,7 @@ def test_pictures_are_added_without_training_and_only_once(
 ) -> None:  # fmt: skip
     before = Index(own)
     folder = tmp_path / "holiday"
-    make_image(folder / "day 1" / "the sea.jpg", colour=(40, 80, 200), seed=5)
+    make_image(folder / "day 1" / "the sea.jpg", color=(40, 80, 200), seed=5)
     shutil.copy(folder / "day 1" / "the sea.jpg", folder / "again.jpg")
     (folder / "words.jpg").write_text("no picture")
     with open(folder / "zeros.jpg", "wb") as stream:
@@ -248,9 +248,9 @@ def test_originals_of_resized_shards_are_there_already(
 ) -> None:
     raw = tmp_path / "raw"
     samples = []
-    for number, (folder, colour) in enumerate((f, c) for f in ("a", "b") for c in COLOURS.values()):
+    for number, (folder, color) in enumerate((f, c) for f in ("a", "b") for c in COLORS.values()):
         # the same names in both folders; the pictures differ
-        image = make_image(raw / folder / f"{number % 4}.jpg", colour=colour, size=(400, 300), seed=number, quality=95)
+        image = make_image(raw / folder / f"{number % 4}.jpg", color=color, size=(400, 300), seed=number, quality=95)
         samples.append(RawSample(f"{folder}/{image.name}", "test", image, ("a text",), ("apple",)))
     flat = Image.new("RGB", (300, 300), "red")
     flat.save(raw / "flat.jpg")
@@ -259,7 +259,7 @@ def test_originals_of_resized_shards_are_there_already(
     build_shards(tmp_path / "shards", dataset="tiny", classes=["apple"], samples=samples, options=options)
     out = tmp_path / "index"
     make_index(model, learnt_run, tmp_path / "shards", out)
-    make_image(raw / "c" / "0.jpg", colour=(90, 90, 90), size=(400, 300), seed=50)  # a name that is there, not its look
+    make_image(raw / "c" / "0.jpg", color=(90, 90, 90), size=(400, 300), seed=50)  # a name that is there, not its look
     Image.new("RGB", (300, 300), "blue").save(raw / "c" / "flat.jpg")
     shutil.copy(raw / "a" / "1.jpg", raw / "renamed.jpg")
     result = make_index(model, learnt_run, raw, out, add=True)
@@ -300,7 +300,7 @@ def test_a_full_disk_is_named(model: SavedModel, learnt_run: Path, tiny_shards: 
 
     before = (own / "index.sqlite").read_bytes()
     few_pages = f"PRAGMA max_page_count = 12; {store._SCHEMA}"
-    for name, value in (("bring_to_disk", full), ("_SCHEMA", few_pages)):
+    for name, value in (("fsync_file", full), ("_SCHEMA", few_pages)):
         with monkeypatch.context() as patch:
             patch.setattr(store, name, value)
             with pytest.raises(XmrError, match=r"index\.sqlite cannot be written: (No space left on device|.*is full)"):
@@ -365,7 +365,7 @@ def test_what_cannot_be_indexed_is_said(model: SavedModel, learnt_run: Path, tin
     def made(source: Path, out: Path = tmp_path / "new", **options: object) -> None:
         make_index(model, learnt_run, source, out, **options)  # type: ignore[arg-type]
 
-    with pytest.raises(XmrError, match=r"exists; add to it with --add, or make it anew with --overwrite"):
+    with pytest.raises(XmrError, match=r"exists; add to it with --add, or make it again with --overwrite"):
         made(tiny_shards, own)
     with pytest.raises(XmrError, match="does not exist: make an index"):
         made(tiny_shards, add=True)

@@ -8,7 +8,7 @@ import torch
 from embedded import embedded_split
 
 from xmr_e2e.evaluation import inspection, projection
-from xmr_e2e.evaluation.classes import spread_over_classes, standing_for
+from xmr_e2e.evaluation.classes import rarest_label, spread_over_classes
 from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
@@ -107,7 +107,7 @@ def test_a_class_without_queries_has_no_row() -> None:
 
 def test_a_sample_stands_for_its_rarest_class() -> None:
     labels = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [1, 0, 1]])
-    assert standing_for(labels).tolist() == [1, 0, 2, 2]
+    assert rarest_label(labels).tolist() == [1, 0, 2, 2]
     assert sorted(spread_over_classes(labels, 3, np.random.default_rng(0)))[:2] == [0, 1]
 
 
@@ -159,7 +159,7 @@ def test_the_legend_names_classes_by_frequency_and_counts_those_without_a_colour
     given = Projection({"audio": points}, {"audio": classes}, 5000, is_multi_label=True)
     page = map_on_page(given, [f"class {number}" for number in range(25)])
     assert [name for name, _ in page.classes] == [*(f"class {number}" for number in range(18)), "7 other classes"]
-    assert len({colour for _, colour in page.classes}) == 19
+    assert len({color for _, color in page.classes}) == 19
     assert colour_classes(given).others == 7
     assert [(name, sign) for name, sign, _ in page.modalities] == [("audio", "■")]
     assert f"{len(classes):,} of 5,000 items" in page.note and "rarest" in page.note

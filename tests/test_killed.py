@@ -21,8 +21,8 @@ from accelerate import Accelerator
 from forked import Training, result, tiny, train, trainings
 from torch import nn
 
-from xmr_e2e.files import place_copy, write_atomically
-from xmr_e2e.runs.checkpoint import Position
+from xmr_e2e.files import link_or_copy, write_atomically
+from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.training import launch
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.trainer import Trainer
@@ -111,7 +111,7 @@ def test_killed_twenty_times_a_training_goes_the_way_of_one_that_was_not(tiny_sh
             break
         runs.append(runs[-1].with_name(f"run-{len(runs)}"))  # it was too fast for what is to do: once more
     assert killed == KILLS
-    # Beginning anew would come to the same end.
+    # Beginning again would come to the same end.
     assert "passed over" not in training.printed
     assert not list(runs[-1].glob("*.part"))
 
@@ -120,8 +120,8 @@ def test_what_is_kept_in_a_checkpoint_is_not_written_into_by_a_training_that_goe
     """A file and its copy may be one on the disk, and rename(2) does nothing between two names of one file."""
     kept, model = tmp_path / "kept.json", tmp_path / "model.json"
     write_atomically(model, b"of then")
-    place_copy(model, kept)
-    place_copy(kept, model)
+    link_or_copy(model, kept)
+    link_or_copy(kept, model)
     assert {path.name for path in tmp_path.iterdir()} == {"kept.json", "model.json"}
     model.with_name("model.json.part").hardlink_to(kept)  # as a killed process may leave it
     write_atomically(model, b"of now")
@@ -141,9 +141,9 @@ def test_a_file_that_another_process_is_writing_is_not_touched_and_what_a_dead_o
 def test_after_damaged_checkpoints_new_ones_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(Accelerator(cpu=True), nn.Linear(2, 2), tmp_path, kept=2)
     for epoch in (3, 4):
-        checkpoints.save(Position(0, epoch))
+        checkpoints.save(TrainingProgress(0, epoch))
         (tmp_path / "checkpoints" / f"stage-00-epoch-000{epoch}-step-000000" / "checkpoint.json").unlink()
     assert checkpoints.find() is None
-    checkpoints.save(Position(0, 0, 2))
+    checkpoints.save(TrainingProgress(0, 0, 2))
     found = checkpoints.find()
-    assert found and found.position == Position(0, 0, 2)
+    assert found and found.position == TrainingProgress(0, 0, 2)

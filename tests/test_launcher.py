@@ -69,8 +69,8 @@ def test_a_setting_is_taken_over(
         ({"MIXED_PRECISION": "fp8"}, Train(), r"--mixed_precision fp8: .* --train.precision is one of"),
         ({"MIXED_PRECISION": "bf16"}, Train(precision="fp16"), "bf16 contradicts --train.precision fp16"),
         ({"DYNAMO_BACKEND": "INDUCTOR"}, Train(), "--dynamo_backend inductor: .*launch with --dynamo_backend no"),
-        ({"GRADIENT_ACCUMULATION_STEPS": "4"}, Train(), "--gradient_accumulation_steps 4: .*--train.accumulate 4"),
-        ({"GRADIENT_ACCUMULATION_STEPS": "4"}, Train(accumulate=2), "--train.accumulate 4"),
+        ({"GRADIENT_ACCUMULATION_STEPS": "4"}, Train(), "--gradient_accumulation_steps 4: .*--train.micro-batches 4"),
+        ({"GRADIENT_ACCUMULATION_STEPS": "4"}, Train(micro_batches=2), "--train.micro-batches 4"),
         ({"USE_FSDP": "true"}, Train(), "--use_fsdp: .*--train.zero 1, 2 or 3"),
         ({"USE_MEGATRON_LM": "true"}, Train(), "--use_megatron_lm: .*--train.zero 3"),
         ({"USE_PARALLELISM_CONFIG": "true"}, Train(), "--use_parallelism_config: .*--train.zero 3"),
@@ -102,8 +102,8 @@ def test_an_option_that_was_given_is_not_overruled(monkeypatch: pytest.MonkeyPat
     with pytest.raises(XmrError, match=r"contradicts --train\.precision fp32"):
         take_over(Train(), {"--train.precision"})
     ask(monkeypatch, MIXED_PRECISION="no", GRADIENT_ACCUMULATION_STEPS="2")
-    assert take_over(Train(accumulate=2), {"--train.accumulate"}) == Train(accumulate=2)
-    assert make_accelerator(Train(accumulate=2)).gradient_accumulation_steps == 1  # by which it divides each loss
+    assert take_over(Train(micro_batches=2), {"--train.micro-batches"}) == Train(micro_batches=2)
+    assert make_accelerator(Train(micro_batches=2)).gradient_accumulation_steps == 1  # by which it divides each loss
 
 
 def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(
@@ -121,7 +121,7 @@ def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(
         (["--config_file", str(file), "recipe.py"], 8),
     ):
         monkeypatch.setattr(launcher, "_words_of_accelerate", lambda words=words: words)
-        with pytest.raises(XmrError, match=f"--train.accumulate {steps}"):
+        with pytest.raises(XmrError, match=f"--train.micro-batches {steps}"):
             take_over(Train())
 
 

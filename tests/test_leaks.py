@@ -20,7 +20,7 @@ from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.models.model_card import _figures
 from xmr_e2e.runs import report
 from xmr_e2e.runs.evaluate import evaluation_document, heading
-from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest, load_manifest
@@ -80,7 +80,7 @@ def test_a_training_warns_at_its_start(
     monkeypatch.setattr(launch, "check_start", lambda *_: None)
     monkeypatch.setattr(launch, "load_manifest", lambda _: manifest())
     monkeypatch.setattr(launch, "_open_run", start)
-    experiment = Experiment(name="tiny", data=Data(tmp_path), method=SemanticSharing(), optimiser=Optimiser())
+    experiment = Experiment(name="tiny", data=Data(tmp_path), method=SemanticSharing(), optimizer=Optimizer())
     for rank in range(2):
         accelerator: Any = SimpleNamespace(num_processes=2, is_main_process=rank == 0)
         with caplog.at_level(logging.WARNING), pytest.raises(Started):
@@ -141,7 +141,7 @@ def test_the_report_shows_the_leak_first(
     run = Run(tmp_path / "run")
     reader = SimpleNamespace(manifest=replace(manifest(), notes=("a note of the builder",)))
     monkeypatch.setattr(report, "SplitReader", lambda *_: reader)
-    monkeypatch.setattr(report, "Shelf", lambda *_: None)
+    monkeypatch.setattr(report, "SampleLookup", lambda *_: None)
     monkeypatch.setattr(report, "_findings", lambda *_: None)
     monkeypatch.setattr(report, "_facts", lambda *_: {})
     monkeypatch.setattr(report, "write_report", lambda path, **given: shown.update(given))

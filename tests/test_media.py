@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from xmr_e2e.data.images import centre_square, load_square
+from xmr_e2e.data.images import center_square, load_square
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import _load_image
 from xmr_e2e.shards.media import (
@@ -139,10 +139,10 @@ def test_a_picture_is_the_same_whichever_door_it_comes_through(name: str) -> Non
     data = FILES[name]
     upright = decode_rgb(data)
     assert upright.size == ((64, 96) if name in turned_files() else (96, 64) if "4:4:1" not in name else (64, 64))
-    expected = centre_square(upright, SIDE).numpy().astype(int)
+    expected = center_square(upright, SIDE).numpy().astype(int)
     doors = {
         "training": load_square(data, SIDE, where="here"),
-        "what --resize encodes": centre_square(decode_whole(data), SIDE),
+        "what --resize encodes": center_square(decode_whole(data), SIDE),
         "embed, bytes": _load_image(data, SIDE),
         "embed, an opened image": _load_image(Image.open(io.BytesIO(data)), SIDE),
     }

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import xmr_e2e
-from xmr_e2e.data.batch import Batch, Extracted, Tokens
+from xmr_e2e.data.batch import Batch, CachedFeatures, Tokens
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
@@ -30,8 +30,8 @@ from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import BiGruWords, TextCnn
@@ -78,7 +78,7 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     "semantic_sharing released": lambda **options: SemanticSharing(**SHARED, released=True, **options),
 }
 WORDS = "towers.text.words.weight"
-DATASET = Dataset(
+DATASET = DatasetInfo(
     classes=3, multi_label=False, image_size=32, words=torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 )
 
@@ -119,7 +119,7 @@ def gradients(method: Method, whole: Batch) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     for stage, part in stage_batches(method, whole):
         method.zero_grad()
-        method(part, Moment(stage=stage, epoch=2, progress=0.5, seed=3))["total"].backward()
+        method(part, StepContext(stage=stage, epoch=2, progress=0.5, seed=3))["total"].backward()
         for name, parameter in method.named_parameters():
             if parameter.grad is not None:
                 total[name] = total.get(name, torch.zeros(())) + parameter.grad.abs().sum()
@@ -153,8 +153,8 @@ def test_extracted_features_stand_for_their_inputs(name: str) -> None:
     with torch.no_grad():
         method.eval()
         for modality in method.frozen:
-            extracted = Extracted(method.features(modality, inputs[modality]))
-            assert torch.equal(method.embed(modality, extracted), method.embed(modality, inputs[modality]))
+            cached_features = CachedFeatures(method.features(modality, inputs[modality]))
+            assert torch.equal(method.embed(modality, cached_features), method.embed(modality, inputs[modality]))
 
 
 @pytest.mark.parametrize("name", ["dscmr", "sdcmr", "drcl", "semantic_sharing", "dcca", "acmr"])
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_losses(name: str) -> None:
     values = []
     for seed in (3, 3, 4):
         torch.manual_seed(9)  # masks are drawn with the towers'
-        values.append(method(part, Moment(stage=stage, seed=seed))["total"].item())
+        values.append(method(part, StepContext(stage=stage, seed=seed))["total"].item())
     assert values[0] == values[1]
     assert (values[0] != values[2]) == (name in ("sdcmr", "drcl"))  # these draw noise, or a permutation
 
@@ -193,7 +193,7 @@ def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) ->
         name="tiny",
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=config,
-        optimiser=Optimiser(lr=3e-3),
+        optimizer=Optimizer(lr=3e-3),
         train=Train(epochs=epochs, batch_size=20, runs=runs),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
@@ -223,7 +223,7 @@ def test_the_best_prior_of_drcl_is_the_one_of_the_highest_score() -> None:
     for name in ("prior-image", "prior-text"):
         method.begin_stage(stages[name])
         part = dict(stage_batches(method, batch()))[name]
-        method(part, Moment(stage=name))
+        method(part, StepContext(stage=name))
         method.end_epoch(stages[name])
     with torch.no_grad():
         for modality, value in (("image", 1.0), ("text", 2.0)):
@@ -257,4 +257,6 @@ def test_places_reach_the_scores_of_semantic_sharing() -> None:
     method = build("semantic_sharing").eval()
     sequence = method.features("image", batch().inputs["image"])
     moved = sequence._replace(places=sequence.places / 2)
-    assert not torch.allclose(method.embed("image", Extracted(moved)), method.embed("image", Extracted(sequence)))
+    assert not torch.allclose(
+        method.embed("image", CachedFeatures(moved)), method.embed("image", CachedFeatures(sequence))
+    )

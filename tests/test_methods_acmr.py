@@ -27,10 +27,10 @@ from references import values as values_of
 from torch import Tensor, nn
 
 from xmr_e2e.methods.acmr import Acmr, AcmrModel
-from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.base import StepContext
 
 WEIGHTS = {"label": 1.7, "attract": 0.6, "repel": 0.4, "margin": 2.9}
-MOMENT = Moment(progress=0.3)
+MOMENT = StepContext(progress=0.3)
 TOWERS: dict[str, Any] = {"image": LayerTower(dim=6), "text": LayerTower(dim=7)}
 CHOICES = ("paper", "released")
 
@@ -138,7 +138,7 @@ def test_as_released_the_classifier_stays_and_the_embeddings_never_feel_the_disc
 def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_schedule(progress: float) -> None:
     method = method_of()
     leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()}
-    found = method.objective(leaves, labels_of("single-label"), Moment(progress=progress))["adversary"]
+    found = method.objective(leaves, labels_of("single-label"), StepContext(progress=progress))["adversary"]
     rows, heads = [leaves["image"], leaves["text"]], list(method.discriminator.parameters())
     plain = torch.stack([-method.discriminator(z).log_softmax(1)[:, i].mean() for i, z in enumerate(rows)]).sum()
     strength = 2 / (1 + math.exp(-10 * progress)) - 1

@@ -14,11 +14,11 @@ from references import values as values_of
 from torch import Tensor
 
 from xmr_e2e.methods.alscor import Alscor, AlscorModel
-from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.base import StepContext
 
 DIM = 8
 WEIGHTS = {"correlation": 0.3, "discrimination": 1.7, "adversary": 0.6}
-MOMENT = Moment(progress=0.3)
+MOMENT = StepContext(progress=0.3)
 TOWERS: dict[str, Any] = {"image": LayerTower(dim=6), "text": LayerTower(dim=7)}
 
 
@@ -105,7 +105,7 @@ def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_sch
     """And not against the classifier: that gradient keeps its sign."""
     method, labels = method_of(), labels_of("single-label")
     leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of("image", "text")).items()}
-    terms = method.objective(leaves, labels, Moment(progress=progress))
+    terms = method.objective(leaves, labels, StepContext(progress=progress))
     z = [(rows - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-5).sqrt() for rows in leaves.values()]
     sides = torch.stack([-method.discriminator(rows).log_softmax(1)[:, i].mean() for i, rows in enumerate(z)])
     classes = [torch.nn.functional.cross_entropy(method.classifier(rows), labels.argmax(1)) for rows in z]
@@ -126,7 +126,7 @@ def test_embeddings_learn_against_the_discriminator_with_the_strength_of_the_sch
 def test_embeddings_are_standardised_by_the_running_statistics() -> None:
     method, inputs = method_of(), inputs_of("image", "text")
     with torch.no_grad():
-        for norm in method.standardise.values():
+        for norm in method.standardize.values():
             norm.running_mean.fill_(0.5)  # type: ignore[union-attr, operator]
             norm.running_var.fill_(4.0)  # type: ignore[union-attr, operator]
     method.eval()

@@ -21,11 +21,11 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import MethodConfig, Moment
+from xmr_e2e.methods.base import MethodConfig, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.dcca import Dcca, DccaModel
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import run_experiment
@@ -134,10 +134,10 @@ def test_the_towers_of_cca_learn_the_labels_each_by_itself(kind: str) -> None:
                 if relevant or method.multi_label:
                     expected[name] -= math.log(p if relevant else 1 - p) / len(logits)
     expected["total"] = expected["image"] + expected["text"]
-    moment = Moment(stage="labels")
-    assert values_of(terms_of(method, inputs, labels_of(kind), moment)) == pytest.approx(expected, rel=1e-9)
+    context = StepContext(stage="labels")
+    assert values_of(terms_of(method, inputs, labels_of(kind), context)) == pytest.approx(expected, rel=1e-9)
     own = {name: {f"classifiers.{name}", f"towers.{name}"} for name in TOWERS}
-    assert learners(method, inputs, labels_of(kind), moment) == own | {"total": own["image"] | own["text"]}
+    assert learners(method, inputs, labels_of(kind), context) == own | {"total": own["image"] | own["text"]}
 
 
 def outputs(method: DccaModel, inputs: Mapping[str, Tensor]) -> dict[str, Rows]:
@@ -189,7 +189,7 @@ def experiment_of(method: MethodConfig, shards: Path, runs: Path, epochs: int = 
         name="tiny",
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=method,
-        optimiser=Optimiser(lr=3e-3),
+        optimizer=Optimizer(lr=3e-3),
         train=Train(epochs=epochs, batch_size=20, runs=runs),
     )
 

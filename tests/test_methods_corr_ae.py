@@ -18,13 +18,13 @@ import xmr_e2e
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.corr_ae import CorrAe, CorrAeModel
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import run_experiment
@@ -69,7 +69,7 @@ def test_the_first_stage_is_each_modalitys_cross_entropy_of_the_classes(kind: st
                 loss = -math.log(softmax(scores)[truth.index(1)])
             expected[name] += loss / len(rows)
     expected["total"] = expected["image"] + expected["text"]
-    found = values_of(terms_of(method, inputs, labels_of(kind), Moment(stage="labels")))
+    found = values_of(terms_of(method, inputs, labels_of(kind), StepContext(stage="labels")))
     assert found == pytest.approx(expected, rel=1e-9)
 
 
@@ -87,7 +87,7 @@ def test_the_second_stage_weighs_reconstructions_against_the_distance_of_hidden_
     expected["correlation"] = squared_distance(hidden["image"], hidden["text"])
     reconstruction = expected["image"] + expected["text"]
     expected["total"] = (1 - correlation) * reconstruction + correlation * expected["correlation"]
-    found = values_of(terms_of(method, inputs, labels_of("single-label"), Moment(stage="autoencoders")))
+    found = values_of(terms_of(method, inputs, labels_of("single-label"), StepContext(stage="autoencoders")))
     assert found == pytest.approx(expected, rel=1e-9)
 
 
@@ -95,10 +95,10 @@ def learners(method: CorrAeModel, stage: Stage) -> dict[str, set[str]]:
     """Term -> first two parts of the names of those that the stage moves and that the term teaches."""
     found: dict[str, set[str]] = {}
     enter(method, stage)
-    inputs, moment = inputs_of("image", "text"), Moment(stage=stage.name)
-    for term in terms_of(method, inputs, labels_of("single-label"), moment):
+    inputs, context = inputs_of("image", "text"), StepContext(stage=stage.name)
+    for term in terms_of(method, inputs, labels_of("single-label"), context):
         method.zero_grad()
-        terms_of(method, inputs, labels_of("single-label"), moment)[term].backward()
+        terms_of(method, inputs, labels_of("single-label"), context)[term].backward()
         learned = [name for name, parameter in method.named_parameters() if parameter.grad is not None]
         found[term] = {".".join(name.split(".")[:2]) for name in learned}
     return found
@@ -144,7 +144,7 @@ def enter(method: Method, stage: Stage) -> None:
     """As the trainer begins a stage."""
     trainable = {name for name, parameter in method.named_parameters() if not name.startswith(_frozen(method))}
     for name, parameter in method.named_parameters():
-        parameter.requires_grad_(stage.moves(name) and name in trainable)
+        parameter.requires_grad_(stage.is_trained(name) and name in trainable)
     method.train()
 
 
@@ -156,7 +156,7 @@ def _frozen(method: Method) -> tuple[str, ...]:
 def test_towers_that_stand_still_in_a_stage_have_neither_dropout_nor_moving_statistics(name: str) -> None:
     config, chosen, moving = STAGED[name]
     torch.manual_seed(0)
-    method = config.build(Dataset(classes=3, multi_label=False, image_size=32, words=torch.randn(20, 6)))
+    method = config.build(DatasetInfo(classes=3, multi_label=False, image_size=32, words=torch.randn(20, 6)))
     enter(method, next(stage for stage in method.stages if stage.name == chosen))
     assert method.training
     ids = torch.randint(2, 20, (6, 5))
@@ -194,7 +194,7 @@ def test_towers_end_the_second_stage_as_they_began_it(
         name="tiny",
         data=Data(tiny_shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=CorrAe(image=IMAGE, text=TEXT, dim=8),
-        optimiser=Optimiser(lr=3e-3),
+        optimizer=Optimizer(lr=3e-3),
         train=Train(epochs=1, batch_size=20, runs=tmp_path),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0

@@ -28,7 +28,7 @@ from references import (
 )
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Moment, Stage
+from xmr_e2e.methods.base import Stage, StepContext
 from xmr_e2e.methods.drcl import Drcl, DrclModel
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
@@ -99,8 +99,8 @@ def test_the_prior_stages_loss_is_the_label_loss_of_the_modalitys_own_matrix(
     kind: str, modality: str, epoch: int, hardness: int, mu: float
 ) -> None:
     method = made(kind, hardness_epochs=hardness)
-    moment = Moment(f"prior-{modality}", epoch)
-    found = values(terms_of(method, inputs_of(modality), labels_of(kind), moment))
+    context = StepContext(f"prior-{modality}", epoch)
+    found = values(terms_of(method, inputs_of(modality), labels_of(kind), context))
     own = array(method.priors[modality])
     expected = label_loss(embedded(method, modality), array(labels_of(kind)), own, mu)
     assert found == pytest.approx({"total": expected}, abs=1e-10)
@@ -112,8 +112,8 @@ def test_the_prior_stages_loss_is_the_label_loss_of_the_modalitys_own_matrix(
 @pytest.mark.parametrize("training", [True, False])
 def test_the_consistency_stages_terms_equal_loops(kind: str, modality: str, mix: float, training: bool) -> None:
     method = made(kind, mix=mix, hardness_epochs=10).train(training)
-    moment = Moment(f"consistency-{modality}", epoch=3, seed=8)
-    found = values(terms_of(method, inputs_of(modality), labels_of(kind), moment))
+    context = StepContext(f"consistency-{modality}", epoch=3, seed=8)
+    found = values(terms_of(method, inputs_of(modality), labels_of(kind), context))
     torch.manual_seed(8)
     order = torch.randperm(7).tolist() if training else list(range(7))  # nothing is mixed in evaluation
     args = embedded(method, modality), array(labels_of(kind)), array(method.prior)
@@ -128,9 +128,9 @@ def test_each_term_teaches_its_modalitys_networks_only(kind: str, modality: str)
     method = made(kind)
     own = {f"towers.{modality}", f"encoders.{modality}"}
     inputs, labels = inputs_of(modality), labels_of(kind)
-    assert learners(method, inputs, labels, Moment(f"prior-{modality}")) == {"total": own | {f"priors.{modality}"}}
+    assert learners(method, inputs, labels, StepContext(f"prior-{modality}")) == {"total": own | {f"priors.{modality}"}}
     # The selected prior is frozen: no parameter stands for it.
-    assert learners(method, inputs, labels, Moment(f"consistency-{modality}")) == dict.fromkeys(
+    assert learners(method, inputs, labels, StepContext(f"consistency-{modality}")) == dict.fromkeys(
         ["label", "discrimination", "invariance", "total"], own
     )
 
@@ -171,7 +171,7 @@ def epoch(method: DrclModel, modality: str, kind: str, parts: list[slice]) -> No
     """The steps of an epoch on parts of the samples, without the optimiser's."""
     for part in parts:
         inputs = {modality: inputs_of(modality)[modality][part]}
-        terms_of(method, inputs, labels_of(kind)[part], Moment(f"prior-{modality}"))
+        terms_of(method, inputs, labels_of(kind)[part], StepContext(f"prior-{modality}"))
 
 
 @KINDS
@@ -212,7 +212,7 @@ def test_a_consistency_stage_leaves_the_scores_as_they_are() -> None:
     method.score.copy_(torch.tensor([0.2, 0.7]))
     image = stage(method, "consistency-image")
     method.begin_stage(image)
-    terms_of(method, inputs_of("image"), labels_of("single-label"), Moment(image.name))
+    terms_of(method, inputs_of("image"), labels_of("single-label"), StepContext(image.name))
     method.end_epoch(image)
     assert method.score.tolist() == pytest.approx([0.2, 0.7])
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.drcl import Drcl
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -30,7 +30,7 @@ def trainer(folder: Path, shards: Path) -> Trainer:
         name="tiny",
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=4), workers=0),
         method=SMALL,
-        optimiser=Optimiser(lr=3e-3),
+        optimizer=Optimizer(lr=3e-3),
         train=Train(epochs=2, batch_size=20, runs=folder, checkpoint_steps=1, checkpoints_kept=50),
     )
     run = Run(folder / "run")

@@ -30,7 +30,7 @@ from torch import nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods import mars
-from xmr_e2e.methods.base import Method, Moment
+from xmr_e2e.methods.base import Method, StepContext
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
@@ -73,12 +73,12 @@ def reference(method: Any, modality: str, truth: Rows) -> dict[str, float]:
     if modality == "image":
         terms["labels"] = pair(labels, labels, truth)
     total = sum(terms.values())
-    labelled = [i for i in range(len(truth)) if truth[i].any()]
+    labeled = [i for i in range(len(truth)) if truth[i].any()]
     probabilities = {name: [softmax(row @ prior) for row in rows] for name, rows in (("s", shared), ("e", exclusive))}
     terms["classification"] = sum(
-        -sum(y * math.log(p) for y, p in zip(truth[i], probabilities["s"][i])) for i in labelled
-    ) / len(labelled)
-    terms["exclusion"] = sum(math.log(max(probabilities["e"][i])) for i in labelled) / len(labelled)
+        -sum(y * math.log(p) for y, p in zip(truth[i], probabilities["s"][i])) for i in labeled
+    ) / len(labeled)
+    terms["exclusion"] = sum(math.log(max(probabilities["e"][i])) for i in labeled) / len(labeled)
     weight = method.config.classification
     return {**terms, "total": total + weight * terms["classification"] + EXCLUSION[modality] * terms["exclusion"]}
 
@@ -88,7 +88,7 @@ def reference(method: Any, modality: str, truth: Rows) -> dict[str, float]:
 @pytest.mark.parametrize("classification", [0.3, 1.7])
 def test_each_term_equals_loops_over_samples_and_pairs(kind: str, modality: str, classification: float) -> None:
     method = made(kind, classification=classification)
-    found = values(terms_of(method, inputs_of(modality), labels_of(kind), Moment(modality)))
+    found = values(terms_of(method, inputs_of(modality), labels_of(kind), StepContext(modality)))
     assert found == pytest.approx(reference(method, modality, array(labels_of(kind))), abs=1e-9)
 
 
@@ -102,7 +102,7 @@ def test_embeddings_are_those_of_the_shared_head(modality: str) -> None:
 @KINDS
 def test_the_first_modality_teaches_the_label_network_too(kind: str) -> None:
     own = {"towers.image", "encoders.image", "shared.image"}
-    assert learners(made(kind), inputs_of("image"), labels_of(kind), Moment("image")) == {
+    assert learners(made(kind), inputs_of("image"), labels_of(kind), StepContext("image")) == {
         "correspondence": own | {"label_network"},
         "shared": own,
         "labels": {"label_network"},
@@ -115,7 +115,7 @@ def test_the_first_modality_teaches_the_label_network_too(kind: str) -> None:
 @KINDS
 def test_later_modalities_find_the_label_network_frozen(kind: str) -> None:
     own = {"towers.text", "encoders.text", "shared.text"}
-    assert learners(made(kind), inputs_of("text"), labels_of(kind), Moment("text")) == {
+    assert learners(made(kind), inputs_of("text"), labels_of(kind), StepContext("text")) == {
         "correspondence": own,
         "shared": own,
         "classification": own,
@@ -135,9 +135,9 @@ def test_stages_are_the_modalities_and_the_last_epoch_of_each_is_kept() -> None:
 def test_a_stages_parts_are_all_that_its_total_teaches() -> None:
     method = made()
     for stage in method.stages:
-        inputs, labels, moment = inputs_of(*stage.modalities), labels_of("single-label"), Moment(stage.name)
-        everything = learners(method, inputs, labels, moment)["total"]
-        assert everything == learners(method, inputs, labels, moment, stage=stage)["total"] == set(stage.parts)
+        inputs, labels, context = inputs_of(*stage.modalities), labels_of("single-label"), StepContext(stage.name)
+        everything = learners(method, inputs, labels, context)["total"]
+        assert everything == learners(method, inputs, labels, context, stage=stage)["total"] == set(stage.parts)
 
 
 def test_the_classifier_is_fixed_and_drawn_with_its_seed() -> None:

@@ -16,16 +16,16 @@ from references import values as values_of
 from torch import Tensor
 
 from xmr_e2e.data.batch import Tokens
-from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.sdcmr import Sdcmr, SdcmrModel, _latent
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 
 K = 4
 WIDTHS = {"image": 6, "text": 8}
 TOWERS: dict[str, Any] = {name: LayerTower(dim=width) for name, width in WIDTHS.items()}
 OTHER = {"image": "text", "text": "image"}
 WEIGHTS = {"reconstruction": 1.5, "invariance": 0.3, "adversary": 2.5, "independence": 0.7, "kl": 0.2}
-MOMENT = Moment(progress=0.3, seed=5)
+MOMENT = StepContext(progress=0.3, seed=5)
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"latent": "sample"},
@@ -211,7 +211,7 @@ def test_gradients_are_reversed_for_the_modality_of_the_shared_and_the_class_of_
 def test_the_reversal_begins_at_nothing() -> None:
     method = method_of()
     leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs_of(*WIDTHS)).items()}
-    terms = method.objective(leaves, labels_of("single-label"), Moment(progress=0.0))
+    terms = method.objective(leaves, labels_of("single-label"), StepContext(progress=0.0))
     (found,) = torch.autograd.grad(terms["adversary"], leaves["image unrelated"], retain_graph=True)
     sides = adversary_of(method, leaves["image unrelated"][:, 0], torch.zeros(7, dtype=torch.int64), 0)[1]
     torch.testing.assert_close(found, torch.autograd.grad(sides, leaves["image unrelated"])[0])
@@ -227,7 +227,7 @@ DECODED_TERMS = ("elbo", "reconstruction")
 def test_noise_reaches_distance_classifiers_and_independence_only_with_samples(latent: str, depends: bool) -> None:
     method = method_of(latent=latent)
     one, two = (
-        values_of(terms_of(method, inputs_of(*WIDTHS), labels_of("single-label"), Moment(progress=0.3, seed=seed)))
+        values_of(terms_of(method, inputs_of(*WIDTHS), labels_of("single-label"), StepContext(progress=0.3, seed=seed)))
         for seed in (1, 2)
     )
     assert [one[name] != two[name] for name in FACTOR_TERMS] == [depends] * 3
@@ -313,7 +313,7 @@ def test_what_is_to_be_reconstructed_has_no_noise(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("torchvision.models.get_model", build_narrow)
     torch.manual_seed(0)
     image = replace(Sdcmr().image, weights="none")  # type: ignore[type-var]
-    method = Sdcmr(image=image, dim=K).build(Dataset(3, False, 32, torch.randn(20, 6))).train()
+    method = Sdcmr(image=image, dim=K).build(DatasetInfo(3, False, 32, torch.randn(20, 6))).train()
     inputs = {"image": torch.randn(2, 3, 32, 32), "text": Tokens(torch.tensor([[3, 4], [5, 6]]), torch.tensor([2, 2]))}
     with torch.no_grad():
         one, two = method.represent(inputs), method.represent(inputs)

@@ -27,7 +27,7 @@ from torch import nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods import sdml
-from xmr_e2e.methods.base import Method, Moment
+from xmr_e2e.methods.base import Method, StepContext
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
@@ -59,10 +59,10 @@ def reference(method: Any, modality: str, truth: Rows) -> dict[str, float]:
     z = embedded(method, modality)
     decoded, targets = unit(run(method.decoders[modality], z)), unit(features(method, modality))
     projected = z @ array(method.prior)
-    labelled = [i for i in range(len(truth)) if truth[i].any()]
+    labeled = [i for i in range(len(truth)) if truth[i].any()]
     terms = {
         "reconstruction": sum(math.dist(a, b) for a, b in zip(decoded, targets)) / len(truth),
-        "label": sum(math.dist(projected[i], truth[i]) for i in labelled) / len(labelled),
+        "label": sum(math.dist(projected[i], truth[i]) for i in labeled) / len(labeled),
     }
     share = method.config.reconstruction
     return {**terms, "total": share * terms["reconstruction"] + (1 - share) * terms["label"]}
@@ -73,7 +73,7 @@ def reference(method: Any, modality: str, truth: Rows) -> dict[str, float]:
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_each_term_equals_loops_over_samples(kind: str, modality: str, share: float) -> None:
     method = made(kind, reconstruction=share)
-    found = values(terms_of(method, inputs_of(modality), labels_of(kind), Moment(modality)))
+    found = values(terms_of(method, inputs_of(modality), labels_of(kind), StepContext(modality)))
     assert found == pytest.approx(reference(method, modality, array(labels_of(kind))), abs=1e-9)
 
 
@@ -89,7 +89,7 @@ def test_embeddings_are_the_encoders_outputs_of_length_1(modality: str) -> None:
 def test_the_labels_teach_no_decoder(kind: str, modality: str) -> None:
     own = {f"towers.{modality}", f"encoders.{modality}"}
     decoder = {f"decoders.{modality}"}
-    assert learners(made(kind), inputs_of(modality), labels_of(kind), Moment(modality)) == {
+    assert learners(made(kind), inputs_of(modality), labels_of(kind), StepContext(modality)) == {
         "reconstruction": own | decoder,
         "label": own,
         "total": own | decoder,
@@ -101,7 +101,7 @@ def test_a_tower_learns_nothing_from_being_the_target() -> None:
     method: Any = made()
     with torch.no_grad():
         method.encoders["image"][0].weight.zero_()
-    found = learners(method, inputs_of("image"), labels_of("single-label"), Moment("image"))
+    found = learners(method, inputs_of("image"), labels_of("single-label"), StepContext("image"))
     assert "towers.image" not in found["reconstruction"]
     assert "decoders.image" in found["reconstruction"]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Extracted, Regions, Tokens
+from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Moment
+from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.semantic_sharing import SemanticSharing, SemanticSharingModel
-from xmr_e2e.towers.base import Dataset, Sequence
+from xmr_e2e.towers.base import DatasetInfo, Sequence
 from xmr_e2e.towers.regions import GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGruWords
 
@@ -36,9 +36,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def dataset(objects: int | None = OBJECTS) -> Dataset:
+def dataset(objects: int | None = OBJECTS) -> DatasetInfo:
     words = torch.randn(VOCABULARY, 5, generator=torch.Generator().manual_seed(0))
-    return Dataset(CLASSES, True, 32, words, {"regions": 6} | ({"objects": objects} if objects else {}))
+    return DatasetInfo(CLASSES, True, 32, words, {"regions": 6} | ({"objects": objects} if objects else {}))
 
 
 def config(**options: Any) -> SemanticSharing:
@@ -73,7 +73,7 @@ def inputs() -> dict[str, Any]:
 def without_classes() -> dict[str, Any]:
     regions = inputs()["image"]
     everywhere = torch.ones(N, REGIONS, dtype=torch.bool)
-    return inputs() | {"image": Extracted(Sequence(regions.features, everywhere, regions.boxes, None))}
+    return inputs() | {"image": CachedFeatures(Sequence(regions.features, everywhere, regions.boxes, None))}
 
 
 class Watched:
@@ -101,7 +101,7 @@ class Watched:
         self.masks, self.entered, self.left = (dict(zip(("image", "text"), each)) for each in (masks, entered, left))
 
     def terms(self, method: SemanticSharingModel) -> dict[str, Tensor]:
-        return method.objective(self.representations, LABELS.double(), Moment())
+        return method.objective(self.representations, LABELS.double(), StepContext())
 
 
 def apply(layer: nn.Linear, row: Tensor) -> Tensor:
@@ -221,15 +221,15 @@ def test_what_is_to_be_predicted_are_the_words_that_were_there(released: bool) -
 
 def learned(method: SemanticSharingModel, texts: Callable[[], Tensor]) -> tuple[float, float]:
     """The word loss of the first steps of a short training, and of its last ones."""
-    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
     values = []
     for _ in range(100):
         ids = texts()
         losses = method.represent({"text": Tokens(ids, torch.full((len(ids),), ids.shape[1]))})
         loss = losses["text context"].sum() / losses["text masked"].sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         values.append(loss.item())
     return sum(values[:3]) / 3, sum(values[-10:]) / 10
 
@@ -308,7 +308,7 @@ def test_regions_are_masked_where_classes_are_known_and_only_in_training() -> No
 def test_without_classes_the_head_of_objects_takes_part_with_a_gradient_of_zero() -> None:
     """DistributedDataParallel waits for the gradient of each parameter."""
     method = build()
-    terms = method.objective(method.represent(without_classes()), LABELS.double(), Moment())
+    terms = method.objective(method.represent(without_classes()), LABELS.double(), StepContext())
     assert terms["object"].item() == 0
     assert terms["total"].item() == pytest.approx((terms["label"] + 0.1 * terms["word"]).item())
     terms["total"].backward()

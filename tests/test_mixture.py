@@ -83,7 +83,7 @@ def test_positions_with_a_modality_leave_out_the_one_sample_without_it(mixed: Mi
 
 def test_an_epoch_visits_the_samples_of_all_folders(folders: list[Path]) -> None:
     also = {str(folder): 1.0 for folder in folders[1:]}
-    data = Data(folders[0], image_size=32, load_size=32, words=WordVectors(dim=6), workers=0, also=also)
+    data = Data(folders[0], image_size=32, load_size=32, words=WordVectors(dim=6), workers=0, extra_shards=also)
     batches = BatchDataset(data, "train", {"image": "pixels"}, None, seed=0)
     assert batches.sizes == SIZES
     visited = [position for batch in Loader(batches, 4).epoch() for position in batch.positions.tolist()]

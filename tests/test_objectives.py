@@ -102,11 +102,11 @@ def test_gradient_ascent_correlates_two_unrelated_views() -> None:
     x, _ = views(40, 3, 3, seed=1)
     _, y = views(40, 3, 3, seed=2)
     x.requires_grad_()
-    optimiser = torch.optim.SGD([x], lr=10)
+    optimizer = torch.optim.SGD([x], lr=10)
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         correlation_loss(x, y).backward()
-        optimiser.step()
+        optimizer.step()
     assert correlation_loss(x, y).item() < -2.9
 
 

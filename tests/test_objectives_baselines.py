@@ -292,12 +292,12 @@ def test_mars_loss_equals_its_loops(labels: Tensor, first: bool) -> None:
     if first:
         expected["labels"] = pair_by_loops(m, m, l, l)
     pairs = sum(expected.values())
-    labelled = [i for i in range(N) if any(y[i])]
+    labeled = [i for i in range(N) if any(y[i])]
     expected["classification"] = expected["exclusion"] = 0.0
-    for i in labelled:
+    for i in labeled:
         log_probabilities = [math.log(p) for p in softmax(times(s[i], w))]
-        expected["classification"] -= sum(a * b for a, b in zip(y[i], log_probabilities)) / len(labelled)
-        expected["exclusion"] += math.log(max(softmax(times(e[i], w)))) / len(labelled)
+        expected["classification"] -= sum(a * b for a, b in zip(y[i], log_probabilities)) / len(labeled)
+        expected["exclusion"] += math.log(max(softmax(times(e[i], w)))) / len(labeled)
     expected["total"] = pairs + 0.7 * expected["classification"] + 0.2 * expected["exclusion"]
 
     def loss(shared: Tensor, exclusive: Tensor, embeddings: Tensor) -> dict[str, Tensor]:

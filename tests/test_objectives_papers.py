@@ -17,7 +17,7 @@ from torch import Tensor
 from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.drcl import rsc_loss, spl_loss
 from xmr_e2e.objectives.dscmr import dscmr_loss
-from xmr_e2e.objectives.sdcmr import Factor, Guesses, View, sdcmr_loss
+from xmr_e2e.objectives.sdcmr import ClassifierLogits, Factor, View, sdcmr_loss
 from xmr_e2e.objectives.semantic_sharing import label_score_loss, masked_loss_per_sample, pool_scores
 
 N, D, C = 8, 4, 3
@@ -39,8 +39,8 @@ def labels(*, multi_label: bool) -> Tensor:
 
 
 def view(x: list[Tensor]) -> View:
-    shared = Factor(x[3], x[4], x[5], Guesses(x[6][:, :C], x[7][:, :2]))
-    unrelated = Factor(x[8], x[9], x[10], Guesses(x[11][:, :C], x[12][:, :2]))
+    shared = Factor(x[3], x[4], x[5], ClassifierLogits(x[6][:, :C], x[7][:, :2]))
+    unrelated = Factor(x[8], x[9], x[10], ClassifierLogits(x[11][:, :C], x[12][:, :2]))
     return View(x[0], x[1], x[2], shared=shared, unrelated=unrelated)
 
 

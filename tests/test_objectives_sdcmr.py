@@ -12,8 +12,8 @@ from torch import Tensor
 
 from xmr_e2e.objectives.adversarial import reverse_gradient
 from xmr_e2e.objectives.sdcmr import (
+    ClassifierLogits,
     Factor,
-    Guesses,
     View,
     adversarial_loss,
     gaussian_negative_log_likelihood,
@@ -43,7 +43,7 @@ def tensors() -> list[Tensor]:
 
 def factor(parts: Sequence[Tensor]) -> Factor:
     mean, log_variance, latent, classes, modality = parts
-    return Factor(mean, log_variance, latent, Guesses(classes, modality))
+    return Factor(mean, log_variance, latent, ClassifierLogits(classes, modality))
 
 
 def view(parts: Sequence[Tensor]) -> View:
@@ -70,7 +70,9 @@ def binary_cross_entropy(row: list[float], label: list[int]) -> float:
     return -sum(math.log(p if truth else 1 - p) for p, truth in zip(probabilities, label))
 
 
-def adversary(shared: list[Guesses], unrelated: list[Guesses], labels: list[list[int]], multi_label: bool) -> float:
+def adversary(
+    shared: list[ClassifierLogits], unrelated: list[ClassifierLogits], labels: list[list[int]], multi_label: bool
+) -> float:
     """L_ss + L_su, one sample at a time: four cross-entropies, each a mean over samples, for each modality."""
     class_loss = binary_cross_entropy if multi_label else softmax_cross_entropy
     total = 0.0
@@ -214,9 +216,10 @@ def test_independence_loss_is_zero_without_gradient_for_orthogonal_factors() -> 
     assert shared.grad is not None and (shared.grad == 0).all()
 
 
-def guesses(modalities: int, *, seed: int) -> list[Guesses]:
+def guesses(modalities: int, *, seed: int) -> list[ClassifierLogits]:
     return [
-        Guesses(rows(N, C, seed=seed + 2 * m), rows(N, modalities, seed=seed + 2 * m + 1)) for m in range(modalities)
+        ClassifierLogits(rows(N, C, seed=seed + 2 * m), rows(N, modalities, seed=seed + 2 * m + 1))
+        for m in range(modalities)
     ]
 
 
@@ -241,8 +244,8 @@ def test_reversal_lets_the_classifiers_learn_what_the_encoders_unlearn() -> None
     strength, labels = 0.4, torch.tensor(SINGLE)
     semantic, modality = (rows(K, width, seed=seed).requires_grad_() for seed, width in [(0, C), (1, 2)])
     z_s, z_u = ([rows(N, K, seed=seed + m).requires_grad_() for m in range(2)] for seed in (2, 4))
-    shared = [Guesses(z @ semantic, reverse_gradient(z, strength) @ modality) for z in z_s]
-    unrelated = [Guesses(reverse_gradient(z, strength) @ semantic, z @ modality) for z in z_u]
+    shared = [ClassifierLogits(z @ semantic, reverse_gradient(z, strength) @ modality) for z in z_s]
+    unrelated = [ClassifierLogits(reverse_gradient(z, strength) @ semantic, z @ modality) for z in z_u]
     loss = adversarial_loss(shared, unrelated, labels, multi_label=False)
     found = torch.autograd.grad(loss, [*z_s, *z_u, semantic, modality])
 
@@ -282,8 +285,10 @@ def test_each_loss_of_half_precision_rows_is_computed_in_full(
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_adversary_of_half_precision_logits_is_computed_in_full(multi_label: bool) -> None:
-    half = [[Guesses(*(part.bfloat16() for part in each)) for each in guesses(2, seed=seed)] for seed in (0, 50)]
-    full = [[Guesses(*(part.float() for part in each)) for each in factor] for factor in half]
+    half = [
+        [ClassifierLogits(*(part.bfloat16() for part in each)) for each in guesses(2, seed=seed)] for seed in (0, 50)
+    ]
+    full = [[ClassifierLogits(*(part.float() for part in each)) for each in factor] for factor in half]
     found, expected = (
         adversarial_loss(*factors, torch.tensor(SINGLE), multi_label=multi_label) for factors in (half, full)
     )
@@ -304,6 +309,6 @@ def test_the_divergences_have_one_scale_whatever_the_widths() -> None:
 def test_the_adversary_sums_over_modalities() -> None:
     """Guessing costs log c and log m for each factor of each modality (Eq. 11 to 13)."""
     for modalities in (2, 3):
-        nothing = [Guesses(torch.zeros(N, C), torch.zeros(N, modalities)) for _ in range(modalities)]
+        nothing = [ClassifierLogits(torch.zeros(N, C), torch.zeros(N, modalities)) for _ in range(modalities)]
         found = adversarial_loss(nothing, nothing, torch.tensor(SINGLE), multi_label=False).item()
         assert found == pytest.approx(2 * modalities * (math.log(C) + math.log(modalities)))

@@ -29,7 +29,7 @@ import xmr_e2e
 from xmr_e2e.cli import app, main
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
-from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
@@ -37,7 +37,7 @@ from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.run import Run
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 from xmr_e2e.towers.text import BiLstmCnn, TextCnn
@@ -55,7 +55,7 @@ print(model.fingerprint)
 
 
 def make_model(
-    shards: Path, config: MethodConfig = METHOD, tokens: Tokenisation = Tokenisation()
+    shards: Path, config: MethodConfig = METHOD, tokens: Tokenization = Tokenization()
 ) -> xmr_e2e.SavedModel:
     """An untrained model, fitted to the words of these shards."""
     data = Data(
@@ -67,11 +67,11 @@ def make_model(
         words=WordVectors(dim=8, min_count=1),
         workers=0,
     )
-    tokeniser, vectors = fit_words(data)
+    tokenizer, vectors = fit_words(data)
     torch.manual_seed(0)
-    method = as_if_fitted(config.build(Dataset(4, False, 32, torch.from_numpy(vectors))))
+    method = as_if_fitted(config.build(DatasetInfo(4, False, 32, torch.from_numpy(vectors))))
     classes = ["apple", "leaf", "sea", "sun"]
-    return xmr_e2e.SavedModel(config, data, classes, False, tokeniser, {}, method, "untrained")
+    return xmr_e2e.SavedModel(config, data, classes, False, tokenizer, {}, method, "untrained")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def exported(run: Path) -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
-    return make_image(tmp_path / "photo.jpg", size=(300, 200), colour=(40, 80, 200))
+    return make_image(tmp_path / "photo.jpg", size=(300, 200), color=(40, 80, 200))
 
 
 def fresh(script: str, *arguments: str, cwd: Path) -> str:
@@ -268,10 +268,10 @@ def test_a_damaged_export_is_named(exported: Path, tmp_path: Path) -> None:
 
 def test_subwords_lie_beside_the_model_as_their_own_library_reads_them(tiny_shards: Path, tmp_path: Path) -> None:
     config = Cca(image=METHOD.image, text=TextCnn(kernels=8), dim=4)
-    model = make_model(tiny_shards, config, Tokenisation("sentencepiece", size=60))
+    model = make_model(tiny_shards, config, Tokenization("sentencepiece", size=60))
     model.save_pretrained(tmp_path / "out")
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "out" / "tokenizer.model"))
-    assert model.tokeniser and processor.encode(TEXTS[1])[:20] == model.tokeniser.encode(TEXTS[1], max_tokens=20)
+    assert model.tokenizer and processor.encode(TEXTS[1])[:20] == model.tokenizer.encode(TEXTS[1], max_tokens=20)
     np.testing.assert_array_equal(xmr_e2e.load(tmp_path / "out").embed_texts(TEXTS), model.embed_texts(TEXTS))
 
 
@@ -296,7 +296,7 @@ def save_transformers(folder: Path) -> str:
 def pretrained(shards: Path, folder: str) -> xmr_e2e.SavedModel:
     """A model whose towers are pretrained transformers from a folder."""
     config = Cca(image=PretrainedVision(folder), text=PretrainedText(folder), dim=4)
-    return make_model(shards, config, Tokenisation("transformers", name=folder))
+    return make_model(shards, config, Tokenization("transformers", name=folder))
 
 
 def test_a_pretrained_transformers_architecture_travels_with_the_model(

@@ -20,10 +20,10 @@ from torch import nn
 
 import xmr_e2e
 from xmr_e2e.cli import main
-from xmr_e2e.data.batch import Extracted
+from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.text import Vocabulary
-from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
@@ -42,9 +42,9 @@ from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.models import onnx_files
 from xmr_e2e.models.onnx_files import TOLERANCE, save_onnx
 from xmr_e2e.models.onnx_guide import onnx_guide
-from xmr_e2e.models.onnx_inputs import entrance
+from xmr_e2e.models.onnx_inputs import onnx_inputs
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
@@ -76,7 +76,7 @@ SHARED: dict[str, Any] = {"dim": 16, "layers": 1, "heads": 2, "feedforward": 16}
 def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
     """The method with random weights, on 18 words."""
     torch.manual_seed(0)
-    method = config.build(Dataset(4, False, side, torch.randn(20, 6), WIDTHS))
+    method = config.build(DatasetInfo(4, False, side, torch.randn(20, 6), WIDTHS))
     for module in method.modules():
         if isinstance(module, CanonicalProjections):
             widths = len(module.image_mean), len(module.text_mean)
@@ -116,7 +116,7 @@ def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None
     model = build(HEADS[name])
     (tmp_path / "onnx").mkdir()
     method = onnx_files._for_export(model.method)
-    assert onnx_files._save_one(method, entrance(model, "text"), "text", tmp_path / "onnx") < TOLERANCE
+    assert onnx_files._save_one(method, onnx_inputs(model, "text"), "text", tmp_path / "onnx") < TOLERANCE
     features = np.random.default_rng(1).standard_normal((9, WIDTHS["text"]), np.float32)
     found = run_onnx(tmp_path, "text", features=features)
     np.testing.assert_allclose(unit(found), unit(model.embed_features("text", features)), atol=TOLERANCE)
@@ -133,7 +133,7 @@ def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
     expected = model.embed_images(map(Image.fromarray, pictures))
     np.testing.assert_allclose(unit(run_onnx(tmp_path, "image", pixels=pixels)), unit(expected), atol=TOLERANCE)
     texts = ["w3", "w1 w2 unknown w17", "w5 " * 12]
-    ids = [model.tokeniser.encode(text, max_tokens=30) for text in texts]  # type: ignore[union-attr]
+    ids = [model.tokenizer.encode(text, max_tokens=30) for text in texts]  # type: ignore[union-attr]
     padded = np.array([row + [0] * (12 - len(row)) for row in ids])
     lengths = np.array([len(row) for row in ids])
     found = run_onnx(tmp_path, "text", ids=padded, lengths=lengths)
@@ -153,7 +153,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
     assert "Faster R-CNN" in description["inputs"]["features"]["meaning"]
     with torch.no_grad():
         sequence = model.method.features("image", torch.randn(2, 3, 64, 64))
-        expected = model.method.embed("image", Extracted(sequence)).numpy()
+        expected = model.method.embed("image", CachedFeatures(sequence)).numpy()
     found = run_onnx(tmp_path, "image", features=sequence.rows.numpy(), boxes=sequence.places.numpy())
     np.testing.assert_allclose(unit(found), unit(expected), atol=TOLERANCE)
 
@@ -162,7 +162,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
 def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: Tower, tmp_path: Path) -> None:
     """As released, where padding counts."""
     model = build(SemanticSharing(image=image, text=BiGruWords(hidden=8), released=True, **SHARED))
-    way_in = entrance(model, "image")
+    way_in = onnx_inputs(model, "image")
     assert onnx_files._save_one(model.method, way_in, "image", tmp_path) < TOLERANCE
     names = [part.name for part in way_in.inputs]
     assert names == (["features", "boxes"] if isinstance(image, StoredRegions) else ["pixels"])
@@ -272,10 +272,10 @@ def test_the_cards_script_cuts_texts_as_the_model_does(kind: str, tiny_shards: P
         assert max(save_onnx(model, tmp_path).values()) < TOLERANCE
     else:
         config = Cca(image=METHOD.image, text=TextCnn(kernels=8), dim=4)
-        model = make_model(tiny_shards, config, Tokenisation("sentencepiece", size=60))
+        model = make_model(tiny_shards, config, Tokenization("sentencepiece", size=60))
     model.save_pretrained(tmp_path / "out")
     guide = onnx_guide(model, dict.fromkeys(model.method.modalities, 0.0))
     library = "sentencepiece" if kind == "sentencepiece" else "tokenizers"
     script = guide.partition('text = "a dog in the snow"')[2].partition("inputs =")[0]
     printed = fresh(f"import {library}\ntext = {TEXTS[1]!r}\n{script}\nprint(ids)", cwd=tmp_path / "out")
-    assert model.tokeniser and json.loads(printed) == model.tokeniser.encode(TEXTS[1], max_tokens=20)
+    assert model.tokenizer and json.loads(printed) == model.tokenizer.encode(TEXTS[1], max_tokens=20)

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from embedded import embedded_split
 from torch import nn
+from xmr_e2e.training.describe_selection import check_splits, selected_on, selection_criterion
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
@@ -35,14 +36,13 @@ from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.runs.evaluate import evaluate, evaluate_run
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
-from xmr_e2e.training.selection import check_splits, kept_by, selected_on
 
 DSCMR = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 
@@ -55,12 +55,12 @@ def untrained(shards: Path) -> SavedModel:
     """A model with the first weights that come."""
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0)
     manifest = load_manifest(shards)
-    tokeniser, words = fit_words(data)
+    tokenizer, words = fit_words(data)
     torch.manual_seed(0)
-    method = DSCMR.build(Dataset(len(manifest.classes), manifest.multi_label, 32, torch.from_numpy(words)))
+    method = DSCMR.build(DatasetInfo(len(manifest.classes), manifest.multi_label, 32, torch.from_numpy(words)))
     # A larger start: without a training, texts would hardly differ.
     nn.init.normal_(method.towers.text.words.weight)  # type: ignore[arg-type, union-attr]
-    return SavedModel(DSCMR, data, manifest.classes, manifest.multi_label, tokeniser, {}, method, "as it began")
+    return SavedModel(DSCMR, data, manifest.classes, manifest.multi_label, tokenizer, {}, method, "as it began")
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, tiny_samples: tuple[RawSample
 def test_whole_batches_leave_the_last_samples_out(many: Path) -> None:
     model = untrained(many)
     queries, _, figures = evaluate(model, "test", protocol("released:acmr"))
-    everything = embed_split(model.method, model.data, model.tokeniser, "test")
+    everything = embed_split(model.method, model.data, model.tokenizer, "test")
     rows = {name: everything.embeddings[name][:64] for name in ("image", "text")}
     expected = cross_modal_figures(embedded_split(rows, everything.labels[:64], everything.keys[:64]))
     assert len(queries.keys) == 64
@@ -207,7 +207,7 @@ def test_coco1k_takes_its_folds_from_the_shards(many: Path) -> None:
 
 def test_a_gallery_of_test_and_train_ranks_both(tiny_shards: Path, model: SavedModel) -> None:
     queries, gallery, figures = evaluate(model, "test", gallery="test+train")
-    parts = [embed_split(model.method, model.data, model.tokeniser, split) for split in ("test", "train")]
+    parts = [embed_split(model.method, model.data, model.tokenizer, split) for split in ("test", "train")]
     assert gallery is not None
     assert (len(queries.keys), len(gallery.keys)) == (12, 52)
     image = torch.nn.functional.normalize(parts[0].embeddings["image"], dim=1)
@@ -225,7 +225,7 @@ def test_a_gallery_of_test_and_train_ranks_both(tiny_shards: Path, model: SavedM
 
 
 def test_captions_are_embedded_one_by_one_in_their_order(tiny_shards: Path, model: SavedModel) -> None:
-    found = embed_split(model.method, model.data, model.tokeniser, "test", captions=Captions())
+    found = embed_split(model.method, model.data, model.tokenizer, "test", captions=Captions())
     reader = SplitReader(tiny_shards, "test")
     texts = [(place, text) for place in range(12) for text in reader.metadata(place).texts]
     assert found.positions["text"].tolist() == [place for place, _ in texts]
@@ -235,7 +235,7 @@ def test_captions_are_embedded_one_by_one_in_their_order(tiny_shards: Path, mode
 
 
 def test_identical_captions_are_one_item_of_the_first_sample_that_has_it(tiny_shards: Path, model: SavedModel) -> None:
-    found = embed_split(model.method, model.data, model.tokeniser, "test", captions=Captions(distinct=True))
+    found = embed_split(model.method, model.data, model.tokenizer, "test", captions=Captions(distinct=True))
     reader = SplitReader(tiny_shards, "test")
     first: dict[str, int] = {}
     for place in range(12):
@@ -386,9 +386,14 @@ def test_what_has_chosen_the_epoch_is_told_by_stage() -> None:
     fitted = Stage("d", ("image",), closed_form=True)
     both = ("train", "val", "test")
     dscmr, batch = Train(protocol="released:dscmr"), Train(protocol="released:semantic_sharing")
-    assert [kept_by(stage, dscmr) for stage in (open_, by_loss, fixed, fitted)] == ["mAP@all", "loss", "last", "last"]
-    assert kept_by(open_, Train(select="mAP@50")) == "mAP@50"
-    assert kept_by(open_, batch) == "training loss"
+    assert [selection_criterion(stage, dscmr) for stage in (open_, by_loss, fixed, fitted)] == [
+        "mAP@all",
+        "loss",
+        "last",
+        "last",
+    ]
+    assert selection_criterion(open_, Train(select="mAP@50")) == "mAP@50"
+    assert selection_criterion(open_, batch) == "training loss"
     assert selected_on([open_], Train(), both) == "val"
     assert selected_on([fixed, fitted], Train(), both) == "nothing"
     assert selected_on([open_], Train(select="last"), both) == "nothing"
@@ -478,7 +483,7 @@ def test_the_lowest_loss_of_a_batch_keeps_the_weights_of_that_step(tiny_shards: 
         tiny_shards, tmp_path / "runs", protocol="released:semantic_sharing", epochs=3,
         checkpoint_steps=4, checkpoints_kept=9,
     )  # fmt: skip
-    own = replace(own, optimiser=Optimiser(lr=1e-2))
+    own = replace(own, optimizer=Optimizer(lr=1e-2))
     ended = forked.train(own, tmp_path)
     assert ended.end() == 0, ended.printed
     run = Run(tmp_path / "runs" / "tiny" / "run")
@@ -486,11 +491,11 @@ def test_the_lowest_loss_of_a_batch_keeps_the_weights_of_that_step(tiny_shards: 
     assert len(losses) == 15
     lowest = min((1, 11), key=lambda step: losses[step])
     assert lowest == 11  # with this rate it learns
-    selection = "epoch 3, step 11, whose training batch had the least loss of those looked at"
+    describe_selection = "epoch 3, step 11, whose training batch had the least loss of those looked at"
     kept = [record for record in run.records() if "selected" in record]
     assert [record["step"] for record in kept] == [1, 11]
     document = run.document("evaluation/test.json")
-    assert document["selection"] == kept[-1]["selected"] == selection
+    assert document["selection"] == kept[-1]["selected"] == describe_selection
     assert document["protocol"]["selected_on"] == "training loss"
     with pytest.raises(XmrError, match=r"selected on the loss of training batches"):
         evaluate_run(run, "test", protocol="clean")

@@ -19,7 +19,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.detector import SCORES, Detector, load_detector
 from xmr_e2e.towers.regions import FasterRcnn, FasterRcnnEncoder, GridRegions, StoredRegions
 
@@ -31,8 +31,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def dataset(image_size: int = SIZE, widths: dict[str, int] | None = None) -> Dataset:
-    return Dataset(5, False, image_size, words=torch.zeros(2, 3), widths=widths or {})
+def dataset(image_size: int = SIZE, widths: dict[str, int] | None = None) -> DatasetInfo:
+    return DatasetInfo(5, False, image_size, words=torch.zeros(2, 3), widths=widths or {})
 
 
 def photos(n: int, size: int = SIZE, seed: int = 0) -> Tensor:
@@ -239,9 +239,9 @@ def test_only_the_box_head_learns_unless_asked_otherwise(detector: Detector) -> 
     start = trained.train()(images)
     torch.testing.assert_close(start.rows, fixed(images).rows)
     assert list(moving(trained)) == [f"box_head.{fc}.{part}" for fc in ("fc6", "fc7") for part in ("weight", "bias")]
-    optimiser = torch.optim.SGD(moving(trained).values(), lr=0.1)
+    optimizer = torch.optim.SGD(moving(trained).values(), lr=0.1)
     start.rows.square().mean().backward()
-    optimiser.step()
+    optimizer.step()
     end = trained(images)
     assert not torch.allclose(end.rows, start.rows)
     assert torch.equal(end.places, start.places) and torch.equal(end.targets, start.targets)

@@ -21,7 +21,7 @@ from PIL import Image
 from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.inspection import Inspected, inspect_rankings
+from xmr_e2e.evaluation.inspection import RankingSample, inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.reports.examples import Example, Item, Result
 from xmr_e2e.reports.page import short_name
@@ -417,12 +417,12 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(
-    browser: Browser, html: str, tmp_path: Path, width: int, colours: str
+    browser: Browser, html: str, tmp_path: Path, width: int, colors: str
 ) -> None:
     path = tmp_path / "report.html"
     path.write_text(html)
     browser.resize(width, 900)
-    browser.use_colours(colours)
+    browser.use_colours(colors)
     browser.get(path.as_uri())
     assert not browser.is_wider_than_window()
     sizes = browser.execute_script("return [...document.images].map(image => [image.naturalWidth, image.clientWidth])")
@@ -483,8 +483,8 @@ def test_bars_are_equally_thick_and_no_name_is_wider_than_its_place(
 def test_of_thousands_of_classes_only_the_largest_confusions_and_the_ends_are_shown(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(800) % 400
-    centres = rng.standard_normal((400, 16))
-    rows = {name: centres[labels] + 0.9 * rng.standard_normal((800, 16)) for name in ("image", "text")}
+    centers = rng.standard_normal((400, 16))
+    rows = {name: centers[labels] + 0.9 * rng.standard_normal((800, 16)) for name in ("image", "text")}
     given = embedded_split(rows, labels)
     confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
     assert all(each.shares is None and len(each.largest) == 50 for each in confusions)
@@ -508,7 +508,7 @@ def test_of_thousands_of_classes_only_the_largest_confusions_and_the_ends_are_sh
     assert sum(line.startswith("image_to_text,mAP@all of class,") for line in table) == 400
 
 
-def shares_by_loops(each: Inspected) -> np.ndarray:
+def shares_by_loops(each: RankingSample) -> np.ndarray:
     """All shares, by loops over the queries."""
     found, k = np.zeros((400, 400)), confusion(each).k
     for query, first in zip(each.queries.labels.tolist(), each.first[:, :k]):

@@ -22,10 +22,10 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, Moment
+from xmr_e2e.methods.base import Method, StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.runs.evaluate import validation_scores
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.gradcache import backward
 
 STEPS = 5
@@ -44,7 +44,7 @@ def method_and_batch(name: str) -> tuple[Method, Batch]:
     return without_chance(name).to(dtype), whole.with_inputs(inputs)
 
 
-def trace(name: str, rank: int = 0, world: int = 1, pieces: int = 1) -> Iterator[tuple[str, Tensor]]:
+def trace(name: str, rank: int = 0, world: int = 1, micro_batches: int = 1) -> Iterator[tuple[str, Tensor]]:
     """The losses of each step, and the gradients of the last one, of the method's stages one after the other."""
     accelerator = Accelerator(cpu=True)
     method, whole = method_and_batch(name)
@@ -53,18 +53,20 @@ def trace(name: str, rank: int = 0, world: int = 1, pieces: int = 1) -> Iterator
     for stage, part in stage_batches(method, whole):
         method.zero_grad()
         for key, parameter in method.named_parameters():
-            parameter.requires_grad_(stages[stage].moves(key))
+            parameter.requires_grad_(stages[stage].is_trained(key))
         moving = [p for p in method.parameters() if p.requires_grad]
-        optimiser = torch.optim.SGD(moving, lr=1e-4)
+        optimizer = torch.optim.SGD(moving, lr=1e-4)
         model: nn.Module = nn.parallel.DistributedDataParallel(method) if world > 1 else method
         for step in range(STEPS):
-            optimiser.zero_grad()
-            moment = Moment(stage=stage, epoch=1, progress=step / STEPS, seed=step)
+            optimizer.zero_grad()
+            context = StepContext(stage=stage, epoch=1, progress=step / STEPS, seed=step)
             own = part._rows(slice(first, last))
-            terms = backward(accelerator, model, own, lambda b: b, pieces=pieces, moment=moment, seed=(step,))
+            terms = backward(
+                accelerator, model, own, lambda b: b, micro_batches=micro_batches, context=context, seed=(step,)
+            )
             yield from ((f"{stage}, step {step}: {term}", value) for term, value in terms.items())
             if step < STEPS - 1:
-                optimiser.step()
+                optimizer.step()
         gradients = ((key, p.grad) for key, p in method.named_parameters() if p.grad is not None)
         yield from ((f"{stage}: gradient of {key}", gradient.clone()) for key, gradient in gradients)
 
@@ -72,10 +74,10 @@ def trace(name: str, rank: int = 0, world: int = 1, pieces: int = 1) -> Iterator
 def figures(shards: Path) -> dict[str, Any]:
     """Of an untrained method on the test split, and how often each sample was embedded."""
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0)
-    tokeniser, words = fit_words(data)
+    tokenizer, words = fit_words(data)
     torch.manual_seed(0)
-    method = METHODS["dscmr"]().build(Dataset(4, False, 32, torch.from_numpy(words)))
-    embedded = embed_split(method, data, tokeniser, "test")
+    method = METHODS["dscmr"]().build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
+    embedded = embed_split(method, data, tokenizer, "test")
     return {"scores": validation_scores(method, embedded), "positions": embedded.positions["image"].tolist()}
 
 
@@ -124,7 +126,7 @@ def test_several_processes_go_the_way_of_one(ranks: list[Any], alone: dict[str, 
 def test_a_process_with_four_pieces_goes_the_way_of_one_with_the_whole_batch(
     alone: dict[str, dict[str, Tensor]], name: str
 ) -> None:
-    assert_same(dict(trace(name, pieces=4)), alone[name])
+    assert_same(dict(trace(name, micro_batches=4)), alone[name])
 
 
 def test_figures_do_not_depend_on_the_number_of_processes_and_each_sample_counts_once(

@@ -49,8 +49,8 @@ class ColourModel:
         return np.array([np.asarray(Image.open(stream)).mean((0, 1)) for stream in streams], np.float32)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        named = [[colour for name, colour in COLOUR_OF.items() if name in text] for text in texts]
-        return np.array([np.mean(colours, 0) for colours in named], np.float32)
+        named = [[color for name, color in COLOUR_OF.items() if name in text] for text in texts]
+        return np.array([np.mean(colors, 0) for colors in named], np.float32)
 
     def unknown_words(self, text: str) -> str:
         return "" if any(name in text for name in COLOUR_OF) else "no word of the query is known"
@@ -70,7 +70,7 @@ def model(tiny_shards: Path) -> ColourModel:
 
 @pytest.fixture
 def photo(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
-    return make_image(tmp_path / "Ein Foto [rot], grün.png", colour=COLOUR_OF["leaf"], seed=99)
+    return make_image(tmp_path / "Ein Foto [rot], grün.png", color=COLOUR_OF["leaf"], seed=99)
 
 
 def test_a_sentence_ranks_the_images_by_score(model: ColourModel) -> None:
@@ -105,8 +105,8 @@ def test_a_hit_says_what_it_is_and_where_it_lies(model: ColourModel) -> None:
 def mixed(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     """Pictures without text, texts without picture, and sounds, in four colours."""
     samples = []
-    for number, (name, colour) in enumerate(COLOUR_OF.items()):
-        image = make_image(tmp_path / f"{name}.jpg", colour=colour, seed=number)
+    for number, (name, color) in enumerate(COLOUR_OF.items()):
+        image = make_image(tmp_path / f"{name}.jpg", color=color, seed=number)
         samples.append(RawSample(f"picture of {name}", "test", image, labels=(name,)))
         samples.append(RawSample(f"text on {name}", "test", texts=(f"an article on {name}",), labels=(name,)))
         samples.append(RawSample(f"{name} sounds", "test", labels=(name,), features={"audio": np.ones(3, np.float32)}))

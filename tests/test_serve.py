@@ -131,9 +131,9 @@ def run(learnt_run: Path, tiny_shards: Path, make_picture: Callable[..., Path],
 
 @pytest.fixture(scope="session")
 def make_picture() -> Callable[..., Path]:
-    from conftest import COLOURS, draw_image
+    from conftest import COLORS, draw_image
 
-    return lambda path, colour: draw_image(path, colour=COLOURS[colour], seed=77)
+    return lambda path, color: draw_image(path, color=COLORS[color], seed=77)
 
 
 @pytest.fixture(scope="module")

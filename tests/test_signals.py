@@ -12,7 +12,7 @@ import torch
 from xmr_e2e.errors import XmrError
 from xmr_e2e.signal_handlers import leaving_at_once
 from xmr_e2e.training import signals
-from xmr_e2e.training.signals import SIGNALS, Interrupted, Signals, Wish
+from xmr_e2e.training.signals import SIGNALS, Action, Interrupted, Signals
 
 Make = Callable[..., Signals]
 
@@ -44,10 +44,10 @@ def test_a_checkpoint_is_due_after_every_so_many_steps(make: Make) -> None:
     wishes = []
     for _ in range(5):
         own.step_done()
-        wishes.append(own.agreed())
-        if wishes[-1] == Wish.CHECKPOINT:
+        wishes.append(own.synchronize())
+        if wishes[-1] == Action.CHECKPOINT:
             own.saved()
-    assert wishes == [Wish.NOTHING, Wish.CHECKPOINT, Wish.NOTHING, Wish.CHECKPOINT, Wish.NOTHING]
+    assert wishes == [Action.NOTHING, Action.CHECKPOINT, Action.NOTHING, Action.CHECKPOINT, Action.NOTHING]
 
 
 def test_a_checkpoint_is_due_after_so_many_minutes_counted_from_the_last_one(
@@ -57,21 +57,21 @@ def test_a_checkpoint_is_due_after_so_many_minutes_counted_from_the_last_one(
     monkeypatch.setattr(signals.time, "monotonic", lambda: now)
     own = make(minutes=2.0)
     now += 119
-    assert own.agreed() == Wish.NOTHING
+    assert own.synchronize() == Action.NOTHING
     now += 2
-    assert own.agreed() == Wish.CHECKPOINT
+    assert own.synchronize() == Action.CHECKPOINT
     own.saved()
-    assert own.agreed() == Wish.NOTHING
+    assert own.synchronize() == Action.NOTHING
     now += 121
-    assert own.agreed() == Wish.CHECKPOINT
+    assert own.synchronize() == Action.CHECKPOINT
 
 
 def test_without_a_number_of_steps_none_is_ever_enough(make: Make) -> None:
     own = make()
-    assert own.agreed() == Wish.NOTHING
+    assert own.synchronize() == Action.NOTHING
     for _ in range(3):
         own.step_done()
-        assert own.agreed() == Wish.NOTHING
+        assert own.synchronize() == Action.NOTHING
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -79,9 +79,9 @@ def test_a_signal_asks_to_stop_and_an_error_is_stronger(make: Make, number: sign
     own = make(steps=1)
     own.step_done()
     os.kill(os.getpid(), number)
-    assert own.agreed() == Wish.STOP
+    assert own.synchronize() == Action.STOP
     own.fail(XmrError("a shard is gone"))
-    assert own.agreed() == Wish.FAIL
+    assert own.synchronize() == Action.FAIL
     assert str(own.error()) == "a shard is gone"
 
 
@@ -107,7 +107,7 @@ def test_only_a_second_ctrl_c_interrupts_at_once(make: Make) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-    assert own.agreed() == Wish.STOP
+    assert own.synchronize() == Action.STOP
 
 
 def test_signals_act_as_before_once_the_training_is_over(make: Make) -> None:

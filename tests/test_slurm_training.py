@@ -32,7 +32,7 @@ def coco(raw: Path) -> Path:
     for number, split in enumerate(SPLITS):
         folder = "train2014" if split == "train" else "val2014"
         name = f"COCO_{folder}_{number:012d}.jpg"
-        draw_image(raw / folder / name, colour=[(200, 40, 40), (40, 80, 200)][number % 2], size=(80, 64), seed=number)
+        draw_image(raw / folder / name, color=[(200, 40, 40), (40, 80, 200)][number % 2], size=(80, 64), seed=number)
         images.append({"filepath": folder, "filename": name, "cocoid": number, "split": split})
     write(raw / "dataset_coco.json", json.dumps({"images": images}))
     for folder in ("train2014", "val2014"):

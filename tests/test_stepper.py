@@ -21,17 +21,17 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, Moment, NotFinite
+from xmr_e2e.methods.base import Method, NotFinite, StepContext
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Schedule, Train
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.step import Stepper
 
 METHOD = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
-MOMENT, SEED = Moment("training", progress=0.55), (0, 0, 0)
+MOMENT, SEED = StepContext("training", progress=0.55), (0, 0, 0)
 
 
 @cache
@@ -44,17 +44,17 @@ class Trained:
 
     def __init__(self, shards: Path, schedule: Schedule = Schedule(), **train: Any) -> None:
         data = Data(shards, image_size=32, load_size=40, words=WordVectors(dim=6), workers=0)
-        optimiser = Optimiser("sgd", lr=0.1, momentum=0.0, parts={"towers.image": 0.01})
-        experiment = Experiment("tiny", data, METHOD, optimiser, schedule, Train(**train))
-        tokeniser, words = words_of(data.shards)
-        batches = BatchDataset(data, "train", METHOD.sources, tokeniser, seed=0)
+        optimizer = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
+        experiment = Experiment("tiny", data, METHOD, optimizer, schedule, Train(**train))
+        tokenizer, words = words_of(data.shards)
+        batches = BatchDataset(data, "train", METHOD.sources, tokenizer, seed=0)
         torch.manual_seed(0)
-        self.method: Method = METHOD.build(Dataset(4, False, 32, torch.from_numpy(words)))
+        self.method: Method = METHOD.build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
         self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training", batches)
         self.batch = next(Loader(batches, 8).epoch())
 
-    def step(self, moment: Moment = MOMENT) -> dict[str, torch.Tensor]:
-        return self.stepper.step(self.batch, moment, SEED)
+    def step(self, context: StepContext = MOMENT) -> dict[str, torch.Tensor]:
+        return self.stepper.step(self.batch, context, SEED)
 
     def moved(self) -> dict[str, torch.Tensor]:
         """Take a step; by how much each parameter has moved."""
@@ -78,9 +78,9 @@ def test_the_schedules_factor_is_applied_to_each_rate(tiny_shards: Path) -> None
 def test_a_step_without_a_bound_moves_by_the_gradient_and_one_with_it_by_so_much(tiny_shards: Path) -> None:
     plain, clipped = Trained(tiny_shards).moved(), Trained(tiny_shards, clip_norm=1e-3).moved()
 
-    def norm(moves: dict[str, torch.Tensor]) -> float:
-        rates = {name: 0.01 if name.startswith("towers.image") else 0.1 for name in moves}
-        return math.sqrt(sum(float((change / rates[name]).square().sum()) for name, change in moves.items()))
+    def norm(is_trained: dict[str, torch.Tensor]) -> float:
+        rates = {name: 0.01 if name.startswith("towers.image") else 0.1 for name in is_trained}
+        return math.sqrt(sum(float((change / rates[name]).square().sum()) for name, change in is_trained.items()))
 
     assert norm(plain) > 1e-2
     assert norm(clipped) == pytest.approx(1e-3, rel=0.02)
@@ -123,7 +123,7 @@ def test_training_pictures_vary_with_epoch_and_seed_and_are_those_of_their_posit
 
 def made_method() -> Method:
     torch.manual_seed(0)
-    return METHOD.build(Dataset(4, False, 48, torch.randn(30, 6))).double().train()
+    return METHOD.build(DatasetInfo(4, False, 48, torch.randn(30, 6))).double().train()
 
 
 class Recorder(nn.Module):
@@ -140,7 +140,7 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize(("samples", "pieces", "expected"), [(14, 3, [4, 5, 5]), (14, 2, [7, 7]), (1, 4, [1])])
 def test_only_the_last_pieces_gradients_travel(
-    monkeypatch: pytest.MonkeyPatch, samples: int, pieces: int, expected: list[int]
+    monkeypatch: pytest.MonkeyPatch, samples: int, micro_batches: int, expected: list[int]
 ) -> None:
     accelerator, method, local = Accelerator(cpu=True), made_method(), list[bool]()
 
@@ -154,23 +154,39 @@ def test_only_the_last_pieces_gradients_travel(
     monkeypatch.setattr(accelerator, "no_sync", no_sync)
     monkeypatch.setattr(accelerator, "unwrap_model", lambda model: model.method)
     part = made_batch(slice(0, samples))
-    backward(accelerator, model, part, lambda piece: piece, pieces=pieces, moment=Moment(), seed=(0,))
+    backward(
+        accelerator,
+        model,
+        part,
+        lambda micro_batch: micro_batch,
+        micro_batches=micro_batches,
+        context=StepContext(),
+        seed=(0,),
+    )
     assert model.seen == [(size, number < len(expected) - 1) for number, size in enumerate(expected)]
 
 
 def test_a_rank_with_a_single_sample_takes_part_in_pieces() -> None:
     one = made_batch(slice(0, 1))
     gradients = []
-    for pieces in (1, 3):
+    for micro_batches in (1, 3):
         method = made_method()
-        backward(Accelerator(cpu=True), method, one, lambda piece: piece, pieces=pieces, moment=Moment(), seed=(0,))
+        backward(
+            Accelerator(cpu=True),
+            method,
+            one,
+            lambda micro_batch: micro_batch,
+            micro_batches=micro_batches,
+            context=StepContext(),
+            seed=(0,),
+        )
         gradients.append({name: p.grad for name, p in method.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-7, atol=1e-12)
 
 
 def test_dropout_is_one_of_the_seed_and_of_the_piece() -> None:
-    def drawn(seed: tuple[int, ...], pieces: int) -> list[float]:
+    def drawn(seed: tuple[int, ...], micro_batches: int) -> list[float]:
         found: list[float] = []
 
         def prepare(batch: Batch) -> Batch:
@@ -182,8 +198,8 @@ def test_dropout_is_one_of_the_seed_and_of_the_piece() -> None:
             made_method(),
             made_batch(slice(0, 4)),
             prepare,
-            pieces=pieces,
-            moment=Moment(),
+            micro_batches=micro_batches,
+            context=StepContext(),
             seed=seed,
         )
         return found

@@ -15,7 +15,7 @@ from PIL import Image
 
 from preprocessing.pascal_sentence.page import parse_page
 from preprocessing.synthetic.drawing import compose, draw_picture
-from preprocessing.synthetic.kinds import COLOURS, KINDS, Kind
+from preprocessing.synthetic.kinds import COLORS, KINDS, Kind
 from preprocessing.synthetic.pen import smooth
 from preprocessing.synthetic.raw_set import draw_raw_set
 from preprocessing.synthetic.scenes import SCENES
@@ -89,7 +89,7 @@ def test_pictures_have_the_size_and_are_all_different() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_each_class_can_be_drawn_in_all_its_places_and_colours(kind: Kind) -> None:
-    assert kind.places.keys() <= SCENES.keys() and set(kind.colours) <= COLOURS.keys()
+    assert kind.places.keys() <= SCENES.keys() and set(kind.colors) <= COLORS.keys()
     seen = {compose(kind, Random(seed)).place for seed in range(60)}
     assert seen == kind.places.keys()
 
@@ -114,8 +114,8 @@ def test_sentences_tell_the_colour_and_side_that_are_drawn() -> None:
     for seed in range(60):
         picture = compose(boat, Random(seed))
         told = " ".join(describe(picture, Random(seed)))
-        wrong = set(boat.colours) - {picture.colour}
-        assert not any(f"{colour} {noun}" in told for colour in wrong for noun in boat.nouns)
+        wrong = set(boat.colors) - {picture.color}
+        assert not any(f"{color} {noun}" in told for color in wrong for noun in boat.nouns)
         assert not any(f"on the {side}" in told for side in {"left", "right"} - {picture.side})
 
 

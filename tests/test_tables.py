@@ -20,7 +20,7 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.studies.compare import Comparison, Row, compare
 from xmr_e2e.studies.groups import group_runs
@@ -356,7 +356,7 @@ def test_what_trainings_write_is_what_is_read(tiny_samples: tuple[RawSample, ...
     method = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0)
     train = Train(epochs=1, batch_size=20, runs=tmp_path / "runs", seed=3, name="run")
-    experiment = Experiment("dscmr_wikipedia", data, method, Optimiser(lr=3e-3), train=train)
+    experiment = Experiment("dscmr_wikipedia", data, method, Optimizer(lr=3e-3), train=train)
     assert run_experiment(experiment, make_accelerator(train)) == 0
     run = tmp_path / "runs" / "dscmr_wikipedia" / "run"
     measured = json.loads((run / "evaluation" / "test.json").read_bytes())

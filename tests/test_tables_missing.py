@@ -36,14 +36,14 @@ if __name__ == "__main__":
     sys.exit()
 
 from xmr_e2e.data.config import Data
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
 def experiment():
     data, method = Data(pathlib.Path("shards/NAME")), Dscmr(image=ImageTower("vgg19"), text=TextCnn())
-    return Experiment("NAME", data, method, Optimiser(), train=Train(epochs=7))
+    return Experiment("NAME", data, method, Optimizer(), train=Train(epochs=7))
 """
 EVALUATION = """
 {"dataset": "mine", "split": "test", "selection": "",

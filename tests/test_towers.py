@@ -15,7 +15,7 @@ from torchvision import models
 
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.networks import AlexNetPaper
 from xmr_e2e.towers.vector import VectorTower
@@ -28,9 +28,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def dataset(image_size: int = 224) -> Dataset:
+def dataset(image_size: int = 224) -> DatasetInfo:
     """What towers have to know, the rest being of no account to them."""
-    return Dataset(5, False, image_size, words=torch.zeros(2, 3), widths={"audio": 3})
+    return DatasetInfo(5, False, image_size, words=torch.zeros(2, 3), widths={"audio": 3})
 
 
 def photos(n: int, size: int, seed: int = 0) -> Tensor:
@@ -90,16 +90,16 @@ def test_paper_alexnet_has_the_published_layers() -> None:
 
 
 def test_paper_alexnet_normalises_responses_as_the_paper_writes_it() -> None:
-    normalisation = next(layer for layer in AlexNetPaper().modules() if isinstance(layer, nn.LocalResponseNorm))
+    normalization = next(layer for layer in AlexNetPaper().modules() if isinstance(layer, nn.LocalResponseNorm))
     maps = 50 * torch.rand(1, 9, 1, 1, generator=torch.Generator().manual_seed(0))
     a = maps.flatten().tolist()
     expected = []
     for i in range(9):
-        neighbours = sum(a[j] ** 2 for j in range(max(0, i - 2), min(8, i + 2) + 1))
-        expected.append(a[i] / (2 + 1e-4 * neighbours) ** 0.75)
-    torch.testing.assert_close(normalisation(maps).flatten(), torch.tensor(expected))
+        neighbors = sum(a[j] ** 2 for j in range(max(0, i - 2), min(8, i + 2) + 1))
+        expected.append(a[i] / (2 + 1e-4 * neighbors) ** 0.75)
+    torch.testing.assert_close(normalization(maps).flatten(), torch.tensor(expected))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        large = normalisation(torch.full((1, 1, 1, 1), 500.0, dtype=torch.float16))  # its square is beyond fp16
+        large = normalization(torch.full((1, 1, 1, 1), 500.0, dtype=torch.float16))  # its square is beyond fp16
     assert large.item() == pytest.approx(500 / (2 + 1e-4 * 500**2) ** 0.75)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
 
 WORDS = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
@@ -30,7 +30,7 @@ def _seed() -> None:
 
 
 def build(tower: Tower, words: Tensor = WORDS) -> Any:
-    return tower.build(Dataset(classes=5, multi_label=False, image_size=224, words=words), "text")
+    return tower.build(DatasetInfo(classes=5, multi_label=False, image_size=224, words=words), "text")
 
 
 def padded(texts: list[list[int]], to: int) -> Tokens:
@@ -138,13 +138,13 @@ def test_all_parameters_take_part_without_a_mask_too() -> None:
 @pytest.mark.parametrize("tower", [*POOLED[::4], BiGru(hidden=5), BiGruWords(hidden=5)], ids=str)
 def test_gradients_reach_the_word_vectors_but_not_the_padding(tower: Tower) -> None:
     network = build(tower)
-    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.8, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.8, weight_decay=5e-4)
     before = network.words.weight.detach().clone()
     for _ in range(2):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output = network(padded(TEXTS, 9))
         (output.rows if isinstance(tower, BiGruWords) else output).sum().backward()
-        optimiser.step()
+        optimizer.step()
     changed = ((network.words.weight - before).abs() > 1e-2).any(1)
     assert changed[torch.tensor(sorted({word for text in TEXTS for word in text}))].all()
     assert not network.words.weight[0].any()

@@ -25,7 +25,7 @@ ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 SMALL = (
     "--method.image.name squeezenet1_1 --method.dim 4 --method.text.hidden 8 --method.text.kernels 16 "
     "--data.words.dim 8 --data.image-size 48 --data.load-size 48 --data.workers 1 --train.batch-size 4 "
-    "--optimiser.lr 3e-3"
+    "--optimizer.lr 3e-3"
 ).split(" ")
 
 
@@ -185,8 +185,8 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_one(
 
 
 def test_data_without_labels_is_refused_at_once(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
-    unlabelled = [replace(sample, labels=()) for sample in tiny_samples]
-    build_shards(tmp_path / "shards", dataset="tiny", classes=[], samples=unlabelled, options=BuildOptions(workers=1))
+    unlabeled = [replace(sample, labels=()) for sample in tiny_samples]
+    build_shards(tmp_path / "shards", dataset="tiny", classes=[], samples=unlabeled, options=BuildOptions(workers=1))
     result = launch(command(tmp_path / "shards", tmp_path))
     assert result.returncode == 2
     assert "the samples of the split 'train' have no labels" in " ".join(result.stderr.split())
@@ -206,11 +206,11 @@ def test_a_training_split_alone_is_trained_and_nothing_measured(
 
 
 def test_a_run_is_resumed_with_its_own_options_only(finished: tuple[Path, str]) -> None:
-    options = ["--train.epochs", "4", "--optimiser.lr", "0.5"]
+    options = ["--train.epochs", "4", "--optimizer.lr", "0.5"]
     result = launch([str(RECIPE), *options, "--train.resume", str(finished[0])])
     assert result.returncode == 2
     printed = " ".join(result.stderr.split())
-    assert "optimiser.lr: 0.003 in the run, 0.5 now train.epochs: 3 in the run, 4 now" in printed
+    assert "optimizer.lr: 0.003 in the run, 0.5 now train.epochs: 3 in the run, 4 now" in printed
 
 
 def test_a_run_is_resumed_without_its_options(finished: tuple[Path, str], tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_run_is_resumed_without_its_options(finished: tuple[Path, str], tmp_pa
 def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
-    arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.accumulate", "2")
+    arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.micro-batches", "2")
     # Without a GPU, accelerate itself would start one process and say nothing.
     result = launch(arguments, [*ACCELERATE, "--num_processes", "2"])
     assert result.returncode == 0, result.stderr
@@ -254,7 +254,7 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
         (["--method.dim", "3"], "--method.dim must be at least 4"),
         (["--method.image.name", "alexnet"], "alexnet cannot take images of 48 pixels"),
         (["--train.runs", "/proc/runs"], "/proc/runs"),
-        (["--optimiser.parts.towers.image", "x"], "--optimiser.parts.towers.image"),
+        (["--optimizer.lr-overrides.towers.image", "x"], "--optimizer.lr-overrides.towers.image"),
     ],
 )
 def test_a_wrong_option_gets_a_clear_error(tiny_shards: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -267,7 +267,7 @@ def test_a_wrong_option_gets_a_clear_error(tiny_shards: Path, tmp_path: Path, op
 def test_help_explains_every_field() -> None:
     result = launch([str(RECIPE), "--help"])
     assert result.returncode == 0
-    for option in ("--data.shards", "--method.image.weights", "--optimiser.lr", "--train.resume"):
+    for option in ("--data.shards", "--method.image.weights", "--optimizer.lr", "--train.resume"):
         assert option in result.stdout
     assert "Flickr8k" in result.stdout
 

@@ -22,13 +22,13 @@ from xmr_e2e.data.batch_dataset import _stack_regions
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.regions import StoredRegions
 
 RECIPE = """
 from pathlib import Path
 from xmr_e2e.data.config import Data
-from xmr_e2e.runs.experiment import Experiment, Optimiser, Train
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.training.launch import main
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.towers.regions import StoredRegions
@@ -39,7 +39,7 @@ def experiment() -> Experiment:
         name="stored", data=Data(Path("shards"), workers=0, image_size=32, load_size=32),
         method=SemanticSharing(image=StoredRegions(), text=BiGruWords(hidden=8), dim=16, layers=1, heads=2,
                                feedforward=16, objects=1601, masked=0.5),
-        optimiser=Optimiser("adam", lr=1e-3), train=Train(epochs=1, batch_size=20),
+        optimiser=Optimizer("adam", lr=1e-3), train=Train(epochs=1, batch_size=20),
     )
 
 if __name__ == "__main__":
@@ -73,7 +73,7 @@ def test_semantic_sharing_trains_on_the_regions_of_a_tsv(tiny_shards: Path, tmp_
 def test_regions_without_classes_train_without_a_prediction_of_objects() -> None:
     torch.manual_seed(0)
     config = SemanticSharing(image=StoredRegions(), dim=8, layers=1, heads=2, feedforward=8, masked=0.9)
-    model = config.build(Dataset(2, True, 32, torch.zeros(9, 4), widths={"regions": WIDTH})).train()
+    model = config.build(DatasetInfo(2, True, 32, torch.zeros(9, 4), widths={"regions": WIDTH})).train()
     options: dict[str, Any] = {"count": 3, "repeat": False, "unit": "fractions", "precision": "float32"}
     raw = [RawRegions(picture(seed)["features"], picture(seed)["boxes"] / np.tile(SIDES, 2)) for seed in range(2)]
     regions = [to_stored(one, (1, 1), "w", **options) for one in raw]

@@ -23,7 +23,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.models.rebuild import rebuild
 from xmr_e2e.towers.architecture import read_architecture, to_json
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 
 SMALL: dict[str, Any] = {
@@ -108,8 +108,8 @@ def trained_parameters(tower: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
 
 
-def dataset(image_size: int = 32, tokens: int = 50, width: int = 0) -> Dataset:
-    return Dataset(5, False, image_size, words=torch.zeros(tokens, width))
+def dataset(image_size: int = 32, tokens: int = 50, width: int = 0) -> DatasetInfo:
+    return DatasetInfo(5, False, image_size, words=torch.zeros(tokens, width))
 
 
 def photos(n: int, size: int = 32) -> Tensor:
@@ -117,7 +117,7 @@ def photos(n: int, size: int = 32) -> Tensor:
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def normalised(images: Tensor, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_STD) -> Tensor:
+def normalized(images: Tensor, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_STD) -> Tensor:
     return (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
@@ -149,8 +149,8 @@ def test_a_vision_tower_is_the_models_own_output_on_its_own_statistics(
 ) -> None:
     folder, model = save(make)
     tower = PretrainedVision(folder, projected=False).build(dataset(), "image").eval()
-    expected = output(model, normalised(photos(3), *statistics))
-    torch.testing.assert_close(tower(normalised(photos(3))), expected, rtol=1e-4, atol=1e-5)
+    expected = output(model, normalized(photos(3), *statistics))
+    torch.testing.assert_close(tower(normalized(photos(3))), expected, rtol=1e-4, atol=1e-5)
     assert expected.shape == (3, tower.dim)
     assert expected.std(dim=0).max() > 1e-3
 
@@ -168,12 +168,12 @@ def test_an_image_and_a_text_of_one_model_land_where_it_compares_them(
     longest = 20 if make is siglip else 9  # SigLIP reads texts that are filled up with its token for padding
     ids = torch.tensor([row + [1] * (longest - len(row)) for row in TEXTS])
     mask = None if make is siglip else (torch.arange(longest) < torch.tensor([[len(row)] for row in TEXTS])).long()
-    whole = model(pixel_values=normalised(photos(3), *statistics), input_ids=ids, attention_mask=mask)
+    whole = model(pixel_values=normalized(photos(3), *statistics), input_ids=ids, attention_mask=mask)
     if make is blip2:  # each query's embedding has length 1
         expected = whole.image_embeds.sum(dim=1) / whole.image_embeds.sum(dim=1).norm(dim=1, keepdim=True)
         assert whole.image_embeds.shape == (3, 4, 8)
-        torch.testing.assert_close(image(normalised(photos(3))), expected, rtol=1e-4, atol=1e-5)
-    images, texts = image(normalised(photos(3))), text(padded(TEXTS, 9))
+        torch.testing.assert_close(image(normalized(photos(3))), expected, rtol=1e-4, atol=1e-5)
+    images, texts = image(normalized(photos(3))), text(padded(TEXTS, 9))
     torch.testing.assert_close(torch.nn.functional.normalize(texts), whole.text_embeds, rtol=1e-4, atol=1e-5)
     if make is not blip2:
         torch.testing.assert_close(torch.nn.functional.normalize(images), whole.image_embeds, rtol=1e-4, atol=1e-5)
@@ -185,9 +185,9 @@ def test_clips_embeddings_are_its_own_features_before_they_are_brought_to_length
     folder, model = save(clip)
     image = PretrainedVision(folder).build(dataset(), "image").eval()
     text = PretrainedText(folder).build(dataset(), "text").eval()
-    pooled = model.vision_model(normalised(photos(2), *CLIP_STATISTICS)).pooler_output
+    pooled = model.vision_model(normalized(photos(2), *CLIP_STATISTICS)).pooler_output
     expected = model.visual_projection(pooled)
-    torch.testing.assert_close(image(normalised(photos(2))), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(image(normalized(photos(2))), expected, rtol=1e-4, atol=1e-5)
     pooled = model.text_model(torch.tensor([TEXTS[0]])).pooler_output
     torch.testing.assert_close(text(padded(TEXTS[:1], 9)), model.text_projection(pooled), rtol=1e-4, atol=1e-5)
 
@@ -218,7 +218,7 @@ def test_both_towers_of_a_saved_model_are_built_again(
     found = from_document(Cca, to_document(config), "model.json")
     again = rebuild(found, replace(dataset(), architectures=architectures), weights, description).eval()
     with torch.no_grad():
-        images = normalised(photos(2))
+        images = normalized(photos(2))
         assert torch.equal(again.towers["image"](images), method.towers["image"](images))
         assert torch.equal(again.towers["text"](padded(TEXTS, 9)), method.towers["text"](padded(TEXTS, 9)))
 
@@ -237,11 +237,11 @@ def test_position_embeddings_are_interpolated_for_other_sizes(save: Save, make: 
     folder, _ = save(make)
     small, large = (PretrainedVision(folder).build(dataset(size), "image").eval() for size in (32, 48))
     # A picture that is the same at each place: the size matters by the positions alone, and those are interpolated.
-    grey = [normalised(torch.full((1, 3, size, size), 0.3)) for size in (32, 48)]
+    grey = [normalized(torch.full((1, 3, size, size), 0.3)) for size in (32, 48)]
     one, other = small(grey[0])[0], large(grey[1])[0]
     assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.9
     assert not torch.equal(one, other)
-    assert large(normalised(photos(2, 48))).shape == (2, large.dim)
+    assert large(normalized(photos(2, 48))).shape == (2, large.dim)
 
 
 def test_the_file_beside_the_model_tells_its_statistics(save: Save, tmp_path: Path) -> None:
@@ -249,13 +249,13 @@ def test_the_file_beside_the_model_tells_its_statistics(save: Save, tmp_path: Pa
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     transformers.CLIPImageProcessor(image_mean=list(mean), image_std=list(std)).save_pretrained(folder)
     tower = PretrainedVision(folder).build(dataset(), "image").eval()
-    expected = model.visual_projection(model.vision_model(normalised(photos(2), mean, std)).pooler_output)
-    torch.testing.assert_close(tower(normalised(photos(2))), expected, rtol=1e-4, atol=1e-5)
+    expected = model.visual_projection(model.vision_model(normalized(photos(2), mean, std)).pooler_output)
+    torch.testing.assert_close(tower(normalized(photos(2))), expected, rtol=1e-4, atol=1e-5)
     # They come back with the weights, wherever the file is by then.
     (Path(folder) / "preprocessor_config.json").unlink()
     restored = PretrainedVision(folder, "none").build(dataset(), "image").eval()
     restored.load_state_dict(tower.state_dict())
-    assert torch.equal(restored(normalised(photos(2))), tower(normalised(photos(2))))
+    assert torch.equal(restored(normalized(photos(2))), tower(normalized(photos(2))))
 
 
 @torch.no_grad()
@@ -307,7 +307,7 @@ def test_gradients_reach_the_pixels_and_every_trained_parameter(
     save: Save, make: Callable[[], PreTrainedModel]
 ) -> None:
     tower = PretrainedVision(save(make)[0]).build(dataset(), "image").train()
-    images = normalised(photos(2)).requires_grad_()
+    images = normalized(photos(2)).requires_grad_()
     output = tower(images)
     (output * torch.randn_like(output)).sum().backward()
     assert images.grad is not None and images.grad.abs().max() > 0

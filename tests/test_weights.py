@@ -24,7 +24,7 @@ from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.model_folder import write_weights
 from xmr_e2e.models.weights import plain_name, shapes_of
-from xmr_e2e.runs.checkpoint import Checkpoint, Position
+from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import Run, environment
@@ -101,7 +101,7 @@ def test_two_processes_save_such_weights_whole(zero: int, tiny_shards: Path, tmp
     run = Run(tmp_path / "tiny" / "run")
     expected, _ = result(run.folder)
     model = xmr_e2e.load(run.folder)
-    embedded = embed_split(model.method, model.data, model.tokeniser, "val")
+    embedded = embed_split(model.method, model.data, model.tokenizer, "val")
     # The ranks' running statistics differ, and the first one's are saved: what was validated must be that model.
     assert expected[-1]["val"] == pytest.approx(validation_scores(model.method, embedded), abs=1e-6)
     shapes = shapes_of(model.method)
@@ -141,9 +141,9 @@ def test_a_model_that_was_trained_on_cuda_embeds_the_same_on_a_cpu(
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     model = xmr_e2e.load(tmp_path / "tiny" / "run")
     assert next(model.method.parameters()).is_cuda
-    on_gpu = embed_split(model.method, model.data, model.tokeniser, "test")
+    on_gpu = embed_split(model.method, model.data, model.tokenizer, "test")
     model.method.cpu()
-    on_cpu = embed_split(model.method, model.data, model.tokeniser, "test")
+    on_cpu = embed_split(model.method, model.data, model.tokenizer, "test")
     for modality, rows in on_cpu.embeddings.items():
         torch.testing.assert_close(torch.as_tensor(on_gpu.embeddings[modality]).cpu(), torch.as_tensor(rows),
                                    rtol=1e-3, atol=1e-3)  # fmt: skip
@@ -196,14 +196,14 @@ def test_the_checkpoints_of_earlier_versions_are_gone_on_with(tmp_path: Path) ->
     accelerator, model = Accelerator(cpu=True), nn.Linear(3, 2)
     checkpoints = Checkpoints(accelerator, model, tmp_path, kept=2)
     accelerator.prepare(model)
-    checkpoints.save(Position(0, 1))
+    checkpoints.save(TrainingProgress(0, 1))
     folder = tmp_path / "checkpoints" / "stage-00-epoch-0001-step-000000"
     old = {name: value.clone() for name, value in model.state_dict().items()}
     (folder / "weights.safetensors").unlink()
     save_file({f"_orig_mod.module.{name}": value for name, value in old.items()}, folder / "model.safetensors")
     with torch.no_grad():
         model.weight.zero_()
-    found = Checkpoint(folder, Position(0, 1), zero=0, world_size=1)
+    found = Checkpoint(folder, TrainingProgress(0, 1), zero=0, world_size=1)
     checkpoints.load(found)
     assert torch.equal(model.weight, old["weight"])
     save_file({"weight": old["weight"]}, folder / "model.safetensors")  # as on CUDA

@@ -88,7 +88,7 @@ def test_a_run_of_zero_goes_on_without_it(plain: Path, tiny_shards: Path, tmp_pa
     assert resumed.returncode == 0, resumed.stderr
     said = " ".join(resumed.stderr.split())
     assert (
-        "saved by 2 process(es) with --train.zero 2: weights and position go on, BUT THE OPTIMISER BEGINS ANEW" in said
+        "saved by 2 process(es) with --train.zero 2: weights and position go on, BUT THE OPTIMIZER BEGINS ANEW" in said
     )
     assert losses(run)[:12] == found[:12]
     assert [r["samples"] for r in records(run) if "loss" in r] == [r["samples"] for r in records(plain) if "loss" in r]
@@ -111,7 +111,7 @@ def test_zero_trains_in_fp16(tiny_shards: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--train.accumulate", "2"], "--train.accumulate needs --train.zero 0"),
+        (["--train.micro-batches", "2"], "--train.micro-batches needs --train.zero 0"),
         ([], "--train.zero 1 divides the training's state among several processes, and there is one"),
     ],
 )

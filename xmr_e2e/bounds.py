@@ -93,7 +93,7 @@ def check_bounds(config: Any, option: str) -> None:
     """Raise XmrError for the first number of a configuration, and of what it consists of, that is out of bounds.
 
     Args:
-        option: the beginning of its options on the command line: "--optimiser"; "--" of a whole experiment.
+        option: the beginning of its options on the command line: "--optimizer"; "--" of a whole experiment.
     """
     for name, value, bounds in numbers(config, option):
         if bounds and (complaint := bounds.complaint(value)):

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def own_place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's rank, and how many there are; 0 of 1 without a process group."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
@@ -24,10 +24,10 @@ def gather(rows: Tensor) -> Tensor:
     same loss on the same global batch and DistributedDataParallel averages the parameters' gradients over the ranks, so
     that N processes with batch B/N give the gradients of one process with batch B.
     """
-    _, world_size = own_place()
+    _, world_size = rank_and_world_size()
     if world_size == 1:
         return rows
-    if rows.dtype == torch.bool:  # gloo has no truth values
+    if rows.dtype == torch.bool:  # gloo has no booleans
         return gather(rows.to(torch.uint8)).bool()
     counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world_size)]
     dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
@@ -37,7 +37,7 @@ def gather(rows: Tensor) -> Tensor:
 def share_buffers(module: nn.Module) -> None:
     """Give every rank the first one's buffers: each has running statistics of its own part of the batches, and only the
     first one's are saved."""
-    _, world_size = own_place()
+    _, world_size = rank_and_world_size()
     if world_size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)

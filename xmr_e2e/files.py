@@ -67,7 +67,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def bring_to_disk(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Return when a file that was written lies on the disk."""
     with naming(path), open(path, "rb") as stream:
         os.fsync(stream.fileno())
@@ -88,7 +88,7 @@ def crc32_of(path: Path) -> str:
     return f"{value:08x}"
 
 
-def place_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` hold what `source` holds, at once or not at all: a second name for it where the file system can.
 
     Only for files that are replaced and never written into (`write_atomically`).
@@ -105,7 +105,7 @@ def place_copy(source: Path, target: Path) -> None:
 def _unfinished(path: Path) -> Path:
     """Where this process writes a file before it has its name: two processes may write the same one at the same time.
 
-    What killed processes of this machine have left is removed; it may be a second name of a file in use (`place_copy`).
+    What killed processes of this machine have left is removed; it may be a second name of a file in use (`link_or_copy`).
     """
     host = platform.node()
     for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):

@@ -28,7 +28,7 @@ from xmr_e2e.received import parse, read_bytes
 
 STATUS = 2
 """the exit status after standing still"""
-_current: Watch | None = None
+_current: Watchdog | None = None
 
 
 def now(doing: str) -> None:
@@ -38,7 +38,7 @@ def now(doing: str) -> None:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """What a process last said of itself."""
 
     rank: int
@@ -58,7 +58,7 @@ class Beat:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
 
 
-class Watch:
+class Watchdog:
     """Watches over this process while it is entered.
 
     Args:
@@ -138,10 +138,10 @@ class Watch:
             if time.monotonic() - self._since > self._limit:
                 self._give_up()
 
-    def _own(self) -> Beat:
+    def _own(self) -> Heartbeat:
         standing = time.monotonic() - self._since
         host, pid = socket.gethostname(), os.getpid()
-        return Beat(self._rank, host, pid, self._doing, self._turns, standing, self._count, self._verdict)
+        return Heartbeat(self._rank, host, pid, self._doing, self._turns, standing, self._count, self._verdict)
 
     def _beat(self) -> None:
         self._count += 1
@@ -152,11 +152,11 @@ class Watch:
         except OSError:
             return  # a full disk shall not end a training that has nothing else to write at the moment
 
-    def _beats(self) -> dict[int, Beat]:
+    def _beats(self) -> dict[int, Heartbeat]:
         found = {}
         for path in sorted(self._folder.glob("rank-*.json")):
             with suppress(XmrError):  # what somebody else's run may hold
-                beat = parse(Beat, read_bytes(path), str(path))
+                beat = parse(Heartbeat, read_bytes(path), str(path))
                 found[beat.rank] = beat
         return {rank: beat for rank, beat in found.items() if rank < self._world_size}
 
@@ -171,7 +171,7 @@ class Watch:
         os._exit(STATUS)
 
 
-def _lives(beat: Beat, earlier: Beat | None) -> bool:
+def _lives(beat: Heartbeat, earlier: Heartbeat | None) -> bool:
     """Whether it goes on beating; on this host, whether its process is there, which needs no waiting."""
     if beat.host == socket.gethostname():
         try:

@@ -78,7 +78,7 @@ def flickr(
     published = read_published(raw, splits)
     if labels:
         rows = read_labels(labels)
-        selection = select_labelled(published, rows)
+        selection = select_labeled(published, rows)
         classes = sorted({label for row in rows for label in row.labels})
         # The publisher has no classes: whoever reads a figure on these must know whose they are.
         dataset = f"{published.dataset} (labels from {labels.name})"
@@ -120,7 +120,7 @@ def read_labels(path: Path) -> list[Labelled]:
     ]
 
 
-def select_labelled(published: Published, rows: Sequence[Labelled]) -> Selection:
+def select_labeled(published: Published, rows: Sequence[Labelled]) -> Selection:
     """The images of the label table that have a split, a label and captions.
 
     Raises:

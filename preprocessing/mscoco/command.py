@@ -86,7 +86,7 @@ def select(raw: Path, images: Sequence[CocoImage], *, with_restval: bool) -> Sel
     if restval:
         use = "are in train" if with_restval else "are not used"
         selection.notes.append(f"{restval} images of {RESTVAL} {use}")
-    unlabelled: Counter[str] = Counter()
+    unlabeled: Counter[str] = Counter()
     for image, source in zip(images, _sources(images)):
         if image.split == RESTVAL and not with_restval:
             continue
@@ -94,12 +94,12 @@ def select(raw: Path, images: Sequence[CocoImage], *, with_restval: bool) -> Sel
         if image.labels is None:
             selection.skipped.append(Skipped(source, split, "is in no annotations/instances_*.json"))
         elif not image.labels:
-            unlabelled[split] += 1
+            unlabeled[split] += 1
         elif not image.captions:
             selection.skipped.append(Skipped(source, split, "has no captions"))
         else:
             selection.samples.append(RawSample(source, split, raw / image.name, image.captions, image.labels))
-    for split, count in unlabelled.items():
+    for split, count in unlabeled.items():
         selection.notes.append(f"{count} images of {split} have no annotated object, so no label, and are not used")
     selection.notes.append(f"test: sources end in #fold0 to #fold{FOLDS - 1}, fifths in the order of {SPLITS} (COCO1K)")
     return selection

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
-from preprocessing.synthetic.kinds import COLOURS, KINDS, Kind
+from preprocessing.synthetic.kinds import COLORS, KINDS, Kind
 from preprocessing.synthetic.look import Look
 from preprocessing.synthetic.pen import Pen, vary
 from preprocessing.synthetic.scenes import Canvas, draw_scene
@@ -23,7 +23,7 @@ class Picture:
     """What is to be seen in one picture; the sentences tell of it, so they must agree with what is drawn."""
 
     kind: Kind
-    colour: str
+    color: str
     place: str
     doing: str
     side: str  # "left" | "middle" | "right"
@@ -36,7 +36,7 @@ def compose(kind: Kind, rng: Random) -> Picture:
     place = rng.choice(sorted(kind.places))
     return Picture(
         kind=kind,
-        colour=rng.choice(kind.colours),
+        color=rng.choice(kind.colors),
         place=place,
         doing=rng.choice(kind.places[place]),
         side=rng.choice(["left", "middle", "right"]),
@@ -62,8 +62,8 @@ def render(picture: Picture, size: tuple[int, int], rng: Random) -> bytes:
 def _object_on(canvas: Canvas, picture: Picture, rng: Random) -> tuple[Image.Image, tuple[int, int]]:
     """The object, scaled, turned and shaded, and where its upper left corner goes."""
     pen = Pen()
-    colour = vary(COLOURS[picture.colour], rng, 14)
-    picture.kind.draw(pen, Look(colour=colour, airborne=picture.place == "sky", rng=rng))
+    color = vary(COLORS[picture.color], rng, 14)
+    picture.kind.draw(pen, Look(color=color, airborne=picture.place == "sky", rng=rng))
     image = pen.layer.crop(pen.layer.getbbox())
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -111,25 +111,25 @@ def _draw_patch(canvas: Canvas, rng: Random) -> None:
     rx, ry = rng.uniform(2, 9), rng.uniform(2, 7)
     mask = Image.new("L", canvas.image.size)
     ImageDraw.Draw(mask).ellipse([x - rx, y - ry, x + rx, y + ry], fill=rng.randint(80, 190))
-    colour = tuple(rng.randint(40, 220) for _ in range(3))
-    canvas.image.paste(colour, (0, 0), mask.filter(ImageFilter.GaussianBlur(1.2)))
+    color = tuple(rng.randint(40, 220) for _ in range(3))
+    canvas.image.paste(color, (0, 0), mask.filter(ImageFilter.GaussianBlur(1.2)))
 
 
 def _draw_thing(canvas: Canvas, thing: str, rng: Random) -> None:
     size = rng.uniform(0.08, 0.14) * canvas.height
     x = rng.choice([rng.uniform(0.04, 0.2), rng.uniform(0.75, 0.9)]) * canvas.width
     base = rng.uniform((canvas.horizon + canvas.height) / 2, canvas.height - 2)
-    colour, draw = vary(COLOURS[rng.choice(["red", "yellow", "blue", "orange"])], rng), canvas.draw
+    color, draw = vary(COLORS[rng.choice(["red", "yellow", "blue", "orange"])], rng), canvas.draw
     if thing == "ball":
-        draw.ellipse([x, base - size, x + size, base], fill=colour, outline=(90, 60, 50))
+        draw.ellipse([x, base - size, x + size, base], fill=color, outline=(90, 60, 50))
     elif thing == "box":
-        draw.rectangle([x, base - size, x + size * 1.2, base], fill=COLOURS["tan"], outline=(120, 90, 60))
+        draw.rectangle([x, base - size, x + size * 1.2, base], fill=COLORS["tan"], outline=(120, 90, 60))
     elif thing == "traffic cone":
-        draw.polygon([(x + size / 2, base - size * 1.3), (x, base), (x + size, base)], fill=COLOURS["orange"])
+        draw.polygon([(x + size / 2, base - size * 1.3), (x, base), (x + size, base)], fill=COLORS["orange"])
         draw.rectangle([x + size * 0.28, base - size * 0.65, x + size * 0.72, base - size * 0.4], fill=(245, 240, 230))
     else:
         y = rng.uniform(0.05, 0.25) * canvas.height
-        draw.polygon([(x, y), (x + size * 0.6, y + size), (x, y + size * 2), (x - size * 0.6, y + size)], fill=colour)
+        draw.polygon([(x, y), (x + size * 0.6, y + size), (x, y + size * 2), (x - size * 0.6, y + size)], fill=color)
         draw.line([(x, y + size * 2), (x + size, y + size * 3)], fill=(90, 90, 90))
 
 

@@ -9,7 +9,7 @@ from preprocessing.synthetic.pen import BLACK, METAL, WHITE, WOOD, Colour, Pen, 
 
 
 def bottle(pen: Pen, look: Look) -> None:
-    glass, label = look.colour, look.rng.choice([WHITE, (240, 214, 120), (210, 60, 50)])
+    glass, label = look.color, look.rng.choice([WHITE, (240, 214, 120), (210, 60, 50)])
     pen.polygon(glass, (0.45, 0.10), (0.55, 0.10), (0.56, 0.30), (0.44, 0.30))
     pen.polygon(
         glass,
@@ -34,7 +34,7 @@ def bottle(pen: Pen, look: Look) -> None:
 
 def chair(pen: Pen, look: Look) -> None:
     """A kitchen chair, a quarter turned."""
-    seat, dark = look.colour, shade(look.colour, 0.62)
+    seat, dark = look.color, shade(look.color, 0.62)
     pen.line(dark, 0.045, (0.36, 0.60), (0.36, 0.86))
     pen.line(dark, 0.045, (0.74, 0.58), (0.74, 0.84))
     pen.line(seat, 0.05, (0.27, 0.04), (0.27, 0.60))
@@ -56,7 +56,7 @@ def _place_setting(pen: Pen, x: float, y: float) -> None:
 
 def diningtable(pen: Pen, look: Look) -> None:
     """A laid table seen from a little above."""
-    top, dark = look.colour, shade(look.colour, 0.6)
+    top, dark = look.color, shade(look.color, 0.6)
     for x in (0.2, 0.80):
         pen.box(shade(dark, 0.8), x - 0.02, 0.5, x + 0.02, 0.74)
     for x in (0.07, 0.93):
@@ -69,13 +69,13 @@ def diningtable(pen: Pen, look: Look) -> None:
         _place_setting(pen, x, y)
     if look.rng.random() < 0.5:
         pen.polygon((206, 224, 232), (0.46, 0.32), (0.54, 0.32), (0.53, 0.47), (0.47, 0.47))
-        for dx, colour in ((-0.05, (214, 70, 80)), (0.0, (240, 190, 60)), (0.05, (190, 90, 170))):
+        for dx, color in ((-0.05, (214, 70, 80)), (0.0, (240, 190, 60)), (0.05, (190, 90, 170))):
             pen.line((70, 130, 60), 0.01, (0.5, 0.34), (0.5 + dx, 0.24))
-            pen.oval(colour, 0.5 + dx, 0.22, 0.032)
+            pen.oval(color, 0.5 + dx, 0.22, 0.032)
     else:
         pen.oval((196, 120, 60), 0.5, 0.44, 0.11, 0.05)
-        for x, colour in ((0.45, (210, 60, 50)), (0.52, (232, 180, 60)), (0.56, (110, 160, 60))):
-            pen.oval(colour, x, 0.405, 0.04)
+        for x, color in ((0.45, (210, 60, 50)), (0.52, (232, 180, 60)), (0.56, (110, 160, 60))):
+            pen.oval(color, x, 0.405, 0.04)
 
 
 def pottedplant(pen: Pen, look: Look) -> None:
@@ -90,13 +90,13 @@ def pottedplant(pen: Pen, look: Look) -> None:
         bloom = rng.choice([(226, 80, 110), (244, 200, 70), (240, 240, 240)])
         for _ in range(4):
             pen.oval(bloom, rng.uniform(0.28, 0.72), rng.uniform(0.14, 0.44), 0.045)
-    pen.polygon(look.colour, (0.30, 0.66), (0.70, 0.66), (0.63, 0.97), (0.37, 0.97))
-    pen.polygon(shade(look.colour, 0.75), (0.57, 0.66), (0.70, 0.66), (0.63, 0.97), (0.55, 0.97))
-    pen.box(shade(look.colour, 1.15), 0.27, 0.60, 0.73, 0.69, corner=0.015)
+    pen.polygon(look.color, (0.30, 0.66), (0.70, 0.66), (0.63, 0.97), (0.37, 0.97))
+    pen.polygon(shade(look.color, 0.75), (0.57, 0.66), (0.70, 0.66), (0.63, 0.97), (0.55, 0.97))
+    pen.box(shade(look.color, 1.15), 0.27, 0.60, 0.73, 0.69, corner=0.015)
 
 
 def sofa(pen: Pen, look: Look) -> None:
-    cloth, dark, light = look.colour, shade(look.colour, 0.7), shade(look.colour, 1.18)
+    cloth, dark, light = look.color, shade(look.color, 0.7), shade(look.color, 1.18)
     for x in (0.12, 0.88):
         pen.box(WOOD, x - 0.025, 0.78, x + 0.025, 0.86)
     pen.box(dark, 0.08, 0.30, 0.92, 0.74, corner=0.07)
@@ -114,7 +114,7 @@ def sofa(pen: Pen, look: Look) -> None:
 
 
 def tvmonitor(pen: Pen, look: Look) -> None:
-    frame, rng = look.colour, look.rng
+    frame, rng = look.color, look.rng
     pen.polygon(shade(frame, 0.8), (0.44, 0.70), (0.56, 0.70), (0.58, 0.84), (0.42, 0.84))
     pen.box(shade(frame, 0.7), 0.28, 0.83, 0.72, 0.875, corner=0.02)
     pen.box(frame, 0.02, 0.12, 0.98, 0.74, corner=0.03)

@@ -9,7 +9,7 @@ from preprocessing.synthetic import household, living, vehicles
 from preprocessing.synthetic.look import Look
 from preprocessing.synthetic.pen import BLACK, WHITE, WOOD, Colour, Pen
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Colour] = {
     "red": (204, 48, 42),
     "blue": (44, 86, 182),
     "green": (52, 142, 68),
@@ -34,10 +34,10 @@ class Kind:
     draw: Callable[[Pen, Look], None]
     nouns: tuple[str, ...]
     vague: str
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     places: dict[str, tuple[str, ...]]
     """Place -> what it does there, as a participle."""
-    coloured: str = "{colour} {noun}"
+    colored: str = "{colour} {noun}"
     """how its colour is told"""
 
 

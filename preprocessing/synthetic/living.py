@@ -9,11 +9,11 @@ PINK: Colour = (232, 168, 160)
 HORN: Colour = (226, 214, 186)
 
 
-def _legs(pen: Pen, look: Look, colour: Colour, *, hips: tuple[float, ...], top: float, width: float) -> None:
+def _legs(pen: Pen, look: Look, color: Colour, *, hips: tuple[float, ...], top: float, width: float) -> None:
     """Four legs down to the ground at 0.95, the two on the far side darker, in a stride that varies."""
     for i, x in enumerate(hips):
         stride = look.rng.uniform(-0.04, 0.04)
-        tone = shade(colour, 0.68) if i % 2 else shade(colour, 0.92)
+        tone = shade(color, 0.68) if i % 2 else shade(color, 0.92)
         pen.line(tone, width, (x, top), (x + stride, (top + 0.95) / 2), (x + stride / 2, 0.94))
 
 
@@ -23,7 +23,7 @@ def _eye(pen: Pen, x: float, y: float, size: float = 0.016) -> None:
 
 
 def bird(pen: Pen, look: Look) -> None:
-    body, wing = look.colour, shade(look.colour, 0.65)
+    body, wing = look.color, shade(look.color, 0.65)
     pen.polygon(wing, (0.24, 0.52), (0.0, 0.50), (0.03, 0.62), (0.28, 0.62))
     if look.airborne:
         pen.blob(shade(body, 0.55), (0.44, 0.46), (0.34, 0.22), (0.42, 0.02), (0.56, 0.24), (0.62, 0.44))
@@ -43,7 +43,7 @@ def bird(pen: Pen, look: Look) -> None:
 
 def cat(pen: Pen, look: Look) -> None:
     """A sitting cat seen from the front."""
-    fur, dark, light = look.colour, shade(look.colour, 0.7), shade(look.colour, 1.5)
+    fur, dark, light = look.color, shade(look.color, 0.7), shade(look.color, 1.5)
     side = look.rng.choice([-1, 1])
     pen.line(dark, 0.065, (0.5 + side * 0.16, 0.88), (0.5 + side * 0.36, 0.86), (0.5 + side * 0.40, 0.66))
     pen.line(fur, 0.055, (0.5 + side * 0.40, 0.66), (0.5 + side * 0.36, 0.56))
@@ -68,7 +68,7 @@ def cat(pen: Pen, look: Look) -> None:
 
 
 def cow(pen: Pen, look: Look) -> None:
-    hide, rng = look.colour, look.rng
+    hide, rng = look.color, look.rng
     patch = BLACK if sum(hide) > 500 else shade(hide, 1.75)
     _legs(pen, look, hide, hips=(0.2, 0.27, 0.62, 0.69), top=0.62, width=0.07)
     pen.line(shade(hide, 0.7), 0.022, (0.1, 0.38), (0.05, 0.55), (0.06, 0.68))
@@ -89,7 +89,7 @@ def cow(pen: Pen, look: Look) -> None:
 
 
 def dog(pen: Pen, look: Look) -> None:
-    fur, dark = look.colour, shade(look.colour, 0.62)
+    fur, dark = look.color, shade(look.color, 0.62)
     _legs(pen, look, fur, hips=(0.24, 0.31, 0.58, 0.65), top=0.64, width=0.06)
     wag = look.rng.uniform(0.22, 0.34)
     pen.line(fur, 0.05, (0.2, 0.50), (0.08, 0.40), (0.03, wag))
@@ -106,7 +106,7 @@ def dog(pen: Pen, look: Look) -> None:
 
 
 def horse(pen: Pen, look: Look) -> None:
-    coat = look.colour
+    coat = look.color
     mane = shade(coat, 0.45) if sum(coat) > 180 else shade(coat, 1.25)
     _legs(pen, look, coat, hips=(0.17, 0.24, 0.52, 0.59), top=0.60, width=0.052)
     pen.blob(mane, (0.12, 0.40), (0.03, 0.48), (0.0, 0.72), (0.06, 0.70), (0.14, 0.50))
@@ -128,12 +128,12 @@ def person(pen: Pen, look: Look) -> None:
     for flip in (-1, 1):
         hand = (0.5 + flip * rng.uniform(0.2, 0.3), rng.choice([0.56, 0.50, 0.12]))
         elbow = (0.5 + flip * 0.2, 0.38)
-        pen.line(shade(look.colour, 0.8), 0.075, (0.5 + flip * 0.12, 0.27), elbow)
+        pen.line(shade(look.color, 0.8), 0.075, (0.5 + flip * 0.12, 0.27), elbow)
         pen.line(skin, 0.055, elbow, hand)
         pen.line(trousers, 0.1, (0.5 + flip * 0.06, 0.56), (0.5 + flip * rng.uniform(0.06, 0.12), 0.92))
         pen.oval(BLACK, 0.5 + flip * 0.10, 0.955, 0.075, 0.03)
     pen.box(skin, 0.46, 0.18, 0.54, 0.27)
-    pen.blob(look.colour, (0.38, 0.24), (0.62, 0.24), (0.635, 0.40), (0.61, 0.60), (0.39, 0.60), (0.365, 0.40))
+    pen.blob(look.color, (0.38, 0.24), (0.62, 0.24), (0.635, 0.40), (0.61, 0.60), (0.39, 0.60), (0.365, 0.40))
     if rng.random() < 0.5:
         pen.blob(hair, (0.38, 0.10), (0.5, 0.0), (0.62, 0.10), (0.63, 0.26), (0.5, 0.23), (0.37, 0.26))
     pen.oval(hair, 0.5, 0.095, 0.105)
@@ -144,7 +144,7 @@ def person(pen: Pen, look: Look) -> None:
 
 
 def sheep(pen: Pen, look: Look) -> None:
-    wool, face, rng = look.colour, (62, 54, 52), look.rng
+    wool, face, rng = look.color, (62, 54, 52), look.rng
     for x in (0.28, 0.36, 0.58, 0.66):
         pen.line(face, 0.045, (x, 0.7), (x, 0.92))
     curls = [(0.2 + 0.085 * i, y) for i in range(7) for y in (0.36, 0.46, 0.56, 0.66)]

@@ -12,6 +12,6 @@ from preprocessing.synthetic.pen import Colour
 class Look:
     """How one object is to look; `rng` decides on its pose and its small parts."""
 
-    colour: Colour
+    color: Colour
     airborne: bool
     rng: Random

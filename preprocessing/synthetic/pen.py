@@ -18,18 +18,18 @@ METAL: Colour = (150, 154, 162)
 WOOD: Colour = (134, 90, 54)
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def shade(color: Colour, factor: float) -> Colour:
     """Darker for a factor below 1; above 1, the excess is the way to white."""
     if factor <= 1:
-        red, green, blue = (round(value * factor) for value in colour)
+        red, green, blue = (round(value * factor) for value in color)
     else:
-        red, green, blue = (round(value + (255 - value) * min(factor - 1, 1)) for value in colour)
+        red, green, blue = (round(value + (255 - value) * min(factor - 1, 1)) for value in color)
     return red, green, blue
 
 
-def vary(colour: Colour, rng: Random, amount: int = 18) -> Colour:
+def vary(color: Colour, rng: Random, amount: int = 18) -> Colour:
     """The colour with each channel moved by at most `amount` of 255."""
-    red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in colour)
+    red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in color)
     return red, green, blue
 
 
@@ -67,35 +67,35 @@ class Pen:
     def _pixels(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self.side, y * self.side) for x, y in points]
 
-    def polygon(self, colour: Colour, *points: Point) -> None:
-        self._draw.polygon(self._pixels(points), fill=colour)
+    def polygon(self, color: Colour, *points: Point) -> None:
+        self._draw.polygon(self._pixels(points), fill=color)
 
-    def blob(self, colour: Colour, *points: Point) -> None:
+    def blob(self, color: Colour, *points: Point) -> None:
         """A smooth closed shape through the points."""
-        self.polygon(colour, *smooth(points))
+        self.polygon(color, *smooth(points))
 
-    def oval(self, colour: Colour, x: float, y: float, rx: float, ry: float | None = None) -> None:
+    def oval(self, color: Colour, x: float, y: float, rx: float, ry: float | None = None) -> None:
         """A filled ellipse around (x, y); a circle without `ry`."""
         ry = rx if ry is None else ry
-        self._draw.ellipse(self._pixels([(x - rx, y - ry), (x + rx, y + ry)]), fill=colour)
+        self._draw.ellipse(self._pixels([(x - rx, y - ry), (x + rx, y + ry)]), fill=color)
 
-    def ring(self, colour: Colour, x: float, y: float, radius: float, width: float) -> None:
+    def ring(self, color: Colour, x: float, y: float, radius: float, width: float) -> None:
         """A circle's line of the given width, inside the radius."""
         corners = self._pixels([(x - radius, y - radius), (x + radius, y + radius)])
-        self._draw.ellipse(corners, outline=colour, width=round(width * self.side))
+        self._draw.ellipse(corners, outline=color, width=round(width * self.side))
 
-    def box(self, colour: Colour, left: float, top: float, right: float, bottom: float, *, corner: float = 0) -> None:
+    def box(self, color: Colour, left: float, top: float, right: float, bottom: float, *, corner: float = 0) -> None:
         """A filled rectangle with rounded corners."""
         corners = self._pixels([(left, top), (right, bottom)])
-        self._draw.rounded_rectangle(corners, radius=corner * self.side, fill=colour)
+        self._draw.rounded_rectangle(corners, radius=corner * self.side, fill=color)
 
-    def line(self, colour: Colour, width: float, *points: Point) -> None:
+    def line(self, color: Colour, width: float, *points: Point) -> None:
         """A line through the points with round joints and ends."""
-        self._draw.line(self._pixels(points), fill=colour, width=round(width * self.side))
+        self._draw.line(self._pixels(points), fill=color, width=round(width * self.side))
         for x, y in points:
-            self.oval(colour, x, y, width / 2)
+            self.oval(color, x, y, width / 2)
 
-    def leaf(self, colour: Colour, start: Point, angle: float, length: float, width: float) -> None:
+    def leaf(self, color: Colour, start: Point, angle: float, length: float, width: float) -> None:
         """A pointed leaf from `start` along `angle` (radians; 0 is right, a quarter turn is up)."""
         (x, y), along, across = start, (math.cos(angle), -math.sin(angle)), (math.sin(angle), math.cos(angle))
 
@@ -105,4 +105,4 @@ class Pen:
                 y + along[1] * part * length + across[1] * side * width,
             )
 
-        self.polygon(colour, at(0, 0), at(0.3, 0.45), at(0.65, 0.4), at(1, 0), at(0.65, -0.4), at(0.3, -0.45))
+        self.polygon(color, at(0, 0), at(0.3, 0.45), at(0.65, 0.4), at(1, 0), at(0.65, -0.4), at(0.3, -0.45))

@@ -36,13 +36,13 @@ class Canvas:
             row = tuple(round(a + (b - a) * part) for a, b in zip(above, below, strict=True))
             self.draw.line([(0, y), (self.width, y)], fill=row)
 
-    def sky(self, colour: Colour | None = None) -> None:
-        colour = vary(colour or self.rng.choice(SKIES), self.rng)
-        self.gradient(colour, shade(colour, 1.6), 0, self.horizon)
+    def sky(self, color: Colour | None = None) -> None:
+        color = vary(color or self.rng.choice(SKIES), self.rng)
+        self.gradient(color, shade(color, 1.6), 0, self.horizon)
 
-    def ground(self, colour: Colour) -> None:
-        colour = vary(colour, self.rng)
-        self.gradient(shade(colour, 1.12), shade(colour, 0.8), self.horizon, self.height)
+    def ground(self, color: Colour) -> None:
+        color = vary(color, self.rng)
+        self.gradient(shade(color, 1.12), shade(color, 0.8), self.horizon, self.height)
 
     def cloud(self) -> None:
         x, y = self.rng.uniform(0, self.width), self.rng.uniform(0, self.horizon * 0.6)
@@ -53,12 +53,12 @@ class Canvas:
                 [x + dx - rx, y + dy - ry, x + dx + rx, y + dy + ry], fill=vary((236, 240, 246), self.rng, 8)
             )
 
-    def hills(self, colour: Colour) -> None:
+    def hills(self, color: Colour) -> None:
         for _ in range(self.rng.randint(1, 3)):
             x, rx = self.rng.uniform(0, self.width), self.rng.uniform(0.25, 0.6) * self.width
             ry = self.rng.uniform(0.06, 0.2) * self.height
             box = [x - rx, self.horizon - ry, x + rx, self.horizon + ry]
-            self.draw.pieslice(box, 180, 360, fill=vary(colour, self.rng))
+            self.draw.pieslice(box, 180, 360, fill=vary(color, self.rng))
 
     def tree(self) -> None:
         x, base = self.rng.uniform(0, self.width), self.horizon + self.rng.uniform(0, 8)
@@ -75,12 +75,12 @@ class Canvas:
             ]
             self.draw.polygon(points, fill=leaves)
 
-    def specks(self, colour: Colour, count: int) -> None:
+    def specks(self, color: Colour, count: int) -> None:
         """Short strokes all over the ground: tufts, waves, pebbles."""
         for _ in range(count):
             x, y = self.rng.uniform(0, self.width), self.rng.uniform(self.horizon + 3, self.height)
             length = self.rng.uniform(2, 9)
-            self.draw.line([(x, y), (x + length, y - self.rng.uniform(0, 1.5))], fill=vary(colour, self.rng))
+            self.draw.line([(x, y), (x + length, y - self.rng.uniform(0, 1.5))], fill=vary(color, self.rng))
 
 
 def _times(rng: Random, most: int, action: Callable[[], None]) -> None:
@@ -139,9 +139,9 @@ def _room(canvas: Canvas) -> None:
         inside = vary(rng.choice([(170, 210, 236), (206, 160, 120), (120, 150, 130)]), rng, 30)
         draw.rectangle([x, y, x + width, y + height], fill=inside)
     if rng.random() < 0.5:
-        centre, rx = rng.uniform(0.2, 0.8) * canvas.width, rng.uniform(0.25, 0.5) * canvas.width
+        center, rx = rng.uniform(0.2, 0.8) * canvas.width, rng.uniform(0.25, 0.5) * canvas.width
         rug = vary(rng.choice([(170, 90, 84), (100, 120, 150), (190, 170, 120)]), rng)
-        draw.ellipse([centre - rx, canvas.horizon + 8, centre + rx, canvas.height - 4], fill=rug)
+        draw.ellipse([center - rx, canvas.horizon + 8, center + rx, canvas.height - 4], fill=rug)
 
 
 def _water(canvas: Canvas) -> None:

@@ -70,10 +70,10 @@ def describe(picture: Picture, rng: Random, count: int = 5) -> tuple[str, ...]:
 
 
 def _write(frame: str, noun: str, picture: Picture, rng: Random) -> str:
-    colour = rng.choice(COLOUR_WORDS.get(picture.colour, (picture.colour,)))
+    color = rng.choice(COLOUR_WORDS.get(picture.color, (picture.color,)))
     sentence = frame.format(
         it=noun,
-        coloured=picture.kind.coloured.format(noun=noun, colour=colour),
+        colored=picture.kind.colored.format(noun=noun, color=color),
         doing=picture.doing,
         where=rng.choice(WHERE[picture.place]),
         side=rng.choice(SIDES[picture.side]),

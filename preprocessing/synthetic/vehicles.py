@@ -7,7 +7,7 @@ from preprocessing.synthetic.pen import BLACK, GLASS, METAL, WHITE, Pen, shade
 
 
 def aeroplane(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, 0.72)
+    body, dark = look.color, shade(look.color, 0.72)
     if not look.airborne:
         for x in (0.34, 0.41, 0.82):
             pen.line(METAL, 0.016, (x, 0.56), (x, 0.80))
@@ -35,7 +35,7 @@ def _spoked_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float) -> N
 
 
 def bicycle(pen: Pen, look: Look) -> None:
-    frame, radius = look.colour, look.rng.uniform(0.19, 0.22)
+    frame, radius = look.color, look.rng.uniform(0.19, 0.22)
     rear, front, crank, saddle, head = (0.22, 0.66), (0.78, 0.66), (0.46, 0.68), (0.38, 0.38), (0.68, 0.38)
     for x, y in (rear, front):
         _spoked_wheel(pen, x, y, radius, 0.032)
@@ -49,14 +49,14 @@ def bicycle(pen: Pen, look: Look) -> None:
 
 
 def boat(pen: Pen, look: Look) -> None:
-    sail = look.rng.choice([WHITE, (244, 226, 190), shade(look.colour, 1.55)])
+    sail = look.rng.choice([WHITE, (244, 226, 190), shade(look.color, 1.55)])
     pen.line((110, 80, 55), 0.022, (0.47, 0.04), (0.47, 0.76))
     pen.polygon(sail, (0.50, 0.07), (0.50, 0.67), (0.9, 0.67))
     pen.polygon(shade(sail, 0.88), (0.44, 0.14), (0.44, 0.67), (0.14, 0.67))
     pen.polygon((200, 50, 45), (0.47, 0.02), (0.6, 0.05), (0.47, 0.09))
-    pen.polygon(look.colour, (0.03, 0.74), (0.98, 0.72), (0.82, 0.95), (0.16, 0.95))
-    pen.polygon(shade(look.colour, 1.5), (0.03, 0.74), (0.98, 0.72), (0.95, 0.77), (0.06, 0.78))
-    pen.polygon(shade(look.colour, 0.6), (0.13, 0.9), (0.855, 0.9), (0.82, 0.95), (0.16, 0.95))
+    pen.polygon(look.color, (0.03, 0.74), (0.98, 0.72), (0.82, 0.95), (0.16, 0.95))
+    pen.polygon(shade(look.color, 1.5), (0.03, 0.74), (0.98, 0.72), (0.95, 0.77), (0.06, 0.78))
+    pen.polygon(shade(look.color, 0.6), (0.13, 0.9), (0.855, 0.9), (0.82, 0.95), (0.16, 0.95))
 
 
 def _wheel(pen: Pen, x: float, y: float, radius: float) -> None:
@@ -68,13 +68,13 @@ def _wheel(pen: Pen, x: float, y: float, radius: float) -> None:
 def bus(pen: Pen, look: Look) -> None:
     double_decker = look.rng.random() < 0.4
     top = 0.14 if double_decker else 0.30
-    pen.box(look.colour, 0.02, top, 0.98, 0.80, corner=0.05)
-    pen.box(shade(look.colour, 1.6), 0.02, 0.60, 0.98, 0.65)
+    pen.box(look.color, 0.02, top, 0.98, 0.80, corner=0.05)
+    pen.box(shade(look.color, 1.6), 0.02, 0.60, 0.98, 0.65)
     for row in [top + 0.06] + ([0.40] if double_decker else []):
         for i in range(5):
             pen.box(GLASS, 0.07 + i * 0.15, row, 0.19 + i * 0.15, row + 0.15, corner=0.01)
     pen.box(shade(GLASS, 0.85), 0.84, top + 0.06, 0.98, 0.56, corner=0.02)
-    pen.box(shade(look.colour, 0.6), 0.70, 0.40, 0.81, 0.79)
+    pen.box(shade(look.color, 0.6), 0.70, 0.40, 0.81, 0.79)
     pen.box(GLASS, 0.715, 0.43, 0.75, 0.74)
     pen.box(GLASS, 0.76, 0.43, 0.795, 0.74)
     pen.oval((255, 240, 170), 0.95, 0.71, 0.025)
@@ -84,11 +84,11 @@ def bus(pen: Pen, look: Look) -> None:
 
 def car(pen: Pen, look: Look) -> None:
     lift = look.rng.uniform(0.27, 0.34)
-    pen.polygon(shade(look.colour, 0.85), (0.2, 0.52), (0.32, lift), (0.64, lift), (0.80, 0.52))
+    pen.polygon(shade(look.color, 0.85), (0.2, 0.52), (0.32, lift), (0.64, lift), (0.80, 0.52))
     pen.polygon(GLASS, (0.26, 0.51), (0.345, lift + 0.04), (0.47, lift + 0.04), (0.47, 0.51))
     pen.polygon(GLASS, (0.51, 0.51), (0.51, lift + 0.04), (0.62, lift + 0.04), (0.735, 0.51))
     pen.blob(
-        look.colour,
+        look.color,
         (0.02, 0.56),
         (0.16, 0.50),
         (0.5, 0.50),
@@ -99,8 +99,8 @@ def car(pen: Pen, look: Look) -> None:
         (0.06, 0.71),
         (0.01, 0.65),
     )
-    pen.box(shade(look.colour, 0.65), 0.06, 0.66, 0.95, 0.70, corner=0.02)
-    pen.line(shade(look.colour, 0.65), 0.008, (0.49, 0.52), (0.49, 0.66))
+    pen.box(shade(look.color, 0.65), 0.06, 0.66, 0.95, 0.70, corner=0.02)
+    pen.line(shade(look.color, 0.65), 0.008, (0.49, 0.52), (0.49, 0.66))
     pen.oval((255, 240, 170), 0.955, 0.59, 0.025, 0.03)
     pen.oval((190, 30, 30), 0.03, 0.59, 0.018, 0.03)
     for x in (0.23, 0.77):
@@ -118,10 +118,10 @@ def motorbike(pen: Pen, look: Look) -> None:
     for y in (0.60, 0.66, 0.72):
         pen.line(shade(METAL, 0.4), 0.012, (0.39, y), (0.60, y))
     pen.line(METAL, 0.05, (0.42, 0.80), (0.12, 0.82))
-    pen.blob(look.colour, (0.40, 0.44), (0.52, 0.35), (0.66, 0.37), (0.70, 0.46), (0.58, 0.57), (0.42, 0.55))
+    pen.blob(look.color, (0.40, 0.44), (0.52, 0.35), (0.66, 0.37), (0.70, 0.46), (0.58, 0.57), (0.42, 0.55))
     pen.blob(BLACK, (0.10, 0.42), (0.26, 0.43), (0.42, 0.43), (0.46, 0.50), (0.32, 0.53), (0.14, 0.49))
-    pen.blob(look.colour, (0.04, 0.50), (0.2, 0.47), (0.36, 0.52), (0.30, 0.57), (0.12, 0.56))
-    pen.blob(look.colour, (0.66, 0.50), (0.8, 0.48), (0.95, 0.54), (0.94, 0.57), (0.8, 0.53))
+    pen.blob(look.color, (0.04, 0.50), (0.2, 0.47), (0.36, 0.52), (0.30, 0.57), (0.12, 0.56))
+    pen.blob(look.color, (0.66, 0.50), (0.8, 0.48), (0.95, 0.54), (0.94, 0.57), (0.8, 0.53))
     pen.oval((255, 244, 190), 0.725, 0.37, 0.045)
 
 
@@ -131,8 +131,8 @@ def train(pen: Pen, look: Look) -> None:
     for i in range(13):
         pen.box((86, 66, 52), 0.01 + i * 0.078, 0.685, 0.045 + i * 0.078, 0.71)
     pen.line(shade(METAL, 0.5), 0.01, (0.17, 0.38), (0.12, 0.31), (0.24, 0.29))
-    pen.box(look.colour, 0.0, 0.38, 0.47, 0.61, corner=0.015)
-    pen.polygon(look.colour, (0.50, 0.38), (0.80, 0.38), (0.92, 0.45), (0.995, 0.56), (0.98, 0.61), (0.50, 0.61))
+    pen.box(look.color, 0.0, 0.38, 0.47, 0.61, corner=0.015)
+    pen.polygon(look.color, (0.50, 0.38), (0.80, 0.38), (0.92, 0.45), (0.995, 0.56), (0.98, 0.61), (0.50, 0.61))
     pen.box(BLACK, 0.46, 0.42, 0.51, 0.60)
     pen.box(trim, 0.0, 0.53, 0.46, 0.565)
     pen.polygon(trim, (0.51, 0.53), (0.975, 0.53), (0.995, 0.565), (0.51, 0.565))

@@ -27,14 +27,14 @@ class Augment:
     image size"""
     flip: bool = True
     """mirror every other picture"""
-    colour: Fraction = 0.0
+    color: Fraction = 0.0
     """brightness and contrast each vary by up to this share"""
 
 
 def prepare_evaluation(images: Tensor, size: int) -> Tensor:
     """uint8 (n, 3, h, w) to the centre crop, (n, 3, size, size) float32, normalised."""
     top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
-    return normalise(images[:, :, top : top + size, left : left + size].float() / 255)
+    return normalize(images[:, :, top : top + size, left : left + size].float() / 255)
 
 
 def prepare_training(
@@ -52,10 +52,10 @@ def prepare_training(
         _crops(random, size / images.shape[2], options), [len(images), 3, size, size], align_corners=False
     )
     crops = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return normalise(_vary_colour(crops, random, options.colour))
+    return normalize(_vary_colour(crops, random, options.color))
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """RGB in [0, 1] to zero mean and unit variance over ImageNet."""
     mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (images - mean) / std

@@ -36,30 +36,30 @@ class Regions(NamedTuple):
     """(n, r) int64: the detector's class ids; None where they are not known of all pictures"""
 
 
-class Extracted(NamedTuple):
+class CachedFeatures(NamedTuple):
     """What a frozen tower made of its inputs, once for all epochs; stands in their place."""
 
     output: Any
     """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
 
-    def rows(self, positions: NDArray[np.int64]) -> Extracted:
+    def rows(self, positions: NDArray[np.int64]) -> CachedFeatures:
         """Those of the samples at these positions."""
         chosen = torch.from_numpy(positions)
-        return Extracted(map_tensors(self.output, lambda tensor: tensor[chosen]))
+        return CachedFeatures(map_tensors(self.output, lambda tensor: tensor[chosen]))
 
 
 @dataclass(frozen=True)
 class Batch:
     """n samples, keyed by modality.
 
-    Where a rank has no sample of a global batch, n is 0 and `inputs` hold one sample of it as a stand-in: networks want
+    Where a rank has no sample of a global batch, n is 0 and `inputs` hold one sample of it as a padding sample: networks want
     something to run on, and every rank must take part in every step. What they make of it is thrown away.
     """
 
     inputs: dict[str, Any]
     """modality -> what its tower reads: "pixels", uint8 (n, 3, h, w), RGB, as it comes from the loader, and float,
     augmented and normalised, once it was prepared on the device; "tokens", `Tokens`; "vector", float32 (n, d);
-    "regions", `Regions`. `Extracted` where the tower is frozen and its output is already known."""
+    "regions", `Regions`. `CachedFeatures` where the tower is frozen and its output is already known."""
     labels: Tensor
     """(n, c) float32, multi-hot"""
     positions: Tensor
@@ -81,7 +81,7 @@ class Batch:
         """The same samples, as something else to read."""
         return replace(self, inputs=inputs)
 
-    def pieces(self, count: int) -> list[Batch]:
+    def micro_batches(self, count: int) -> list[Batch]:
         """The batch in `count` parts of nearly equal size, in order; fewer where there are fewer samples."""
         if not len(self):
             return [self]
@@ -103,7 +103,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return function(value)
     if type(value) is tuple:
         return tuple(map_tensors(item, function) for item in value)
-    if isinstance(value, tuple):  # Tokens, Regions, Extracted, Sequence
+    if isinstance(value, tuple):  # Tokens, Regions, CachedFeatures, Sequence
         return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, dict):
         return {name: map_tensors(item, function) for name, item in value.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xmr_e2e.data.batch import Batch, Extracted, Regions, Source, Tokens, multi_hot
+from xmr_e2e.data.batch import Batch, CachedFeatures, Regions, Source, Tokens, multi_hot
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
@@ -22,7 +22,7 @@ from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader, StoredRegions
 from xmr_e2e.data.text import pad
-from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UNKNOWN_CLASS
 from xmr_e2e.shards.manifest import Manifest
@@ -36,8 +36,8 @@ class Request(NamedTuple):
 
     epoch: int
     positions: NDArray[np.int64]
-    stand_in: bool = False
-    """the part is empty, and `positions` is that of a stand-in (see `Batch`)"""
+    is_padding: bool = False
+    """the part is empty, and `positions` is that of a padding sample (see `Batch`)"""
 
 
 class BatchDataset(Dataset[Batch | XmrError]):
@@ -48,10 +48,10 @@ class BatchDataset(Dataset[Batch | XmrError]):
         data: Data,
         split: str,
         sources: Mapping[str, Source],
-        tokeniser: Tokeniser | None,
+        tokenizer: Tokenizer | None,
         *,
         seed: int,
-        extracted: Mapping[str, Extracted] | None = None,
+        cached_features: Mapping[str, CachedFeatures] | None = None,
         captions: Captions | None = None,
     ) -> None:
         """
@@ -65,12 +65,12 @@ class BatchDataset(Dataset[Batch | XmrError]):
                 text's tokens.
         """
         self.data = data
-        self.reader = open_split(data.shards, split, data.also if split == "train" else ())
+        self.reader = open_split(data.shards, split, data.extra_shards if split == "train" else ())
         self.sources = dict(sources)
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         self.seed = seed
-        self.extracted = {name: item for name, item in (extracted or {}).items() if name in sources}
-        self._to_read = {name: source for name, source in self.sources.items() if name not in self.extracted}
+        self.cached_features = {name: item for name, item in (cached_features or {}).items() if name in sources}
+        self._to_read = {name: source for name, source in self.sources.items() if name not in self.cached_features}
         # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
         self._chosen = None if self.reader.has_all(list(sources)) else self.reader.positions_with(list(sources))
         self._captions: dict[int, tuple[str, ...]] | None = None
@@ -138,10 +138,10 @@ class BatchDataset(Dataset[Batch | XmrError]):
 
     def complete(self, batch: Batch) -> Batch:
         """The batch, with what frozen towers made of its samples."""
-        # A stand-in may be any sample.
+        # A padding sample may be any sample.
         positions = batch.positions.numpy() if len(batch) else np.zeros(1, np.int64)
-        extracted = {name: item.rows(positions) for name, item in self.extracted.items()}
-        return batch.with_inputs({name: {**extracted, **batch.inputs}[name] for name in self.sources})
+        cached_features = {name: item.rows(positions) for name, item in self.cached_features.items()}
+        return batch.with_inputs({name: {**cached_features, **batch.inputs}[name] for name in self.sources})
 
     def _load(self, request: Request) -> Batch:
         positions = request.positions.tolist()
@@ -157,7 +157,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
                     inputs[modality] = torch.from_numpy(np.stack(rows))
                 case "regions":
                     inputs[modality] = _stack_regions([self.reader.regions(position) for position in positions])
-        counted = self._items(request.positions[: 0 if request.stand_in else None])
+        counted = self._items(request.positions[: 0 if request.is_padding else None])
         return Batch(
             inputs=inputs,
             labels=self.labels(counted),
@@ -177,9 +177,9 @@ class BatchDataset(Dataset[Batch | XmrError]):
         return load_square(image, self.data.load_size, where=where, max_pixels=cap)
 
     def _tokens(self, request: Request) -> Tokens:
-        assert self.tokeniser is not None, "texts are read with a tokeniser"
+        assert self.tokenizer is not None, "texts are read with a tokeniser"
         rows = self._rows_of_text(request)
-        return pad([self.tokeniser.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in rows])
+        return pad([self.tokenizer.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in rows])
 
     def _rows_of_text(self, request: Request) -> Sequence[tuple[str, ...]]:
         """What is joined to the text of each row."""

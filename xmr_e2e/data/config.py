@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from xmr_e2e.bounds import Bounds, Count
 from xmr_e2e.data.augment import Augment
-from xmr_e2e.data.tokenisers import Tokenisation
+from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 
@@ -30,7 +30,7 @@ class Data:
     """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
     max_tokens: Count = 300
     """words of a text that are read; for articles such as Wikipedia's"""
-    tokens: Tokenisation = Tokenisation()
+    tokens: Tokenization = Tokenization()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
     also: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(default_factory=dict)

@@ -32,7 +32,7 @@ def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIX
     return _resize(pixels, side)
 
 
-def centre_square(image: Image.Image, side: int) -> Tensor:
+def center_square(image: Image.Image, side: int) -> Tensor:
     """The centred square of an RGB image, resized to uint8 (3, side, side), antialiased."""
     return _resize(np.array(image), side)
 
@@ -52,8 +52,8 @@ def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:
     if data[:2] != b"\xff\xd8" or is_turned_jpeg(data):
         return _decode_with_pillow(data, max_pixels)
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > max_pixels or colours in ("CMYK", "YCCK"):
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > max_pixels or colors in ("CMYK", "YCCK"):
             return _decode_with_pillow(data, max_pixels)
         # Scaling inside the JPEG decoder pays from a factor of 2 on; below, it is slower than full decoding.
         least = OVERSAMPLING * side

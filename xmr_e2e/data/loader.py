@@ -17,7 +17,7 @@ from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.plan import BalancedPlan, EpochPlan, MixedPlan
-from xmr_e2e.data.tokenisers import Tokeniser, fit_tokeniser
+from xmr_e2e.data.tokenizers import Tokenizer, fit_tokenizer
 from xmr_e2e.data.unknown import report_unknown, unknown_fractions
 from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
 from xmr_e2e.errors import XmrError
@@ -53,8 +53,10 @@ class Loader:
             raise XmrError(
                 f"--train.batch-size {self.batch_size} is no multiple of --train.batch-classes {self.batch_classes}"
             )
-        if self.batches.data.also:
-            raise XmrError("--train.batch-classes and --data.also do not go together: either decides what is drawn")
+        if self.batches.data.extra_shards:
+            raise XmrError(
+                "--train.batch-classes and --data.extra-shards do not go together: either decides what is drawn"
+            )
 
     def plan(self, epoch: int) -> Plan:
         """What each batch of an epoch holds; a function of the data and the options, not of ranks and workers."""
@@ -63,8 +65,8 @@ class Loader:
             return EpochPlan(len(batches), size, shuffle=False)
         if self.batch_classes:
             return BalancedPlan(batches.classes, size, self.batch_classes, seed, epoch)
-        if batches.data.also:
-            return MixedPlan(batches.sizes, (1.0, *batches.data.also.values()), size, seed, epoch)
+        if batches.data.extra_shards:
+            return MixedPlan(batches.sizes, (1.0, *batches.data.extra_shards.values()), size, seed, epoch)
         return EpochPlan(len(batches), size, seed, epoch)
 
     @property
@@ -106,7 +108,7 @@ class Loader:
         part = plan.batch(step, self.rank, self.world_size)
         if len(part):
             return Request(epoch, self.batches.at(part))
-        return Request(epoch, self.batches.at(plan.batch(step)[:1]), stand_in=True)
+        return Request(epoch, self.batches.at(plan.batch(step)[:1]), is_padding=True)
 
 
 class _Requests:
@@ -119,12 +121,12 @@ class _Requests:
         return self._requests
 
 
-def fit_words(data: Data) -> tuple[Tokeniser, NDArray[np.float32]]:
-    """Tokeniser and word vectors (len(tokeniser), dim) from the training split's texts; says how many words of each
+def fit_words(data: Data) -> tuple[Tokenizer, NDArray[np.float32]]:
+    """Tokenizer and word vectors (len(tokeniser), dim) from the training split's texts; says how many words of each
     split's texts are unknown to it."""
-    reader = open_split(data.shards, "train", data.also)
+    reader = open_split(data.shards, "train", data.extra_shards)
     texts = [text for position in range(len(reader)) for text in reader.metadata(position).texts]
     logger.info("fitting words and their vectors to %s texts", f"{len(texts):,}")
-    tokeniser, vectors = fit_tokeniser(texts, data.tokens, data.words)
-    report_unknown(unknown_fractions(data.shards, tokeniser))
-    return tokeniser, vectors
+    tokenizer, vectors = fit_tokenizer(texts, data.tokens, data.words)
+    report_unknown(unknown_fractions(data.shards, tokenizer))
+    return tokenizer, vectors

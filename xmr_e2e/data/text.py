@@ -29,7 +29,7 @@ _UNSPACED = (
 )
 
 
-def tokenise(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Lower-case words; punctuation is dropped. Scripts without spaces, such as Thai, are not segmented."""
     return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
@@ -49,18 +49,18 @@ class Vocabulary:
 
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         """Ids of the first `max_tokens` words; a text without any word is one `<unk>`, so that no length is 0."""
-        return [self._ids.get(word, UNKNOWN) for word in tokenise(text)[:max_tokens]] or [UNKNOWN]
+        return [self._ids.get(word, UNKNOWN) for word in tokenize(text)[:max_tokens]] or [UNKNOWN]
 
-    def pieces(self, text: str) -> list[str]:
+    def micro_batches(self, text: str) -> list[str]:
         """The words, known or not."""
-        return tokenise(text)
+        return tokenize(text)
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
         """The words, and whether each is known."""
-        return [(word, word in self._ids) for word in tokenise(text)]
+        return [(word, word in self._ids) for word in tokenize(text)]
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON values, for `tokenisers.tokeniser_from_document`."""
+        """As JSON values, for `tokenisers.tokenizer_from_document`."""
         return {"kind": "words", "words": list(self.words)}
 
 
@@ -70,7 +70,7 @@ def fit_vocabulary(texts: Sequence[str], *, min_count: int) -> Vocabulary:
     Raises:
         XmrError: texts that have no words, or none that occurs so often.
     """
-    counts = Counter(word for text in texts for word in tokenise(text))
+    counts = Counter(word for text in texts for word in tokenize(text))
     if not counts:
         first = next(iter(texts), "")[:40]
         raise XmrError(
@@ -93,7 +93,7 @@ def fit_vocabulary(texts: Sequence[str], *, min_count: int) -> Vocabulary:
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int) -> Vocabulary:
     """The words that occur at least `min_count` times, the most frequent first, ties in alphabetical order."""
-    return _most_frequent(Counter(word for text in texts for word in tokenise(text)), min_count)
+    return _most_frequent(Counter(word for text in texts for word in tokenize(text)), min_count)
 
 
 def _most_frequent(counts: Counter[str], min_count: int) -> Vocabulary:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.shards.manifest import load_manifest
 
 SAMPLES = 2000
@@ -20,20 +20,20 @@ MANY = 1 / 3
 logger = logging.getLogger(__name__)
 
 
-def unknown_fraction(texts: Iterable[str], tokeniser: Tokeniser) -> float:
+def unknown_fraction(texts: Iterable[str], tokenizer: Tokenizer) -> float:
     """The fraction of the texts' tokens that the tokeniser does not know (`<unk>`); a text without any counts as one.
 
     Returns NaN where there are no texts.
     """
     tokens = unknown = 0
     for text in texts:
-        found = tokeniser.lookup(text) or [(text, False)]
+        found = tokenizer.lookup(text) or [(text, False)]
         tokens += len(found)
         unknown += sum(not known for _, known in found)
     return unknown / tokens if tokens else float("nan")
 
 
-def unknown_fractions(shards: Path, tokeniser: Tokeniser, splits: Collection[str] | None = None) -> dict[str, float]:
+def unknown_fractions(shards: Path, tokenizer: Tokenizer, splits: Collection[str] | None = None) -> dict[str, float]:
     """Split -> `unknown_fraction` of its texts, of SAMPLES samples spread over it; splits without texts are left out.
 
     splits: all by default.
@@ -49,7 +49,7 @@ def unknown_fractions(shards: Path, tokeniser: Tokeniser, splits: Collection[str
         positions = np.linspace(0, within - 1, min(within, SAMPLES)).astype(int).tolist()
         texts = [text for position in positions for text in reader.metadata(position).texts]
         if texts:
-            found[split] = unknown_fraction(texts, tokeniser)
+            found[split] = unknown_fraction(texts, tokenizer)
     return found
 
 

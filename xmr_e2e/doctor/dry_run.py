@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.data.augment import prepare_training
-from xmr_e2e.data.batch import Batch, Extracted, map_tensors
+from xmr_e2e.data.batch import Batch, CachedFeatures, map_tensors
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
-from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, Moment, Stage
+from xmr_e2e.methods.base import Method, Stage, StepContext
 from xmr_e2e.models.embed import prepared
 from xmr_e2e.runs.experiment import Experiment
 
@@ -27,7 +27,7 @@ SAMPLES = 2
 
 
 @dataclass
-class Saved:
+class ActivationMemory:
     """Bytes of the tensors that a forward pass keeps for the backward pass: the activations."""
 
     floating: int = 0
@@ -61,8 +61,8 @@ class StageRun:
     stage: Stage
     moving: int
     """parameters that the stage trains"""
-    towers: Saved
-    objective: Saved
+    towers: ActivationMemory
+    objective: ActivationMemory
     raw: int
     """a batch as the loader hands it over"""
     prepared: int
@@ -82,13 +82,13 @@ class DryRun:
     """modality -> shape of its tower's output for SAMPLES samples"""
     width: int
     """of the embeddings"""
-    extracted: int
+    cached_features: int
     """bytes of what the frozen towers make of SAMPLES samples"""
     stages: tuple[StageRun, ...]
     """those that take steps"""
 
 
-def dry_run(experiment: Experiment, method: Method, tokeniser: Tokeniser | None) -> DryRun:
+def dry_run(experiment: Experiment, method: Method, tokenizer: Tokenizer | None) -> DryRun:
     """Run each stage once.
 
     Raises:
@@ -98,23 +98,23 @@ def dry_run(experiment: Experiment, method: Method, tokeniser: Tokeniser | None)
     shapes: dict[str, tuple[int, ...]] = {}
     handles = [tower.register_forward_hook(_note_shape(shapes, name)) for name, tower in method.towers.items()]
     runs: list[StageRun] = []
-    width, extracted = 0, dict[str, Extracted]()
+    width, cached_features = 0, dict[str, CachedFeatures]()
     for stage in method.stages:
-        batches = _batches(experiment, method, stage, tokeniser)
+        batches = _batches(experiment, method, stage, tokenizer)
         batch = _read(batches)
         evaluated = {**batch.inputs, **prepared(batch.inputs, batches, experiment.data.image_size)}
         width, outputs = _evaluate(method, evaluated)
-        extracted |= outputs
+        cached_features |= outputs
         if not stage.closed_form:
             runs.append(_run_stage(experiment, method, stage, trainable, batches, batch, outputs))
     for handle in handles:
         handle.remove()
-    return DryRun(method, shapes, width, _bytes(extracted), tuple(runs))
+    return DryRun(method, shapes, width, _bytes(cached_features), tuple(runs))
 
 
-def _batches(experiment: Experiment, method: Method, stage: Stage, tokeniser: Tokeniser | None) -> BatchDataset:
+def _batches(experiment: Experiment, method: Method, stage: Stage, tokenizer: Tokenizer | None) -> BatchDataset:
     sources = {modality: method.sources[modality] for modality in stage.modalities}
-    return BatchDataset(experiment.data, "train", sources, tokeniser, seed=experiment.train.seed)
+    return BatchDataset(experiment.data, "train", sources, tokenizer, seed=experiment.train.seed)
 
 
 def _read(batches: BatchDataset) -> Batch:
@@ -126,10 +126,10 @@ def _read(batches: BatchDataset) -> Batch:
 
 
 @torch.no_grad()
-def _evaluate(method: Method, inputs: Mapping[str, Any]) -> tuple[int, dict[str, Extracted]]:
+def _evaluate(method: Method, inputs: Mapping[str, Any]) -> tuple[int, dict[str, CachedFeatures]]:
     """Width of the embeddings, and what the frozen towers give."""
     method.eval()
-    outputs = {name: Extracted(method.features(name, inputs[name])) for name in method.frozen if name in inputs}
+    outputs = {name: CachedFeatures(method.features(name, inputs[name])) for name in method.frozen if name in inputs}
     embeddings = [method.embed(name, outputs.get(name, item)) for name, item in inputs.items()]
     method.train()
     return embeddings[0].shape[1], outputs
@@ -142,21 +142,23 @@ def _run_stage(
     trainable: set[str],
     batches: BatchDataset,
     batch: Batch,
-    extracted: Mapping[str, Extracted],
+    cached_features: Mapping[str, CachedFeatures],
 ) -> StageRun:
     """A step of a stage without the optimiser's: the gradients, and what they took."""
     method.begin_stage(stage)
     for name, parameter in method.named_parameters():
-        parameter.requires_grad_(stage.moves(name) and name in trainable)
+        parameter.requires_grad_(stage.is_trained(name) and name in trainable)
         parameter.grad = None
-    read = {name: item for name, item in batch.inputs.items() if name not in extracted}
+    read = {name: item for name, item in batch.inputs.items() if name not in cached_features}
     made = {name: _prepare(experiment, item, batch) for name, item in read.items() if batches.has_pixels(name)}
-    towers, objective = Saved(), Saved()
-    inputs = {**batch.inputs, **made, **extracted}
+    towers, objective = ActivationMemory(), ActivationMemory()
+    inputs = {**batch.inputs, **made, **cached_features}
     with towers.count(method, inputs):
         representations = method.represent(inputs)
     with objective.count(method, inputs, representations):
-        terms = method.global_objective(representations, batch.labels, Moment(stage.name, seed=experiment.train.seed))
+        terms = method.global_objective(
+            representations, batch.labels, StepContext(stage.name, seed=experiment.train.seed)
+        )
     terms["total"].backward()
     moving = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
     return StageRun(
@@ -165,7 +167,7 @@ def _run_stage(
         towers=towers,
         objective=objective,
         raw=_bytes(read),
-        prepared=_bytes((made, dict(extracted))),
+        prepared=_bytes((made, dict(cached_features))),
         without_gradient=tuple(name for name, parameter in moving.items() if parameter.grad is None),
         total=terms["total"].item(),
     )

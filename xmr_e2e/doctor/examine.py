@@ -36,13 +36,13 @@ def examine(recipe: Path | None, options: Sequence[str]) -> int:
     # What follows imports them.
     import torch.distributed as dist
 
-    from xmr_e2e.doctor.group import check_local_group, own_place
+    from xmr_e2e.doctor.group import check_local_group, rank_and_world_size
     from xmr_e2e.doctor.machine import check_machine
     from xmr_e2e.doctor.ranks import check_launcher, meet
     from xmr_e2e.doctor.recipe import check_files, check_recipe, load_experiment, planned_processes
 
     experiment = load_experiment(recipe, options) if recipe else None
-    place = own_place()
+    place = rank_and_world_size()
     machine = [*libraries, *check_launcher(place)]
     if place.local_rank == 0:
         machine += check_machine(experiment.train.runs if experiment else Path())

@@ -26,7 +26,7 @@ _ADVICE = {
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """Which of a launcher's processes this is; 0 of 1 without a launcher."""
 
     rank: int = 0
@@ -35,10 +35,10 @@ class Place:
     world_size: int = 1
 
 
-def own_place() -> Place:
+def rank_and_world_size() -> ProcessInfo:
     """As torchrun, accelerate and slurm/rank.sh say it."""
     rank, local_rank, world_size = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-    return Place(int(rank or 0), int(local_rank or 0), int(world_size or 1))
+    return ProcessInfo(int(rank or 0), int(local_rank or 0), int(world_size or 1))
 
 
 def check_local_group() -> Finding:
@@ -52,7 +52,7 @@ def check_local_group() -> Finding:
         answers, processes = [], []
         for rank in range(count):
             answer, question = context.Pipe(duplex=False)
-            arguments = (backend, f"{folder}/store", Place(rank, rank, count), dict(os.environ), question)
+            arguments = (backend, f"{folder}/store", ProcessInfo(rank, rank, count), dict(os.environ), question)
             processes.append(context.Process(target=_answer, args=arguments, daemon=True))
             processes[-1].start()
             question.close()
@@ -74,14 +74,14 @@ def _complaint(answer: Connection, deadline: float) -> str:
     return f"no answer within {PATIENCE:.0f} s"
 
 
-def _answer(backend: str, store: str, place: Place, environment: dict[str, str], question: Connection) -> None:
+def _answer(backend: str, store: str, place: ProcessInfo, environment: dict[str, str], question: Connection) -> None:
     os.environ.clear()  # what the server that forks had when it was started
     os.environ.update(environment)
     shared = dist.FileStore(store, place.world_size)
     question.send(add_up(backend, shared, place))
 
 
-def add_up(backend: str, store: Store, place: Place) -> str:
+def add_up(backend: str, store: Store, place: ProcessInfo) -> str:
     """One all-reduce with all processes; what went wrong, or nothing."""
     complaints: list[str] = []
 
@@ -98,7 +98,7 @@ def add_up(backend: str, store: Store, place: Place) -> str:
     return complaints[0] if complaints else f"no sum within {PATIENCE:.0f} s"
 
 
-def _add_up(backend: str, store: Store, place: Place) -> str:
+def _add_up(backend: str, store: Store, place: ProcessInfo) -> str:
     device = torch.device("cpu")
     if backend == "nccl":
         device = torch.device("cuda", place.local_rank)

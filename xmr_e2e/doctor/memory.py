@@ -14,7 +14,7 @@ from xmr_e2e.doctor.dry_run import SAMPLES, DryRun, StageRun
 from xmr_e2e.doctor.finding import Finding, counted, in_words, note, problem
 from xmr_e2e.doctor.machine import available_memory, existing
 from xmr_e2e.methods.base import Method
-from xmr_e2e.runs.experiment import Experiment, Optimiser
+from xmr_e2e.runs.experiment import Experiment, Optimizer
 
 ROOM = 0.85
 """share of a GPU's memory that an estimate may fill; the rest goes to CUDA, to workspaces and to gaps"""
@@ -36,13 +36,13 @@ class Need:
     stage: str
     weights: int
     gradients: int
-    optimiser: int
+    optimizer: int
     activations: int
     batch: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimiser + self.activations + self.batch
+        return self.weights + self.gradients + self.optimizer + self.activations + self.batch
 
     def __str__(self) -> str:
         parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimiser", "activations", "batch")}
@@ -54,9 +54,9 @@ def weight_bytes(method: Method) -> int:
     return sum(tensor.nbytes for tensor in (*method.parameters(), *method.buffers()))
 
 
-def optimiser_copies(optimiser: Optimiser) -> int:
+def optimizer_copies(optimizer: Optimizer) -> int:
     """Numbers that it keeps for each parameter that moves."""
-    return 2 if optimiser.kind == "adam" else int(optimiser.momentum > 0)
+    return 2 if optimizer.kind == "adam" else int(optimizer.momentum > 0)
 
 
 def need(experiment: Experiment, weights: int, run: StageRun, batch: int, processes: int) -> Need:
@@ -68,7 +68,7 @@ def need(experiment: Experiment, weights: int, run: StageRun, batch: int, proces
     """
     train = experiment.train
     samples = math.ceil(batch / processes)
-    piece = math.ceil(samples / train.accumulate)
+    micro_batch = math.ceil(samples / train.micro_batches)
     # Under autocast the networks' activations have two bytes instead of four, and so has a copy of the weights that
     # is kept with them; the objective runs in fp32.
     half = train.precision != "fp32"
@@ -79,8 +79,8 @@ def need(experiment: Experiment, weights: int, run: StageRun, batch: int, proces
         run.stage.name,
         weights // shared[2],
         run.moving // shared[1],
-        run.moving * optimiser_copies(experiment.optimiser) // shared[0],
-        int(towers * piece + objective * batch) // SAMPLES + half * run.moving // 2,
+        run.moving * optimizer_copies(experiment.optimizer) // shared[0],
+        int(towers * micro_batch + objective * batch) // SAMPLES + half * run.moving // 2,
         (run.raw + run.prepared) * samples // SAMPLES,
     )
 
@@ -96,9 +96,9 @@ def check_memory(needs: Sequence[Need], processes: Processes) -> Iterator[Findin
     else:
         there, taken = available_memory(), largest.total * processes.local
         where = f"{in_words(there)} are available for {counted(processes.local, 'process')}"
-    advice = "raise --train.accumulate, or lower --train.batch-size or --data.image-size"
+    advice = "raise --train.micro-batches, or lower --train.batch-size or --data.image-size"
     if largest.activations < 0.5 * largest.total:
-        advice = "the weights take most of it: see --train.zero, --optimiser.kind sgd, or a smaller network"
+        advice = "the weights take most of it: see --train.zero, --optimizer.kind sgd, or a smaller network"
     if taken > there:
         yield problem("memory", f"{text}; {where}: {advice}")
     elif taken > ROOM * there:
@@ -107,11 +107,11 @@ def check_memory(needs: Sequence[Need], processes: Processes) -> Iterator[Findin
         yield Finding("memory", f"{text}; {where}")
 
 
-def check_extracted(run: DryRun, samples: int, processes: Processes) -> Iterator[Finding]:
+def check_cached_features(run: DryRun, samples: int, processes: Processes) -> Iterator[Finding]:
     """What frozen towers make of all `samples` is kept in the memory of every process."""
-    if not run.extracted:
+    if not run.cached_features:
         return
-    total = run.extracted * samples // SAMPLES * processes.local
+    total = run.cached_features * samples // SAMPLES * processes.local
     who = counted(processes.local, "process")
     text = f"the frozen towers' outputs for {counted(samples, 'sample')} take {in_words(total)} in {who}"
     available = available_memory()
@@ -145,7 +145,7 @@ def check_loader(run: DryRun, batch: int, workers: int, processes: Processes) ->
 def check_checkpoints(experiment: Experiment, weights: int, run: DryRun) -> Finding:
     """weights: bytes of the method's parameters and buffers."""
     moving = max((stage.moving for stage in run.stages), default=0)
-    one = weights + moving * optimiser_copies(experiment.optimiser)
+    one = weights + moving * optimizer_copies(experiment.optimizer)
     kept = experiment.train.checkpoints_kept
     # One more while it is written, and the model that is kept.
     total = one * (kept + 1) + weights

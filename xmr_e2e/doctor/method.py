@@ -16,12 +16,12 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import fit_vocabulary
-from xmr_e2e.data.tokenisers import Tokeniser, fit_tokeniser, load_pretrained_tokens
+from xmr_e2e.data.tokenizers import Tokenizer, fit_tokenizer, load_pretrained_tokens
 from xmr_e2e.doctor.finding import Finding, counted, note, problem
 from xmr_e2e.methods.base import Method, Stage, build_method, without_weights
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.manifest import Manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 
 TEXTS = 20_000
 """samples whose texts are read for a vocabulary; of subwords, which take longer to fit, a tenth"""
@@ -31,7 +31,7 @@ TEXTS = 20_000
 class Words:
     """What texts are cut into, and as many vectors of that width as the training has."""
 
-    tokeniser: Tokeniser | None
+    tokenizer: Tokenizer | None
     """None where no text is read"""
     vectors: Tensor
     """(len(tokeniser), dim), random: to fit them takes longer than a look may"""
@@ -61,12 +61,12 @@ def quick_words(experiment: Experiment) -> Words:
         pretrained = load_pretrained_tokens(data.tokens.name)
         return Words(pretrained, torch.zeros(len(pretrained), 0))
     texts, partial = _some_texts(data)
-    tokeniser: Tokeniser
+    tokenizer: Tokenizer
     if data.tokens.kind == "words":
-        tokeniser = fit_vocabulary(texts, min_count=data.words.min_count)
+        tokenizer = fit_vocabulary(texts, min_count=data.words.min_count)
     else:
-        tokeniser, _ = fit_tokeniser(texts, data.tokens, replace(data.words, dim=1, epochs=1))
-    return Words(tokeniser, torch.randn(len(tokeniser), data.words.dim) / 10, partial)
+        tokenizer, _ = fit_tokenizer(texts, data.tokens, replace(data.words, dim=1, epochs=1))
+    return Words(tokenizer, torch.randn(len(tokenizer), data.words.dim) / 10, partial)
 
 
 def _some_texts(data: Data) -> tuple[list[str], bool]:
@@ -74,7 +74,7 @@ def _some_texts(data: Data) -> tuple[list[str], bool]:
     most = TEXTS // 10 if data.tokens.kind == "sentencepiece" else TEXTS
     texts: list[str] = []
     partial = False
-    for folder in (data.shards, *map(Path, data.also)):
+    for folder in (data.shards, *map(Path, data.extra_shards)):
         reader = SplitReader(folder, "train")
         # Of a mounted dataset only the first tar: each further one would have to be fetched.
         within = reader.shards[0].samples if reader.mount else len(reader)
@@ -88,13 +88,13 @@ def build(experiment: Experiment, manifest: Manifest, words: Words) -> Method:
     """The method at random weights, on the CPU.
 
     Raises:
-        XmrError: as the towers' and the method's own `build`, and `Optimiser.check`.
+        XmrError: as the towers' and the method's own `build`, and `Optimizer.check`.
     """
     size, widths = experiment.data.image_size, manifest.widths
     torch.manual_seed(experiment.train.seed)
-    dataset = Dataset(len(manifest.classes), manifest.multi_label, size, words.vectors, widths)
+    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, size, words.vectors, widths)
     method = build_method(without_weights(experiment.method), dataset)
-    experiment.optimiser.check(method, [stage.name for stage in method.stages])
+    experiment.optimizer.check(method, [stage.name for stage in method.stages])
     return method
 
 
@@ -136,8 +136,8 @@ def describe(method: Method, words: Words) -> Iterator[Finding]:
         counts = {"trained": moving[part], "frozen": still[part]}
         told = [f"{count / 1e6:,.2f} million parameters {how}" for how, count in counts.items() if count]
         yield Finding(part, ", ".join(told))
-    if words.tokeniser:
-        text = f"{len(words.tokeniser):,} words or subwords"
+    if words.tokenizer:
+        text = f"{len(words.tokenizer):,} words or subwords"
         if words.partial:
             yield note("vocabulary", f"{text} in the part of the training texts that was read; in all of them there "
                        "are more, and their vectors take more memory")  # fmt: skip

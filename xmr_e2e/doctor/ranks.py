@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from xmr_e2e.doctor.finding import Finding, counted, problem
-from xmr_e2e.doctor.group import PATIENCE, Place, add_up, sum_finding
+from xmr_e2e.doctor.group import PATIENCE, ProcessInfo, add_up, sum_finding
 from xmr_e2e.doctor.libraries import versions
 
 _KEY = "xmr doctor/"
@@ -35,7 +35,7 @@ class Member:
     findings: list[Finding]
 
 
-def check_launcher(place: Place) -> Iterator[Finding]:
+def check_launcher(place: ProcessInfo) -> Iterator[Finding]:
     """Tasks of srun that do not know of each other."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if place.world_size == 1 and tasks > 1:
@@ -45,7 +45,7 @@ def check_launcher(place: Place) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def meet(place: Place, findings: Sequence[Finding]) -> list[Finding]:
+def meet(place: ProcessInfo, findings: Sequence[Finding]) -> list[Finding]:
     """Meet the launcher's other processes; every rank calls it.
 
     Args:
@@ -66,7 +66,7 @@ def meet(place: Place, findings: Sequence[Finding]) -> list[Finding]:
         return [problem("processes", text)]
 
 
-def _store(place: Place) -> Store:
+def _store(place: ProcessInfo) -> Store:
     """Where the training's processes will meet; torchrun has opened it already."""
     return dist.TCPStore(
         os.environ.get("MASTER_ADDR", "localhost"),
@@ -78,7 +78,7 @@ def _store(place: Place) -> Store:
     )
 
 
-def _introduce(place: Place, findings: Sequence[Finding]) -> Member:
+def _introduce(place: ProcessInfo, findings: Sequence[Finding]) -> Member:
     gpus, device, own = torch.cuda.device_count(), "", list(findings)
     if place.local_rank < gpus:
         device = torch.cuda.get_device_name(place.local_rank)
@@ -88,7 +88,7 @@ def _introduce(place: Place, findings: Sequence[Finding]) -> Member:
     return Member(place.rank, socket.gethostname(), device, len(os.sched_getaffinity(0)), versions(), own)
 
 
-def _lead(store: Store, place: Place) -> list[Finding]:
+def _lead(store: Store, place: ProcessInfo) -> list[Finding]:
     members, missing = _gathered(store, place.world_size)
     backend = "" if missing else _backend(members)
     store.set(f"{_KEY}backend", backend or "none")
@@ -103,7 +103,7 @@ def _lead(store: Store, place: Place) -> list[Finding]:
     return findings
 
 
-def _follow(store: Store, place: Place) -> list[Finding]:
+def _follow(store: Store, place: ProcessInfo) -> list[Finding]:
     store.wait([f"{_KEY}backend"], timedelta(seconds=2 * PATIENCE))
     backend = store.get(f"{_KEY}backend").decode()
     complaint = "" if backend == "none" else add_up(backend, PrefixStore(_KEY, store), place)

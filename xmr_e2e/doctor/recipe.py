@@ -14,12 +14,12 @@ from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import default_workers
 from xmr_e2e.doctor.dry_run import DryRun, dry_run
 from xmr_e2e.doctor.finding import Finding, in_words, note, problem
-from xmr_e2e.doctor.group import Place
+from xmr_e2e.doctor.group import ProcessInfo
 from xmr_e2e.doctor.machine import available_memory
 from xmr_e2e.doctor.memory import (
     Processes,
+    check_cached_features,
     check_checkpoints,
-    check_extracted,
     check_loader,
     check_memory,
     need,
@@ -60,7 +60,7 @@ def load_experiment(path: Path, options: Sequence[str]) -> Experiment:
     return parse(module.experiment, options)
 
 
-def planned_processes(place: Place) -> Processes:
+def planned_processes(place: ProcessInfo) -> Processes:
     """The launcher's processes; without one those that would be started here, one on each GPU."""
     count = place.world_size if place.world_size > 1 else max(1, torch.cuda.device_count())
     return Processes(count, int(os.environ.get("LOCAL_WORLD_SIZE", count)))
@@ -86,7 +86,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
         words = quick_words(experiment)
         yield from check_texts(experiment, words)
         about = "samples"
-        yield check_samples(experiment, manifest, words.tokeniser)
+        yield check_samples(experiment, manifest, words.tokenizer)
         about = "method"
         method = build(experiment, manifest, words)
         yield from describe(method, words)
@@ -96,7 +96,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
         about = "dry run"
         check_room(method)
         check_networks(experiment, manifest, processes.count)
-        run = dry_run(experiment, method, words.tokeniser)
+        run = dry_run(experiment, method, words.tokenizer)
         yield from check_run(run, processes.count)
         about = "memory"
         yield from check_sizes(experiment, manifest, stages, run, processes)
@@ -108,7 +108,7 @@ def check_files(experiment: Experiment) -> Iterator[Finding]:
     """What every node must have."""
     yield from check_weights(experiment.method.towers)
     yield from check_word_file(experiment.data.words)
-    for folder in (experiment.data.shards, *map(Path, experiment.data.also)):
+    for folder in (experiment.data.shards, *map(Path, experiment.data.extra_shards)):
         yield check_shards(folder)
 
 
@@ -147,9 +147,9 @@ def check_sizes(
     needs = [need(experiment, weights, item, plans[item.stage.name].largest, processes.count) for item in run.stages]
     if needs:
         yield from check_memory(needs, processes)
-    kept = len(open_split(experiment.data.shards, "train", experiment.data.also))
+    kept = len(open_split(experiment.data.shards, "train", experiment.data.extra_shards))
     kept += manifest.splits["val"].samples if "val" in manifest.splits else 0
-    yield from check_extracted(run, kept, processes)
+    yield from check_cached_features(run, kept, processes)
     workers = default_workers(processes.local) if experiment.data.workers is None else experiment.data.workers
     yield check_loader(run, max(plan.largest for plan in stages), workers, processes)
     yield check_checkpoints(experiment, weights, run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
-from xmr_e2e.data.tokenisers import Tokeniser
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.data.vector_files import read_head
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.doctor.finding import Finding, in_words, problem
@@ -50,7 +50,7 @@ def _complaints(tar: Path, size: int, mounted: bool) -> Iterator[str]:
         yield f"{index_path(tar).name} is missing"
 
 
-def check_samples(experiment: Experiment, manifest: Manifest, tokeniser: Tokeniser | None) -> Finding:
+def check_samples(experiment: Experiment, manifest: Manifest, tokenizer: Tokenizer | None) -> Finding:
     """The first and the last sample of each split, read and decoded as the training does.
 
     Raises:
@@ -58,7 +58,7 @@ def check_samples(experiment: Experiment, manifest: Manifest, tokeniser: Tokenis
     """
     for split in manifest.splits:
         for modality, source in experiment.method.sources.items():
-            batches = BatchDataset(experiment.data, split, {modality: source}, tokeniser, seed=0)
+            batches = BatchDataset(experiment.data, split, {modality: source}, tokenizer, seed=0)
             batch = batches[Request(0, batches.at(np.array([0, len(batches) - 1])))]
             if isinstance(batch, XmrError):
                 raise batch

@@ -23,13 +23,13 @@ def check_texts(experiment: Experiment, words: Words) -> Iterator[Finding]:
     Raises:
         XmrError: texts that cannot be read.
     """
-    if words.tokeniser is None:
+    if words.tokenizer is None:
         return
-    fractions = unknown_fractions(experiment.data.shards, words.tokeniser)
+    fractions = unknown_fractions(experiment.data.shards, words.tokenizer)
     warning = warn_of_unknown(fractions)
     yield note("texts", warning) if warning else Finding("texts", describe_unknown(fractions))
-    if isinstance(words.tokeniser, Vocabulary):
-        yield from _check_vectors(words.tokeniser, experiment.data.words)
+    if isinstance(words.tokenizer, Vocabulary):
+        yield from _check_vectors(words.tokenizer, experiment.data.words)
 
 
 def _check_vectors(vocabulary: Vocabulary, options: WordVectors) -> Iterator[Finding]:

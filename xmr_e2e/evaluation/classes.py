@@ -17,7 +17,7 @@ def one_hot(labels: Tensor) -> NDArray[np.float64]:
     return array.astype(np.float64) if array.ndim == 2 else np.eye(int(array.max()) + 1)[array]
 
 
-def standing_for(labels: NDArray[Any]) -> NDArray[np.int64]:
+def rarest_label(labels: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) the class that each of n samples stands for, from (n, c) of 0 and 1: of its own ones, the rarest.
 
     The rarest says most: nearly every sample of some datasets has a "person".
@@ -29,7 +29,7 @@ def standing_for(labels: NDArray[Any]) -> NDArray[np.int64]:
 def spread_over_classes(labels: NDArray[Any], count: int, rng: np.random.Generator) -> list[int]:
     """At most `count` rows of (n, c) labels: a random one that stands for each class, then a second one of each, …"""
     by_class: dict[int, list[int]] = defaultdict(list)
-    classes = standing_for(labels)
+    classes = rarest_label(labels)
     for row in rng.permutation(len(labels)).tolist():
         by_class[int(classes[row])].append(row)
     turns = zip_longest(*by_class.values())

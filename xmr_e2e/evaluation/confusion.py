@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from xmr_e2e.evaluation.classes import one_hot
-from xmr_e2e.evaluation.inspection import FIRST, Inspected
+from xmr_e2e.evaluation.inspection import FIRST, RankingSample
 
 LARGEST = 50
 """pairs of classes that are kept, of those that are confused most often"""
@@ -35,7 +35,7 @@ class Confusion:
     is_multi_label: bool
 
 
-def confusion(inspected: Inspected) -> Confusion:
+def confusion(inspected: RankingSample) -> Confusion:
     """The confusion between classes in one direction.
 
     k is the median number of items of a class in the gallery, at most FIRST: a perfect model has about 1 on the

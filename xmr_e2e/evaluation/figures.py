@@ -24,7 +24,7 @@ from xmr_e2e.evaluation.per_query import (
     Normaliser,
     average_precision,
     interpolated_precision,
-    normalised_gain,
+    normalized_gain,
     precision_at,
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, Ranking, random_ranking
@@ -206,7 +206,7 @@ def _measure(
         relevance = chunk.relevance
         found = {"mAP@all": average_precision(relevance, None, measures.normaliser)}
         found |= {f"mAP@{k}": average_precision(relevance, k, measures.normaliser) for k in measures.map_ks}
-        found |= {f"NDCG@{k}": normalised_gain(relevance, k, discount, chunk.rows) for k in measures.ndcg_ks}
+        found |= {f"NDCG@{k}": normalized_gain(relevance, k, discount, chunk.rows) for k in measures.ndcg_ks}
         found["curve"] = interpolated_precision(relevance)
         found["scope"] = precision_at(relevance, scope_ks)
         found["pair rank"] = chunk.pair_ranks

@@ -25,7 +25,7 @@ FIRST = 50
 
 
 @dataclass(frozen=True)
-class Inspected:
+class RankingSample:
     """Rankings of m queries of one direction, all there are or as many as could be ranked."""
 
     query: str
@@ -69,7 +69,7 @@ class Inspected:
 
 def inspect_rankings(
     queries: EmbeddedSplit, gallery: EmbeddedSplit | None = None, *, similarity: Similarity, seed: int = 0
-) -> list[Inspected]:
+) -> list[RankingSample]:
     """The rankings of each ordered pair of modalities; where there are too many queries, of some that are drawn evenly
     over the classes, the same ones for the same seed.
 
@@ -84,7 +84,7 @@ def inspect_rankings(
 
 def _inspect(
     query: str, queries: Items, gallery: str, items: Items, similarity: Similarity, rng: np.random.Generator
-) -> Inspected:
+) -> RankingSample:
     count = max(100, RANKED // len(items.keys))
     rows = np.arange(len(queries.keys))
     if len(rows) > count:
@@ -95,11 +95,11 @@ def _inspect(
     ranking = model_ranking(asked, items.embeddings, queries.labels[chosen], items.labels, similarity, pairs)
     parts = list(ranking.chunks(slice(0, len(rows)), _look))
     columns = (torch.cat(column).numpy(force=True) for column in zip(*parts))
-    return Inspected(query, gallery, similarity, queries, items, rows, *columns)
+    return RankingSample(query, gallery, similarity, queries, items, rows, *columns)
 
 
 def _look(chunk: RankedChunk) -> tuple[Tensor, ...]:
-    """Of each query of a chunk, the arrays of `Inspected` from `first` on."""
+    """Of each query of a chunk, the arrays of `RankingSample` from `first` on."""
     ranks, items = chunk.pair_ranks, chunk.indices
     has_pair = ranks <= items.shape[1]
     pair = items.gather(1, ranks.clamp(max=items.shape[1])[:, None] - 1)[:, 0]

@@ -43,7 +43,7 @@ def measure(
         folds: (n,) of the queries' samples; each is a gallery of its own, and the mean over them is returned.
     """
     if folds is not None:
-        parts = [only(queries, np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
+        parts = [select_samples(queries, np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
         return _mean([measure(part, similarity, protocol) for part in parts])
     return cross_modal_figures(
         queries,
@@ -55,11 +55,11 @@ def measure(
 
 def first_samples(embedded: EmbeddedSplit, count: int) -> EmbeddedSplit:
     """The first samples alone, at the same positions."""
-    return only(embedded, np.arange(count))
+    return select_samples(embedded, np.arange(count))
 
 
-def only(embedded: EmbeddedSplit, samples: NDArray[np.int64]) -> EmbeddedSplit:
-    """These samples (ascending) with all their items, numbered anew from 0."""
+def select_samples(embedded: EmbeddedSplit, samples: NDArray[np.int64]) -> EmbeddedSplit:
+    """These samples (ascending) with all their items, numbered again from 0."""
     chosen = torch.from_numpy(samples)
     rows, positions = {}, {}
     for modality, own in embedded.positions.items():
@@ -71,7 +71,7 @@ def only(embedded: EmbeddedSplit, samples: NDArray[np.int64]) -> EmbeddedSplit:
     return EmbeddedSplit(rows, positions, embedded.labels[chosen.to(embedded.labels.device)], keys)
 
 
-def together(first: EmbeddedSplit, second: EmbeddedSplit) -> EmbeddedSplit:
+def concat(first: EmbeddedSplit, second: EmbeddedSplit) -> EmbeddedSplit:
     """The samples of both, the first's before the second's."""
     samples = len(first.keys)
     return EmbeddedSplit(

@@ -16,7 +16,7 @@ from xmr_e2e.evaluation.per_query import (
     average_precision,
     found,
     interpolated_precision,
-    normalised_gain,
+    normalized_gain,
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking
 from xmr_e2e.evaluation.scores import Array
@@ -59,7 +59,7 @@ def ndcg(
     `ranking.ranked_relevance`.
     """
     given = queries, gallery, query_labels, gallery_labels, similarity
-    return _means(*given, lambda chunk: normalised_gain(chunk.relevance, k, discount, chunk.rows)).item()
+    return _means(*given, lambda chunk: normalized_gain(chunk.relevance, k, discount, chunk.rows)).item()
 
 
 def recall_at_k(

@@ -58,7 +58,7 @@ def average_precision(relevance: Tensor, k: int | None, normaliser: Normaliser) 
     return total / divisor.clamp(min=1)
 
 
-def normalised_gain(
+def normalized_gain(
     relevance: Tensor, k: int | None, discount: Discount = Discount(), rows: slice = slice(None)
 ) -> Tensor:
     """NDCG@k with linear gain. rows: which queries these are, for a discount that is not the same for all."""

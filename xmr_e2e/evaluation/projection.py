@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.classes import one_hot, spread_over_classes, standing_for
+from xmr_e2e.evaluation.classes import one_hot, rarest_label, spread_over_classes
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.similarity import Similarity
 
@@ -46,7 +46,7 @@ def project(embedded: EmbeddedSplit, *, similarity: Similarity, seed: int = 0) -
         labels = one_hot(items.labels)
         drawn = spread_over_classes(labels, ITEMS // len(embedded.modalities), np.random.default_rng(seed))
         rows[modality] = _as_compared(items.embeddings.float().numpy(force=True)[drawn], similarity)
-        classes[modality] = standing_for(labels)[drawn]
+        classes[modality] = rarest_label(labels)[drawn]
         several |= bool((labels.sum(1) > 1).any())
     together = np.concatenate(list(rows.values()))
     if len(together) < FEWEST:

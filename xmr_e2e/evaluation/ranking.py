@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xmr_e2e.distributed import gather, own_place
+from xmr_e2e.distributed import gather, rank_and_world_size
 from xmr_e2e.evaluation.labels import LabelPair
 from xmr_e2e.evaluation.pairs import Pairs
 from xmr_e2e.evaluation.scores import Array, RandomScores, Scores, Source, Tile, scores_of, slices
 from xmr_e2e.similarity import Similarity
 
 BLOCK_KEYS = 2**26
-"""Keys held at a time: 512 MB. Many queries at a time, as for each block the gallery is converted to fp64 anew."""
+"""Keys held at a time: 512 MB. Many queries at a time, as for each block the gallery is converted to fp64 again."""
 BLOCK_ROWS = 1024
 CHUNK_KEYS = {"cpu": 2**17, "cuda": 2**24}
 """Keys sorted and measured at a time: what fits in a core's cache; what keeps a GPU busy."""
@@ -111,7 +111,7 @@ class Ranking:
         measure: a chunk of m queries -> name -> (m, …). Returns name -> (n, …), the same on every rank.
         """
         count = self.source.shape[0]
-        rank, world_size = own_place()
+        rank, world_size = rank_and_world_size()
         if count < world_size:  # an empty part has no shape
             rank, world_size = 0, 1
         own = slice(count * rank // world_size, count * (rank + 1) // world_size)

@@ -111,7 +111,7 @@ class Prepared:
         if embeddings.ndim != 2 or not len(embeddings):
             raise ValueError(f"{name} must be (n, d) with n > 0, got {tuple(embeddings.shape)}")
         self.embeddings = embeddings
-        self.is_centred = similarity == "pearson"
+        self.is_centered = similarity == "pearson"
         self.scale: Tensor | None = None
         norms = torch.cat([self.rows(rows).norm(dim=1, keepdim=True) for rows in slices(0, len(embeddings), ROWS)])
         _require_finite(norms[:, 0].isfinite(), name)
@@ -121,7 +121,7 @@ class Prepared:
     def rows(self, rows: slice | Tensor) -> Tensor:
         """(rows, d) fp64"""
         prepared = self.embeddings[rows].double()
-        if self.is_centred:
+        if self.is_centered:
             prepared = prepared - prepared.mean(1, keepdim=True)
         return prepared if self.scale is None else prepared * self.scale[rows]
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.acmr import acmr_loss
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -47,14 +47,14 @@ class Acmr(MethodConfig):
     """the adversarial minimax, or as released: the embeddings never feel the discriminator, and the classifier stays at
     its random start"""
 
-    def build(self, dataset: Dataset) -> AcmrModel:
+    def build(self, dataset: DatasetInfo) -> AcmrModel:
         return AcmrModel(self, dataset)
 
 
 class AcmrModel(Method):
     """The networks and losses of ACMR."""
 
-    def __init__(self, config: Acmr, dataset: Dataset) -> None:
+    def __init__(self, config: Acmr, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         self.projections = nn.ModuleDict(
@@ -78,11 +78,13 @@ class AcmrModel(Method):
         embeddings = {name: self.projections[name](rows) for name, rows in features.items()}
         return embeddings | {f"{name} features": rows for name, rows in features.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 1-7."""
         config = self.config
         image, text = representations["image"], representations["text"]
-        strength = reversal_schedule(moment.progress) if config.adversary == "paper" else 0.0
+        strength = reversal_schedule(context.progress) if config.adversary == "paper" else 0.0
         return acmr_loss(
             image,
             text,

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.classification import label_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 
@@ -40,7 +40,7 @@ class Alscor(MethodConfig):
     ridge: NotNegative = 1e-3
     """added to the covariances' diagonals"""
 
-    def build(self, dataset: Dataset) -> AlscorModel:
+    def build(self, dataset: DatasetInfo) -> AlscorModel:
         return AlscorModel(self, dataset)
 
 
@@ -49,7 +49,7 @@ class AlscorModel(Method):
 
     similarity = "pearson"  # Eq. 6
 
-    def __init__(self, config: Alscor, dataset: Dataset) -> None:
+    def __init__(self, config: Alscor, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         self.projections = nn.ModuleDict(
@@ -58,23 +58,25 @@ class AlscorModel(Method):
         # Standardised, both modalities have the same mean and variance in every dimension. Otherwise the discriminator
         # tells them apart by their offsets alone, and the offsets spoil the similarity between modalities
         # (docs/reproduction.md).
-        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in self.towers})
+        self.standardize = nn.ModuleDict({name: nn.BatchNorm1d(config.dim, affine=False) for name in self.towers})
         self.classifier = nn.Linear(config.dim, dataset.classes)
         self.discriminator = _discriminator(config.dim, len(self.towers))
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
-        return self.standardise[modality](self._project(modality, inputs))
+        return self.standardize[modality](self._project(modality, inputs))
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         return {modality: self._project(modality, item) for modality, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
         # Here, not in `represent`: these are the statistics of the global batch.
-        embeddings = [self.standardise[name](representations[name]) for name in self.towers]
+        embeddings = [self.standardize[name](representations[name]) for name in self.towers]
         losses = [label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings]
         guesses = [
-            self.discriminator(reverse_gradient(rows, reversal_schedule(moment.progress))) for rows in embeddings
+            self.discriminator(reverse_gradient(rows, reversal_schedule(context.progress))) for rows in embeddings
         ]
         terms = {
             "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),

@@ -10,16 +10,16 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Batch, Extracted, Source
+from xmr_e2e.data.batch import Batch, CachedFeatures, Source
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """Where in a training a step is: all that schedules and an objective's random numbers depend on."""
 
     stage: str = ""
@@ -46,12 +46,12 @@ class Stage:
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
 
-    def moves(self, name: str) -> bool:
+    def is_trained(self, name: str) -> bool:
         """Whether the parameter of this name moves in the stage."""
-        return not self.parts or any(is_in(name, part) for part in self.parts)
+        return not self.parts or any(has_prefix(name, part) for part in self.parts)
 
 
-def is_in(name: str, part: str) -> bool:
+def has_prefix(name: str, part: str) -> bool:
     """Whether the parameter of this name belongs to a part of the method; all belong to the part ""."""
     return not part or name == part or name.startswith(f"{part}.")
 
@@ -82,7 +82,7 @@ class MethodConfig(ABC):
         return True
 
     @abstractmethod
-    def build(self, dataset: Dataset) -> Method:
+    def build(self, dataset: DatasetInfo) -> Method:
         """The method with freshly initialised (or pretrained, where its towers say so) networks."""
 
 
@@ -95,7 +95,7 @@ class ManyModalities(MethodConfig):
     shape3d: Tower | None = None
 
 
-def build_method(config: MethodConfig, dataset: Dataset) -> Method:
+def build_method(config: MethodConfig, dataset: DatasetInfo) -> Method:
     """The method of a configuration.
 
     Raises:
@@ -129,7 +129,7 @@ class NotFinite(XmrError):
 
     def __init__(self, what: str, rows: Tensor | None = None) -> None:
         super().__init__(
-            f"NaN or infinite values in {what}: the training has diverged. Lower --optimiser.lr, set "
+            f"NaN or infinite values in {what}: the training has diverged. Lower --optimizer.lr, set "
             "--train.clip-norm, use bf16 instead of fp16, or leave such steps out with --train.max-skipped-steps"
         )
         self.what = what
@@ -137,7 +137,7 @@ class NotFinite(XmrError):
 
 
 def full_precision(rows: Tensor) -> Tensor:
-    """At least fp32; integers and truth values as they are."""
+    """At least fp32; integers and booleans as they are."""
     return rows.to(torch.promote_types(rows.dtype, torch.float32)) if rows.is_floating_point() else rows
 
 
@@ -153,7 +153,7 @@ class Method(nn.Module, ABC):
     freezable: ClassVar[tuple[str, ...]] = MODALITIES
     """modalities whose towers `frozen` keeps as they begin"""
 
-    def __init__(self, config: MethodConfig, dataset: Dataset) -> None:
+    def __init__(self, config: MethodConfig, dataset: DatasetInfo) -> None:
         super().__init__()
         self.multi_label = dataset.multi_label
         self.classes = dataset.classes
@@ -189,7 +189,7 @@ class Method(nn.Module, ABC):
 
     def features(self, modality: str, inputs: Any) -> Any:
         """What the modality's tower makes of its inputs: (n, dim), or a `Sequence`."""
-        return inputs.output if isinstance(inputs, Extracted) else self.towers[modality](inputs)
+        return inputs.output if isinstance(inputs, CachedFeatures) else self.towers[modality](inputs)
 
     @abstractmethod
     def embed(self, modality: str, inputs: Any) -> Tensor:
@@ -203,11 +203,13 @@ class Method(nn.Module, ABC):
         return {modality: self.embed(modality, item) for modality, item in inputs.items()}
 
     def represent_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`represent` for the samples of this rank's part of a batch; no rows where there is but a stand-in."""
+        """`represent` for the samples of this rank's part of a batch; no rows where there is but a padding sample."""
         return {name: rows[: len(batch)] for name, rows in self.represent(batch.inputs).items()}
 
     @abstractmethod
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """The named loss terms and their weighted "total", scalars.
 
         Args:
@@ -229,7 +231,7 @@ class Method(nn.Module, ABC):
         raise NotImplementedError
 
     def global_objective(
-        self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
         """`objective` on what all ranks hold, in fp32 whatever the towers ran in (fp64 where they ran in that).
 
@@ -243,15 +245,15 @@ class Method(nn.Module, ABC):
             # Before the objective: decompositions fail on such values in ways of their own.
             _check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
             labels = gather(labels)
-            torch.manual_seed(moment.seed)
-            terms = self.objective(everywhere, labels, moment)
+            torch.manual_seed(context.seed)
+            terms = self.objective(everywhere, labels, context)
             _check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
             return terms
 
     def forward(
         self,
         batch: Batch,
-        moment: Moment = Moment(),
+        context: StepContext = StepContext(),
         gradients: Mapping[str, Tensor] | None = None,
         *,
         all_parameters: bool = False,
@@ -264,7 +266,7 @@ class Method(nn.Module, ABC):
         """
         representations = self.represent_batch(batch)
         if gradients is None:
-            return self.global_objective(representations, batch.labels, moment)
+            return self.global_objective(representations, batch.labels, context)
         total = torch.stack([(representations[name] * gradient).sum() for name, gradient in gradients.items()]).sum()
         if all_parameters:
             total = total + 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()

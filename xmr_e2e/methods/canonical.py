@@ -48,7 +48,7 @@ class CanonicalProjections(nn.Module):
         for name, rows in (("image", x), ("text", y)):
             if not rows.isfinite().all():
                 raise XmrError(
-                    f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimiser.lr"
+                    f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimizer.lr"
                 )
         x_scale, y_scale = (_scale(rows) for rows in (x, y))
         try:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.objectives.classification import label_losses
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -39,14 +39,14 @@ class Cca(MethodConfig):
     def needs_labels(self) -> bool:
         return not self.frozen  # with which the stage that trains the towers is left out
 
-    def build(self, dataset: Dataset) -> CcaModel:
+    def build(self, dataset: DatasetInfo) -> CcaModel:
         return CcaModel(self, dataset)
 
 
 class CcaModel(Method):
     """Towers, their classifiers and the canonical projections. Stages: labels, correlation."""
 
-    def __init__(self, config: Cca, dataset: Dataset) -> None:
+    def __init__(self, config: Cca, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         widths = self.widths()
@@ -67,7 +67,9 @@ class CcaModel(Method):
         """Logits by modality."""
         return {name: self.classifiers[name](self.features(name, item)) for name, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         return label_losses(representations, labels, multi_label=self.multi_label)
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Fraction, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -40,20 +40,20 @@ class CorrAe(MethodConfig):
     def needs_labels(self) -> bool:
         return not self.frozen  # with which the stage that trains the towers is left out
 
-    def build(self, dataset: Dataset) -> CorrAeModel:
+    def build(self, dataset: DatasetInfo) -> CorrAeModel:
         return CorrAeModel(self, dataset)
 
 
 class CorrAeModel(Method):
     """The networks and losses of Corr-AE. Stages: labels (not with frozen towers), autoencoders."""
 
-    def __init__(self, config: CorrAe, dataset: Dataset) -> None:
+    def __init__(self, config: CorrAe, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         widths = self.widths()
         self.classifiers = nn.ModuleDict({name: nn.Linear(width, dataset.classes) for name, width in widths.items()})
         # Standardised inputs weigh the same in both modalities' errors.
-        self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(d, affine=False) for name, d in widths.items()})
+        self.standardize = nn.ModuleDict({name: nn.BatchNorm1d(d, affine=False) for name, d in widths.items()})
         self.encoders = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in widths.items()})
         self.decoders = nn.ModuleDict(
             {f"{a}_{b}": nn.Linear(config.dim, widths[b]) for a, b in RECONSTRUCTIONS[config.variant]}
@@ -67,17 +67,19 @@ class CorrAeModel(Method):
         return (second,) if self.frozen else (first, second)
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
-        return self._hidden(modality, self.standardise[modality](self.features(modality, inputs)))
+        return self._hidden(modality, self.standardize[modality](self.features(modality, inputs)))
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The towers' features: standardisation needs the global batch."""
         return {name: self.features(name, item) for name, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        if moment.stage == LABELS:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
+        if context.stage == LABELS:
             logits = {name: self.classifiers[name](rows) for name, rows in representations.items()}
             return label_losses(logits, labels, multi_label=self.multi_label)
-        inputs = {name: self.standardise[name](rows) for name, rows in representations.items()}
+        inputs = {name: self.standardize[name](rows) for name, rows in representations.items()}
         hidden = {name: self._hidden(name, rows) for name, rows in inputs.items()}
         decoded = {(a, b): self.decoders[f"{a}_{b}"](hidden[a]) for a, b in RECONSTRUCTIONS[self.config.variant]}
         alpha, variant = self.config.correlation, self.config.variant

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Layers, NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Moment, Stage
+from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.objectives.cca import correlation_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -45,14 +45,14 @@ class Dcca(MethodConfig):
     def needs_labels(self) -> bool:
         return False
 
-    def build(self, dataset: Dataset) -> DccaModel:
+    def build(self, dataset: DatasetInfo) -> DccaModel:
         return DccaModel(self, dataset)
 
 
 class DccaModel(Method):
     """The networks and the loss of DCCA. Stages: networks, correlation."""
 
-    def __init__(self, config: Dcca, dataset: Dataset) -> None:
+    def __init__(self, config: Dcca, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         self.networks = nn.ModuleDict(
@@ -71,7 +71,9 @@ class DccaModel(Method):
         """The towers' features: batch normalisation needs the global batch."""
         return {name: self.features(name, item) for name, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         image, text = (self.networks[name](representations[name]) for name in ("image", "text"))
         ridge = self.config.ridge
         return {"total": correlation_loss(image, text, ridge=ridge, square_ridge=self.config.square_ridge)}

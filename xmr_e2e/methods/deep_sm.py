@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.classification import label_losses
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -25,14 +25,14 @@ class DeepSm(MethodConfig):
     image: Tower = ImageTower("alexnet", dropout=0.5)
     text: Tower = TextCnn(dropout=0.5)
 
-    def build(self, dataset: Dataset) -> DeepSmModel:
+    def build(self, dataset: DatasetInfo) -> DeepSmModel:
         return DeepSmModel(self, dataset)
 
 
 class DeepSmModel(Method):
     """The networks and losses of Deep-SM."""
 
-    def __init__(self, config: DeepSm, dataset: Dataset) -> None:
+    def __init__(self, config: DeepSm, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.classifiers = nn.ModuleDict(
             {name: nn.Linear(width, dataset.classes) for name, width in self.widths().items()}
@@ -47,7 +47,9 @@ class DeepSmModel(Method):
         """Logits by modality."""
         return {name: self._logits(name, item) for name, item in inputs.items()}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         return label_losses(representations, labels, multi_label=self.multi_label)
 
     def _logits(self, modality: str, inputs: Any) -> Tensor:

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import Count, Fraction, NotNegative, Seed, Width
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
+from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import label_prior
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -51,10 +51,10 @@ class Drcl(ManyModalities):
     prior_seed: Seed = 1
     """of the orthogonal matrix from which the priors of all modalities start"""
     fresh: bool = True
-    """draw a modality's encoder anew for the consistency, as released; otherwise it goes on from its prior's stage. Its
+    """draw a modality's encoder again for the consistency, as released; otherwise it goes on from its prior's stage. Its
     tower goes on in any case: for the encoders, its features are what the released code reads from files"""
 
-    def build(self, dataset: Dataset) -> DrclModel:
+    def build(self, dataset: DatasetInfo) -> DrclModel:
         return DrclModel(self, dataset)
 
 
@@ -65,7 +65,7 @@ class DrclModel(Method):
     score: Tensor
     _sums: Tensor
 
-    def __init__(self, config: Drcl, dataset: Dataset) -> None:
+    def __init__(self, config: Drcl, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         start = label_prior(config.dim, dataset, config.prior_seed)
@@ -102,7 +102,7 @@ class DrclModel(Method):
         return F.normalize(embeddings, dim=1)
 
     def begin_stage(self, stage: Stage) -> None:
-        """Select the prior, and draw the stage's encoder anew, before the consistency. A training that goes on inside
+        """Select the prior, and draw the stage's encoder again, before the consistency. A training that goes on inside
         of the stage has both from its checkpoint, which is loaded afterwards."""
         self._sums.zero_()
         if stage.name.startswith(CONSISTENCY):
@@ -117,12 +117,14 @@ class DrclModel(Method):
             fresh = self._encoder(modality)
         self.encoders[modality].load_state_dict(fresh.state_dict())
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 1 of the stage's modality, or Eq. 8."""
-        kind, _, modality = moment.stage.partition("-")
+        kind, _, modality = context.stage.partition("-")
         z = representations[modality]
         # From 0.01 and not from 0, where the released code's first epoch is one of NaN losses and no gradient.
-        mu = min(1.0, (moment.epoch + 1) / self.config.hardness_epochs)
+        mu = min(1.0, (context.epoch + 1) / self.config.hardness_epochs)
         if kind == PRIOR:
             prior = self.priors[modality]
             confidences = confidence(z, labels, prior).detach()

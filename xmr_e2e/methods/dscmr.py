@@ -13,9 +13,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -46,14 +46,14 @@ class Dscmr(MethodConfig):
     ridge: NotNegative = 1e-3
     """added to the diagonals in closed form, where batches smaller than the common space are singular"""
 
-    def build(self, dataset: Dataset) -> DscmrModel:
+    def build(self, dataset: DatasetInfo) -> DscmrModel:
         return DscmrModel(self, dataset)
 
 
 class DscmrModel(Method):
     """The networks and losses of DSCMR."""
 
-    def __init__(self, config: Dscmr, dataset: Dataset) -> None:
+    def __init__(self, config: Dscmr, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         self.own = nn.ModuleDict({name: nn.Linear(width, config.hidden) for name, width in self.widths().items()})
@@ -65,7 +65,9 @@ class DscmrModel(Method):
         common: Tensor = self.shared(self.own[modality](self.features(modality, inputs)).relu())
         return common.relu() if self.config.activation == "relu" else common
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 1-5."""
         image, text = representations["image"], representations["text"]
         if self.config.classifier == "learned":

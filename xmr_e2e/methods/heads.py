@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 
 
 def fully_connected(
@@ -24,7 +24,7 @@ def fully_connected(
     return nn.Sequential(*layers, last()) if last else nn.Sequential(*layers)
 
 
-def label_prior(dim: int, dataset: Dataset, seed: int) -> Tensor:
+def label_prior(dim: int, dataset: DatasetInfo, seed: int) -> Tensor:
     """`orthogonal_prior` of the dataset's classes, (dim, classes); zeros of its shape for a saved model, whose weights
     have it: drawing it takes dim² numbers and dim³ operations.
 

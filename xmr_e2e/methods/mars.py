@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import NotNegative, Seed, Width
-from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
+from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import fully_connected, label_prior
 from xmr_e2e.objectives.mars import mars_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -40,7 +40,7 @@ class Mars(ManyModalities):
     prior_seed: Seed = 0
     """of the fixed orthogonal classifier"""
 
-    def build(self, dataset: Dataset) -> MarsModel:
+    def build(self, dataset: DatasetInfo) -> MarsModel:
         return MarsModel(self, dataset)
 
 
@@ -49,7 +49,7 @@ class MarsModel(Method):
 
     prior: Tensor
 
-    def __init__(self, config: Mars, dataset: Dataset) -> None:
+    def __init__(self, config: Mars, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         self.encoders = nn.ModuleDict(
@@ -84,8 +84,10 @@ class MarsModel(Method):
         states = self.encoders[name](self.features(name, item))
         return {key: F.normalize(getattr(self, key)[name](states), dim=1) for key in ("shared", "exclusive")}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        first = moment.stage == self.modalities[0]
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
+        first = context.stage == self.modalities[0]
         return mars_loss(
             representations["shared"],
             representations["exclusive"],

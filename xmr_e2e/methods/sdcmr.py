@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
-from xmr_e2e.objectives.sdcmr import Factor, Guesses, View, sdcmr_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.objectives.sdcmr import ClassifierLogits, Factor, View, sdcmr_loss
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -67,14 +67,14 @@ class Sdcmr(MethodConfig):
     update: Literal["joint", "literal"] = "joint"
     """all parameters minimise the total, or each only the terms that Eq. 16-20 print for it"""
 
-    def build(self, dataset: Dataset) -> SdcmrModel:
+    def build(self, dataset: DatasetInfo) -> SdcmrModel:
         return SdcmrModel(self, dataset)
 
 
 class SdcmrModel(Method):
     """The networks and losses of SDCMR."""
 
-    def __init__(self, config: Sdcmr, dataset: Dataset) -> None:
+    def __init__(self, config: Sdcmr, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         widths, (first, second), k = self.widths(), HIDDEN, config.dim
@@ -103,13 +103,15 @@ class SdcmrModel(Method):
             result[f"{name} unrelated"] = torch.stack(self._split(self.unrelated[name](given)), dim=1)
         return result
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 15."""
         config = self.config
         latents = {
             key: _latent(rows, config.latent) for key, rows in representations.items() if not key.endswith("features")
         }
-        schedule = reversal_schedule(moment.progress) if config.reversal == "schedule" else 1.0
+        schedule = reversal_schedule(context.progress) if config.reversal == "schedule" else 1.0
         strength = config.reversal_strength * schedule
         image, text = (self._view(name, representations, latents, strength) for name in ("image", "text"))
         return sdcmr_loss(
@@ -147,13 +149,17 @@ class SdcmrModel(Method):
                 shared.mean,
                 shared.log_variance,
                 shared.latent,
-                Guesses(self.semantic(shared.latent), self.modality(reverse_gradient(shared.latent, strength))),
+                ClassifierLogits(
+                    self.semantic(shared.latent), self.modality(reverse_gradient(shared.latent, strength))
+                ),
             ),
             unrelated=Factor(
                 bounded.mean,
                 bounded.log_variance,
                 unrelated.latent,
-                Guesses(self.semantic(reverse_gradient(bounded.latent, strength)), self.modality(bounded.latent)),
+                ClassifierLogits(
+                    self.semantic(reverse_gradient(bounded.latent, strength)), self.modality(bounded.latent)
+                ),
             ),
         )
 

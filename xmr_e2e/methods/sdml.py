@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import Fraction, Seed, Width
-from xmr_e2e.methods.base import ManyModalities, Method, Moment, Stage
+from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import fully_connected, label_prior
 from xmr_e2e.objectives.sdml import sdml_loss
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -36,7 +36,7 @@ class Sdml(ManyModalities):
     prior_seed: Seed = 0
     """of the fixed orthogonal label projections"""
 
-    def build(self, dataset: Dataset) -> SdmlModel:
+    def build(self, dataset: DatasetInfo) -> SdmlModel:
         return SdmlModel(self, dataset)
 
 
@@ -45,7 +45,7 @@ class SdmlModel(Method):
 
     prior: Tensor
 
-    def __init__(self, config: Sdml, dataset: Dataset) -> None:
+    def __init__(self, config: Sdml, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         widths = self.widths().items()
@@ -72,6 +72,8 @@ class SdmlModel(Method):
         # The released decoder's output has length 1; so must what it is compared with.
         return {"embeddings": embeddings, "decoded": decoded, "features": F.normalize(features.detach(), dim=1)}
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         z, decoded, features = (representations[name] for name in ("embeddings", "decoded", "features"))
         return sdml_loss(z, decoded, features, labels, self.prior, alpha=self.config.reconstruction)

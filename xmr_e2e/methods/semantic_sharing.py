@@ -19,7 +19,7 @@ from xmr_e2e.bounds import Fraction, Layers, NotNegative, Width
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig, Moment
+from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.semantic_sharing import (
     label_score_loss,
     label_scores,
@@ -28,7 +28,7 @@ from xmr_e2e.objectives.semantic_sharing import (
     sinusoids,
 )
 from xmr_e2e.shards.schema import COCO_CLASSES
-from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
+from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower, Tower
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 
@@ -66,7 +66,7 @@ class SemanticSharing(MethodConfig):
     """do as the released code did: no positions, no masks on regions, <unk> in place of masked words, padding attended
     to and averaged over, a sigmoid before the softmax of the predictions"""
 
-    def build(self, dataset: Dataset) -> SemanticSharingModel:
+    def build(self, dataset: DatasetInfo) -> SemanticSharingModel:
         for name, tower in self.towers.items():
             if not isinstance(tower, SequenceTower):
                 raise XmrError(
@@ -94,7 +94,7 @@ class SemanticSharingModel(Method):
 
     freezable = ("image",)  # the papers' own setting: regions were extracted once, words were always learned
 
-    def __init__(self, config: SemanticSharing, dataset: Dataset) -> None:
+    def __init__(self, config: SemanticSharing, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
         places = {"image": 5, "text": 1 if config.positions == "number" else config.dim}
@@ -127,7 +127,9 @@ class SemanticSharingModel(Method):
             result[f"{name} masked"] = masked.sum(1).to(losses)
         return result
 
-    def objective(self, representations: Mapping[str, Tensor], labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+    def objective(
+        self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
+    ) -> dict[str, Tensor]:
         """Eq. 4 and 5."""
         scores = torch.cat([representations["image scores"], representations["text scores"]])
         context = [

@@ -10,32 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xmr_e2e import watchdog as watch
+from xmr_e2e import watchdog
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import Extracted, map_tensors, multi_hot
+from xmr_e2e.data.batch import CachedFeatures, map_tensors, multi_hot
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.tokenisers import Tokeniser
-from xmr_e2e.distributed import gather, own_place
+from xmr_e2e.data.tokenizers import Tokenizer
+from xmr_e2e.distributed import gather, rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
 
 BATCH = 128
 
-ExtractedSplits = Mapping[str, Mapping[str, Extracted]]
+CachedSplits = Mapping[str, Mapping[str, CachedFeatures]]
 """Split -> modality -> what the frozen tower made of all its samples."""
 
 
 def embed_split(
     method: Method,
     data: Data,
-    tokeniser: Tokeniser | None,
+    tokenizer: Tokenizer | None,
     split: str,
-    extracted: ExtractedSplits | None = None,
+    cached_features: CachedSplits | None = None,
     captions: Captions | None = None,
 ) -> EmbeddedSplit:
     """Embed all modalities of a split with all ranks, in full precision. Called by every rank.
@@ -43,11 +43,11 @@ def embed_split(
     Args:
         captions: these texts are items of their own, and a sample's position is there for each; else it has one text.
     """
-    data = replace(data, also={})  # what other folders add to a training is not of this split
+    data = replace(data, extra_shards={})  # what other folders add to a training is not of this split
     embeddings, positions = {}, {}
     for modality in method.modalities:
         embeddings[modality], positions[modality] = embed_modality(
-            method, data, tokeniser, split, modality, extracted, captions if modality == "text" else None
+            method, data, tokenizer, split, modality, cached_features, captions if modality == "text" else None
         )
     reader = SplitReader(data.shards, split)
     everything = range(len(reader))
@@ -59,22 +59,22 @@ def embed_split(
 def embed_modality(
     method: Method,
     data: Data,
-    tokeniser: Tokeniser | None,
+    tokenizer: Tokenizer | None,
     split: str,
     modality: str,
-    extracted: ExtractedSplits | None = None,
+    cached_features: CachedSplits | None = None,
     captions: Captions | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
     sources = {modality: method.sources[modality]}
-    known = (extracted or {}).get(split) if captions is None else None  # of the samples' one text
-    batches = BatchDataset(data, split, sources, tokeniser, seed=0, extracted=known, captions=captions)
+    known = (cached_features or {}).get(split) if captions is None else None  # of the samples' one text
+    batches = BatchDataset(data, split, sources, tokenizer, seed=0, cached_features=known, captions=captions)
     embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
     return embeddings, torch.from_numpy(batches.positions).to(embeddings.device)
 
 
 @torch.no_grad()
-def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: str) -> None:
+def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: str) -> None:
     """Embed the first and the last sample of a split that have each modality, in this process, for trial.
 
     Raises:
@@ -83,7 +83,9 @@ def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: st
     was_training = method.training
     method.eval()
     for modality in method.modalities:
-        batches = BatchDataset(replace(data, also={}), split, {modality: method.sources[modality]}, tokeniser, seed=0)
+        batches = BatchDataset(
+            replace(data, extra_shards={}), split, {modality: method.sources[modality]}, tokenizer, seed=0
+        )
         batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
         if isinstance(batch, XmrError):
             raise batch
@@ -92,22 +94,22 @@ def embed_few(method: Method, data: Data, tokeniser: Tokeniser | None, split: st
     method.train(was_training)
 
 
-def extract_frozen(
-    method: Method, data: Data, tokeniser: Tokeniser | None, splits: Sequence[str]
-) -> dict[str, dict[str, Extracted]]:
+def cache_frozen_features(
+    method: Method, data: Data, tokenizer: Tokenizer | None, splits: Sequence[str]
+) -> dict[str, dict[str, CachedFeatures]]:
     """What the frozen towers make of the splits' samples, once and without augmentation. Called by every rank."""
-    extracted: dict[str, dict[str, Extracted]] = {split: {} for split in splits}
+    cached_features: dict[str, dict[str, CachedFeatures]] = {split: {} for split in splits}
     for split in splits:
         for modality in method.frozen:
-            batches = BatchDataset(data, split, {modality: method.sources[modality]}, tokeniser, seed=0)
-            extracted[split][modality] = _extract(method, batches, modality)
-    return extracted
+            batches = BatchDataset(data, split, {modality: method.sources[modality]}, tokenizer, seed=0)
+            cached_features[split][modality] = _extract(method, batches, modality)
+    return cached_features
 
 
-def _extract(method: Method, batches: BatchDataset, modality: str) -> Extracted:
+def _extract(method: Method, batches: BatchDataset, modality: str) -> CachedFeatures:
     output = collect(method, batches, lambda inputs: method.features(modality, inputs[modality]))
     places, samples = torch.from_numpy(batches.positions), len(batches.reader)
-    return Extracted(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
+    return CachedFeatures(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
 
 
 def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
@@ -147,10 +149,10 @@ def _run_all(
     method: Method, batches: BatchDataset, function: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[Tensor, Any]]:
     device = next(method.parameters()).device
-    rank, world_size = own_place()
+    rank, world_size = rank_and_world_size()
     loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
     for number, batch in enumerate(loader.epoch(), 1):
-        watch.now(f"embedding the split {batches.reader.split!r}, batch {number}")
+        watchdog.report_activity(f"embedding the split {batches.reader.split!r}, batch {number}")
         batch = batch.to(device)
         output = function(prepared(batch.inputs, batches, batches.data.image_size))
         yield batch.positions, map_tensors(output, lambda rows: rows[: len(batch)])  # noqa: B023

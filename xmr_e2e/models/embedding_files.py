@@ -72,7 +72,7 @@ def _embedded(
 ) -> Iterator[Rows]:
     for source in sources:
         for rows in source.embed(model, skipped):
-            if model.tokeniser is not None:
+            if model.tokenizer is not None:
                 named = zip(rows.ids, rows.texts)
                 skipped.unknown += [name for name, text in named if text and model.unknown_words(text).is_all]
             yield rows

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
-from xmr_e2e.data.tokenisers import LARGEST_MODEL
+from xmr_e2e.data.tokenizers import LARGEST_MODEL
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
@@ -61,7 +61,7 @@ class Description:
     multi_label: bool
     widths: dict[str, Annotated[int, Field(ge=1, le=LARGE)]]
     """modality -> width of the dataset's published features"""
-    tokeniser: dict[str, Any] | None
+    tokenizer: dict[str, Any] | None
     selection: str
     protocol: str = CLEAN.name
     """older models, which do not say it, were all trained so"""
@@ -69,7 +69,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class _TokeniserFile:
+class _TokenizerFile:
     """Where the bulk of a tokeniser's document lies in an exported model."""
 
     key: str
@@ -86,14 +86,14 @@ def _read_words(data: bytes) -> list[str]:
     return data.decode().splitlines()[len(SPECIALS) :]
 
 
-_TOKENISER_FILES = {
-    "words": _TokeniserFile("words", "vocab.txt", _write_words, _read_words),
-    "sentencepiece": _TokeniserFile(
+_TOKENIZER_FILES = {
+    "words": _TokenizerFile("words", "vocab.txt", _write_words, _read_words),
+    "sentencepiece": _TokenizerFile(
         "model", "tokenizer.model", base64.b64decode, lambda data: base64.b64encode(data).decode("ascii")
     ),
-    "transformers": _TokeniserFile("tokenizer", "tokenizer.json", str.encode, bytes.decode),
+    "transformers": _TokenizerFile("tokenizer", "tokenizer.json", str.encode, bytes.decode),
 }
-FILES = (WEIGHTS, DESCRIPTION, CARD, *(file.name for file in _TOKENISER_FILES.values()), f"{TOWERS}/*/{DESCRIPTION}")
+FILES = (WEIGHTS, DESCRIPTION, CARD, *(file.name for file in _TOKENIZER_FILES.values()), f"{TOWERS}/*/{DESCRIPTION}")
 """All that an exported model consists of, as patterns."""
 
 
@@ -129,8 +129,8 @@ def write_exported_model(
     write_weights(folder, state, shapes)
     write_atomically(folder / CARD, card.encode())
     _write_architectures(folder, architectures)
-    tokeniser = document["tokeniser"] and _write_tokeniser(folder, document["tokeniser"])
-    described = {"library_name": LIBRARY, **document, "tokeniser": tokeniser}
+    tokenizer = document["tokeniser"] and _write_tokenizer(folder, document["tokeniser"])
+    described = {"library_name": LIBRARY, **document, "tokeniser": tokenizer}
     write_atomically(folder / DESCRIPTION, (json.dumps(described, ensure_ascii=False, indent=1) + "\n").encode())
 
 
@@ -187,18 +187,18 @@ def read_description(path: Path) -> Description:
     """
     try:
         described = parse(Description, read_bytes(path), str(path))
-        tokeniser = described.tokeniser
-        if not tokeniser or "file" not in tokeniser:
+        tokenizer = described.tokenizer
+        if not tokenizer or "file" not in tokenizer:
             return described
-        kind = _TOKENISER_FILES.get(str(tokeniser.get("kind")))
+        kind = _TOKENIZER_FILES.get(str(tokenizer.get("kind")))
         if kind is None:
-            raise XmrError(f"{path}: tokeniser.kind: {shortened(tokeniser.get('kind'))} is none that is known here")
+            raise XmrError(f"{path}: tokeniser.kind: {shortened(tokenizer.get('kind'))} is none that is known here")
         file = path.parent / kind.name
         try:
             content = kind.decode(read_bytes(file, most=LARGEST_MODEL))
         except ValueError as error:
             raise XmrError(f"{file} is damaged: {first_line(error)}") from error
-        return replace(described, tokeniser={**tokeniser, kind.key: content})
+        return replace(described, tokenizer={**tokenizer, kind.key: content})
     except OSError as error:
         raise XmrError(f"{describe_os_error(error)}; copy the whole folder again") from error
 
@@ -246,9 +246,9 @@ def _write_architectures(folder: Path, architectures: Mapping[str, PretrainedCon
         write_atomically(path, to_json(architecture))
 
 
-def _write_tokeniser(folder: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+def _write_tokenizer(folder: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     """Write the tokeniser's file; returns what is left of the document, with the file's name."""
-    kind = _TOKENISER_FILES[document["kind"]]
+    kind = _TOKENIZER_FILES[document["kind"]]
     write_atomically(folder / kind.name, kind.encode(document[kind.key]))
     return {"file": kind.name, **{name: value for name, value in document.items() if name != kind.key}}
 

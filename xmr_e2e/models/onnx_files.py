@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.methods.base import Method
-from xmr_e2e.models.onnx_inputs import Entrance, entrance
+from xmr_e2e.models.onnx_inputs import OnnxInputs, onnx_inputs
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
 from xmr_e2e.models.saved_model import SavedModel
 
@@ -56,7 +56,7 @@ def save_onnx(model: SavedModel, folder: Path) -> dict[str, float]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            worst = {name: _save_one(method, entrance(model, name), name, unfinished) for name in method.modalities}
+            worst = {name: _save_one(method, onnx_inputs(model, name), name, unfinished) for name in method.modalities}
         document = describe(model, worst)
         write_atomically(unfinished / DESCRIPTION, (json.dumps(document, indent=1) + "\n").encode())
         os.replace(unfinished, out)
@@ -69,7 +69,7 @@ def describe(model: SavedModel, worst: dict[str, float]) -> dict[str, Any]:
     """What `onnx.json` says."""
     models = {}
     for modality, difference in worst.items():
-        inputs = {part.name: _without_name(asdict(part)) for part in entrance(model, modality).inputs}
+        inputs = {part.name: _without_name(asdict(part)) for part in onnx_inputs(model, modality).inputs}
         about = {"file": f"{modality}.onnx", "inputs": inputs, "output": _OUTPUT, "difference_from_torch": difference}
         if model.method.sources[modality] == "tokens":
             about["max_tokens"] = model.data.max_tokens
@@ -80,7 +80,7 @@ def describe(model: SavedModel, worst: dict[str, float]) -> dict[str, Any]:
 class _Path(nn.Module):
     """Plain tensors to embeddings (n, d) of one modality."""
 
-    def __init__(self, method: Method, modality: str, way_in: Entrance) -> None:
+    def __init__(self, method: Method, modality: str, way_in: OnnxInputs) -> None:
         super().__init__()
         self.method = method
         self.modality = modality
@@ -91,7 +91,7 @@ class _Path(nn.Module):
 
 
 def _for_export(method: Method) -> Method:
-    """A copy on the CPU whose truth values are constants: on a buffer's value, a graph cannot branch."""
+    """A copy on the CPU whose booleans are constants: on a buffer's value, a graph cannot branch."""
     copied = copy.deepcopy(method).cpu().eval()
     for module in copied.modules():
         for name, value in list(module.named_buffers(recurse=False)):
@@ -101,7 +101,7 @@ def _for_export(method: Method) -> Method:
     return copied
 
 
-def _save_one(method: Method, way_in: Entrance, modality: str, folder: Path) -> float:
+def _save_one(method: Method, way_in: OnnxInputs, modality: str, folder: Path) -> float:
     """Export and compare one modality; returns the largest difference."""
     path = folder / f"{modality}.onnx"
     network = _Path(method, modality, way_in).eval()
@@ -115,7 +115,7 @@ def _save_one(method: Method, way_in: Entrance, modality: str, folder: Path) -> 
     return difference
 
 
-def _export(network: _Path, way_in: Entrance, path: Path) -> None:
+def _export(network: _Path, way_in: OnnxInputs, path: Path) -> None:
     free = tuple(
         {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(part.shape) if isinstance(size, str)}
         for part in way_in.inputs
@@ -141,7 +141,7 @@ def _export(network: _Path, way_in: Entrance, path: Path) -> None:
     program.save(path)
 
 
-def _compare(network: _Path, way_in: Entrance, path: Path) -> float:
+def _compare(network: _Path, way_in: OnnxInputs, path: Path) -> float:
     """The largest difference of the embeddings, in shares of their length."""
     session = onnxruntime.InferenceSession(path)
     differences = []

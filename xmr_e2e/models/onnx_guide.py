@@ -11,7 +11,7 @@ from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.models.model_folder import CARD
-from xmr_e2e.models.onnx_inputs import entrance
+from xmr_e2e.models.onnx_inputs import onnx_inputs
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.received import shortened
 
@@ -29,19 +29,19 @@ def onnx_guide(model: SavedModel, worst: Mapping[str, float]) -> str:
 
     worst: modality -> largest difference from torch, as `save_onnx` returns it.
     """
-    names = {entrance(model, name).inputs[0].name: name for name in model.method.modalities}
-    tokeniser = model.tokeniser.to_document() if model.tokeniser else {}
-    limits = (model.data.max_tokens, tokeniser.get("longest"))
+    names = {onnx_inputs(model, name).inputs[0].name: name for name in model.method.modalities}
+    tokenizer = model.tokenizer.to_document() if model.tokenizer else {}
+    limits = (model.data.max_tokens, tokenizer.get("longest"))
     longest = min(_whole(limit) for limit in limits if limit)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         differences=", ".join(f"{name} {difference:.1e}" for name, difference in worst.items()),
         pixels=names.get("pixels"),
         tokens=names.get("ids"),
-        kind=tokeniser.get("kind"),
+        kind=tokenizer.get("kind"),
         side=_whole(model.data.load_size),
         max_tokens=longest,
-        empty=_whole(tokeniser.get("empty", UNKNOWN)),
+        empty=_whole(tokenizer.get("empty", UNKNOWN)),
     )
 
 

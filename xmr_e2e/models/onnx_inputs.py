@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import Extracted, Regions, Tokens
+from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import PAD
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.towers.base import Sequence
@@ -32,7 +32,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Entrance:
+class OnnxInputs:
     """The arrays that a modality is given as."""
 
     inputs: tuple[Input, ...]
@@ -44,24 +44,24 @@ class Entrance:
     """largest t to draw examples with"""
 
 
-def entrance(model: SavedModel, modality: str) -> Entrance:
+def onnx_inputs(model: SavedModel, modality: str) -> OnnxInputs:
     """That of one of the model's modalities."""
     if isinstance(model.config.towers[modality], FasterRcnn):
         return _found_regions(model, modality)
-    return _ENTRANCES[model.method.sources[modality]](model, modality)
+    return _ONNX_INPUTS[model.method.sources[modality]](model, modality)
 
 
-def _pixels(model: SavedModel, modality: str) -> Entrance:
+def _pixels(model: SavedModel, modality: str) -> OnnxInputs:
     side, size = model.data.load_size, model.data.image_size
-    return Entrance(
+    return OnnxInputs(
         (Input("pixels", ("n", 3, side, side), "uint8", f"RGB; the centred square of a picture, resized to {side}"),),
         read=lambda pixels: prepare_evaluation(pixels, size),
         example=lambda n, t: (torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8),),
     )
 
 
-def _tokens(model: SavedModel, modality: str) -> Entrance:
-    known = len(model.tokeniser or ())
+def _tokens(model: SavedModel, modality: str) -> OnnxInputs:
+    known = len(model.tokenizer or ())
     limits = (model.data.max_tokens, getattr(model.method.towers[modality], "longest", None), _LONGEST_EXAMPLE)
 
     def example(n: int, t: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def _tokens(model: SavedModel, modality: str) -> Entrance:
         ids = torch.randint(PAD + 1, known, (n, t))
         return ids.where(torch.arange(t) < lengths[:, None], PAD), lengths
 
-    return Entrance(
+    return OnnxInputs(
         (
             Input("ids", ("n", "t"), "int64", f"token ids of n texts, filled up with {PAD}"),
             Input("lengths", ("n",), "int64", "number of tokens of each text, at least 1"),
@@ -81,35 +81,35 @@ def _tokens(model: SavedModel, modality: str) -> Entrance:
     )
 
 
-def _vector(model: SavedModel, modality: str) -> Entrance:
+def _vector(model: SavedModel, modality: str) -> OnnxInputs:
     width = model.widths[modality]
-    return Entrance(
+    return OnnxInputs(
         (Input("features", ("n", width), "float32", f"the published {modality} features of the dataset"),),
         read=lambda features: features,
         example=lambda n, t: (torch.randn(n, width),),
     )
 
 
-def _stored_regions(model: SavedModel, modality: str) -> Entrance:
+def _stored_regions(model: SavedModel, modality: str) -> OnnxInputs:
     def read(features: Tensor, boxes: Tensor) -> Regions:
         return Regions(features, boxes, torch.zeros(features.shape[:2], dtype=torch.long))  # not part of an embedding
 
     return _regions(model.widths["regions"], "the features of r regions of each picture, as the shards hold them", read)
 
 
-def _found_regions(model: SavedModel, modality: str) -> Entrance:
+def _found_regions(model: SavedModel, modality: str) -> OnnxInputs:
     """Behind the detector, which torch cannot write as a graph: it branches on the number of boxes that it finds."""
 
-    def read(features: Tensor, boxes: Tensor) -> Extracted:
+    def read(features: Tensor, boxes: Tensor) -> CachedFeatures:
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        return Extracted(Sequence(features, mask, boxes, None))
+        return CachedFeatures(Sequence(features, mask, boxes, None))
 
     meaning = "fc7 of the model's Faster R-CNN for its r most certain regions of each picture, which runs outside"
     return _regions(model.method.widths()[modality], meaning, read)
 
 
-def _regions(width: int, meaning: str, read: Callable[..., Any]) -> Entrance:
-    return Entrance(
+def _regions(width: int, meaning: str, read: Callable[..., Any]) -> OnnxInputs:
+    return OnnxInputs(
         (
             Input("features", ("n", "r", width), "float32", meaning),
             Input("boxes", ("n", "r", 5), "float32", _BOXES),
@@ -120,4 +120,4 @@ def _regions(width: int, meaning: str, read: Callable[..., Any]) -> Entrance:
     )
 
 
-_ENTRANCES = {"pixels": _pixels, "tokens": _tokens, "vector": _vector, "regions": _stored_regions}
+_ONNX_INPUTS = {"pixels": _pixels, "tokens": _tokens, "vector": _vector, "regions": _stored_regions}

@@ -12,7 +12,7 @@ from xmr_e2e.methods.base import Method, MethodConfig, without_weights
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.received import first_line, shortened
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.sizes import laying_out
 
 _NAMED = 3
@@ -29,7 +29,7 @@ def check_received_bounds(config: Any, where: str) -> None:
         raise XmrError(f"{where}: {error}") from error
 
 
-def rebuild(config: MethodConfig, dataset: Dataset, weights: Path, description: Path) -> Method:
+def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, description: Path) -> Method:
     """A method with the weights of a file.
 
     A description may ask for networks of any size. First they are laid out without memory, and compared with what the

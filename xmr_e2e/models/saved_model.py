@@ -20,9 +20,9 @@ from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import Source, Tokens
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.images import centre_square, load_square
+from xmr_e2e.data.images import center_square, load_square
 from xmr_e2e.data.text import pad
-from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
+from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn
@@ -44,7 +44,7 @@ from xmr_e2e.models.weights import require_all, separated, shapes_of
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, upright_rgb
 from xmr_e2e.similarity import Similarity
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 
 BATCH = 64
 WORDS_SHOWN = 10
@@ -81,7 +81,7 @@ class SavedModel:
         data: Data,
         classes: Sequence[str],
         multi_label: bool,
-        tokeniser: Tokeniser | None,
+        tokenizer: Tokenizer | None,
         widths: Mapping[str, int],
         method: Method,
         selection: str = "",
@@ -93,7 +93,7 @@ class SavedModel:
         self.data = data
         self.classes = tuple(classes)
         self.multi_label = multi_label
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         self.widths = dict(widths)
         """modality -> width of the dataset's published features"""
         self.method = method.eval()
@@ -120,7 +120,7 @@ class SavedModel:
         about = [
             _without_origins(to_document(self.config)),
             [data.load_size, data.image_size, data.max_tokens],
-            self.tokeniser and self.tokeniser.to_document(),
+            self.tokenizer and self.tokenizer.to_document(),
         ]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for name, value in sorted(self.method.state_dict().items()):
@@ -153,7 +153,7 @@ class SavedModel:
         require_free(Path(folder))
         card = model_card(self, evaluations, notes)
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
-        data = replace(self.data, shards=Path(self.data.shards.name), also={})
+        data = replace(self.data, shards=Path(self.data.shards.name), extra_shards={})
         document = self._document() | {
             "data": _without_places(to_document(data)),
             "config": _without_places(to_document(self.config)),
@@ -188,7 +188,7 @@ class SavedModel:
             "classes": self.classes,
             "multi_label": self.multi_label,
             "widths": self.widths,
-            "tokeniser": self.tokeniser and self.tokeniser.to_document(),
+            "tokeniser": self.tokenizer and self.tokenizer.to_document(),
             "selection": self.selection,
             "protocol": self.protocol,
             "selected_on": self.selected_on,
@@ -215,7 +215,7 @@ class SavedModel:
 
     def unknown_words(self, text: str) -> UnknownWords:
         """The words, or parts of words, of a text for which the model has nothing but `<unk>`."""
-        found = self.tokeniser.lookup(text)[: self.data.max_tokens] if self.tokeniser else []
+        found = self.tokenizer.lookup(text)[: self.data.max_tokens] if self.tokenizer else []
         unknown = dict.fromkeys(word for word, known in found if not known)
         return UnknownWords(tuple(unknown), is_all=not any(known for _, known in found))
 
@@ -228,7 +228,7 @@ class SavedModel:
         """Embeddings (n, d) of one modality of a split of `data.shards`: of the samples that have it, in order of
         position."""
         self._require(modality)
-        rows, _ = embed_modality(self.method, self.data, self.tokeniser, split, modality)
+        rows, _ = embed_modality(self.method, self.data, self.tokenizer, split, modality)
         return rows.cpu().numpy()
 
     def _require(self, modality: str, source: Source | None = None) -> None:
@@ -249,8 +249,8 @@ class SavedModel:
         return prepare_evaluation(batch.to(self._device), self.data.image_size)
 
     def _load_texts(self, texts: Sequence[str]) -> Tokens:
-        assert self.tokeniser is not None, "a model that reads tokens has its tokeniser"
-        tokens = pad([self.tokeniser.encode(text, max_tokens=self.data.max_tokens) for text in texts])
+        assert self.tokenizer is not None, "a model that reads tokens has its tokeniser"
+        tokens = pad([self.tokenizer.encode(text, max_tokens=self.data.max_tokens) for text in texts])
         return Tokens(*(tensor.to(self._device) for tensor in tokens))
 
     @torch.inference_mode()
@@ -281,28 +281,28 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     data = from_document(Data, own, f"{path}: data")
     for name, each in (("config", config), ("data", data)):
         check_received_bounds(each, f"{path}: {name}")
-    tokeniser = tokeniser_from_document(described.tokeniser, f"{path}: tokeniser") if described.tokeniser else None
-    dataset = Dataset(
+    tokenizer = tokenizer_from_document(described.tokenizer, f"{path}: tokeniser") if described.tokenizer else None
+    dataset = DatasetInfo(
         len(described.classes),
         described.multi_label,
         data.image_size,
-        _words(data, tokeniser),
+        _words(data, tokenizer),
         described.widths,
         read_architectures(folder, config),
     )
     method = rebuild(config, dataset, folder / WEIGHTS, path)
     method.to("cuda" if uses_gpu() else "cpu")
     return SavedModel(
-        config, data, described.classes, described.multi_label, tokeniser, described.widths, method,
+        config, data, described.classes, described.multi_label, tokenizer, described.widths, method,
         described.selection, protocol=described.protocol, selected_on=described.selected_on,
     )  # fmt: skip
 
 
-def _words(data: Data, tokeniser: Tokeniser | None) -> Tensor:
-    """A stand-in for the word vectors, (v, e), that takes no memory: the true ones are among the weights. A pretrained
+def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
+    """A padding sample for the word vectors, (v, e), that takes no memory: the true ones are among the weights. A pretrained
     tokeniser has none."""
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
-    return torch.zeros(1, 1).expand(len(tokeniser) if tokeniser else 0, dim)
+    return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
 
 
 _ORIGINS = ("name", "weights", "revision")
@@ -347,7 +347,7 @@ def _items(given: Any, types: tuple[type, ...], expected: str) -> list[Any]:
 def _load_image(image: Picture, side: int) -> Tensor:
     if isinstance(image, Image.Image):
         try:
-            return centre_square(upright_rgb(image), side)
+            return center_square(upright_rgb(image), side)
         except UnusableImage as error:  # opened and not yet decoded, such an image may be of a damaged file
             raise XmrError(f"the given image {error}") from error
     if isinstance(image, bytes):

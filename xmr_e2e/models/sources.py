@@ -223,11 +223,11 @@ def _files(path: Path, skipped: Skipped) -> list[Path]:
 
 def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
     """One source for each modality that the model embeds and the split has."""
-    data = replace(model.data, shards=folder, also={})
+    data = replace(model.data, shards=folder, extra_shards={})
     held = manifest.load_manifest(folder).splits
     names = [name for name in model.method.modalities if split not in held or name in held[split].modalities]
     batches = {
-        name: BatchDataset(data, split, {name: model.method.sources[name]}, model.tokeniser, seed=0) for name in names
+        name: BatchDataset(data, split, {name: model.method.sources[name]}, model.tokenizer, seed=0) for name in names
     }
     return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
 

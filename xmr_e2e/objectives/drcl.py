@@ -44,7 +44,7 @@ def spl_loss(z: Tensor, labels: Labels, W: Tensor, *, mu: float) -> Tensor:
         ValueError: mu outside (0, 1], or labels that are not of c classes.
     """
     with full_precision(z, W) as (z, W):
-        return _generalised_cross_entropy(z @ W, multi_hot_labels(labels, W.shape[1]).to(z), mu)
+        return _generalized_cross_entropy(z @ W, multi_hot_labels(labels, W.shape[1]).to(z), mu)
 
 
 def rsc_loss(
@@ -85,7 +85,7 @@ def rsc_loss(
             z, truth = (mix * rows + (1 - mix) * rows[permutation] for rows in (z, truth))
         recast = recast_labels(truth, prior)
         terms = {
-            "label": _generalised_cross_entropy(z @ prior, truth, mu),
+            "label": _generalized_cross_entropy(z @ prior, truth, mu),
             "discrimination": _discrimination(z, recast),
             "invariance": F.mse_loss(z, recast),
         }
@@ -101,16 +101,16 @@ def recast_labels(labels: Tensor, prior: Tensor) -> Tensor:
     return labels @ inverse.to(labels)
 
 
-def _generalised_cross_entropy(logits: Tensor, labels: Tensor, mu: float) -> Tensor:
+def _generalized_cross_entropy(logits: Tensor, labels: Tensor, mu: float) -> Tensor:
     """Through log p, where p^mu = exp(mu log p) has a slope of at most mu; in p itself it is infinite at 0."""
     if not 0 < mu <= 1:
         raise ValueError(f"mu must lie in (0, 1], not {mu}")
-    labelled = labels.any(1)
+    labeled = labels.any(1)
     # Without any label log p is minus infinity; those samples have p^mu = 0 put in below.
-    weights = labels.where(labelled[:, None], 1).log()
+    weights = labels.where(labeled[:, None], 1).log()
     log_p = torch.logsumexp(F.log_softmax(logits, dim=1) + weights, dim=1)
     # expm1: for small mu, 1 - p^mu is a small difference of numbers close to 1.
-    return (-torch.expm1(mu * log_p) / mu).where(labelled, 1 / mu).mean()
+    return (-torch.expm1(mu * log_p) / mu).where(labeled, 1 / mu).mean()
 
 
 def _discrimination(z: Tensor, recast: Tensor) -> Tensor:

@@ -60,9 +60,9 @@ def mars_loss(
         if first:
             terms["labels"] = _pair_loss(label_embeddings, label_embeddings, embedded, embedded)
         pairs = torch.stack(list(terms.values())).sum()
-        labelled = truth.any(1)
-        terms["classification"] = _mean_over(labelled, -(truth * F.log_softmax(shared @ classifier, dim=1)).sum(1))
-        terms["exclusion"] = _mean_over(labelled, F.log_softmax(exclusive @ classifier, dim=1).amax(1))
+        labeled = truth.any(1)
+        terms["classification"] = _mean_over(labeled, -(truth * F.log_softmax(shared @ classifier, dim=1)).sum(1))
+        terms["exclusion"] = _mean_over(labeled, F.log_softmax(exclusive @ classifier, dim=1).amax(1))
         terms["total"] = pairs + classification * terms["classification"] + exclusion * terms["exclusion"]
         return terms
 

@@ -15,7 +15,7 @@ from xmr_e2e.objectives.labels import Labels, multi_hot_labels
 from xmr_e2e.objectives.similarity import full_precision
 
 
-class Guesses(NamedTuple):
+class ClassifierLogits(NamedTuple):
     """What both classifiers make of one latent factor of one modality."""
 
     classes: Tensor
@@ -33,7 +33,7 @@ class Factor(NamedTuple):
     """(n, k)"""
     latent: Tensor
     """(n, k), z of Eq. 7 and 14: a sample of the posterior, or its mean"""
-    guesses: Guesses
+    guesses: ClassifierLogits
 
 
 class View(NamedTuple):
@@ -137,14 +137,14 @@ def similarity_loss(image: Tensor, text: Tensor) -> Tensor:
 
 
 def adversarial_loss(
-    shared: Sequence[Guesses], unrelated: Sequence[Guesses], labels: Labels, *, multi_label: bool
+    shared: Sequence[ClassifierLogits], unrelated: Sequence[ClassifierLogits], labels: Labels, *, multi_label: bool
 ) -> Tensor:
     """The dual adversarial mechanism (Eq. 11-13), read as domain-adversarial training (Ganin and Lempitsky, 2015).
 
     As printed, Eq. 11 and 12 cancel. Here all four cross-entropies are minimised, with gradient reversal (see
     `xmr_e2e.objectives.adversarial`) before the classifier that must not succeed, so that the classifiers learn while
-    the encoders unlearn: the caller gives `shared` as Guesses(C^s(z), C^u(reversed z)) and `unrelated` as
-    Guesses(C^s(reversed z), C^u(z)).
+    the encoders unlearn: the caller gives `shared` as ClassifierLogits(C^s(z), C^u(reversed z)) and `unrelated` as
+    ClassifierLogits(C^s(reversed z), C^u(z)).
 
     Args:
         shared, unrelated: for each of m modalities, in the same order, the guesses from z^s and from z^u.

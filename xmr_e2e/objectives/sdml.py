@@ -32,10 +32,10 @@ def sdml_loss(
     """
     with full_precision(z, reconstruction, inputs, prior) as (z, reconstruction, inputs, prior):
         truth = multi_hot_labels(labels, prior.shape[1]).to(z)
-        labelled = truth.any(1, keepdim=True)
-        residual = (z @ prior - truth) * labelled
+        labeled = truth.any(1, keepdim=True)
+        residual = (z @ prior - truth) * labeled
         terms = {
             "reconstruction": mean_row_norm(reconstruction - inputs),
-            "label": mean_row_norm(residual) * len(z) / labelled.sum().clamp(min=1),
+            "label": mean_row_norm(residual) * len(z) / labeled.sum().clamp(min=1),
         }
         return {**terms, "total": alpha * terms["reconstruction"] + (1 - alpha) * terms["label"]}

@@ -33,16 +33,16 @@ FONT = 15
 
 
 @dataclass(frozen=True)
-class Colouring:
+class Coloring:
     """Class -> colour, most frequent first."""
 
-    colours: dict[int, str]
+    colors: dict[int, str]
     others: int
     """how many further classes are drawn in grey"""
 
 
 @dataclass(frozen=True)
-class NameOnMap:
+class NameOnPlot:
     """A class's name, shortened, and its middle in pixels from the map's upper left corner."""
 
     text: str
@@ -51,11 +51,11 @@ class NameOnMap:
 
 
 @dataclass(frozen=True)
-class MapOnPage:
+class EmbeddingPlot:
     """The map as it is shown."""
 
     by_class: bytes
-    names: Sequence[NameOnMap]
+    names: Sequence[NameOnPlot]
     """on the map by class"""
     by_modality: bytes
     classes: Sequence[tuple[str, str]]
@@ -68,42 +68,42 @@ class MapOnPage:
     font: int = FONT
 
 
-def colour_classes(projection: Projection) -> Colouring:
+def colour_classes(projection: Projection) -> Coloring:
     """A colour for each of the 18 most frequent classes of a map; more could not be told apart."""
     classes, counts = np.unique(np.concatenate(list(projection.classes.values())), return_counts=True)
     frequent = classes[np.argsort(-counts, kind="stable")].tolist()
     palette = [to_hex(colormaps["tab20"](number)) for number in (*range(0, 20, 2), *range(1, 20, 2))]
-    palette = [colour for colour in palette if colour not in TOO_GREY]
-    colours = dict(zip(frequent, palette))
-    return Colouring(colours, len(frequent) - len(colours))
+    palette = [color for color in palette if color not in TOO_GREY]
+    colors = dict(zip(frequent, palette))
+    return Coloring(colors, len(frequent) - len(colors))
 
 
-def class_map(projection: Projection, colouring: Colouring, names: Sequence[str]) -> tuple[bytes, list[NameOnMap]]:
+def class_plot(projection: Projection, coloring: Coloring, names: Sequence[str]) -> tuple[bytes, list[NameOnPlot]]:
     """The map with a colour for each class and a marker for each modality; each class's name where most of its items
     lie."""
     figure, axes = _empty_map()
     for modality, points in projection.points.items():
-        colours = [colouring.colours.get(int(number), GREY) for number in projection.classes[modality]]
-        axes.scatter(points[:, 0], points[:, 1], c=colours, marker=MARKERS[modality][0], s=18, alpha=0.75, linewidths=0)
+        colors = [coloring.colors.get(int(number), GREY) for number in projection.classes[modality]]
+        axes.scatter(points[:, 0], points[:, 1], c=colors, marker=MARKERS[modality][0], s=18, alpha=0.75, linewidths=0)
     picture = as_png(figure)  # the axes have their limits from here on
-    return picture, _place_names(figure, axes, projection, {number: names[number] for number in colouring.colours})
+    return picture, _place_names(figure, axes, projection, {number: names[number] for number in coloring.colors})
 
 
-def modality_map(projection: Projection) -> bytes:
+def modality_plot(projection: Projection) -> bytes:
     """The same map with a colour and a marker for each modality: do they share the space?"""
     figure, axes = _empty_map()
-    for (modality, points), colour in zip(projection.points.items(), GALLERY_COLOURS):
-        axes.scatter(points[:, 0], points[:, 1], c=colour, marker=MARKERS[modality][0], s=18, alpha=0.6, linewidths=0)
+    for (modality, points), color in zip(projection.points.items(), GALLERY_COLOURS):
+        axes.scatter(points[:, 0], points[:, 1], c=color, marker=MARKERS[modality][0], s=18, alpha=0.6, linewidths=0)
     return as_png(figure)
 
 
-def map_on_page(projection: Projection, names: Sequence[str]) -> MapOnPage:
+def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlot:
     """Both drawings of a map, their legends, and what they show in words."""
-    colouring = colour_classes(projection)
-    legend = [(names[number], colour) for number, colour in colouring.colours.items()]
-    if colouring.others:
-        legend.append((f"{colouring.others} other classes", GREY))
-    modalities = [(name, MARKERS[name][1], colour) for name, colour in zip(projection.points, GALLERY_COLOURS)]
+    coloring = colour_classes(projection)
+    legend = [(names[number], color) for number, color in coloring.colors.items()]
+    if coloring.others:
+        legend.append((f"{coloring.others} other classes", GREY))
+    modalities = [(name, MARKERS[name][1], color) for name, color in zip(projection.points, GALLERY_COLOURS)]
     drawn = (
         f"{projection.shown:,} items"
         if projection.shown == projection.items
@@ -114,7 +114,7 @@ def map_on_page(projection: Projection, names: Sequence[str]) -> MapOnPage:
         "What lies near in the common space lies near here; distances between far groups mean little. "
         + ("A sample of several labels has the colour of the rarest." if projection.is_multi_label else "")
     )
-    return MapOnPage(*class_map(projection, colouring, names), modality_map(projection), legend, modalities, note)
+    return EmbeddingPlot(*class_plot(projection, coloring, names), modality_plot(projection), legend, modalities, note)
 
 
 def _empty_map() -> tuple[Figure, Axes]:
@@ -125,7 +125,7 @@ def _empty_map() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _place_names(figure: Figure, axes: Axes, projection: Projection, names: Mapping[int, str]) -> list[NameOnMap]:
+def _place_names(figure: Figure, axes: Axes, projection: Projection, names: Mapping[int, str]) -> list[NameOnPlot]:
     """Each class's name at its densest place, or above or below it where another name stands there."""
     points = np.concatenate(list(projection.points.values()))
     classes = np.concatenate(list(projection.classes.values()))
@@ -140,7 +140,7 @@ def _place_names(figure: Figure, axes: Axes, projection: Projection, names: Mapp
         x = float(np.clip(x, half, width - half))
         y = _free_height(taken, x, height - float(y), half)
         taken.append((x, y, half))
-        placed.append(NameOnMap(short, round(x, 1), round(y, 1)))
+        placed.append(NameOnPlot(short, round(x, 1), round(y, 1)))
     return placed
 
 

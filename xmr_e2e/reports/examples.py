@@ -13,7 +13,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
 from xmr_e2e.evaluation.embedded import Items
-from xmr_e2e.evaluation.inspection import Inspected
+from xmr_e2e.evaluation.inspection import RankingSample
 from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, thumbnail
 
 THUMBNAIL = 160
@@ -74,7 +74,7 @@ class Example:
         return any(result.paired for result in self.results)
 
 
-class Shelf:
+class SampleLookup:
     """Where the samples of some splits are found by their keys.
 
     captions: which texts are items of their own; None where a sample has one text, all that are written for it.
@@ -111,13 +111,13 @@ class Shelf:
         return item
 
 
-def spread_examples(inspected: Inspected, shelf: Shelf, count: int, *, seed: int = 0) -> list[Example]:
+def spread_examples(inspected: RankingSample, shelf: SampleLookup, count: int, *, seed: int = 0) -> list[Example]:
     """Random queries, one of each class, then a second one of each; the same ones for the same seed."""
     labels = one_hot(inspected.queries.labels)[inspected.rows]
     return _examples(inspected, shelf, spread_over_classes(labels, count, np.random.default_rng(seed)))
 
 
-def worst_failures(inspected: Inspected, shelf: Shelf, count: int) -> list[Example]:
+def worst_failures(inspected: RankingSample, shelf: SampleLookup, count: int) -> list[Example]:
     """The queries with the least average precision, the worst first.
 
     Only among those that have something to find, and whose first result is wrong.
@@ -127,7 +127,7 @@ def worst_failures(inspected: Inspected, shelf: Shelf, count: int) -> list[Examp
     return _examples(inspected, shelf, worst.tolist())
 
 
-def _examples(inspected: Inspected, shelf: Shelf, asked: list[int]) -> list[Example]:
+def _examples(inspected: RankingSample, shelf: SampleLookup, asked: list[int]) -> list[Example]:
     """The examples of these of the m queries."""
     if not asked:
         return []
@@ -135,7 +135,7 @@ def _examples(inspected: Inspected, shelf: Shelf, asked: list[int]) -> list[Exam
     return [_example(inspected, shelf, number, row) for number, row in zip(asked, scores)]
 
 
-def _example(inspected: Inspected, shelf: Shelf, number: int, scores: list[float]) -> Example:
+def _example(inspected: RankingSample, shelf: SampleLookup, number: int, scores: list[float]) -> Example:
     queries, items = inspected.queries, inspected.items
     row, pair = int(inspected.rows[number]), int(inspected.pair[number])
     results = tuple(

@@ -61,10 +61,10 @@ def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel:
     """Curves of several runs in one panel. lines: by the runs' letters. random: drawn in grey, for comparison."""
     figure = Figure(figsize=(WIDTH, 3.6 + 0.04 * len(lines)), layout="constrained")
     axes = _styled(figure.add_subplot())
-    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
+    colors = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
     for number, (label, points) in enumerate(lines.items()):
-        colour, marker = colours[number % len(colours)], LINE_MARKERS[number % len(LINE_MARKERS)]
-        _line(axes, points, colour, marker, label)
+        color, marker = colors[number % len(colors)], LINE_MARKERS[number % len(LINE_MARKERS)]
+        _line(axes, points, color, marker, label)
     if random:
         axes.plot(*random, "--", color=GREY, linewidth=1.6, label="random ranking")
     axes.set_ylabel(ylabel, fontsize=10)
@@ -136,8 +136,8 @@ def _plot_curves(
     """The curves of these directions, each modality of the gallery in its own colour, and the random ones in grey."""
     for direction, label in labels.items():
         number = figures.model.modalities.index(split_direction(direction)[1])
-        colour, marker = GALLERY_COLOURS[number], LINE_MARKERS[number]
-        _line(axes, points(figures.model.figures[direction]), colour, marker, label)
+        color, marker = GALLERY_COLOURS[number], LINE_MARKERS[number]
+        _line(axes, points(figures.model.figures[direction]), color, marker, label)
     random_label = "random ranking"
     for direction in labels:
         axes.plot(*points(figures.random.figures[direction]), "--", color=GREY, linewidth=1.6, label=random_label)
@@ -157,9 +157,9 @@ def _set_x_axis(axes: Axes, label: str) -> None:
         axes.set_xlim(0, 1.02)
 
 
-def _line(axes: Axes, points: Points, colour: str, marker: str, label: str) -> None:
+def _line(axes: Axes, points: Points, color: str, marker: str, label: str) -> None:
     every = max(1, len(points[0]) // 7)
-    axes.plot(*points, color=colour, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=on_plot(label))
+    axes.plot(*points, color=color, linewidth=1.8, marker=marker, markersize=5, markevery=every, label=on_plot(label))
 
 
 def _loss_plot(points: list[tuple[float, float]]) -> bytes:
@@ -185,12 +185,12 @@ def _scores_plot(scores: Series) -> bytes:
     directions = {name: name.partition(" ")[0] for name in scores}
     modalities = list(dict.fromkeys(split_direction(each)[0] for each in directions.values() if "_to_" in each))
     for name, points in scores.items():
-        title, colour, marker = directions[name], GREY, "s"
+        title, color, marker = directions[name], GREY, "s"
         if "_to_" in title:
             number = modalities.index(split_direction(title)[1])
-            title, colour, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
+            title, color, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=colour, label=on_plot(title))
+        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=color, label=on_plot(title))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return as_svg(figure)
 

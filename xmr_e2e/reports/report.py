@@ -19,7 +19,7 @@ from xmr_e2e.evaluation.directions import (
 )
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.reports.class_charts import bar_chart, heat_map
-from xmr_e2e.reports.embedding_plot import map_on_page
+from xmr_e2e.reports.embedding_plot import embedding_plot
 from xmr_e2e.reports.examples import Example
 from xmr_e2e.reports.metrics_csv import figures_csv
 from xmr_e2e.reports.page import data_uri, flattened, number, write_page
@@ -156,7 +156,7 @@ def write_report(
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
-        map=map_on_page(findings.projection, classes) if findings.projection else None,
+        map=embedding_plot(findings.projection, classes) if findings.projection else None,
         sections=sections,
         training=training_plots([_without_minor_scores(record) for record in records]),
         facts=facts,

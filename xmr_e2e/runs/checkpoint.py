@@ -19,7 +19,7 @@ MODEL = ("model.safetensors", "model.json")
 """the files of a run folder that hold the epoch kept so far"""
 
 
-KEPT = "kept"
+BEST = "kept"
 """the folder of a checkpoint that has them as they were then"""
 
 
@@ -30,14 +30,14 @@ WEIGHTS = "weights.safetensors"
 _EARLIER = "model.safetensors"
 
 
-_SEAL = "checkpoint.json"
+_METADATA = "checkpoint.json"
 
 
 Done = Annotated[int, Field(ge=0, le=MOST)]
 
 
 @dataclass(frozen=True)
-class Position:
+class TrainingProgress:
     """How far a training has come."""
 
     stage: Done = 0
@@ -53,10 +53,10 @@ class Position:
 
 
 @dataclass(frozen=True)
-class _Sealed:
+class _Metadata:
     """The content of a checkpoint's seal, the last file that is written."""
 
-    position: Position
+    progress: TrainingProgress
     zero: Annotated[int, Field(ge=0, le=3)]
     world_size: Annotated[int, Field(ge=1, le=MOST)]
     crc32: dict[str, str]
@@ -67,7 +67,7 @@ class Checkpoint:
     """A folder that holds the state of a training."""
 
     folder: Path
-    position: Position
+    progress: TrainingProgress
     zero: int
     """the ZeRO stage with which it was saved"""
     world_size: int
@@ -100,20 +100,20 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         XmrError: it is missing, unfinished or damaged.
     """
     try:
-        sealed = parse(_Sealed, read_bytes(folder / _SEAL), _SEAL)
+        sealed = parse(_Metadata, read_bytes(folder / _METADATA), _METADATA)
         for name, expected in sealed.crc32.items():
             if crc32_of(_own_file(folder, name)) != expected:
                 raise XmrError(f"{name} is not what was written (its checksum differs)")
     except (OSError, XmrError) as error:
         raise XmrError(f"{folder} is no whole checkpoint: {error}") from error
-    return Checkpoint(folder, sealed.position, sealed.zero, sealed.world_size)
+    return Checkpoint(folder, sealed.progress, sealed.zero, sealed.world_size)
 
 
 def _own_file(folder: Path, name: str) -> Path:
     """A file of a checkpoint, which has them in folders, too."""
     *folders, last = name.split("/")
     for part in folders:
-        folder = own_path(folder, check_name(part, _SEAL))
+        folder = own_path(folder, check_name(part, _METADATA))
     return inside(folder, last)
 
 

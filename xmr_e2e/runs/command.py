@@ -27,7 +27,7 @@ def report_command(
     shards: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Of one run: measure it again and make its report anew. Of several: a page that compares them, from the figures
+    """Of one run: measure it again and make its report again. Of several: a page that compares them, from the figures
     that `xmr eval` has written.
 
     Args:

@@ -16,12 +16,12 @@ from xmr_e2e.console import console
 from xmr_e2e.data.batch import Source
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.distributed import own_place
+from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalFigures, direction_title
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.figures import Measures
-from xmr_e2e.evaluation.measure import directions, first_samples, measure, together
+from xmr_e2e.evaluation.measure import concat, directions, first_samples, measure
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.files import sha256_of
@@ -61,13 +61,13 @@ def evaluate(
         The queries' items, what was ranked where it is another set, and the figures.
     """
     check_measurable(protocol, model.data, split, model.method.sources, gallery)
-    queries = embed_split(model.method, model.data, model.tokeniser, split, captions=protocol.captions)
+    queries = embed_split(model.method, model.data, model.tokenizer, split, captions=protocol.captions)
     if protocol.whole_batches:
         queries = first_samples(queries, len(queries.keys) // protocol.whole_batches * protocol.whole_batches)
     ranked = folds = None
     if gallery == "test+train":
-        ranked = embed_split(model.method, model.data, model.tokeniser, "train", captions=protocol.captions)
-        ranked = together(queries, ranked)
+        ranked = embed_split(model.method, model.data, model.tokenizer, "train", captions=protocol.captions)
+        ranked = concat(queries, ranked)
     if protocol.folds:
         reader = SplitReader(model.data.shards, split)
         folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
@@ -145,7 +145,7 @@ def evaluate_run(
     chosen = find_protocol(protocol or model.protocol)
     chosen.check_selection(model.selected_on, model.protocol)
     queries, ranked, figures = evaluate(model, split, chosen, gallery)
-    rank, _ = own_place()
+    rank, _ = rank_and_world_size()
     if rank == 0:
         document = evaluation_document(model, split, chosen, gallery, figures)
         own = _has_own_shards(run, model)
@@ -224,9 +224,9 @@ def _cells(scores: Mapping[str, float], form: str) -> Iterator[str]:
 
 def _require_labels(embedded: EmbeddedSplit) -> None:
     ranked = np.unique(np.concatenate([rows.cpu().numpy() for rows in embedded.positions.values()]))
-    unlabelled = ranked[embedded.labels.cpu().numpy()[ranked].sum(1) == 0]
-    if len(unlabelled):
+    unlabeled = ranked[embedded.labels.cpu().numpy()[ranked].sum(1) == 0]
+    if len(unlabeled):
         raise XmrError(
-            f"{len(unlabelled)} samples have no label (the first: {embedded.keys[unlabelled[0]]}), "
+            f"{len(unlabeled)} samples have no label (the first: {embedded.keys[unlabeled[0]]}), "
             "and mAP counts by labels; build the shards with a label table"
         )

@@ -16,17 +16,17 @@ from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNeg
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import MethodConfig, is_in
+from xmr_e2e.methods.base import MethodConfig, has_prefix
 
 Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 """up to a year: what is beyond it overflows in the libraries that wait"""
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """How the parameters move."""
 
-    kind: Literal["sgd", "adam"] = "adam"
+    kind: Literal["sgd", "adamw"] = "adamw"
     """stochastic gradient descent with momentum, or Adam with decoupled weight decay (AdamW)"""
     lr: NotNegative = 1e-4
     """learning rate"""
@@ -54,12 +54,12 @@ class Optimiser:
             stage, _, part = key.rpartition(":")
             if stage and stage not in stages:
                 raise XmrError(
-                    f"--optimiser.parts: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}"
+                    f"--optimizer.lr-overrides: {key!r}: there is no stage {stage!r}; there are {', '.join(stages)}"
                 )
-            if not any(is_in(name, part) for name in names):
+            if not any(has_prefix(name, part) for name in names):
                 tops = sorted({".".join(name.split(".")[: 2 if name.startswith("towers.") else 1]) for name in names})
                 raise XmrError(
-                    f"--optimiser.parts: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
+                    f"--optimizer.lr-overrides: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
                 )
 
     def groups(self, model: nn.Module, stage: str) -> list[dict[str, object]]:
@@ -73,7 +73,7 @@ class Optimiser:
     def _rate(self, name: str, stage: str) -> float:
         for prefix in (f"{stage}:", ""):
             own = {key.removeprefix(prefix): rate for key, rate in self.parts.items() if key.startswith(prefix)}
-            matches = [part for part in own if is_in(name, part)]
+            matches = [part for part in own if has_prefix(name, part)]
             if matches:
                 return own[max(matches, key=len)]
         return self.lr
@@ -109,7 +109,7 @@ class Train:
     """samples of a global batch, over all processes"""
     batch_classes: Count | None = None
     """class-balanced batches: each holds so many classes (P), with batch-size / P samples of each"""
-    accumulate: Count = 1
+    micro_batches: Count = 1
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -154,7 +154,7 @@ class Experiment:
     name: str
     data: Data
     method: MethodConfig
-    optimiser: Optimiser
+    optimizer: Optimizer
     schedule: Schedule = Schedule()
     train: Train = Train()
 

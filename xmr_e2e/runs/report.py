@@ -19,7 +19,7 @@ from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.reports.examples import Shelf, spread_examples, worst_failures
+from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
 from xmr_e2e.reports.report import Findings, write_report
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest
@@ -69,7 +69,9 @@ def report_on_run(
         figures=figures,
         classes=document["classes"],
         records=run.records(),
-        findings=_findings(queries, gallery, chosen.similarity or model.similarity, Shelf(readers, chosen.captions)),
+        findings=_findings(
+            queries, gallery, chosen.similarity or model.similarity, SampleLookup(readers, chosen.captions)
+        ),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest)),
@@ -87,8 +89,8 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
     yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
-    if model.tokeniser:
-        unknown = unknown_fractions(model.data.shards, model.tokeniser)
+    if model.tokenizer:
+        unknown = unknown_fractions(model.data.shards, model.tokenizer)
         yield "unknown words", ", ".join(f"{name} {100 * fraction:.1f} %" for name, fraction in unknown.items())
     environment = run.document("environment.json")
     if "device" in environment:
@@ -107,7 +109,9 @@ def _number(document: Any, name: str) -> float:
     return value if isinstance(value, int | float) and 1e-6 < value < 1e12 else 0
 
 
-def _findings(queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: Shelf) -> Findings:
+def _findings(
+    queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: SampleLookup
+) -> Findings:
     inspected = inspect_rankings(queries, gallery, similarity=similarity)
     examples, failures = max(2, EXAMPLES // len(inspected)), max(1, FAILURES // len(inspected))
     return Findings(

@@ -38,7 +38,7 @@ from safetensors.numpy import save
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
-from xmr_e2e.data.tokenisers import Tokeniser, tokeniser_from_document
+from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.files import read_json, sha256_of, write_atomically
@@ -64,7 +64,7 @@ METRICS_BYTES = 2**31
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
 # What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
-FREE_TO_DIFFER = (
+RESUME_IGNORED_FIELDS = (
     "train.resume",
     "train.runs",
     "train.name",
@@ -189,7 +189,7 @@ class Run:
             )
         old = dict(flatten(_with_later_options(self.document("config.json"))))
         new = dict(flatten(to_document(experiment)))
-        names = sorted((old.keys() | new.keys()) - set(FREE_TO_DIFFER))
+        names = sorted((old.keys() | new.keys()) - set(RESUME_IGNORED_FIELDS))
         different = [name for name in names if old.get(name) != new.get(name)]
         if different:
             lines = [f"  {name}: {old.get(name)!r} in the run, {new.get(name)!r} now" for name in different]
@@ -204,13 +204,13 @@ class Run:
         folder = own_path(self.folder, "words")
         if (folder / "vectors.safetensors").exists():
             return
-        tokeniser, vectors = fit_words(data)
+        tokenizer, vectors = fit_words(data)
         folder.mkdir(parents=True, exist_ok=True)
-        self._write_json("words/tokeniser.json", tokeniser.to_document())
+        self._write_json("words/tokeniser.json", tokenizer.to_document())
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
 
-    def words(self) -> tuple[Tokeniser | None, NDArray[np.float32]]:
-        """Tokeniser and word vectors (len(tokeniser), dim); None and an empty array where no text is read.
+    def words(self) -> tuple[Tokenizer | None, NDArray[np.float32]]:
+        """Tokenizer and word vectors (len(tokeniser), dim); None and an empty array where no text is read.
 
         Raises:
             XmrError: a file is missing, or is none of these.
@@ -220,16 +220,16 @@ class Run:
             return None, np.zeros((0, 0), np.float32)
         path = folder / "tokeniser.json"
         try:
-            tokeniser = tokeniser_from_document(read_json(path), str(path))
+            tokenizer = tokenizer_from_document(read_json(path), str(path))
         except OSError as error:
             raise XmrError(f"{describe_os_error(error)}; copy the whole run again") from error
         found = read_weights(folder / "vectors.safetensors").get("vectors")
-        if found is None or found.dtype != torch.float32 or found.dim() != 2 or len(found) != len(tokeniser):
+        if found is None or found.dtype != torch.float32 or found.dim() != 2 or len(found) != len(tokenizer):
             raise XmrError(
-                f"{folder / 'vectors.safetensors'} does not hold the vectors of the {len(tokeniser):,} tokens beside it"
+                f"{folder / 'vectors.safetensors'} does not hold the vectors of the {len(tokenizer):,} tokens beside it"
             )
         vectors: NDArray[np.float32] = found.numpy()
-        return tokeniser, vectors
+        return tokenizer, vectors
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; without the last one where it was cut as its process was killed."""
@@ -292,7 +292,7 @@ def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
 
 
 def _manifest_sha256(experiment: Experiment) -> str:
-    folders = [experiment.data.shards, *map(Path, experiment.data.also)]
+    folders = [experiment.data.shards, *map(Path, experiment.data.extra_shards)]
     sums = [sha256_of(folder / manifest.NAME) for folder in folders]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 

@@ -36,7 +36,7 @@ _UNKNOWN = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Token needed</title>
 <h1>This search page needs a token</h1>
 <p>Open the address that <code>xmr serve</code> printed when it was started, with <code>?token=…</code> at its end. It
-is asked for once in a browser, and another time when the server was started anew.</p>
+is asked for once in a browser, and another time when the server was started again.</p>
 <p>For the API: <code>curl -H 'Authorization: Bearer TOKEN' …</code></p>
 </html>
 """

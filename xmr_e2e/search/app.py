@@ -26,7 +26,15 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search.access import Access, Rules
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.limits import FAILED, LARGE_PIXELS, UPLOAD_BYTES, UPLOAD_PIXELS, Guard, Work, client_of
+from xmr_e2e.search.limits import (
+    FAILED,
+    LARGE_PIXELS,
+    UPLOAD_BYTES,
+    UPLOAD_PIXELS,
+    BodyLimitMiddleware,
+    InferenceQueues,
+    client_of,
+)
 from xmr_e2e.search.query import shorten
 from xmr_e2e.shards.media import UnusableImage, count_pixels
 
@@ -115,7 +123,7 @@ class Failure(BaseModel):
 class Service:
     """The routes, and what they need."""
 
-    def __init__(self, index: Index, model: SavedModel, work: Work, root_path: str = "") -> None:
+    def __init__(self, index: Index, model: SavedModel, work: InferenceQueues, root_path: str = "") -> None:
         self.index = index
         self.model = model
         self.work = work
@@ -202,12 +210,12 @@ class Service:
         ])  # fmt: skip
 
 
-def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Work | None = None) -> ASGIApp:
+def create_app(index: Index, model: SavedModel, rules: Rules, *, work: InferenceQueues | None = None) -> ASGIApp:
     """The application.
 
     rules: who may ask it.
     """
-    work = work or Work()
+    work = work or InferenceQueues()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -231,7 +239,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Work | No
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(XmrError, _fail_quietly)
     app.add_exception_handler(Exception, _fail)
-    return Guard(Access(app, rules))
+    return BodyLimitMiddleware(Access(app, rules))
 
 
 def _describe(index: Index, model: SavedModel) -> About:

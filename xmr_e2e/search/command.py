@@ -102,7 +102,7 @@ def index_command(
         split: splits of the shards; all by default
         out: the index's folder; RUN/index by default
         add: add to the index that is there, without training anything; what it has already stays as it is
-        overwrite: make the index that is there anew
+        overwrite: make the index that is there again
     """
     from xmr_e2e.models.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index

@@ -12,7 +12,7 @@ from http import HTTPStatus
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from xmr_e2e.search.limits import HEADERS, PATIENCE_S, UPLOAD_S, client_of
+from xmr_e2e.search.limits import HEADERS, TIMEOUT_S, UPLOAD_S, client_of
 
 CONNECTIONS = 1000
 """at a time"""
@@ -20,7 +20,7 @@ CLIENT_CONNECTIONS = 250
 """of one client; beyond them, its idle ones are closed"""
 HEADER_S = 10.0
 """in which a request's header must have come, from the connection or the last answer on"""
-REQUEST_S = UPLOAD_S + 3 * PATIENCE_S
+REQUEST_S = UPLOAD_S + 3 * TIMEOUT_S
 """in which a request must have been sent, answered, and the answer read"""
 YOUNG_S = 1.0
 """for which a connection may be idle even where there are too many: many are made at once, and read afterwards"""

@@ -37,11 +37,11 @@ class Index:
         """the folder of the model, when the index was made: a word of whoever made it, not to be opened for that"""
         self.fingerprint = about.fingerprint
         self._numbers: dict[str, NDArray[np.int64]] = {}
-        self._neighbours: dict[str, Neighbours] = {}
+        self._neighbors: dict[str, Neighbours] = {}
         for name in MODALITIES:
             self._numbers[name], embeddings = self.store.embeddings(name)
             if len(embeddings):
-                self._neighbours[name] = Neighbours.of(
+                self._neighbors[name] = Neighbours.of(
                     embeddings,
                     about.similarity,
                     graph=self.store.graph(name),
@@ -64,21 +64,21 @@ class Index:
 
     @property
     def is_approximate(self) -> bool:
-        return any(neighbours.is_approximate for neighbours in self._neighbours.values())
+        return any(neighbors.is_approximate for neighbors in self._neighbors.values())
 
     def nearest(self, query: NDArray[np.float32], modality: str, k: int) -> list[tuple[int, float]]:
         """The numbers and scores of the k items nearest to a query (d,), best first, in the order of the evaluation."""
-        if modality not in self._neighbours:
+        if modality not in self._neighbors:
             raise XmrError(f"{self.folder}: none of the items has an embedding by its {modality}; nothing can be found")
-        neighbours = self._neighbours[modality]
-        if len(query) != neighbours.width:
+        neighbors = self._neighbors[modality]
+        if len(query) != neighbors.width:
             raise XmrError(
-                f"{self.folder}: its embeddings have {neighbours.width} numbers and the model's {len(query)}; make it "
+                f"{self.folder}: its embeddings have {neighbors.width} numbers and the model's {len(query)}; make it "
                 "again with --overwrite"
             )
-        numbers = self._numbers[modality][neighbours.candidates(query, k)]
+        numbers = self._numbers[modality][neighbors.candidates(query, k)]
         embeddings = self.store.embeddings_of(modality, numbers.tolist())
-        rows, scores = nearest(query[None], embeddings, similarity=neighbours.similarity, k=k)
+        rows, scores = nearest(query[None], embeddings, similarity=neighbors.similarity, k=k)
         return list(zip(numbers[rows[0].numpy()].tolist(), scores[0].tolist()))
 
     def hit(self, number: int, item: Item, score: float) -> Hit:

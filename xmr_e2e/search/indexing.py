@@ -29,7 +29,7 @@ from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
 from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL
-from xmr_e2e.shards.audit.fingerprint import FLAT, looks
+from xmr_e2e.shards.audit.fingerprint import FLAT, perceptual_hashes
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.shards.media import IMAGE_BYTES, PILLOW_MAX_PIXELS, UnusableImage, decode_rgb, thumbnail
 from xmr_e2e.shards.parallel import CPUS
@@ -85,7 +85,7 @@ def make_index(
     require_searchable(model)
     path = out / NAME
     if path.exists() and not add and not overwrite:
-        raise XmrError(f"{path} exists; add to it with --add, or make it anew with --overwrite")
+        raise XmrError(f"{path} exists; add to it with --add, or make it again with --overwrite")
     from_shards = holds_shards(source)
     if splits and not from_shards:
         raise XmrError(f"{source} is no folder of shards, and has no splits; leave out --split")
@@ -127,7 +127,7 @@ def _require_same_model(store: Store, model: SavedModel, out: Path) -> None:
     if store.about.fingerprint != model.fingerprint:
         raise XmrError(
             f"{out} was made with another model ({one_line(store.about.run)}); what this one embeds cannot stand "
-            "beside it. Make the index anew with --overwrite, or another one with --out"
+            "beside it. Make the index again with --overwrite, or another one with --out"
         )
 
 
@@ -189,10 +189,10 @@ def _embed_split(
     model: SavedModel, folder: Path, split: str, modality: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings (n, d) and positions (n,) of the samples of a split that have this modality."""
-    data = replace(model.data, shards=folder, also={})
+    data = replace(model.data, shards=folder, extra_shards={})
     if not len(SplitReader(folder, split).positions_with([modality])):
         return np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    batches = BatchDataset(data, split, {modality: model.method.sources[modality]}, model.tokeniser, seed=0)
+    batches = BatchDataset(data, split, {modality: model.method.sources[modality]}, model.tokenizer, seed=0)
     with _progress(f"embedding {split} {modality}s", len(batches)) as advance:
 
         def embed(inputs: dict[str, object]) -> object:
@@ -276,7 +276,7 @@ def _look_alike(one: bytes, other: bytes | None) -> bool:
     if other is None:
         return False
     images = [decode_rgb(jpeg) for jpeg in (one, other)]
-    first, second = map(looks, images)
+    first, second = map(perceptual_hashes, images)
     if first is None or second is None:  # of one colour
         means = [np.asarray(image, np.float32).mean((0, 1)) for image in images]
         return first is second and float(np.abs(means[0] - means[1]).max()) < FLAT
@@ -292,14 +292,14 @@ def _write_graphs(store: Draft, model: SavedModel, flat_up_to: int) -> None:
             continue
         if len(embeddings) > flat_up_to:
             logger.info("making the graph of %s %ss for approximate search", f"{len(embeddings):,}", modality)
-        neighbours = Neighbours.of(
+        neighbors = Neighbours.of(
             embeddings,
             model.similarity,
             graph=store.graph(modality),
             flat_up_to=flat_up_to,
             where=f"{store.path}: {modality}s",
         )
-        store.set_graph(modality, neighbours.graph())
+        store.set_graph(modality, neighbors.graph())
 
 
 @contextmanager

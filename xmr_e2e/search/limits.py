@@ -45,7 +45,7 @@ SENTENCES, CLIENT_SENTENCES = 512, 256
 PICTURES, CLIENT_PICTURES = 128, 32
 LARGE_PICTURES, CLIENT_LARGE_PICTURES = 16, 4
 """searches that wait; those that come beyond are turned away"""
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 """for which a request waits in each queue"""
 ENDING = "the server is being ended"
 RETRY = {"Retry-After": "2"}
@@ -73,7 +73,7 @@ def client_of(address: tuple[str, int] | None) -> str:
     return str(found)
 
 
-class Guard:
+class BodyLimitMiddleware:
     """ASGI middleware, to be the outermost: the body is bounded in size and in time while it comes, each answer has
     HEADERS, and each failure is JSON."""
 
@@ -195,7 +195,7 @@ class Bodies:
         share: int = CLIENT_BODIES_BYTES,
         waiting: int = WAITING_BODIES,
         client_waiting: int = CLIENT_WAITING_BODIES,
-        patience: float = PATIENCE_S,
+        patience: float = TIMEOUT_S,
     ) -> None:
         self._total, self._share = total, share
         self._most_waiting, self._most_of_client = waiting, client_waiting
@@ -263,7 +263,7 @@ class Bodies:
 class WorkQueue:
     """A bounded queue for one kind of work, and the threads that do it."""
 
-    def __init__(self, name: str, queue: int, share: int, *, threads: int = 1, patience: float = PATIENCE_S) -> None:
+    def __init__(self, name: str, queue: int, share: int, *, threads: int = 1, patience: float = TIMEOUT_S) -> None:
         """
         Args:
             queue: calls that wait or are done at a time.
@@ -300,7 +300,7 @@ class WorkQueue:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Work:
+class InferenceQueues:
     """The model's thread, and before it those that decode pictures, so that no sentence waits for a picture that is
     being decoded, and no photograph for one that is made to take long."""
 

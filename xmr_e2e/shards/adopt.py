@@ -43,7 +43,7 @@ class _Survey:
     """key -> why the sample is left out"""
     several_images: tuple[str, ...]
     """keys"""
-    unlabelled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
     """keys"""
     keys: tuple[str, ...]
     labels: Counter[str]
@@ -170,7 +170,7 @@ def _survey(tar: Path) -> _Survey:
         problems=[problem for problem in problems if not problem.key],
         unusable=unusable,
         several_images=tuple(index.key(int(row)) for row in np.flatnonzero(index.several_images())),
-        unlabelled=tuple(key for key, item in zip(index.keys, metadata) if not item.labels),
+        unlabeled=tuple(key for key, item in zip(index.keys, metadata) if not item.labels),
         keys=index.keys,
         labels=labels,
         modalities=index.count_modalities(),
@@ -227,10 +227,10 @@ def _notes(
             what = f"{len(keys)} samples hold several images"
             yield f"{tar.name}: {what} ({keys[0]} first); the first of {order} is taken"
     for split, tars in splits.items():
-        unlabelled = [f"{tar.name}/{key}" for tar in tars for key in surveys[tar].unlabelled]
-        if unlabelled and classes:
+        unlabeled = [f"{tar.name}/{key}" for tar in tars for key in surveys[tar].unlabeled]
+        if unlabeled and classes:
             count = sum(len(surveys[tar].keys) for tar in tars)
-            yield f"{split}: {len(unlabelled)} of {count} samples have no label ({unlabelled[0]} first)"
+            yield f"{split}: {len(unlabeled)} of {count} samples have no label ({unlabeled[0]} first)"
 
 
 def _check_keys(split: str, surveys: Mapping[Path, _Survey]) -> None:

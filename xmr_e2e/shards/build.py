@@ -22,11 +22,12 @@ from xmr_e2e.escape import one_line
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.audit.exclude import exclude_listed
+from xmr_e2e.shards.build_directory import BuildDirectory, Partition, result_path
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import (
+    BUILD_DIR,
     NAME,
     VERSION,
-    WORKSHOP,
     ClassName,
     Count,
     Manifest,
@@ -48,7 +49,6 @@ from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
 from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
-from xmr_e2e.shards.workshop import Part, Workshop, result_path
 from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def build_shards(
     if options.exclude:
         samples, skipped, excluded = exclude_listed(options.exclude, samples, skipped)
         notes = [*excluded, *notes]
-    part = Part.parse(options.part)
+    part = Partition.parse(options.part)
     required = tuple(name for name in MODALITIES if name in required)
     fingerprint = _fingerprint(dataset, classes, samples, skipped, required, options)
     if not options.overwrite:
@@ -167,7 +167,7 @@ def build_shards(
         if present:
             logger.info("%s is already built from this input: nothing to do", out)
             return present
-    workshop = Workshop(out, fingerprint, part)
+    workshop = BuildDirectory(out, fingerprint, part)
     workshop.open()
     tasks = list(_plan_shards(workshop.folder, samples, tuple(classes), required, options))
     _make_missing(workshop, part.of(tasks), options.workers)
@@ -210,7 +210,7 @@ def _check_options(options: BuildOptions) -> None:
         raise XmrError(f"--max-pixels must be at most {PILLOW_MAX_PIXELS}: Pillow refuses larger pictures")
     if not 0 <= options.max_skipped <= 1:
         raise XmrError(f"--max-skipped is a share between 0 and 1, not {options.max_skipped}")
-    if options.overwrite and not Part.parse(options.part).is_whole:
+    if options.overwrite and not Partition.parse(options.part).is_whole:
         raise XmrError("--part and --overwrite do not go together: remove the dataset that lies in OUT first")
 
 
@@ -239,7 +239,7 @@ def _look_at_place(out: Path, fingerprint: str) -> Manifest | None:
             return present
         raise XmrError(f"{out} already holds the dataset {present.dataset!r}, made from other input or with other "
                        "options; choose another folder, or replace it with --overwrite")  # fmt: skip
-    if not (out / WORKSHOP).exists() and any(out.glob("*.tar")):
+    if not (out / BUILD_DIR).exists() and any(out.glob("*.tar")):
         raise XmrError(
             f"{out} holds tars that are not from a build; choose another folder, or replace them with --overwrite"
         )
@@ -262,7 +262,7 @@ def _plan_shards(
             yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, required, options)
 
 
-def _make_missing(workshop: Workshop, tasks: Sequence[_Task], workers: int) -> None:
+def _make_missing(workshop: BuildDirectory, tasks: Sequence[_Task], workers: int) -> None:
     """Make the shards that an interrupted build has not left behind whole."""
     missing = set(workshop.missing([task.path for task in tasks]))
     to_do = [task for task in tasks if task.path in missing]
@@ -271,7 +271,7 @@ def _make_missing(workshop: Workshop, tasks: Sequence[_Task], workers: int) -> N
     map_shards(_make_shard, to_do, sizes=sizes, title="building shards", done=done, workers=workers)
 
 
-def _is_to_publish(workshop: Workshop, tasks: Sequence[_Task]) -> bool:
+def _is_to_publish(workshop: BuildDirectory, tasks: Sequence[_Task]) -> bool:
     """Whether all shards are made, and no other part puts them in place."""
     missing = workshop.missing([task.path for task in tasks])
     if missing and not (workshop.out / NAME).exists():

@@ -1,6 +1,6 @@
 """One member more for the samples of a dataset that is already built, such as a detector's regions.
 
-The shards are written anew one by one, in place: beside the dataset, only one shard more needs room. While that lasts,
+The shards are written again one by one, in place: beside the dataset, only one shard more needs room. While that lasts,
 the manifest lies in `.extending`, so that nothing reads a dataset of which only a part has the new member; each shard
 that is done has left its result file there, by which an interrupted extension goes on.
 """
@@ -24,10 +24,10 @@ from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.features import NAME_OF_MEMBER, UnusableFeatures, shape_of_features
 from xmr_e2e.shards.index import Span, index_path
 from xmr_e2e.shards.manifest import (
-    EXTENSION,
+    BUILD_DIR,
+    EXTEND_DIR,
     NAME,
     REMOTE,
-    WORKSHOP,
     Count,
     Manifest,
     Modality,
@@ -107,8 +107,8 @@ def extend_shards(
 
 def _manifest_to_extend(folder: Path, member: str, note: str, overwrite: bool) -> Manifest | None:
     """The manifest of the shards as they lie there, None if they are already extended; opens the workshop."""
-    workshop = own_folder(folder, EXTENSION)
-    begun = not (folder / NAME).exists() and not (folder / WORKSHOP).exists() and (workshop / NAME).exists()
+    workshop = own_folder(folder, EXTEND_DIR)
+    begun = not (folder / NAME).exists() and not (folder / BUILD_DIR).exists() and (workshop / NAME).exists()
     if begun:
         manifest = _resume(folder, member, note)
     else:
@@ -134,7 +134,7 @@ def _check_place(folder: Path, manifest: Manifest) -> None:
 
 def _resume(folder: Path, member: str, note: str) -> Manifest:
     """The manifest of what an interrupted extension left. Shards that it made with another note are made again."""
-    workshop = folder / EXTENSION
+    workshop = folder / EXTEND_DIR
     manifest = read_manifest(workshop / NAME)
     begun_member, begun_note = _read(Request, workshop, REQUEST)
     if begun_member != member:
@@ -144,7 +144,7 @@ def _resume(folder: Path, member: str, note: str) -> Manifest:
         _move_into_place(folder, name)
     if begun_note == note:
         return manifest
-    logger.info("%s: begun in another way (%s); beginning anew", folder, begun_note)
+    logger.info("%s: begun in another way (%s); beginning again", folder, begun_note)
     splits = {
         name: replace(
             split,
@@ -189,7 +189,7 @@ def _read(kind: type[Kind], workshop: Path, name: str) -> Kind:
 
 def _move_into_place(folder: Path, shard: str) -> None:
     """Tar first, then index; what is already there is left."""
-    workshop = folder / EXTENSION
+    workshop = folder / EXTEND_DIR
     for path in (shard_file(workshop, name) for name in (shard, index_path(workshop / shard).name)):
         if path.exists():
             os.replace(path, folder / path.name)
@@ -206,12 +206,12 @@ class _Extension:
     batch: int
 
     def __post_init__(self) -> None:
-        self.workshop = self.folder / EXTENSION
+        self.workshop = self.folder / EXTEND_DIR
         self.results = _results(self.workshop, self.manifest)
         self.shape = next((result.shape for result in self.results.values() if result.shape), None)
 
     def extend(self, shard: Shard) -> None:
-        """Write one shard anew, with its index and then its result file, and put it in the place of the old one."""
+        """Write one shard again, with its index and then its result file, and put it in the place of the old one."""
         old, new = shard_file(self.folder, shard.name), self.workshop / shard.name
         if not old.exists() or sha256_of(old) != shard.sha256:
             raise XmrError(f"{old}: missing, or not what the manifest says; build the shards again with --overwrite")
@@ -226,7 +226,7 @@ class _Extension:
         _move_into_place(self.folder, shard.name)
 
     def _samples(self, path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-        # Not the index beside it: what is written anew must be what the tar itself holds.
+        # Not the index beside it: what is written again must be what the tar itself holds.
         index, _ = scan_shard(path, self.manifest.classes, required=self.manifest.required)
         with open(path, "rb") as stream:
 

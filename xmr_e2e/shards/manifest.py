@@ -21,9 +21,9 @@ from xmr_e2e.shards.schema import COCO_CLASSES, MODALITIES, REGIONS_MEMBER, SPLI
 FORMAT = "xmr-shards"
 VERSION = 2
 NAME = "manifest.json"
-WORKSHOP = ".building"
+BUILD_DIR = ".building"
 """The folder within the dataset's, in which shards grow until the build is complete."""
-EXTENSION = ".extending"
+EXTEND_DIR = ".extending"
 """The folder within the dataset's that keeps the manifest while its shards get one member more."""
 REMOTE = "remote.json"
 """The file within the folder that says where the tars of a mounted dataset lie."""
@@ -175,9 +175,9 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / NAME
     if not path.exists():
         advice = "build the shards first"
-        if (folder / WORKSHOP).exists():
+        if (folder / BUILD_DIR).exists():
             advice = "a build was left unfinished here: run the builder again"
-        elif (folder / EXTENSION / NAME).exists():
+        elif (folder / EXTEND_DIR / NAME).exists():
             advice = "the shards were being extended: run that command again, it goes on where it stopped"
         elif (folder / REMOTE).exists():
             advice = "a mount was left unfinished here: run `xmr shards mount` again"

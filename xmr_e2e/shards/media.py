@@ -236,7 +236,7 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _turn(image: Image.Image, orientation: object) -> Image.Image:
-    # Not ImageOps.exif_transpose: it writes the EXIF block anew, and fails where any other field of it is damaged.
+    # Not ImageOps.exif_transpose: it writes the EXIF block again, and fails where any other field of it is damaged.
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -248,7 +248,7 @@ def _without_orientation(image: Image.Image) -> Image.Image:
     return image
 
 
-def _decode_strictly(header: Image.Image, data: bytes, colours: str, **scaling: float) -> NDArray[np.uint8] | None:
+def _decode_strictly(header: Image.Image, data: bytes, colors: str, **scaling: float) -> NDArray[np.uint8] | None:
     """A JPEG's pixels as they are stored, CMYK where it is that; None where Pillow is to decode it: damaged, or of a
     kind that simplejpeg does not know.
 
@@ -256,9 +256,7 @@ def _decode_strictly(header: Image.Image, data: bytes, colours: str, **scaling: 
         UnusableImage: its data end before the picture does.
     """
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, "cmyk" if header.mode == "CMYK" else colours, **scaling
-        )
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "cmyk" if header.mode == "CMYK" else colors, **scaling)
         return pixels
     except Exception as error:  # KeyError among them, for chroma subsampling that it has no name for
         if "premature end" in str(error).lower():
@@ -299,7 +297,7 @@ def _open_header(data: bytes, max_pixels: int) -> Image.Image:
     if image.format in _JPEG_FORMATS:
         most = max(1, MAX_SCANNED_PIXELS // max(1, image.width * image.height))
         if _has_more_scans(data, most):
-            raise UnusableImage(f"a JPEG of more than {most} scans, which takes long to decode; save it anew")
+            raise UnusableImage(f"a JPEG of more than {most} scans, which takes long to decode; save it again")
     return image
 
 

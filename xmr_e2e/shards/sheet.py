@@ -155,11 +155,11 @@ def _write(
     corner: tuple[int, int],
     lines: Sequence[str],
     font: ImageFont.FreeTypeFont,
-    colour: str,
+    color: str,
 ) -> None:
     for number, line in enumerate(lines):
         baseline = corner[1] + _height(lines[:number]) + BASELINE
-        draw.text((corner[0], baseline), line, fill=colour, font=font, anchor="ls")
+        draw.text((corner[0], baseline), line, fill=color, font=font, anchor="ls")
 
 
 def _font(text: str, *, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -194,12 +194,12 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
 
 
 def _pieces(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    pieces = [""]
+    micro_batches = [""]
     for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces
+        if micro_batches[-1] and font.getlength(micro_batches[-1] + letter) > width:
+            micro_batches.append("")
+        micro_batches[-1] += letter
+    return micro_batches
 
 
 def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:

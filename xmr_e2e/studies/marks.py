@@ -71,7 +71,7 @@ def marks_of_group(group: Group) -> Iterator[str]:
     if not first.is_of_own_shards:
         yield "trained on other shards than these"
     yield from first.leaks
-    mixed = [name.removeprefix("data.also.") for name in first.options if name.startswith("data.also.")]
+    mixed = [name.removeprefix("data.extra_shards.") for name in first.options if name.startswith("data.extra_shards.")]
     if mixed:
         yield f"trained on other shards, too: {', '.join(mixed)}"
     random = [name for name, value in first.options.items() if name.endswith(".weights") and value == "none"]

@@ -25,7 +25,7 @@ DEFAULT_RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Todo:
+class MissingRuns:
     """A recipe's runs that are not there."""
 
     recipe: Path
@@ -84,7 +84,7 @@ def _recipes(only: Collection[str]) -> list[Path]:
     return [path for name, path in recipes.items() if name in only or not only]
 
 
-def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -> Iterator[Todo]:
+def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -> Iterator[MissingRuns]:
     """What is missing of each recipe; of one with nothing missing, no seeds.
 
     A run counts where its options are the recipe's own, but for the seed and what does not change the result.
@@ -96,7 +96,7 @@ def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -
         measured = {seed for seed, found in of_recipe.items() if any(map(_is_measured, found))}
         begun = {seed: found[-1] for seed, found in of_recipe.items() if seed not in measured and seed < seeds}
         left = tuple(seed for seed in range(seeds) if seed not in measured and seed not in begun)
-        yield Todo(recipe, left, begun, _obstacle(experiment), folders[0])
+        yield MissingRuns(recipe, left, begun, _obstacle(experiment), folders[0])
 
 
 def _experiment(recipe: Path) -> Experiment:
@@ -126,7 +126,7 @@ def _obstacle(experiment: Experiment) -> str:
     return "" if (shards / manifest.NAME).exists() else f"no shards in {shards} yet"
 
 
-def _commands(todo: Iterable[Todo]) -> Iterator[str]:
+def _commands(todo: Iterable[MissingRuns]) -> Iterator[str]:
     for each in todo:
         for seed, run in sorted(each.begun.items()):
             go_on = f"; to go on, if it is not under way: {each.command(seed, run.name)}"
@@ -142,7 +142,7 @@ def _is_one_line(text: str) -> bool:
     return one_line(text) == text
 
 
-def submit_missing(todo: Iterable[Todo]) -> Iterator[str]:
+def submit_missing(todo: Iterable[MissingRuns]) -> Iterator[str]:
     """Submit a recipe's seeds as one array; what was done, or why not, in a line for each recipe.
 
     Seeds that wait in the queue, or run, are not submitted again.

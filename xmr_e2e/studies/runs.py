@@ -18,7 +18,7 @@ from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import FREE_TO_DIFFER
+from xmr_e2e.runs.run import RESUME_IGNORED_FIELDS
 from xmr_e2e.shards import manifest
 
 CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"
@@ -145,7 +145,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     # whose values can be of any kind and make whatever reads them fail.
     with suppress(Exception):
         config = to_document(from_document(Experiment, config, "config.json"))
-    free = {*FREE_TO_DIFFER, "train.seed"}
+    free = {*RESUME_IGNORED_FIELDS, "train.seed"}
     return {name: value for name, value in flatten(config) if name not in free}
 
 

@@ -13,7 +13,7 @@ from xmr_e2e.data.batch import Source
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetInfo:
     """What networks have to know of the data in order to be built."""
 
     classes: int
@@ -48,7 +48,7 @@ class Tower(ABC):
     """True where its architecture is one of transformers', by name"""
 
     @abstractmethod
-    def build(self, dataset: Dataset, modality: str) -> nn.Module:
+    def build(self, dataset: DatasetInfo, modality: str) -> nn.Module:
         """The network: forward(inputs) -> (n, dim), with its output's width as `.dim`.
 
         Raises XmrError where the data or the options do not allow it.

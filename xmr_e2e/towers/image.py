@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import FractionBelow1
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.sizes import run_on_sizes
 
 
@@ -27,13 +27,13 @@ class ImageTower(Tower):
     """imagenet (torchvision's default ones, downloaded once), none (random), or a .pth, .pt or .safetensors file
     with a state dict, whose classification layer is ignored."""
     fresh_fc: bool = False
-    """Draw the fully-connected layers anew from N(0, 0.01), biases 0, after loading weights, as ALSCOR (Sec. 5.2)
+    """Draw the fully-connected layers again from N(0, 0.01), biases 0, after loading weights, as ALSCOR (Sec. 5.2)
     does. Without effect on weights none."""
     dropout: FractionBelow1 = 0.0
     """Share that the network's own dropout layers drop in training, for AlexNet and VGG before and after their hidden
     fully-connected layers: 0.5 as they were published, 0 where heads take the features as they are."""
 
-    def build(self, dataset: Dataset, modality: str) -> ImageEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> ImageEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
 
         Only vision transformers are built for one image size (their position embeddings are interpolated). AlexNet
@@ -72,14 +72,14 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.network = network
-        self.renormalise = Renormalise(mean, std)
+        self.renormalize = Renormalise(mean, std)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network(self.renormalise(images))
+        features: Tensor = self.network(self.renormalize(images))
         return features
 
 
-def try_image_size(encoder: nn.Module, name: str, dataset: Dataset) -> None:
+def try_image_size(encoder: nn.Module, name: str, dataset: DatasetInfo) -> None:
     """Raise XmrError where pictures of this size are too small for the network's poolings."""
     image_size = dataset.image_size
     try:

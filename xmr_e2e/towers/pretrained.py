@@ -21,7 +21,7 @@ from xmr_e2e.configuration import BEFORE
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 from xmr_e2e.towers.networks import Renormalise
 from xmr_e2e.towers.sizes import run_on_sizes
 from xmr_e2e.towers.text import real_words
@@ -87,7 +87,7 @@ class PretrainedVision(Tower):
     to length 1; the query that fits best, by which BLIP-2 itself compares, is another for each text, so that no single
     embedding of the image has it. Otherwise the vision transformer alone, which shares no space with the texts"""
 
-    def build(self, dataset: Dataset, modality: str) -> VisionEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> VisionEncoder:
         """Position embeddings are interpolated where the images have another size than the model's.
 
         Raises XmrError for a model that cannot be had or is no vision model, and an impossible image size.
@@ -116,7 +116,7 @@ class VisionEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, statistics: tuple[Tensor, Tensor], image_size: int) -> None:
         super().__init__()
         self.network = model
-        self.renormalise = Renormalise(*statistics, saved=True)
+        self.renormalize = Renormalise(*statistics, saved=True)
         # The projected BLIP-2 hands the option on to its vision model, which has it.
         takes_it = getattr(model, "vision_model", model).forward
         interpolates = "interpolate_pos_encoding" in inspect.signature(takes_it).parameters
@@ -125,7 +125,7 @@ class VisionEncoder(nn.Module):
         self.options = {"interpolate_pos_encoding": True} if interpolates and other_size else {}
 
     def forward(self, images: Tensor) -> Tensor:
-        output = self.network(pixel_values=self.renormalise(images), **self.options)
+        output = self.network(pixel_values=self.renormalize(images), **self.options)
         if (projected := output.get("image_embeds")) is not None:
             # BLIP-2: (n, queries, dim), each of length 1, as its text embeddings are
             return projected if projected.dim() == 2 else F.normalize(projected.mean(dim=1), dim=-1)
@@ -155,7 +155,7 @@ class PretrainedText(Tower):
     """CLIP: through its projection into the space of its images; otherwise its pooled output, which shares no space
     with them. SigLIP's and BLIP-2's text sides end in that space in any case"""
 
-    def build(self, dataset: Dataset, modality: str) -> TextEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> TextEncoder:
         """Raises XmrError for a model that cannot be had or is no text model, and tokens that are not its own."""
         if dataset.words.shape[1]:
             raise XmrError(
@@ -217,7 +217,7 @@ class TextEncoder(nn.Module):
 
 
 def _load(
-    tower: PretrainedVision | PretrainedText, dataset: Dataset, parts: _Parts, reads: str, modality: str
+    tower: PretrainedVision | PretrainedText, dataset: DatasetInfo, parts: _Parts, reads: str, modality: str
 ) -> tuple[PreTrainedModel, PretrainedConfig]:
     """The model, or its part for one modality, without a pooling layer of another training; and the architecture of the
     whole. Of a saved model, both come from its own files."""
@@ -326,7 +326,7 @@ def _statistics(tower: PretrainedVision, config: PretrainedConfig) -> tuple[Tens
     return torch.tensor(mean), torch.tensor(std)
 
 
-def _try(encoder: nn.Module, example: Callable[[], Any], complaint: str, dataset: Dataset) -> int:
+def _try(encoder: nn.Module, example: Callable[[], Any], complaint: str, dataset: DatasetInfo) -> int:
     """The width of the encoder's output. Parameters that have no part in it are frozen, as DistributedDataParallel
     would wait for their gradients; not those of a saved model, with which nothing is computed here."""
     encoder.eval()

@@ -14,7 +14,7 @@ from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import COCO_CLASSES
-from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower
+from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower
 from xmr_e2e.towers.image import try_image_size
 
 if TYPE_CHECKING:  # torchvision takes seconds to import, which --help need not take
@@ -36,7 +36,7 @@ class GridRegions(SequenceTower):
     cells: Annotated[int, Bounds(int, least=1, most=64)] = 6
     """cells of the picture's height, and of its width; the map is averaged to that"""
 
-    def build(self, dataset: Dataset, modality: str) -> GridEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> GridEncoder:
         """Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible image
         size."""
         from xmr_e2e.towers.networks import fit_image_size, load_network, statistics
@@ -69,11 +69,11 @@ class GridEncoder(nn.Module):
         # What lies above the map, such as fully-connected layers, is left away.
         leaves = {"leaf_modules": [ResponseNorm]}
         self.network = create_feature_extractor(network, {node: "map"}, tracer_kwargs=leaves)
-        self.renormalise = Renormalise(mean, std)
+        self.renormalize = Renormalise(mean, std)
         self.register_buffer("boxes", _grid(cells), persistent=False)
 
     def forward(self, images: Tensor) -> Sequence:
-        maps = self.network(self.renormalise(images))["map"]
+        maps = self.network(self.renormalize(images))["map"]
         if maps.dim() == 3:  # a vision transformer's patches, behind its class token
             side = round((maps.shape[1] - 1) ** 0.5)
             maps = maps[:, 1:].transpose(1, 2).unflatten(2, (side, side))
@@ -99,10 +99,10 @@ class FasterRcnn(SequenceTower):
     """regions of each picture, the most certain ones"""
     trained: Literal["none", "box_head", "backbone"] = "box_head"
     """what learns: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it as well,
-    from the pixels on (at a rate of 1e-5 or less, --optimiser.parts); none, nothing. What finds the regions and names
+    from the pixels on (at a rate of 1e-5 or less, --optimizer.lr-overrides); none, nothing. What finds the regions and names
     their classes never learns"""
 
-    def build(self, dataset: Dataset, modality: str) -> FasterRcnnEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> FasterRcnnEncoder:
         """Raises XmrError for weights that cannot be had, read or fitted."""
         from xmr_e2e.towers.detector import SCORES, load_detector
 
@@ -155,7 +155,7 @@ class StoredRegions(SequenceTower):
 
     reads = "regions"
 
-    def build(self, dataset: Dataset, modality: str) -> StoredRegionsEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> StoredRegionsEncoder:
         """Raises XmrError where the shards hold no regions."""
         if "regions" not in dataset.widths:
             raise XmrError(

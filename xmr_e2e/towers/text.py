@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import FractionBelow1, Width
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset, Sequence, SequenceTower, Tower
+from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower, Tower
 
 _RANDOM_WIDTH = 300
 
@@ -50,7 +50,7 @@ class BiLstmCnn(Tower):
     dropout: FractionBelow1 = 0.5
     """Share of the output that is dropped in training."""
 
-    def build(self, dataset: Dataset, modality: str) -> BiLstmCnnEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> BiLstmCnnEncoder:
         """Raises XmrError where the data has no word vectors."""
         return BiLstmCnnEncoder(self, dataset.words)
 
@@ -89,7 +89,7 @@ class TextCnn(Tower):
     """share of the output that is dropped in training: 0.5 as published, for a classifier that comes right behind it, 0
     where heads take the features as they are"""
 
-    def build(self, dataset: Dataset, modality: str) -> TextCnnEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> TextCnnEncoder:
         """Raises XmrError where the data has no word vectors."""
         return TextCnnEncoder(self, dataset.words)
 
@@ -125,7 +125,7 @@ class BiGru(Tower):
     hidden: Width = 1024
     """width of the GRU, per direction: the width of the tower's output"""
 
-    def build(self, dataset: Dataset, modality: str) -> BiGruEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> BiGruEncoder:
         """Raises XmrError where the data has no word vectors."""
         return BiGruEncoder(self, dataset.words)
 
@@ -154,7 +154,7 @@ class BiGruWords(SequenceTower):
     embedding: Literal["word2vec", "random"] = "word2vec"
     """what the word vectors start from: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""
 
-    def build(self, dataset: Dataset, modality: str) -> BiGruWordsEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> BiGruWordsEncoder:
         """Raises XmrError where the data has no word vectors and the embedding is word2vec."""
         vectors = dataset.words
         if self.embedding == "random":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import Dataset, Tower
+from xmr_e2e.towers.base import DatasetInfo, Tower
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class VectorTower(Tower):
     scale: Literal["none", "unit"] = "none"
     """unit: each sample's features are divided by their L2 norm"""
 
-    def build(self, dataset: Dataset, modality: str) -> VectorEncoder:
+    def build(self, dataset: DatasetInfo, modality: str) -> VectorEncoder:
         """Raises XmrError where the shards hold no features of the modality."""
         if modality not in dataset.widths:
             held = ", ".join(sorted(dataset.widths)) or "none at all"

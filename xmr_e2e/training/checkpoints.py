@@ -24,10 +24,19 @@ from torch import nn
 from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
-from xmr_e2e.files import bring_to_disk, crc32_of, place_copy, write_atomically
+from xmr_e2e.files import crc32_of, fsync_file, link_or_copy, write_atomically
 from xmr_e2e.models.weights import read_weights, require_whole, separated, shapes_of
 from xmr_e2e.received import own_path
-from xmr_e2e.runs.checkpoint import _SEAL, KEPT, MODEL, WEIGHTS, Checkpoint, Position, _weights_in, open_checkpoint
+from xmr_e2e.runs.checkpoint import (
+    _METADATA,
+    BEST,
+    MODEL,
+    WEIGHTS,
+    Checkpoint,
+    TrainingProgress,
+    _weights_in,
+    open_checkpoint,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +63,7 @@ class Checkpoints:
         if not zero:
             accelerator.register_load_state_pre_hook(self._load_weights)
 
-    def save(self, position: Position) -> None:
+    def save(self, progress: TrainingProgress) -> None:
         """Save model, optimiser and scaler, where the training stands, and the epoch's model that was kept.
 
         The folder gets its name last: it is whole or not there. Older ones than the last few are removed.
@@ -62,7 +71,7 @@ class Checkpoints:
         Raises:
             XmrError: it cannot be written, as on a full disk; what was begun is removed.
         """
-        name = f"stage-{position.stage:02d}-epoch-{position.epoch:04d}-step-{position.step:06d}"
+        name = f"stage-{progress.stage:02d}-epoch-{progress.epoch:04d}-step-{progress.step:06d}"
         temporary = self._folder / f"{name}.part"
         if self._accelerator.is_main_process:
             self.close()
@@ -73,7 +82,7 @@ class Checkpoints:
             self._accelerator.save_state(str(temporary))
             self._accelerator.wait_for_everyone()
             if self._accelerator.is_main_process:
-                self._seal(temporary, position)
+                self._finalize(temporary, progress)
                 shutil.rmtree(self._folder / name, ignore_errors=True)
                 os.replace(temporary, self._folder / name)
                 # Those of a later position were damaged, or the training would stand there.
@@ -135,8 +144,8 @@ class Checkpoints:
                 continue
             # The epoch kept so far may be of a later moment, or of a run that was copied in parts.
             for name in MODEL:
-                if (kept := own_path(folder, f"{KEPT}/{name}")).exists():
-                    place_copy(kept, self._run / name)
+                if (kept := own_path(folder, f"{BEST}/{name}")).exists():
+                    link_or_copy(kept, self._run / name)
             return found
         return None
 
@@ -178,21 +187,21 @@ class Checkpoints:
             ) from error
         models.clear()  # nothing is left for Accelerate to load
 
-    def _seal(self, folder: Path, position: Position) -> None:
+    def _finalize(self, folder: Path, progress: TrainingProgress) -> None:
         """Add the model kept so far, bring everything to the disk, and write down what belongs to it."""
-        (folder / KEPT).mkdir()
+        (folder / BEST).mkdir()
         for name in MODEL:
             if (self._run / name).exists():
-                place_copy(self._run / name, folder / KEPT / name)
+                link_or_copy(self._run / name, folder / BEST / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         with ThreadPoolExecutor(1) as disk:  # which writes while the checksums are computed
-            written = disk.map(bring_to_disk, files)
+            written = disk.map(fsync_file, files)
             # Against damage, not against forgery: sha256 took two thirds of the time that the training stands still.
             sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
             list(written)  # raises what went wrong
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
-        document: dict[str, Any] = {"position": asdict(position), **kind, "crc32": sums}
-        write_atomically(folder / _SEAL, json.dumps(document, indent=1).encode())
+        document: dict[str, Any] = {"position": asdict(progress), **kind, "crc32": sums}
+        write_atomically(folder / _METADATA, json.dumps(document, indent=1).encode())
 
 
 def _remove_all(folders: Sequence[Path]) -> None:

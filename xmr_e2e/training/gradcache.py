@@ -18,7 +18,7 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import Method, Moment, full_precision
+from xmr_e2e.methods.base import Method, StepContext, full_precision
 
 Prepare: TypeAlias = Callable[[Batch], Batch]
 
@@ -29,8 +29,8 @@ def backward(
     batch: Batch,
     prepare: Prepare,
     *,
-    pieces: int,
-    moment: Moment,
+    micro_batches: int,
+    context: StepContext,
     seed: tuple[int, ...],
 ) -> dict[str, Tensor]:
     """Add the gradients of the global batch's loss to the parameters'; return the loss terms (detached).
@@ -42,57 +42,59 @@ def backward(
             memory of the pixels, and the same each time that it is called.
         seed: of dropout in the towers, one for each rank; what the objective draws has the moment's seed.
     """
-    if pieces == 1:
+    if micro_batches == 1:
         _seed(*seed)
-        terms: Mapping[str, Tensor] = model(prepare(batch), moment)
+        terms: Mapping[str, Tensor] = model(prepare(batch), context)
         # Accelerate would take DeepSpeed's step here, too, whatever the gradients are.
         engine: Any = model if accelerator.distributed_type == DistributedType.DEEPSPEED else accelerator
         engine.backward(terms["total"])
     else:
-        terms = _backward_in_pieces(accelerator, model, batch.pieces(pieces), prepare, batch.labels, moment, seed)
+        terms = _backward_in_micro_batches(
+            accelerator, model, batch.micro_batches(micro_batches), prepare, batch.labels, context, seed
+        )
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _backward_in_pieces(
+def _backward_in_micro_batches(
     accelerator: Accelerator,
     model: nn.Module,
-    pieces: list[Batch],
+    micro_batches: list[Batch],
     prepare: Prepare,
     labels: Tensor,
-    moment: Moment,
+    context: StepContext,
     seed: tuple[int, ...],
 ) -> Mapping[str, Tensor]:
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
-        representations = _represent(accelerator, method, pieces, prepare, seed)
-        terms = method.global_objective(representations, labels, moment)
+        representations = _represent(accelerator, method, micro_batches, prepare, seed)
+        terms = method.global_objective(representations, labels, context)
         accelerator.backward(terms["total"])
     start = 0
-    for number, piece in enumerate(pieces):
-        rows = slice(start, start + len(piece))
-        start += len(piece)
-        is_last = number == len(pieces) - 1
+    for number, micro_batch in enumerate(micro_batches):
+        rows = slice(start, start + len(micro_batch))
+        start += len(micro_batch)
+        is_last = number == len(micro_batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
             _seed(*seed, number)
             gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
             # In the last piece, DistributedDataParallel waits for the gradients of all; earlier, to make and add up
             # zeros for each weight would only cost.
-            total = model(prepare(piece), moment, gradients, all_parameters=is_last)["total"]
+            total = model(prepare(micro_batch), context, gradients, all_parameters=is_last)["total"]
             if total.requires_grad:  # not where only heads learn, whose gradients are there already
                 total.backward()
     return terms
 
 
 def _represent(
-    accelerator: Accelerator, method: Method, pieces: list[Batch], prepare: Prepare, seed: tuple[int, ...]
+    accelerator: Accelerator, method: Method, micro_batches: list[Batch], prepare: Prepare, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     parts = []
-    for number, piece in enumerate(pieces):
+    for number, micro_batch in enumerate(micro_batches):
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
-            parts.append(method.represent_batch(prepare(piece)))
+            parts.append(method.represent_batch(prepare(micro_batch)))
     return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 

@@ -15,17 +15,17 @@ _DATA = "--data.shards"
 _OURS = {
     ("device", "cuda", "cpu", "gpu", "gpu-id", "no-cuda"): _DEVICE,
     ("gpus", "num-gpus", "ngpus", "n-gpus", "devices", "nproc", "num-processes", "distributed", "ddp"): _PROCESSES,
-    ("lr", "learning-rate"): "--optimiser.lr",
-    ("wd", "weight-decay"): "--optimiser.weight-decay",
-    ("momentum",): "--optimiser.momentum",
-    ("optim", "optimizer", "optimiser"): "--optimiser.kind",
+    ("lr", "learning-rate"): "--optimizer.lr",
+    ("wd", "weight-decay"): "--optimizer.weight-decay",
+    ("momentum",): "--optimizer.momentum",
+    ("optim", "optimizer", "optimiser"): "--optimizer.kind",
     ("scheduler", "lr-scheduler", "lr-scheduler-type"): "--schedule.kind",
     ("warmup", "warmup-ratio", "warmup-steps", "warmup-epochs"): "--schedule.warmup (a share of the training)",
     ("epochs", "num-epochs", "max-epochs", "num-train-epochs", "n-epochs"): "--train.epochs",
     ("batch-size", "bs", "batchsize", "per-device-train-batch-size", "train-batch-size"): (
         "--train.batch-size (samples over all processes)"
     ),
-    ("accumulate", "grad-accum", "gradient-accumulation-steps", "accumulate-grad-batches"): "--train.accumulate",
+    ("accumulate", "grad-accum", "gradient-accumulation-steps", "accumulate-grad-batches"): "--train.micro-batches",
     ("fp16", "half"): "--train.precision fp16",
     ("bf16", "amp", "mixed-precision"): "--train.precision bf16",
     ("precision",): "--train.precision",

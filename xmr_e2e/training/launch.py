@@ -32,7 +32,7 @@ from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.preflight import check_start
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
-from xmr_e2e.watchdog import Watch
+from xmr_e2e.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +131,12 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
         if is_new and accelerator.is_main_process:
             run.start(experiment, environment(experiment, accelerator.num_processes))
         accelerator.wait_for_everyone()
-        with Watch(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
+        with Watchdog(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
             try:
                 return trainer.fit()
             except torch.OutOfMemoryError as error:
                 raise XmrError(
-                    "the GPU's memory is full: raise --train.accumulate, or lower --train.batch-size or "
+                    "the GPU's memory is full: raise --train.micro-batches, or lower --train.batch-size or "
                     f"--data.image-size ({str(error).splitlines()[0]})"
                 ) from error
             except RuntimeError as error:

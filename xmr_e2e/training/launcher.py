@@ -115,10 +115,10 @@ def _with_deepspeed(train: Train, given: Collection[str]) -> Train:
 def _check_accumulation(train: Train, launch: Namespace | None) -> None:
     asked = _value("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
     steps = asked if asked not in _NOTHING else str(getattr(launch, "gradient_accumulation_steps", None) or 1)
-    if int(steps) not in (1, train.accumulate):
+    if int(steps) not in (1, train.micro_batches):
         _refuse(
             f"--gradient_accumulation_steps {steps}: here a batch of --train.batch-size samples goes through the "
-            f"networks in --train.accumulate {steps} pieces, and the loss still sees all of it; use that option"
+            f"networks in --train.micro-batches {steps} pieces, and the loss still sees all of it; use that option"
         )
     # Accelerate would divide each loss by it; the pieces of a batch add up to one loss here.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)

@@ -19,7 +19,7 @@ from xmr_e2e.methods.base import build_method, without_weights
 from xmr_e2e.models.embed import BATCH
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.selection import check_splits
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ def check_networks(experiment: Experiment, manifest: Manifest, processes: int) -
 
 def _alone(train: Train, processes: int) -> str:
     return (
-        f"--train.batch-size {train.batch_size}, --train.accumulate {train.accumulate} and {processes} process(es) "
+        f"--train.batch-size {train.batch_size}, --train.micro-batches {train.micro_batches} and {processes} process(es) "
         "leave pieces of one sample, on which networks with batch normalisation cannot train: lower "
-        "--train.accumulate, or raise --train.batch-size"
+        "--train.micro-batches, or raise --train.batch-size"
     )
 
 
@@ -94,7 +94,7 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     """Run each stage's networks as in training, at random weights and on zeros."""
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
-    dataset = Dataset(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
+    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
     method = build_method(config, dataset)
     for stage in method.stages:
         if not stage.closed_form:
@@ -106,7 +106,7 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
 def smallest_piece(experiment: Experiment, processes: int) -> int:
     """Samples of the smallest piece in which a process sends its part of a batch through the networks."""
     train, data = experiment.train, experiment.data
-    reader = open_split(data.shards, "train", data.also)
+    reader = open_split(data.shards, "train", data.extra_shards)
     counts = [
         len(reader) if reader.has_all([name]) else len(reader.positions_with([name]))
         for name in experiment.method.towers
@@ -114,7 +114,7 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
     samples = min(count for count in counts if count) if any(counts) else 1
     batch = samples // -(-samples // train.batch_size)
     part = batch // processes
-    return max(1, part // min(train.accumulate, max(1, part)))
+    return max(1, part // min(train.micro_batches, max(1, part)))
 
 
 def _zeros(source: Source, modality: str, samples: int, data: Data, manifest: Manifest) -> Any:

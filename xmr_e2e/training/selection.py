@@ -14,7 +14,7 @@ from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn, protocol
-from xmr_e2e.methods.base import Method, Moment, Stage
+from xmr_e2e.methods.base import Method, Stage, StepContext
 from xmr_e2e.models.embed import prepared
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
@@ -25,7 +25,7 @@ _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "not
 
 
 @torch.no_grad()
-def validation_loss(method: Method, loader: Loader, moment: Moment, device: torch.device) -> dict[str, float]:
+def validation_loss(method: Method, loader: Loader, context: StepContext, device: torch.device) -> dict[str, float]:
     """The mean over the loader's samples of each loss term, and of their total under "loss". Called by every rank."""
     was_training = method.training
     method.eval()
@@ -35,13 +35,13 @@ def validation_loss(method: Method, loader: Loader, moment: Moment, device: torc
         size = loader.batches.data.image_size
         representations = method.represent_batch(batch.with_inputs(prepared(batch.inputs, loader.batches, size)))
         samples = len(gather(batch.positions))
-        for name, term in method.global_objective(representations, batch.labels, moment).items():
+        for name, term in method.global_objective(representations, batch.labels, context).items():
             totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)
     method.train(was_training)
     return {"loss": totals["total"]} | totals
 
 
-def kept_by(stage: Stage, train: Train) -> str:
+def selection_criterion(stage: Stage, train: Train) -> str:
     """By what the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
     if stage.closed_form:
         return "last"
@@ -57,11 +57,11 @@ def selected_on(stages: Sequence[Stage], train: Train, splits: Container[str]) -
     """What has had a say in the choice of a stage's epoch; of several, what spoils the figures most."""
     split = validation_split(train)
     where: dict[str, SelectedOn] = {"training loss": "training loss", "last": "nothing"}
-    found = {where.get(kept_by(stage, train), split if split in splits else "nothing") for stage in stages}
+    found = {where.get(selection_criterion(stage, train), split if split in splits else "nothing") for stage in stages}
     return next(each for each in _MOST_HARM_FIRST if each in found)
 
 
-def selection(epoch: int, select: str, split: Literal["val", "test"] = "val") -> str:
+def describe_selection(epoch: int, select: str, split: Literal["val", "test"] = "val") -> str:
     """How an epoch was chosen, for whoever reads its figures."""
     name = {"val": "validation", "test": "test"}[split]
     if select == "last":
@@ -71,7 +71,7 @@ def selection(epoch: int, select: str, split: Literal["val", "test"] = "val") ->
     return f"epoch {epoch + 1}, the best by {select} on the {name} split (average of all directions)"
 
 
-def selection_by_batch(epoch: int, step: int) -> str:
+def describe_selection_by_batch(epoch: int, step: int) -> str:
     """As `selection`, where a batch's loss has chosen the step after which the weights were kept."""
     return f"epoch {epoch + 1}, step {step}, whose training batch had the least loss of those looked at"
 
@@ -97,7 +97,7 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
         if name in manifest.splits:
             check_labels(folder, manifest, name, tuple(experiment.method.towers))
     if experiment.method.needs_labels:
-        for other in map(Path, experiment.data.also):
+        for other in map(Path, experiment.data.extra_shards):
             check_labels(other, load_manifest(other), "train", tuple(experiment.method.towers))
     if chosen.selected_on == "val" and needed != "last":
         check_apart(folder, manifest)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Wish(IntEnum):
+class Action(IntEnum):
     """What a rank wants to happen before the next step; the strongest wish of any rank counts."""
 
     NOTHING = 0
@@ -52,12 +52,12 @@ class Signals:
         self._error: XmrError | None = None
         self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
-    def agreed(self) -> Wish:
+    def synchronize(self) -> Action:
         """Called by every rank before each step, and at the end of an epoch."""
-        wish = torch.tensor(self._own_wish(), device=self._device)
+        action = torch.tensor(self._own_action(), device=self._device)
         if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(wish, dist.ReduceOp.MAX)
-        return Wish(int(wish))
+            dist.all_reduce(action, dist.ReduceOp.MAX)
+        return Action(int(action))
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -86,7 +86,7 @@ class Signals:
         return self._error or XmrError("stopped: another process met an error, which it names")
 
     def saved(self) -> None:
-        """A checkpoint was saved: wait anew."""
+        """A checkpoint was saved: wait again."""
         self._last, self._steps_since = time.monotonic(), 0
 
     def close(self) -> None:
@@ -94,13 +94,13 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _own_wish(self) -> Wish:
+    def _own_action(self) -> Action:
         if self._error:
-            return Wish.FAIL
+            return Action.FAIL
         if self._stop:
-            return Wish.STOP
+            return Action.STOP
         due = time.monotonic() - self._last > self._seconds or self._steps_since == self._steps
-        return Wish.CHECKPOINT if due else Wish.NOTHING
+        return Action.CHECKPOINT if due else Action.NOTHING
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop and number == signal.SIGINT:

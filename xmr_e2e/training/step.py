@@ -10,7 +10,7 @@ from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.distributed import share_buffers
-from xmr_e2e.methods.base import Method, Moment, NotFinite
+from xmr_e2e.methods.base import Method, NotFinite, StepContext
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.zero import read_without_pickle, zero_step
@@ -31,16 +31,16 @@ class Stepper:
         self._accelerator = accelerator
         self._batches = batches
         self.model: nn.Module
-        self.model, self.optimiser = accelerator.prepare(method, experiment.optimiser.build(method, stage))
+        self.model, self.optimizer = accelerator.prepare(method, experiment.optimizer.build(method, stage))
         if experiment.train.zero:
             read_without_pickle(self.model)
 
     @property
     def rates(self) -> list[float]:
         """The learning rates of the last step."""
-        return [group["lr"] for group in self.optimiser.param_groups]
+        return [group["lr"] for group in self.optimizer.param_groups]
 
-    def step(self, batch: Batch, moment: Moment, seed: tuple[int, ...]) -> dict[str, Tensor]:
+    def step(self, batch: Batch, context: StepContext, seed: tuple[int, ...]) -> dict[str, Tensor]:
         """The loss terms. Called by every rank with its part of the batch.
 
         Args:
@@ -50,34 +50,34 @@ class Stepper:
             NotFinite: a representation, a loss term or a gradient; parameters and buffers stay as they were.
         """
         train, accelerator = self._experiment.train, self._accelerator
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * self._experiment.schedule.factor(moment.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._experiment.schedule.factor(context.progress)
         if train.zero:
             share_buffers(self.model)  # as DistributedDataParallel does
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
             terms = backward(
                 accelerator, self.model, batch.to(accelerator.device), self._prepared,
-                pieces=train.accumulate, moment=moment, seed=seed,
+                micro_batches=train.micro_batches, context=context, seed=seed,
             )  # fmt: skip
             if train.zero:
                 zero_step(self.model)
                 return terms
             self._check_gradients()
-            self.optimiser.step()
+            self.optimizer.step()
         except NotFinite:
             # The forward pass has already mixed this batch, NaN where it has any, into the running statistics.
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
             raise
         finally:
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
         return terms
 
     def _prepared(self, batch: Batch) -> Batch:
         """The batch with its pictures augmented and normalised."""
         data, inputs = self._experiment.data, dict(batch.inputs)
-        # A stand-in is augmented in any way.
+        # A padding sample is augmented in any way.
         positions = batch.positions if len(batch) else batch.positions.new_zeros(1)
         for name, item in batch.inputs.items():
             if self._batches.has_pixels(name):

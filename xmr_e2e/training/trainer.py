@@ -14,36 +14,36 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from xmr_e2e import watchdog as watch
+from xmr_e2e import watchdog
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather, share_buffers
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import Moment, NotFinite, Stage, build_method
-from xmr_e2e.models.embed import collect, embed_few, embed_split, extract_frozen
+from xmr_e2e.methods.base import NotFinite, Stage, StepContext, build_method
+from xmr_e2e.models.embed import cache_frozen_features, collect, embed_few, embed_split
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.models.weights import read_weights
-from xmr_e2e.runs.checkpoint import Checkpoint, Position
+from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import Dataset
+from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.checkpoints import Checkpoints
-from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
-from xmr_e2e.training.selection import (
+from xmr_e2e.training.describe_selection import (
     check_splits,
-    kept_by,
+    describe_selection,
+    describe_selection_by_batch,
     selected_on,
-    selection,
-    selection_by_batch,
+    selection_criterion,
     validation_loss,
     validation_split,
 )
-from xmr_e2e.training.signals import Interrupted, Signals, Wish
+from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
+from xmr_e2e.training.signals import Action, Interrupted, Signals
 from xmr_e2e.training.step import Stepper
 
 logger = logging.getLogger(__name__)
@@ -70,24 +70,24 @@ class Trainer:
             if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
                 with busy("fitting words to the training texts"):
                     run.fit_words(data)
-            self.tokeniser, words = run.words()
+            self.tokenizer, words = run.words()
             torch.manual_seed(train.seed)
-            dataset = Dataset(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
+            dataset = DatasetInfo(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
             self.method = build_method(experiment.method, dataset).to(accelerator.device)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
-        experiment.optimiser.check(self.method, [stage.name for stage in self.method.stages])
+        experiment.optimizer.check(self.method, [stage.name for stage in self.method.stages])
         self.saved = SavedModel(
-            experiment.method, data, classes, multi_label, self.tokeniser, widths, self.method,
+            experiment.method, data, classes, multi_label, self.tokenizer, widths, self.method,
             protocol=train.protocol, selected_on=selected_on(self.method.stages, train, self.manifest.splits),
         )  # fmt: skip
         splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
-        self.extracted = extract_frozen(self.method, data, self.tokeniser, splits)
+        self.cached_features = cache_frozen_features(self.method, data, self.tokenizer, splits)
         self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.has_begun = self.begun_from is not None
         """whether all is checked, so that something would be lost with the run folder"""
-        self.position = self.begun_from.position if self.begun_from else Position()
+        self.position = self.begun_from.position if self.begun_from else TrainingProgress()
         if self.position.stage > len(self.method.stages):
             raise XmrError(
                 f"{run.folder}: its checkpoint stands in stage {self.position.stage + 1} of "
@@ -112,7 +112,7 @@ class Trainer:
     @property
     def _select(self) -> str:
         """By what this stage's weights are kept."""
-        return kept_by(self.stage, self.experiment.train)
+        return selection_criterion(self.stage, self.experiment.train)
 
     @property
     def _is_as_found(self) -> bool:
@@ -168,14 +168,14 @@ class Trainer:
                 self._end_epoch(epoch)
                 self.position = replace(self.position, epoch=epoch + 1, step=0)
             self._leave_stage()
-        self.position = Position(stage=number + 1, skipped=self.position.skipped)
+        self.position = TrainingProgress(stage=number + 1, skipped=self.position.skipped)
         return True
 
     def _prepare_stage(self) -> None:
         """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
         stage = self.stage
         for name, parameter in self.method.named_parameters():
-            parameter.requires_grad_(stage.moves(name) and name in self.trainable)
+            parameter.requires_grad_(stage.is_trained(name) and name in self.trainable)
         found = self.begun_from if self._is_as_found else None
         whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
         if found and not whole:
@@ -191,19 +191,19 @@ class Trainer:
 
     def _rehearse(self) -> None:
         """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
-        watch.now("trying what the end of an epoch needs")
+        watchdog.report_activity("trying what the end of an epoch needs")
         self.accelerator.unwrap_model(self.stepper.model)  # imports DeepSpeed where it is installed
         state = self._state()
         if self.accelerator.is_main_process:
             self.saved.check(state)
         if self.validated_on in self.manifest.splits:
-            embed_few(self.method, self.experiment.data, self.tokeniser, self.validated_on)
+            embed_few(self.method, self.experiment.data, self.tokenizer, self.validated_on)
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         """All that can be had of a checkpoint of another kind of training; what cannot is said."""
         if self.accelerator.is_main_process:
             logger.warning(
-                "%s was saved by %d process(es) with --train.zero %d: weights and position go on, BUT THE OPTIMISER "
+                "%s was saved by %d process(es) with --train.zero %d: weights and position go on, BUT THE OPTIMIZER "
                 "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
                 checkpoint.folder, checkpoint.world_size, checkpoint.zero,
             )  # fmt: skip
@@ -266,7 +266,7 @@ class Trainer:
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch; None at the end of the epoch, and where this rank cannot go on."""
-        watch.now(f"reading the batch of step {self._global_step + 1}")
+        watchdog.report_activity(f"reading the batch of step {self._global_step + 1}")
         try:
             with self.signals.waiting():
                 return next(batches, None)
@@ -278,17 +278,17 @@ class Trainer:
 
     def _agree_to_go_on(self) -> bool:
         """Before each step: save if a rank wishes it, and stop if a rank must; False where it was asked to."""
-        watch.now(f"agreeing with the other processes before step {self._global_step + 1}")
-        wish = self.signals.agreed()
-        if wish > Wish.NOTHING:
+        watchdog.report_activity(f"agreeing with the other processes before step {self._global_step + 1}")
+        action = self.signals.synchronize()
+        if action > Action.NOTHING:
             self.log.flush()
             self._save(self.position)
-        if wish is Wish.FAIL:
+        if action is Action.FAIL:
             raise self.signals.error()
-        return wish is not Wish.STOP
+        return action is not Action.STOP
 
-    def _save(self, position: Position) -> None:
-        watch.now("saving a checkpoint")
+    def _save(self, position: TrainingProgress) -> None:
+        watchdog.report_activity("saving a checkpoint")
         self.checkpoints.save(position)
         self.signals.saved()
 
@@ -304,19 +304,19 @@ class Trainer:
         """What an epoch came to: on the console."""
         logger.info("%s: %s%s, %s", self._title(epoch), self.log.epoch_loss(), result, self._left())
 
-    def _moment(self) -> Moment:
+    def _context(self) -> StepContext:
         steps = self.loader.steps
         progress = (self.position.epoch * steps + self.position.step) / (steps * self.experiment.train.epochs)
         seed = np.random.SeedSequence((self.experiment.train.seed, self._global_step)).generate_state(1, np.uint64)
-        return Moment(self.stage.name, self.position.epoch, progress, int(seed[0]))
+        return StepContext(self.stage.name, self.position.epoch, progress, int(seed[0]))
 
     def _step(self, batch: Batch, throughput: Throughput) -> None:
         """One optimiser step, and its record."""
-        watch.now(f"in step {self._global_step + 1}")
+        watchdog.report_activity(f"in step {self._global_step + 1}")
         samples = gather(batch.positions.to(self.accelerator.device))
         seed = (self.experiment.train.seed, self._global_step, self.accelerator.process_index)
         try:
-            terms = self.stepper.step(batch, self._moment(), seed)
+            terms = self.stepper.step(batch, self._context(), seed)
         except NotFinite as error:
             self._leave_out(error, samples)
             return
@@ -365,7 +365,7 @@ class Trainer:
         value = -float(broadcast(loss.clone()))  # one rank's: all must come to the same
         if self.position.best is None or value > self.position.best:
             self.position = replace(self.position, best=value)
-            chosen = selection_by_batch(self.position.epoch, number)
+            chosen = describe_selection_by_batch(self.position.epoch, number)
             self._save_model(chosen)
             self.log.validation({"step": self._global_step, "stage": self.stage.name, "selected": chosen})
 
@@ -379,7 +379,7 @@ class Trainer:
             self._tell(epoch, f"lowest loss of a batch {-(self.position.best or 0.0):.4f}")
             return
         if select == "last" or not scores:
-            self._keep(epoch, scores, selection(epoch, "last"))
+            self._keep(epoch, scores, describe_selection(epoch, "last"))
             return
         if select != "loss" and f"average {select}" not in scores:
             raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
@@ -388,7 +388,7 @@ class Trainer:
         name = {"val": "validation", "test": "test"}[self.validated_on]
         if self.position.best is None or value > self.position.best:
             self.position = replace(self.position, best=value)
-            chosen = selection(epoch, select, self.validated_on)
+            chosen = describe_selection(epoch, select, self.validated_on)
             self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
         else:
             self.log.validation(self._validation_record(epoch, scores))
@@ -420,15 +420,15 @@ class Trainer:
         split = self.validated_on
         if split not in self.manifest.splits:
             return {}
-        watch.now("validating")
+        watchdog.report_activity("validating")
         share_buffers(self.method)  # what is validated is what is saved
         if (self.stage.select != "figure" or self._select == "loss") and not self.stage.closed_form:
             return validation_loss(
-                self.method, self._loader(self.stage, split), self._moment(), self.accelerator.device
+                self.method, self._loader(self.stage, split), self._context(), self.accelerator.device
             )
         with self._closed_form_ahead():
             embedded = embed_split(
-                self.method, self.experiment.data, self.tokeniser, split, self.extracted, self.protocol.captions
+                self.method, self.experiment.data, self.tokenizer, split, self.cached_features, self.protocol.captions
             )
         return validation_scores(self.method, embedded, self.protocol)
 
@@ -438,9 +438,9 @@ class Trainer:
             self.experiment.data,
             split,
             sources,
-            self.tokeniser,
+            self.tokenizer,
             seed=self.experiment.train.seed,
-            extracted=self.extracted[split],
+            cached_features=self.cached_features[split],
         )
 
     def _loader(self, stage: Stage, split: str) -> Loader:

@@ -32,8 +32,8 @@ def zero_plugin(train: Train, world_size: int) -> DeepSpeedPlugin:
             f"--train.zero {train.zero} divides the training's state among several processes, and there is one: set "
             "--train.zero 0, or start more (accelerate launch --num_processes N)"
         )
-    if train.accumulate > 1:
-        raise XmrError("--train.accumulate needs --train.zero 0: DeepSpeed has no room for cached representations")
+    if train.micro_batches > 1:
+        raise XmrError("--train.micro-batches needs --train.zero 0: DeepSpeed has no room for cached representations")
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # by which DeepSpeed is told; it cannot be configured
     from accelerate import DeepSpeedPlugin

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from xmr_e2e.console import Console
 from xmr_e2e.escape import one_line
-from xmr_e2e.shards.audit.duplicates import Pairs, alike, same
+from xmr_e2e.shards.audit.duplicates import Pairs, exact_duplicates, near_duplicates
 from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, ShardTask, fingerprint_shard
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Shard, load_manifest
@@ -42,7 +42,7 @@ ACROSS = "#b3261e"
 
 
 @dataclass(frozen=True)
-class Part:
+class AuditedSplit:
     """One split of one folder."""
 
     folder: Path
@@ -61,7 +61,7 @@ class Part:
 class Audit:
     """What occurs more than once."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[AuditedSplit, ...]
     found: Mapping[str, Pairs]
     """by kind, in the order of KINDS"""
     undecodable: tuple[str, ...]
@@ -98,20 +98,20 @@ class Audit:
         ]
         yield from sorted(kept, key=lambda case: not self.is_across(case[1], case[2]))
 
-    def place(self, sample: int) -> tuple[Part, Shard, int]:
+    def place(self, sample: int) -> tuple[AuditedSplit, Shard, int]:
         """Of a sample's number: its split, its shard and its row in that."""
         number = bisect_right(self._ends, sample)
         part, shard = self._shards[number]
         return part, shard, sample - self._ends[number] + shard.samples
 
     @cached_property
-    def _shards(self) -> list[tuple[Part, Shard]]:
+    def _shards(self) -> list[tuple[AuditedSplit, Shard]]:
         return [(part, shard) for part in self.parts for shard in part.shards]
 
     @cached_property
     def _ends(self) -> list[int]:
         """Of each shard, the number behind its last sample."""
-        return list(itertools.accumulate(shard.samples for _, shard in self._shards))
+        return list(itertools.micro_batches(shard.samples for _, shard in self._shards))
 
 
 def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -> Audit:
@@ -128,9 +128,12 @@ def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -
     looked = map_shards(fingerprint_shard, tasks, sizes=sizes, title="reading pictures", workers=workers)
     rows = np.concatenate([np.empty(0, FINGERPRINT), *(shard.rows for shard in looked)])
     part = np.repeat(np.arange(len(parts)), [each.samples for each in parts])
-    found = {"picture": same(rows["picture"], part, len(parts)), "look": _look_alike(rows, part, len(parts))}
+    found = {
+        "picture": exact_duplicates(rows["picture"], part, len(parts)),
+        "look": _look_alike(rows, part, len(parts)),
+    }
     if texts:
-        found["texts"] = same(rows["texts"], part, len(parts))
+        found["texts"] = exact_duplicates(rows["texts"], part, len(parts))
     undecodable = [f"{task.shard.name}: {key}" for task, shard in zip(tasks, looked) for key in shard.undecodable]
     return Audit(parts, found, tuple(undecodable), sum(shard.flat for shard in looked))
 
@@ -179,16 +182,18 @@ def draw_pairs(result: Audit, out: Path) -> None:
     write_sheet(out, tiles, columns=4, heading=f"Duplicates in {names}" if tiles else f"No duplicates in {names}")
 
 
-def _parts(folder: Path) -> Iterator[Part]:
+def _parts(folder: Path) -> Iterator[AuditedSplit]:
     manifest = load_manifest(folder)
     for name, split in manifest.splits.items():
-        yield Part(folder, name, split.shards, manifest.max_pixels or MAX_PIXELS, len(manifest.classes))
+        yield AuditedSplit(folder, name, split.shards, manifest.max_pixels or MAX_PIXELS, len(manifest.classes))
 
 
 def _look_alike(rows: NDArray[np.void], part: NDArray[np.int64], parts: int) -> Pairs:
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("comparing pictures")
-        return alike(rows, part, parts, tell=lambda done, total: progress.update(bar, completed=done, total=total))
+        return near_duplicates(
+            rows, part, parts, tell=lambda done, total: progress.update(bar, completed=done, total=total)
+        )
 
 
 def _where(result: Audit, sample: int) -> str:

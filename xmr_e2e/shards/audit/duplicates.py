@@ -44,7 +44,7 @@ class Pairs:
             known.append(pair)
 
 
-def same(digests: NDArray[np.uint64], part: NDArray[np.int64], parts: int) -> Pairs:
+def exact_duplicates(digests: NDArray[np.uint64], part: NDArray[np.int64], parts: int) -> Pairs:
     """Pairs of samples with equal digests (n, 2); zeros are equal to nothing. part: (n,) in which each lies."""
     groups = _Groups.of(digests, part, parts)
     counts = groups.counts.T @ groups.counts
@@ -58,7 +58,7 @@ def same(digests: NDArray[np.uint64], part: NDArray[np.int64], parts: int) -> Pa
     return pairs
 
 
-def alike(
+def near_duplicates(
     fingerprints: NDArray[np.void], part: NDArray[np.int64], parts: int, *, tell: Callable[[int, int], None]
 ) -> Pairs:
     """Pairs of samples whose pictures differ in their bytes and look the same.

@@ -81,7 +81,7 @@ def fingerprint_shard(task: ShardTask) -> ShardFingerprints:
     return ShardFingerprints(rows, tuple(undecodable), flat)
 
 
-def looks(image: Image.Image) -> tuple[int, tuple[int, ...]] | None:
+def perceptual_hashes(image: Image.Image) -> tuple[int, tuple[int, ...]] | None:
     """Perceptual hashes of 64 bits and of 4 x 64 bits, which hardly change when a picture is scaled or encoded again.
 
     Each bit says whether one of the lowest 8 x 8 (16 x 16) frequencies of the grey picture's cosine transform is above
@@ -105,7 +105,7 @@ def _signs(values: NDArray[np.float32]) -> tuple[int, ...]:
 def _fingerprint(record: Record, max_pixels: int) -> tuple[object, ...]:
     """A row of FINGERPRINT; texts are compared without regard to case and spaces. Raises UnusableImage."""
     texts = "\n".join(" ".join(text.split()).casefold() for text in record.metadata.texts)
-    found = looks(decode_rgb(record.image, max_pixels=max_pixels)) if record.image is not None else None
+    found = perceptual_hashes(decode_rgb(record.image, max_pixels=max_pixels)) if record.image is not None else None
     return _digest(record.image or b""), _digest(texts.encode()), *(found or (0, (0, 0, 0, 0))), found is not None
 
 

@@ -32,10 +32,10 @@ from xmr_e2e.files import write_atomically
 from xmr_e2e.received import JSON_BYTES, inside, parse, read_bytes, shortened
 from xmr_e2e.shards.index import index_path, load_index, most_index_bytes
 from xmr_e2e.shards.manifest import (
-    EXTENSION,
+    BUILD_DIR,
+    EXTEND_DIR,
     NAME,
     REMOTE,
-    WORKSHOP,
     Manifest,
     Shard,
     load_manifest,
@@ -145,7 +145,7 @@ class Mount:
 
 
 def _compare(size: int, sha256: str, shard: Shard) -> None:
-    advice = "; if the shards were built anew there, mount them again"
+    advice = "; if the shards were built again there, mount them again"
     if size < shard.bytes:
         raise Failed(f"ended after {size:,} bytes; the manifest says {shard.bytes:,}{advice}")
     if size > shard.bytes:
@@ -318,7 +318,7 @@ def _read(path: Path, most: int) -> bytes | None:
 def _check_place(folder: Path) -> None:
     if (folder / REMOTE).exists():
         return
-    if any((folder / name).exists() for name in (NAME, WORKSHOP, EXTENSION)):
+    if any((folder / name).exists() for name in (NAME, BUILD_DIR, EXTEND_DIR)):
         raise XmrError(f"{folder} holds shards of its own; mount into another folder")
 
 
@@ -353,7 +353,7 @@ def _fetch_indexes(mounted: Mount, shards: list[Shard], classes: int) -> None:
         try:
             load_index(mounted.folder / shard.name, shard, classes)
         except XmrError as error:
-            raise XmrError(f"{hide_secrets(url)}: {error}. Were the shards being built anew there?") from error
+            raise XmrError(f"{hide_secrets(url)}: {error}. Were the shards being built again there?") from error
 
     # Threads: they wait for the network, most of all.
     with ThreadPoolExecutor(INDEXES_AT_ONCE) as pool:

@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
+from tokenizers import Tokenizer as FastTokenizer
 
 from xmr_e2e.bounds import Count
 from xmr_e2e.data.charsmap import character_tables, longest_replacement
@@ -42,7 +43,7 @@ _TRIAL = "A text, to try ten of its words. Ça va — 数据? " * 2
 
 
 @dataclass(frozen=True)
-class Tokenisation:
+class Tokenization:
     """What texts are cut into."""
 
     kind: Literal["words", "sentencepiece", "transformers"] = "words"
@@ -56,7 +57,7 @@ class Tokenisation:
     """of a tokeniser of the hub: a commit (or branch, or tag) of its model; the newest by default"""
 
 
-class Tokeniser(Protocol):
+class Tokenizer(Protocol):
     """From a text to token ids; 0 is what shorter texts of a batch are filled up with."""
 
     def __len__(self) -> int:
@@ -65,14 +66,14 @@ class Tokeniser(Protocol):
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         """Ids of at most `max_tokens` tokens (but all that the model demands around a text), at least one."""
 
-    def pieces(self, text: str) -> list[str]:
+    def micro_batches(self, text: str) -> list[str]:
         """The tokens as they are written, all of them."""
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
         """What the text is cut into, without special tokens, and whether each part is known, or stands for nothing."""
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON values, for `tokeniser_from_document`."""
+        """As JSON values, for `tokenizer_from_document`."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,16 @@ class Subwords:
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         return self._processor.encode(text)[:max_tokens] or [UNKNOWN]
 
-    def pieces(self, text: str) -> list[str]:
+    def micro_batches(self, text: str) -> list[str]:
         return list(self._processor.encode(text, out_type=str))
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
-        pieces = zip(self.pieces(text), self._processor.encode(text))
-        return [(piece.strip("▁"), number != UNKNOWN) for piece, number in pieces if piece.strip("▁")]
+        micro_batches = zip(self.micro_batches(text), self._processor.encode(text))
+        return [
+            (micro_batch.strip("▁"), number != UNKNOWN)
+            for micro_batch, number in micro_batches
+            if micro_batch.strip("▁")
+        ]
 
     @property
     def known(self) -> list[str]:
@@ -120,8 +125,8 @@ class PretrainedTokens:
     """id that stands for a text without any token"""
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        tokenizer = Tokenizer.from_str(self.tokenizer)
+    def _tokenizer(self) -> FastTokenizer:
+        tokenizer = FastTokenizer.from_str(self.tokenizer)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
@@ -135,7 +140,7 @@ class PretrainedTokens:
         self._tokenizer.enable_truncation(longest)
         return list(self._encode(text).ids) or [self.empty]
 
-    def pieces(self, text: str) -> list[str]:
+    def micro_batches(self, text: str) -> list[str]:
         self._tokenizer.no_truncation()
         return list(self._encode(text).tokens)
 
@@ -166,7 +171,7 @@ class PretrainedTokens:
         return {"kind": "transformers", **document}
 
 
-def tokeniser_from_document(document: Any, where: str = "tokeniser") -> Tokeniser:
+def tokenizer_from_document(document: Any, where: str = "tokeniser") -> Tokenizer:
     """The tokeniser whose `to_document` this is, whoever has changed it since; it has been tried.
 
     Args:
@@ -185,18 +190,18 @@ def tokeniser_from_document(document: Any, where: str = "tokeniser") -> Tokenise
         if not isinstance(document.get(key, ...), declared) or isinstance(document[key], bool):
             raise XmrError(f"{where}: {key}: should be {words}, not {shortened(document.get(key))}")
     try:
-        tokeniser: Tokeniser = read(document)
-        size = len(tokeniser)
+        tokenizer: Tokenizer = read(document)
+        size = len(tokenizer)
         if not 0 < size <= _MOST_TOKENS:
             raise ValueError(f"it has {size:,} tokens, and at most {_MOST_TOKENS:,} are possible")
-        tokeniser.lookup(_TRIAL)
-        if not all(0 <= number < 2**31 for number in tokeniser.encode(_TRIAL, max_tokens=100)):
+        tokenizer.lookup(_TRIAL)
+        if not all(0 <= number < 2**31 for number in tokenizer.encode(_TRIAL, max_tokens=100)):
             raise ValueError("a token has a number beyond any table")
     except BaseException as error:  # a PanicException of Rust's is no Exception
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         raise XmrError(f"{where}: no {kind} tokeniser: {first_line(error)}") from error
-    return tokeniser
+    return tokenizer
 
 
 def _read_words(document: Mapping[str, Any]) -> Vocabulary:
@@ -223,13 +228,13 @@ def _read_pretrained(document: Mapping[str, Any]) -> PretrainedTokens:
     _check_growth(parse_json(text, "its text", most=LARGEST_MODEL))
     if longest is not None and not 0 < longest <= _UNLIMITED:
         raise ValueError(f"longest: {longest} is no number of tokens")
-    tokeniser = PretrainedTokens(text, longest, empty)
+    tokenizer = PretrainedTokens(text, longest, empty)
     if not 0 <= empty <= _MOST_TOKENS:
         raise ValueError(f"empty: {empty} is no token")
-    return tokeniser
+    return tokenizer
 
 
-_DOCUMENTS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Tokeniser], Mapping[str, tuple[Any, str]]]] = {
+_DOCUMENTS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Tokenizer], Mapping[str, tuple[Any, str]]]] = {
     "words": (_read_words, {"words": (list, "a list")}),
     "sentencepiece": (_read_subwords, {"model": (str, "text")}),
     "transformers": (
@@ -272,7 +277,7 @@ def _growth(part: dict[str, Any]) -> int:
             ids = [special.get("ids") or () for special in specials.values()] if isinstance(specials, dict) else []
             if max(len(single), len(pair), len(specials), *map(len, ids)) > _MOST_PARTS:
                 raise ValueError(f"more than {_MOST_PARTS} parts in what it puts around a text")
-            return max(1, len(single)) if sum("Sequence" in piece for piece in single) > 1 else 1
+            return max(1, len(single)) if sum("Sequence" in micro_batch for micro_batch in single) > 1 else 1
     return 1
 
 
@@ -291,9 +296,9 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"  # a class that cannot be imported
 
 
-def fit_tokeniser(
-    texts: Sequence[str], tokenisation: Tokenisation, words: WordVectors
-) -> tuple[Tokeniser, NDArray[np.float32]]:
+def fit_tokenizer(
+    texts: Sequence[str], tokenization: Tokenization, words: WordVectors
+) -> tuple[Tokenizer, NDArray[np.float32]]:
     """A tokeniser and the vectors of its tokens, (len(tokeniser), dim), row 0 zero; dim is 0 for pretrained tokens.
 
     texts: of the training split.
@@ -301,22 +306,22 @@ def fit_tokeniser(
     Raises:
         XmrError: texts or options from which no tokeniser can be had.
     """
-    match tokenisation.kind:
+    match tokenization.kind:
         case "words":
             vocabulary = fit_vocabulary(texts, min_count=words.min_count)
-            return vocabulary, fit_vectors(vocabulary.words, [vocabulary.pieces(text) for text in texts], words)
+            return vocabulary, fit_vectors(vocabulary.words, [vocabulary.micro_batches(text) for text in texts], words)
         case "sentencepiece":
             if words.file:
                 raise XmrError(
                     "--data.words.file holds vectors of words, and sentencepiece cuts texts into subwords: leave the "
                     "file away, or set --data.tokens.kind words"
                 )
-            subwords = _fit_subwords(texts, tokenisation.size)
+            subwords = _fit_subwords(texts, tokenization.size)
             every = replace(words, min_count=1)  # the model has chosen its pieces by how often they occur
-            return subwords, fit_vectors(subwords.known, [subwords.pieces(text) for text in texts], every)
+            return subwords, fit_vectors(subwords.known, [subwords.micro_batches(text) for text in texts], every)
         case "transformers":
-            tokeniser = load_pretrained_tokens(tokenisation.name, tokenisation.revision)
-            return tokeniser, np.zeros((len(tokeniser), 0), np.float32)
+            tokenizer = load_pretrained_tokens(tokenization.name, tokenization.revision)
+            return tokenizer, np.zeros((len(tokenizer), 0), np.float32)
 
 
 def _fit_subwords(texts: Sequence[str], size: int) -> Subwords:

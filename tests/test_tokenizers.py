@@ -20,13 +20,13 @@ from xmr_e2e.data import unknown
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.text import Vocabulary
-from xmr_e2e.data.tokenisers import (
+from xmr_e2e.data.tokenizers import (
     PretrainedTokens,
     Subwords,
-    Tokenisation,
-    Tokeniser,
-    fit_tokeniser,
-    tokeniser_from_document,
+    Tokenization,
+    Tokenizer,
+    fit_tokenizer,
+    tokenizer_from_document,
 )
 from xmr_e2e.data.unknown import unknown_fraction, unknown_fractions
 from xmr_e2e.data.vector_files import read_vectors
@@ -36,7 +36,7 @@ from xmr_e2e.errors import XmrError
 SYLLABLES = ["ba", "du", "ki", "lo", "me", "nu", "ra", "si", "to", "ve"]
 MANY = [f"{a}{b}{c} {c}{a}" for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES]  # of 10 x 10 x 10 words
 TEXTS = ["the dog runs over the grass", "a cat sits on the grass", "the dog and the cat play"] * 20
-SUBWORDS = Tokenisation("sentencepiece", size=40)
+SUBWORDS = Tokenization("sentencepiece", size=40)
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "cat", "##s", "."]
 
 
@@ -48,63 +48,63 @@ def bert(tmp_path: Path) -> Path:
     return folder
 
 
-def fitted(tokenisation: Tokenisation, **options: Any) -> tuple[Tokeniser, Any]:
-    return fit_tokeniser(TEXTS, tokenisation, WordVectors(**{"dim": 6, **options}))
+def fitted(tokenization: Tokenization, **options: Any) -> tuple[Tokenizer, Any]:
+    return fit_tokenizer(TEXTS, tokenization, WordVectors(**{"dim": 6, **options}))
 
 
 @pytest.mark.parametrize("kind", ["words", "sentencepiece", "transformers"])
 def test_a_document_in_json_gives_the_same_tokeniser(kind: str, bert: Path) -> None:
-    tokeniser, _ = fitted(Tokenisation(kind, size=40, name=str(bert)))  # type: ignore[arg-type]
-    restored = tokeniser_from_document(json.loads(json.dumps(tokeniser.to_document())))
-    assert type(restored) is type(tokeniser)
-    assert len(restored) == len(tokeniser)
+    tokenizer, _ = fitted(Tokenization(kind, size=40, name=str(bert)))  # type: ignore[arg-type]
+    restored = tokenizer_from_document(json.loads(json.dumps(tokenizer.to_document())))
+    assert type(restored) is type(tokenizer)
+    assert len(restored) == len(tokenizer)
     for text in [*TEXTS[:3], "The DOGS, a zebra!", ""]:
-        assert restored.encode(text, max_tokens=9) == tokeniser.encode(text, max_tokens=9)
-        assert restored.pieces(text) == tokeniser.pieces(text)
+        assert restored.encode(text, max_tokens=9) == tokenizer.encode(text, max_tokens=9)
+        assert restored.micro_batches(text) == tokenizer.micro_batches(text)
 
 
 @pytest.mark.parametrize("kind", ["words", "sentencepiece", "transformers"])
 def test_ids_are_within_the_table_and_a_text_is_never_empty(kind: str, bert: Path) -> None:
-    tokeniser, vectors = fitted(Tokenisation(kind, size=40, name=str(bert)))  # type: ignore[arg-type]
-    tokeniser = pickle.loads(pickle.dumps(tokeniser))  # as a loader's worker gets it
-    assert vectors.shape == (len(tokeniser), 0 if kind == "transformers" else 6)
+    tokenizer, vectors = fitted(Tokenization(kind, size=40, name=str(bert)))  # type: ignore[arg-type]
+    tokenizer = pickle.loads(pickle.dumps(tokenizer))  # as a loader's worker gets it
+    assert vectors.shape == (len(tokenizer), 0 if kind == "transformers" else 6)
     for text in ["", "?!", "漢字", "the dog " * 50]:
-        ids = tokeniser.encode(text, max_tokens=7)
+        ids = tokenizer.encode(text, max_tokens=7)
         assert 0 < len(ids) <= 7
-        assert all(0 <= number < len(tokeniser) for number in ids)
+        assert all(0 <= number < len(tokenizer) for number in ids)
 
 
 def test_a_document_of_another_kind_is_refused() -> None:
     with pytest.raises(XmrError, match="'letters' is no kind of tokeniser"):
-        tokeniser_from_document({"kind": "letters"})
+        tokenizer_from_document({"kind": "letters"})
 
 
 def test_words_are_those_that_occur_often_enough() -> None:
-    tokeniser, _ = fitted(Tokenisation(), min_count=40)
-    assert isinstance(tokeniser, Vocabulary)
-    assert tokeniser.words == ("the", "cat", "dog", "grass")
-    assert tokeniser.encode("The grass is wet", max_tokens=9) == [2, 5, 1, 1]
-    assert tokeniser.pieces("The grass is wet!") == ["the", "grass", "is", "wet"]
+    tokenizer, _ = fitted(Tokenization(), min_count=40)
+    assert isinstance(tokenizer, Vocabulary)
+    assert tokenizer.words == ("the", "cat", "dog", "grass")
+    assert tokenizer.encode("The grass is wet", max_tokens=9) == [2, 5, 1, 1]
+    assert tokenizer.micro_batches("The grass is wet!") == ["the", "grass", "is", "wet"]
     with pytest.raises(XmrError, match=r"no word occurs 999 times .* --data.words.min-count"):
-        fitted(Tokenisation(), min_count=999)
+        fitted(Tokenization(), min_count=999)
 
 
 def test_skip_gram_vectors_are_the_same_each_time_and_leave_padding_zero() -> None:
-    for tokenisation in (Tokenisation(), SUBWORDS):
-        tokeniser, vectors = fitted(tokenisation)
-        _, again = fitted(tokenisation)
-        assert vectors.shape == (len(tokeniser), 6)
+    for tokenization in (Tokenization(), SUBWORDS):
+        tokenizer, vectors = fitted(tokenization)
+        _, again = fitted(tokenization)
+        assert vectors.shape == (len(tokenizer), 6)
         assert np.array_equal(vectors, again)
         assert not vectors[0].any() and vectors[1:].any(axis=1).all()
 
 
-@pytest.mark.parametrize("tokenisation", [Tokenisation(), Tokenisation("sentencepiece", size=60)])
-def test_words_of_the_same_neighbourhood_have_similar_vectors(tokenisation: Tokenisation) -> None:
+@pytest.mark.parametrize("tokenisation", [Tokenization(), Tokenization("sentencepiece", size=60)])
+def test_words_of_the_same_neighbourhood_have_similar_vectors(tokenization: Tokenization) -> None:
     texts = [f"{pet} {act}" for pet in ("dog", "cat") for act in ("barks", "runs", "eats")] * 200
     texts += [f"{place} {sort}" for place in ("hill", "lake") for sort in ("lies", "rests", "shines")] * 200
-    tokeniser, vectors = fit_tokeniser(texts, tokenisation, WordVectors(dim=12, epochs=40, window=9))
+    tokenizer, vectors = fit_tokenizer(texts, tokenization, WordVectors(dim=12, epochs=40, window=9))
     dog, cat, lake = (
-        vectors[tokeniser.encode(word, max_tokens=9)].mean(axis=0) for word in ("dog barks", "cat barks", "lake lies")
+        vectors[tokenizer.encode(word, max_tokens=9)].mean(axis=0) for word in ("dog barks", "cat barks", "lake lies")
     )
 
     def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -114,42 +114,42 @@ def test_words_of_the_same_neighbourhood_have_similar_vectors(tokenisation: Toke
 
 
 def test_subwords_put_a_text_together_again_and_fold_case() -> None:
-    tokeniser, _ = fitted(SUBWORDS)
-    assert isinstance(tokeniser, Subwords)
-    assert "".join(tokeniser.pieces("The Cat runs")).replace("▁", " ").strip() == "the cat runs"
-    ids = tokeniser.encode("the cat runs", max_tokens=99)
-    assert [tokeniser.known[number - 2] for number in ids] == tokeniser.pieces("the cat runs")
-    assert tokeniser.encode("the cat runs", max_tokens=2) == ids[:2]
-    assert 1 in tokeniser.encode("the 漢", max_tokens=9)
+    tokenizer, _ = fitted(SUBWORDS)
+    assert isinstance(tokenizer, Subwords)
+    assert "".join(tokenizer.micro_batches("The Cat runs")).replace("▁", " ").strip() == "the cat runs"
+    ids = tokenizer.encode("the cat runs", max_tokens=99)
+    assert [tokenizer.known[number - 2] for number in ids] == tokenizer.micro_batches("the cat runs")
+    assert tokenizer.encode("the cat runs", max_tokens=2) == ids[:2]
+    assert 1 in tokenizer.encode("the 漢", max_tokens=9)
     assert 0 not in ids
 
 
 def test_subwords_are_the_same_each_time_and_as_many_as_asked_for() -> None:
-    models = [fit_tokeniser(MANY, Tokenisation("sentencepiece", size=50), WordVectors(dim=3))[0] for _ in range(2)]
+    models = [fit_tokenizer(MANY, Tokenization("sentencepiece", size=50), WordVectors(dim=3))[0] for _ in range(2)]
     assert models[0] == models[1]
     assert len(models[0]) == 50
-    assert 20 < len(fitted(Tokenisation("sentencepiece", size=8000))[0]) < 8000
+    assert 20 < len(fitted(Tokenization("sentencepiece", size=8000))[0]) < 8000
 
 
 def test_subwords_are_fitted_on_long_texts_too() -> None:
     article = " ".join(["photosynthesis"] * 1000)  # beyond sentencepiece's own limit of 4192 bytes
-    tokeniser, _ = fit_tokeniser([article] * 3, Tokenisation("sentencepiece", size=60), WordVectors(dim=3))
-    assert 1 not in tokeniser.encode("photosynthesis", max_tokens=99)
+    tokenizer, _ = fit_tokenizer([article] * 3, Tokenization("sentencepiece", size=60), WordVectors(dim=3))
+    assert 1 not in tokenizer.encode("photosynthesis", max_tokens=99)
 
 
 def test_subwords_that_cannot_be_fitted_name_the_option(tmp_path: Path) -> None:
     with pytest.raises(XmrError, match=r"--data.tokens.size 3 is too small: .* at least 20"):
-        fitted(Tokenisation("sentencepiece", size=3))
+        fitted(Tokenization("sentencepiece", size=3))
     with pytest.raises(XmrError, match="cannot be fitted on the 2 training texts"):
-        fit_tokeniser(["", " "], SUBWORDS, WordVectors())
+        fit_tokenizer(["", " "], SUBWORDS, WordVectors())
     with pytest.raises(XmrError, match=r"--data.words.file .*--data.tokens.kind words"):
         fitted(SUBWORDS, file=tmp_path / "GoogleNews.bin")
 
 
 def test_subwords_are_fitted_on_very_short_texts_and_on_signs() -> None:
     for texts in (["a dog"] * 3, ["a"], ["🐶🌊"] * 4):
-        tokeniser, _ = fit_tokeniser(texts, SUBWORDS, WordVectors(dim=3))
-        assert 1 not in tokeniser.encode(texts[0], max_tokens=9)
+        tokenizer, _ = fit_tokenizer(texts, SUBWORDS, WordVectors(dim=3))
+        assert 1 not in tokenizer.encode(texts[0], max_tokens=9)
 
 
 CHINESE = ["一只棕色的狗在草地上奔跑，天空很蓝", "两个孩子坐在海边的沙滩上看日落", "一位女士在厨房里切蔬菜"] * 3
@@ -164,9 +164,9 @@ THAI = ["สุนัขสีน้ำตาลวิ่งบนสนาม�
 def test_texts_without_spaces_ask_for_subwords_and_have_them(texts: list[str]) -> None:
     for min_count in (1, 2, 5):
         with pytest.raises(XmrError, match=r"without spaces between words: .*--data.tokens.kind sentencepiece"):
-            fit_tokeniser(texts, Tokenisation(), WordVectors(dim=3, min_count=min_count))
-    tokeniser, _ = fit_tokeniser(texts, Tokenisation("sentencepiece", size=200), WordVectors(dim=3))
-    assert unknown_fraction(texts, tokeniser) < 0.1
+            fit_tokenizer(texts, Tokenization(), WordVectors(dim=3, min_count=min_count))
+    tokenizer, _ = fit_tokenizer(texts, Tokenization("sentencepiece", size=200), WordVectors(dim=3))
+    assert unknown_fraction(texts, tokenizer) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_texts_without_spaces_ask_for_subwords_and_have_them(texts: list[str]) -
      ["갈색 개가 잔디밭을 달린다"] * 3, ["كلب بني يركض على العشب"] * 3, ["a dog named 旺财二世好名字呀"] * 3],
 )  # fmt: skip
 def test_words_that_are_parted_stay_words(texts: list[str]) -> None:
-    tokeniser, _ = fit_tokeniser(texts, Tokenisation(), WordVectors(dim=3))
-    assert unknown_fraction(texts, tokeniser) == 0
+    tokenizer, _ = fit_tokenizer(texts, Tokenization(), WordVectors(dim=3))
+    assert unknown_fraction(texts, tokenizer) == 0
 
 
 def test_texts_without_letters_name_subwords() -> None:
     with pytest.raises(XmrError, match=r"none of the 4 training texts has a word .*'🐶🌊'.* sentencepiece"):
-        fit_tokeniser(["🐶🌊"] * 4, Tokenisation(), WordVectors())
+        fit_tokenizer(["🐶🌊"] * 4, Tokenization(), WordVectors())
 
 
 def test_what_of_a_text_is_unknown(bert: Path) -> None:
@@ -191,7 +191,7 @@ def test_what_of_a_text_is_unknown(bert: Path) -> None:
     subwords, _ = fitted(SUBWORDS)
     assert [word for word, known in subwords.lookup("the 漢字 dog") if not known] == ["漢字"]
     assert all(known for _, known in subwords.lookup("the dog"))
-    pretrained, _ = fitted(Tokenisation("transformers", name=str(bert)))
+    pretrained, _ = fitted(Tokenization("transformers", name=str(bert)))
     assert pretrained.lookup("The zebra.") == [("The", True), ("zebra", False), (".", True)]
     assert unknown_fraction(["The zebra, dog!", "?!"], words) == 0.5
     assert np.isnan(unknown_fraction([], words))
@@ -201,10 +201,10 @@ def test_fitting_says_how_many_words_are_unknown(
     tiny_shards: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    tokeniser, _ = fit_words(Data(tiny_shards, words=WordVectors(dim=4)))
-    fractions = unknown_fractions(tiny_shards, tokeniser)
+    tokenizer, _ = fit_words(Data(tiny_shards, words=WordVectors(dim=4)))
+    fractions = unknown_fractions(tiny_shards, tokenizer)
     assert list(fractions) == ["train", "val", "test"]
-    assert 0 < fractions["train"] < 1 / 6 and fractions == unknown_fractions(tiny_shards, tokeniser, fractions)
+    assert 0 < fractions["train"] < 1 / 6 and fractions == unknown_fractions(tiny_shards, tokenizer, fractions)
     said = caplog.records[-1]
     assert said.levelname == "INFO" and said.getMessage().startswith("unknown words (<unk>): train ")
     monkeypatch.setattr(unknown, "MANY", fractions["test"])
@@ -214,21 +214,21 @@ def test_fitting_says_how_many_words_are_unknown(
 
 
 def test_pretrained_tokens_stand_between_the_models_special_ones_even_when_cut(bert: Path) -> None:
-    tokeniser, _ = fitted(Tokenisation("transformers", name=str(bert)))
-    assert len(tokeniser) == 10
-    assert tokeniser.encode("The dogs.", max_tokens=99) == [2, 5, 6, 8, 9, 3]
-    assert tokeniser.encode("The dogs.", max_tokens=4) == [2, 5, 6, 3]
-    assert tokeniser.encode("The dogs.", max_tokens=1) == [2, 3]
-    assert tokeniser.encode("", max_tokens=9) == [2, 3]
-    assert tokeniser.pieces("The dogs.") == ["[CLS]", "the", "dog", "##s", ".", "[SEP]"]
+    tokenizer, _ = fitted(Tokenization("transformers", name=str(bert)))
+    assert len(tokenizer) == 10
+    assert tokenizer.encode("The dogs.", max_tokens=99) == [2, 5, 6, 8, 9, 3]
+    assert tokenizer.encode("The dogs.", max_tokens=4) == [2, 5, 6, 3]
+    assert tokenizer.encode("The dogs.", max_tokens=1) == [2, 3]
+    assert tokenizer.encode("", max_tokens=9) == [2, 3]
+    assert tokenizer.micro_batches("The dogs.") == ["[CLS]", "the", "dog", "##s", ".", "[SEP]"]
 
 
 def test_pretrained_tokens_end_where_the_model_ends(tmp_path: Path) -> None:
     vocabulary = {token: n for n, token in enumerate(["!", "a</w>", "<|startoftext|>", "<|endoftext|>"])}
     CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=5).save_pretrained(tmp_path / "clip")
-    tokeniser, _ = fitted(Tokenisation("transformers", name=str(tmp_path / "clip")))
-    assert tokeniser.encode("a a a a a a a", max_tokens=300) == [2, 1, 1, 1, 3]
-    assert tokeniser.encode("a", max_tokens=300) == [2, 1, 3]  # without the padding of the model's own
+    tokenizer, _ = fitted(Tokenization("transformers", name=str(tmp_path / "clip")))
+    assert tokenizer.encode("a a a a a a a", max_tokens=300) == [2, 1, 1, 1, 3]
+    assert tokenizer.encode("a", max_tokens=300) == [2, 1, 3]  # without the padding of the model's own
 
 
 def test_padding_and_truncation_of_the_file_itself_are_ignored(bert: Path) -> None:
@@ -237,9 +237,9 @@ def test_padding_and_truncation_of_the_file_itself_are_ignored(bert: Path) -> No
     document["padding"] = {**padding, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
     document["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     (bert / "tokenizer.json").write_text(json.dumps(document))
-    tokeniser, _ = fitted(Tokenisation("transformers", name=str(bert)))
-    assert tokeniser.encode("the dog", max_tokens=99) == [2, 5, 6, 3]
-    assert tokeniser.encode("the dog the cat", max_tokens=99) == [2, 5, 6, 5, 7, 3]
+    tokenizer, _ = fitted(Tokenization("transformers", name=str(bert)))
+    assert tokenizer.encode("the dog", max_tokens=99) == [2, 5, 6, 3]
+    assert tokenizer.encode("the dog the cat", max_tokens=99) == [2, 5, 6, 5, 7, 3]
 
 
 def test_tokens_without_special_ones_use_the_unknown_one_for_an_empty_text(bert: Path) -> None:
@@ -255,12 +255,12 @@ def test_a_pretrained_tokeniser_that_cannot_be_had_names_both_ways_out(
     ways = r"Hugging Face hub.* a folder with its tokenizer.json.*--data.tokens.kind words"
     for name in ("no-such/model", str(bert.parent)):
         with pytest.raises(XmrError, match=rf"(?s)--data.tokens.name {name}: .*{ways}"):
-            fitted(Tokenisation("transformers", name=name))
+            fitted(Tokenization("transformers", name=name))
     (bert / "tokenizer.json").write_text('{"version": "1.0"}')
     with pytest.raises(XmrError, match=f"(?s)--data.tokens.name {bert}: .*{ways}"):
-        fitted(Tokenisation("transformers", name=str(bert)))
+        fitted(Tokenization("transformers", name=str(bert)))
     with pytest.raises(XmrError, match=r"--data.tokens.kind transformers needs --data.tokens.name"):
-        fitted(Tokenisation("transformers"))
+        fitted(Tokenization("transformers"))
 
 
 VECTORS = {"dog": [1.0, 2.0, -0.5], "grass": [0.25, 0.0, 4.0], "unseen": [9.0, 9.0, 9.0]}
@@ -280,17 +280,17 @@ def lines_of(vectors: dict[str, list[float]] = VECTORS, **form: Any) -> list[byt
     return [vector_line(word, vector, **form) for word, vector in vectors.items()]
 
 
-def read_from(content: bytes, folder: Path, name: str = "vectors.bin") -> tuple[Tokeniser, Any]:
+def read_from(content: bytes, folder: Path, name: str = "vectors.bin") -> tuple[Tokenizer, Any]:
     """The table of a file with this content, of vectors of 3 numbers."""
     (folder / name).write_bytes(content)
-    return fitted(Tokenisation(), dim=3, file=folder / name)
+    return fitted(Tokenization(), dim=3, file=folder / name)
 
 
-def assert_found(read: tuple[Tokeniser, Any], vectors: dict[str, list[float]] = VECTORS) -> None:
-    tokeniser, table = read
+def assert_found(read: tuple[Tokenizer, Any], vectors: dict[str, list[float]] = VECTORS) -> None:
+    tokenizer, table = read
     for word in ("dog", "grass"):
-        assert table[tokeniser.encode(word, max_tokens=1)[0]].tolist() == vectors[word]
-    assert np.isfinite(table).all() and tokeniser.encode("unseen", max_tokens=1) == [1]  # the vocabulary is the texts'
+        assert table[tokenizer.encode(word, max_tokens=1)[0]].tolist() == vectors[word]
+    assert np.isfinite(table).all() and tokenizer.encode("unseen", max_tokens=1) == [1]  # the vocabulary is the texts'
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -397,11 +397,11 @@ def test_a_binary_file_whose_header_has_a_wrong_length_is_refused(tmp_path: Path
 def test_a_vector_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "v.txt", "does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(XmrError, match=f"--data.words.file: {path} {message}"):
-            fitted(Tokenisation(), dim=3, file=path)
+            fitted(Tokenization(), dim=3, file=path)
 
 
 def test_hardly_any_word_in_the_vector_file_is_an_error(tmp_path: Path) -> None:
     texts = [" ".join(f"w{number}" for number in range(300))] * 2
     (tmp_path / "v.txt").write_bytes(b"".join(lines_of({"w1": [1, 2, 3], "w2": [3, 4, 5]})))
     with pytest.raises(XmrError, match="of 2 of the 300 words"):
-        fit_tokeniser(texts, Tokenisation(), WordVectors(dim=3, file=tmp_path / "v.txt"))
+        fit_tokenizer(texts, Tokenization(), WordVectors(dim=3, file=tmp_path / "v.txt"))

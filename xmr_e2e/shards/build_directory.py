@@ -22,7 +22,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import naming
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards.index import index_path
-from xmr_e2e.shards.manifest import EXTENSION, NAME, WORKSHOP, Manifest, own_folder
+from xmr_e2e.shards.manifest import BUILD_DIR, EXTEND_DIR, NAME, Manifest, own_folder
 
 Item = TypeVar("Item")
 
@@ -32,7 +32,7 @@ PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """The share of a build that one process makes."""
 
     index: int
@@ -40,7 +40,7 @@ class Part:
     count: int
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> Partition:
         """The part that "3/8" stands for; raises XmrError for what stands for none."""
         match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
         if not match or int(match[1]) >= int(match[2]):
@@ -61,16 +61,16 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BuildDirectory:
     """Where the shards of one build grow."""
 
     out: Path
     fingerprint: str
-    part: Part
+    part: Partition
 
     @property
     def folder(self) -> Path:
-        return self.out / WORKSHOP / self.fingerprint
+        return self.out / BUILD_DIR / self.fingerprint
 
     def open(self) -> None:
         """Make the folder; what an interrupted build of the same input left there is kept.
@@ -79,7 +79,7 @@ class Workshop:
             XmrError: other parts may be at work there on another input. A whole build removes what they made. Or it is
                 a link, and what they made would be somebody's files.
         """
-        others = _names(own_folder(self.out, WORKSHOP)) - {self.fingerprint}
+        others = _names(own_folder(self.out, BUILD_DIR)) - {self.fingerprint}
         own_folder(self.folder.parent, self.fingerprint)
         if others and not self.part.is_whole:
             raise XmrError(
@@ -124,7 +124,7 @@ class Workshop:
         After an interruption it is done again: shards that are no longer here lie in place.
         """
         (self.out / NAME).unlink(missing_ok=True)
-        shutil.rmtree(self.out / EXTENSION, ignore_errors=True)  # what was begun with the shards that are replaced
+        shutil.rmtree(self.out / EXTEND_DIR, ignore_errors=True)  # what was begun with the shards that are replaced
         names = [shard.name for split in manifest.splits.values() for shard in split.shards]
         for old in self.out.glob("*.tar"):
             if old.name not in names:
