@@ -20,7 +20,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "tar": reading.tar,
     "step": training.step,
     "accelerate": training.accelerate,
-    "accumulate": training.micro_batches,
+    "micro_batches": training.micro_batches,
     "evaluation": retrieval.evaluation,
     "released": retrieval.released,
     "evals": reporting.evals,

@@ -52,9 +52,9 @@ class _Timed(Trainer):
         _wait_for_device(self.accelerator)
         self.ends.append(time.perf_counter())
 
-    def _save(self, position: TrainingProgress) -> None:
-        duration = seconds(lambda: super(_Timed, self)._save(position))
-        if position.epoch == 1:
+    def _save(self, progress: TrainingProgress) -> None:
+        duration = seconds(lambda: super(_Timed, self)._save(progress))
+        if progress.epoch == 1:
             self.saves.append(duration)
 
 
@@ -168,7 +168,7 @@ def micro_batches(
         return seconds(once)
 
     return compare(
-        "accumulate",
+        "micro_batches",
         Goal("at most", 1.45),
         Side(f"{PIECES} pieces of {batch_size // PIECES}, {network}", "s", lambda: run(PIECES)),
         Side(f"forward and backward of all {batch_size}", "s", lambda: run(1)),
@@ -188,7 +188,7 @@ def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     experiment = _experiment(photographs, network, 2, repeats)
     # The second epoch counts: the optimiser has its moments then, and there is a model that was kept.
     train = replace(experiment.train, epochs=2, checkpoint_steps=1)
-    trainer = _trainer(replace(experiment, optimizer=Optimizer(kind="adam"), train=train))
+    trainer = _trainer(replace(experiment, optimizer=Optimizer(kind="adamw"), train=train))
     trainer.fit()
     goal = Goal("at most", 0.01)
     share = Quantity(f"a checkpoint of {network} and Adam's moments", "s")

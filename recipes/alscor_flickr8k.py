@@ -37,7 +37,7 @@ def experiment() -> Experiment:
             adversary=0.3,
             ridge=0.1,
         ),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05, lr_overrides={"towers.image": 2e-4}),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05, lr_overrides={"towers.image": 2e-4}),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=14, batch_size=100),
     )

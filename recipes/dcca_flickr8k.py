@@ -44,7 +44,7 @@ def experiment() -> Experiment:
             ridge=0.1,
             power=2.0,
         ),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=16, batch_size=300),
     )

@@ -41,7 +41,7 @@ def experiment() -> Experiment:
             dim=512,
             hardness_epochs=5,  # so that the hardness rises to 1 over the stage's epochs, as in the released code's 100
         ),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=5, batch_size=100),
     )

@@ -40,10 +40,10 @@ def experiment() -> Experiment:
             dim=512,
         ),
         optimizer=Optimizer(
-            "adam",
+            "adamw",
             lr=5e-4,
             betas=(0.5, 0.999),
-            parts={
+            lr_overrides={
                 "towers.image": 1e-5,
                 "consistency-image:": 8e-4,
                 "consistency-image:towers": 1e-5,

@@ -32,10 +32,10 @@ def experiment() -> Experiment:
         data=Data(Path("data/shards/xmedianet"), words=WordVectors(dim=300)),
         method=Drcl(image=ImageTower("vgg19"), text=TextCnn(), dim=512),
         optimizer=Optimizer(
-            "adam",
+            "adamw",
             lr=5e-4,
             betas=(0.5, 0.999),
-            parts={
+            lr_overrides={
                 "towers.image": 1e-5,
                 "consistency-image:": 6e-6,
                 "consistency-text:": 5e-3,

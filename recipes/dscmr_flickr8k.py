@@ -34,7 +34,7 @@ def experiment() -> Experiment:
             augment=Augment(min_area=0.5, color=0.2),
         ),
         method=Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(), hidden=1024, dim=512),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=8, batch_size=100),
     )

@@ -30,7 +30,7 @@ def experiment() -> Experiment:
         name="dscmr_pascal",
         data=Data(Path("data/shards/pascal_sentence"), words=WordVectors(dim=300)),
         method=Dscmr(image=ImageTower("vgg19"), text=TextCnn(), common=1e-3, invariance=1e-1),
-        optimizer=Optimizer("adam", lr=1e-4, betas=(0.5, 0.999), parts={"towers.image": 1e-5}),
+        optimizer=Optimizer("adamw", lr=1e-4, betas=(0.5, 0.999), lr_overrides={"towers.image": 1e-5}),
         train=Train(epochs=500, batch_size=100, precision="bf16"),
     )
 

@@ -40,7 +40,7 @@ def experiment() -> Experiment:
             adversary=10,
             independence=1,
         ),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=8, batch_size=100),
     )

@@ -39,7 +39,7 @@ def experiment() -> Experiment:
             adversary=10,
             independence=1,
         ),
-        optimizer=Optimizer("adam", lr=2e-4, lr_overrides={"towers.image": 2e-5}),
+        optimizer=Optimizer("adamw", lr=2e-4, lr_overrides={"towers.image": 2e-5}),
         train=Train(epochs=500, batch_size=64, precision="bf16"),
     )
 

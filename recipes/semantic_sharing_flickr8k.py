@@ -45,7 +45,7 @@ def experiment() -> Experiment:
             feedforward=256,
             context=0.01,
         ),
-        optimizer=Optimizer("adam", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=14, batch_size=50, select="mAP@all"),
     )

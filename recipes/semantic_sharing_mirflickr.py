@@ -47,7 +47,7 @@ def experiment() -> Experiment:
             heads=8,
             context=0.1,
         ),
-        optimizer=Optimizer("adam", lr=1e-4, lr_overrides={"towers.image": 1e-5}),
+        optimizer=Optimizer("adamw", lr=1e-4, lr_overrides={"towers.image": 1e-5}),
         train=Train(epochs=45, batch_size=64, clip_norm=2.0, precision="bf16", select="NDCG@500"),
     )
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 Rows = NDArray[np.float64]
 
@@ -39,10 +39,10 @@ def as_if_fitted(method: Method) -> Method:
 
 
 @dataclass(frozen=True)
-class LayerTower(Tower):
+class LayerTower(TowerConfig):
     """A linear layer on a modality's features: a tower that learns, and costs nothing."""
 
-    reads = "vector"
+    input_kind = "vector"
 
     dim: int = 6
 

@@ -83,7 +83,7 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "resume": partial(reading.resume, repeats=1),
     "memory": partial(reading.memory, batches=3),
     "step": partial(training.step, repeats=1, network="alexnet", batch_size=4, steps=2),
-    "accumulate": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),
+    "micro_batches": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),
     "checkpoint": partial(training.checkpoint, repeats=2, network="resnet18"),
     "evaluation": lambda _: retrieval.evaluation(repeats=1, items=300, dim=8),
     "released": lambda _: retrieval.released(repeats=1, items=100, dim=8),

@@ -25,7 +25,7 @@ from xmr_e2e.models.saved_model import load
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import Tower
+from xmr_e2e.towers.base import TowerConfig
 from xmr_e2e.towers.detector import SCORES, Detector, load_detector
 from xmr_e2e.towers.regions import FasterRcnn, StoredRegions
 from xmr_e2e.towers.text import BiGruWords
@@ -147,7 +147,7 @@ def pairs(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return out
 
 
-def train(image: Tower, shards: Path, runs: Path) -> Path:
+def train(image: TowerConfig, shards: Path, runs: Path) -> Path:
     text, size = BiGruWords(hidden=8), {"dim": 8, "layers": 1, "heads": 2, "feedforward": 8}
     experiment = Experiment(
         name="tiny",

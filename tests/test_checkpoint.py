@@ -25,7 +25,7 @@ from xmr_e2e.training.checkpoints import Checkpoints
 def prepared() -> tuple[Accelerator, Any, Any]:
     torch.manual_seed(0)
     accelerator, model = Accelerator(cpu=True), nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
-    return accelerator, *accelerator.prepare(model, Optimizer("adam", lr=1e-2).build(model, ""))
+    return accelerator, *accelerator.prepare(model, Optimizer("adamw", lr=1e-2).build(model, ""))
 
 
 def step(model: Any, optimizer: Any) -> None:

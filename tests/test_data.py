@@ -374,7 +374,7 @@ def test_further_folders_are_mixed_into_training_alone(
         tmp_path / "other", dataset="other", classes=["sun", "apple", "sea", "leaf"], samples=other[:20],
         options=BuildOptions(workers=1),
     )  # fmt: skip
-    batches = split_batches(tiny_shards, workers=0, also={str(tmp_path / "other"): 0.5})
+    batches = split_batches(tiny_shards, workers=0, extra_shards={str(tmp_path / "other"): 0.5})
     assert batches.sizes == (40, 20)
     epochs = [[key for batch in Loader(batches, 8).epoch(epoch) for key in batch.keys] for epoch in (0, 1)]
     reader, here = batches.reader, SplitReader(tiny_shards, "train")
@@ -386,7 +386,7 @@ def test_further_folders_are_mixed_into_training_alone(
         source = reader.metadata(position).source.replace("other_", "")
         assert reader.labels(position) == labels[source]
         assert reader.read(position).metadata == reader.metadata(position)
-    assert len(split_batches(tiny_shards, "val", workers=0, also={str(tmp_path / "other"): 0.5})) == 12
+    assert len(split_batches(tiny_shards, "val", workers=0, extra_shards={str(tmp_path / "other"): 0.5})) == 12
 
 
 def test_a_folder_with_unknown_classes_is_not_mixed_in(
@@ -398,7 +398,7 @@ def test_a_folder_with_unknown_classes_is_not_mixed_in(
     with pytest.raises(
         XmrError, match=r"other has the class 'moon', which the set that it is mixed with does not have"
     ):
-        split_batches(tiny_shards, also={str(tmp_path / "other"): 1.0})
+        split_batches(tiny_shards, extra_shards={str(tmp_path / "other"): 1.0})
 
 
 def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:

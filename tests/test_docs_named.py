@@ -125,7 +125,7 @@ def xmr_commands(lines: Iterable[str]) -> set[tuple[str, ...]]:
 def known_options() -> set[str]:
     """Of the recipes, builders and commands here, of Accelerate's launcher and of torchrun."""
     experiments = [recipe(name).experiment() for name in RECIPES]
-    parts = ("data", "method", "optimiser", "schedule", "train")
+    parts = ("data", "method", "optimizer", "schedule", "train")
     own = {option for e in experiments for part in parts for option in options_of(getattr(e, part), f"--{part}")}
     parsers = (launch_command_parser(), get_args_parser())
     foreign = {option for parser in parsers for action in parser._actions for option in action.option_strings}

@@ -236,9 +236,13 @@ def test_samples_without_labels_are_counted_and_the_first_one_is_named(
 
 def test_pieces_of_one_sample_and_batch_normalisation(tiny_shards: Path, tmp_path: Path) -> None:
     options = ["--method.image.name", "resnet18", "--data.image-size", "32", "--train.batch-size", "12"]
-    assert "leave pieces of one sample" in only_problem(look(tiny_shards, *options, "--train.micro-batches", "100"))
+    assert "leave micro-batches of one sample" in only_problem(
+        look(tiny_shards, *options, "--train.micro-batches", "100")
+    )
     check_start(experiment(tiny_shards, *options, "--train.micro-batches", "5"), 1)
-    with pytest.raises(XmrError, match=r"--train\.accumulate 5 and 2 process\(es\) leave pieces of one sample"):
+    with pytest.raises(
+        XmrError, match=r"--train\.micro-batches 5 and 2 process\(es\) leave micro-batches of one sample"
+    ):
         check_start(experiment(tiny_shards, *options, "--train.micro-batches", "5"), 2)
     check_start(experiment(tiny_shards, "--train.micro-batches", "100"), 1)  # a network without batch normalisation
 

@@ -38,7 +38,7 @@ from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_ta
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.raw import RawSample
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.vector import VectorTower
 
 CLASSES = ("cat", "dog", "owl")
@@ -48,9 +48,9 @@ CLASSES = ("cat", "dog", "owl")
 class AsTheyAre(ManyModalities):
     """Published features as embeddings."""
 
-    image: Tower | None = VectorTower()
-    text: Tower | None = VectorTower()
-    audio: Tower | None = VectorTower()
+    image: TowerConfig | None = VectorTower()
+    text: TowerConfig | None = VectorTower()
+    audio: TowerConfig | None = VectorTower()
 
     def build(self, dataset: DatasetInfo) -> Method:
         return AsTheyAreModel(self, dataset)

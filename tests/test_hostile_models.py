@@ -352,7 +352,7 @@ WRONG: dict[str, list[Any]] = {
     "selection": [None, 5, ["x"]],
     "selected_on": ["moon", 1],
     "protocol": [5],
-    "tokeniser": [None, [], 5, {}, {"kind": 5}, {"kind": "words"}, {"kind": "words", "file": "../../etc/passwd"},
+    "tokenizer": [None, [], 5, {}, {"kind": 5}, {"kind": "words"}, {"kind": "words", "file": "../../etc/passwd"},
                   {"kind": "../x", "file": "x"}],
     "tokeniser.words": ["abc", [1], ["a", "a"], [["a"]], ["x" * 10**6], [], [""]],
 }  # fmt: skip
@@ -541,7 +541,7 @@ def test_subwords_that_make_texts_grow_without_bound_are_refused(longest: int, m
     model = PIECES + b"\x1a" + _varint(len(spec)) + spec
     document = {"kind": "sentencepiece", "model": base64.b64encode(model).decode()}
     if longest == 18:  # as many as the standard form of a character has
-        assert "".join(tokenizer_from_document(document).micro_batches("e")).count("e") == longest
+        assert "".join(tokenizer_from_document(document).pieces("e")).count("e") == longest
     else:
         with pytest.raises(XmrError, match="up to 10,000,000 times as long"):
             tokenizer_from_document(document)
@@ -585,7 +585,7 @@ def try_tokeniser(document: Any) -> None:
         tokenizer = tokenizer_from_document(document, "here")
         for text in ("a leaf b", "", "ça 数据 \ud800"[:5], "x" * 300):
             tokenizer.encode(text, max_tokens=20)
-            tokenizer.micro_batches(text)
+            tokenizer.pieces(text)
             tokenizer.lookup(text)
     except XmrError as error:
         assert len(str(error)) < 1000

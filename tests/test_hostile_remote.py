@@ -107,7 +107,7 @@ def content(data: bytes, **headers: str) -> Answer:
     return answer
 
 
-def endless(micro_batch: bytes, pause_s: float = 0) -> Answer:
+def endless(piece: bytes, pause_s: float = 0) -> Answer:
     """The same bytes again and again, until the client goes."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -115,7 +115,7 @@ def endless(micro_batch: bytes, pause_s: float = 0) -> Answer:
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         while True:
-            handler.wfile.write(b"%x\r\n%b\r\n" % (len(micro_batch), micro_batch))
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             time.sleep(pause_s)
 
     return answer

@@ -27,7 +27,7 @@ from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.studies.compare import compare
 from xmr_e2e.studies.groups import group_runs
 from xmr_e2e.studies.runs import read_run
-from xmr_e2e.towers.base import Tower
+from xmr_e2e.towers.base import TowerConfig
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 from xmr_e2e.training import launch
 
@@ -57,7 +57,7 @@ def manifest(dataset: str = "mscoco", note: str = "") -> Manifest:
     ],
 )
 def test_a_detector_trained_on_coco_has_seen_the_labels_of_mscoco(
-    tower: Tower, dataset: str, note: str, leaks: bool
+    tower: TowerConfig, dataset: str, note: str, leaks: bool
 ) -> None:
     found = known_leaks(SemanticSharing(image=tower), manifest(dataset, note))
     assert len(found) == leaks

@@ -256,7 +256,7 @@ def test_masked_words_and_regions_do_not_reach_the_encoder() -> None:
 def test_places_reach_the_scores_of_semantic_sharing() -> None:
     method = build("semantic_sharing").eval()
     sequence = method.features("image", batch().inputs["image"])
-    moved = sequence._replace(places=sequence.places / 2)
+    moved = sequence._replace(positions=sequence.positions / 2)
     assert not torch.allclose(
         method.embed("image", CachedFeatures(moved)), method.embed("image", CachedFeatures(sequence))
     )

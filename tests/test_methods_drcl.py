@@ -136,7 +136,7 @@ def test_each_term_teaches_its_modalitys_networks_only(kind: str, modality: str)
 
 
 def test_stages_train_one_modality_each_and_the_priors_come_first() -> None:
-    assert [(s.name, s.modalities, s.parts, s.select, s.closed_form) for s in made().stages] == [
+    assert [(s.name, s.modalities, s.prefixes, s.select, s.closed_form) for s in made().stages] == [
         ("prior-image", ("image",), ("towers.image", "encoders.image", "priors.image"), "last", False),
         ("prior-text", ("text",), ("towers.text", "encoders.text", "priors.text"), "last", False),
         ("consistency-image", ("image",), ("towers.image", "encoders.image"), "loss", False),

@@ -126,7 +126,7 @@ def test_later_modalities_find_the_label_network_frozen(kind: str) -> None:
 
 def test_stages_are_the_modalities_and_the_last_epoch_of_each_is_kept() -> None:
     networks = ("towers", "encoders", "shared", "exclusive")
-    assert [(s.name, s.modalities, s.parts, s.select, s.closed_form) for s in made().stages] == [
+    assert [(s.name, s.modalities, s.prefixes, s.select, s.closed_form) for s in made().stages] == [
         ("image", ("image",), (*(f"{n}.image" for n in networks), "label_network"), "last", False),
         ("text", ("text",), tuple(f"{n}.text" for n in networks), "last", False),
     ]
@@ -137,7 +137,7 @@ def test_a_stages_parts_are_all_that_its_total_teaches() -> None:
     for stage in method.stages:
         inputs, labels, context = inputs_of(*stage.modalities), labels_of("single-label"), StepContext(stage.name)
         everything = learners(method, inputs, labels, context)["total"]
-        assert everything == learners(method, inputs, labels, context, stage=stage)["total"] == set(stage.parts)
+        assert everything == learners(method, inputs, labels, context, stage=stage)["total"] == set(stage.prefixes)
 
 
 def test_the_classifier_is_fixed_and_drawn_with_its_seed() -> None:

@@ -107,7 +107,7 @@ def test_a_tower_learns_nothing_from_being_the_target() -> None:
 
 
 def test_stages_are_the_modalities_each_kept_by_its_loss() -> None:
-    assert [(s.name, s.modalities, s.parts, s.select, s.closed_form) for s in made().stages] == [
+    assert [(s.name, s.modalities, s.prefixes, s.select, s.closed_form) for s in made().stages] == [
         (name, (name,), (f"towers.{name}", f"encoders.{name}", f"decoders.{name}"), "loss", False)
         for name in ("image", "text")
     ]

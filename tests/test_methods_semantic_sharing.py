@@ -15,7 +15,7 @@ from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.semantic_sharing import SemanticSharing, SemanticSharingModel
-from xmr_e2e.towers.base import DatasetInfo, Sequence
+from xmr_e2e.towers.base import DatasetInfo, TokenFeatures
 from xmr_e2e.towers.regions import GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGruWords
 
@@ -73,7 +73,7 @@ def inputs() -> dict[str, Any]:
 def without_classes() -> dict[str, Any]:
     regions = inputs()["image"]
     everywhere = torch.ones(N, REGIONS, dtype=torch.bool)
-    return inputs() | {"image": CachedFeatures(Sequence(regions.features, everywhere, regions.boxes, None))}
+    return inputs() | {"image": CachedFeatures(TokenFeatures(regions.features, everywhere, regions.boxes, None))}
 
 
 class Watched:
@@ -188,8 +188,8 @@ def words(method: SemanticSharingModel, tokens: Tokens, masked: Tensor) -> Tenso
         ids = torch.tensor(
             [[UNKNOWN if hidden else word for hidden, word in zip(*each)] for each in zip(masked, tokens.ids)]
         )
-        return method.towers["text"](Tokens(ids, tokens.lengths)).rows
-    return method.towers["text"](tokens, masked).rows
+        return method.towers["text"](Tokens(ids, tokens.lengths)).features
+    return method.towers["text"](tokens, masked).features
 
 
 @pytest.mark.parametrize("name", OPTIONS)

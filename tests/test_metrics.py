@@ -63,7 +63,7 @@ class Problem:
 
 
 @contextmanager
-def micro_batches(block: int = 1024, chunk: int = 1, tile: tuple[int, int] = (512, 1024)) -> Iterator[None]:
+def pieces(block: int = 1024, chunk: int = 1, tile: tuple[int, int] = (512, 1024)) -> Iterator[None]:
     """Queries held at a time, scores sorted at a time, and the queries and items whose scores are made at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "BLOCK_ROWS", block)
@@ -171,7 +171,7 @@ def test_every_metric_equals_loops_for_any_sizes_and_pieces(
 ) -> None:
     problem = Problem(queries, gallery, multi_hot=multi_hot, seed=seed)
     gains = problem.gains()
-    with micro_batches(block, chunk, tile):
+    with pieces(block, chunk, tile):
         found = [
             mean_average_precision(*problem.arguments, similarity="dot", k=k, normaliser=normaliser)  # type: ignore[arg-type]
             for normaliser in NORMALISERS
@@ -193,7 +193,7 @@ def test_ranking_follows_the_named_similarity(similarity: Any) -> None:
     rng = np.random.default_rng(2)
     queries, gallery = rng.standard_normal((9, 6)) + 1, 3 * rng.standard_normal((20, 6))
     labels = np.zeros(9, int), np.zeros(20, int)
-    with micro_batches(4, 25, (3, 7)):
+    with pieces(4, 25, (3, 7)):
         chunks = list(ranked_relevance(queries, gallery, *labels, similarity=similarity))
     indices = torch.cat([ranked.indices for ranked in chunks]).numpy()
     assert (indices == np.argsort(-naive_scores(queries, gallery, similarity), axis=1)).all()
@@ -207,7 +207,7 @@ def test_identical_items_rank_in_gallery_order(similarity: Any, tile: tuple[int,
     gallery = distinct.repeat(7, 1)  # item i, i + 11, i + 22, ... are the same
     queries = torch.cat([torch.randn(5, 37, generator=generator), distinct[:3]])
     labels = torch.zeros(len(queries), dtype=torch.long), torch.zeros(len(gallery), dtype=torch.long)
-    with micro_batches(tile=tile):
+    with pieces(tile=tile):
         chunks = list(ranked_relevance(queries, gallery, *labels, similarity=similarity))
     for ranked in chunks:
         for row in ranked.indices.tolist():
@@ -308,7 +308,7 @@ def test_random_rankings_are_permutations_that_only_the_seed_moves() -> None:
 
     assert (indices(0).sort(1).values == torch.arange(17)).all()
     assert len({tuple(row) for row in indices(0).tolist()}) == 10
-    with micro_batches(block=3, chunk=40):
+    with pieces(block=3, chunk=40):
         in_pieces = indices(0)
     assert torch.equal(in_pieces, indices(0))
     assert torch.equal(indices(0, first=7), indices(0)[7:])  # as the last of several processes draws them

@@ -19,7 +19,7 @@ import torch
 from ir_measures import AP, P, ScoredDoc, Success, nDCG
 from scipy.stats import pearsonr
 from sklearn.metrics import average_precision_score, ndcg_score
-from test_metrics import Problem, mean, micro_batches
+from test_metrics import Problem, mean, pieces
 from torchmetrics.functional.retrieval import (
     retrieval_average_precision,
     retrieval_hit_rate,
@@ -47,7 +47,7 @@ class Case(Problem):
 
     def figures(self, **options: Any) -> RetrievalFigures:
         ids = {"query_ids": self.query_ids, "gallery_ids": self.gallery_ids}
-        with micro_batches(4, 50, (3, 7)):
+        with pieces(4, 50, (3, 7)):
             return retrieval_figures(*self.arguments, **ids, similarity="dot", measures=MEASURES, **options)
 
     def rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

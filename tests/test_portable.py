@@ -207,7 +207,7 @@ def test_the_fingerprint_changes_with_the_model_alone(run: Path, tmp_path: Path)
     document["data"]["shards"], document["config"]["image"]["weights"] = "elsewhere", "some/file.pth"
     (other / "model.json").write_text(json.dumps(document))
     assert xmr_e2e.load(other).fingerprint == original
-    for part, name, value in (("data", "max_tokens", 5), ("tokeniser", "words", document["tokeniser"]["words"][::-1])):
+    for part, name, value in (("data", "max_tokens", 5), ("tokenizer", "words", document["tokenizer"]["words"][::-1])):
         changed = json.loads(json.dumps(document))
         changed[part][name] = value
         (other / "model.json").write_text(json.dumps(changed))

@@ -44,7 +44,7 @@ from xmr_e2e.models.onnx_files import TOLERANCE, save_onnx
 from xmr_e2e.models.onnx_guide import onnx_guide
 from xmr_e2e.models.onnx_inputs import onnx_inputs
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
@@ -65,7 +65,7 @@ HEADS: dict[str, MethodConfig] = {
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
 }
-TOWERS: dict[str, tuple[Tower, Tower]] = {
+TOWERS: dict[str, tuple[TowerConfig, TowerConfig]] = {
     "VGG-19 and TextCNN": (ImageTower("vgg19", "none"), TextCnn(kernels=8)),
     "AlexNet and BiLSTM with CNN": (ImageTower("alexnet", "none"), BiLstmCnn(hidden=6, kernels=8)),
     "AlexNet as published and BiGRU": (ImageTower("alexnet_paper", "none"), BiGru(hidden=8)),
@@ -159,7 +159,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
 
 
 @pytest.mark.parametrize("image", [StoredRegions(), GridRegions("resnet10_slim", "none", cells=3)])
-def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: Tower, tmp_path: Path) -> None:
+def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: TowerConfig, tmp_path: Path) -> None:
     """As released, where padding counts."""
     model = build(SemanticSharing(image=image, text=BiGruWords(hidden=8), released=True, **SHARED))
     way_in = onnx_inputs(model, "image")

@@ -123,7 +123,7 @@ def options_of(config: Any, prefix: str) -> Iterator[str]:
 
 def test_the_options_that_the_page_on_reproduction_names_exist() -> None:
     experiments = [recipe(name).experiment() for name in RECIPES]
-    parts = ("data", "method", "optimiser", "train")
+    parts = ("data", "method", "optimizer", "train")
     known = {option for e in experiments for part in parts for option in options_of(getattr(e, part), f"--{part}")}
     named = set(re.findall(rf"--(?:{'|'.join(parts)})\.[\w.-]*\w", (ROOT / "docs" / "reproduction.md").read_text()))
     assert len(named) > 20
@@ -230,8 +230,8 @@ def test_a_recipe_trains_all_its_stages_down_to_pixels_and_words(
             assert trained.moved(f"towers.{modality}.box_head.fc6.weight") == (tower.trained == "box_head")
             detector = [key for key in trained.before if key.startswith(f"towers.{modality}.detector.")]
             assert detector and not any(map(trained.moved, detector))
-        elif tower.reads in FIRST_LAYER:
-            assert trained.moved(trained.first_layer(modality, dimensions=FIRST_LAYER[tower.reads]))
+        elif tower.input_kind in FIRST_LAYER:
+            assert trained.moved(trained.first_layer(modality, dimensions=FIRST_LAYER[tower.input_kind]))
 
 
 @pytest.mark.parametrize("name", RECIPES)

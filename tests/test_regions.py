@@ -59,7 +59,7 @@ def test_grid_regions_are_the_maps_means_over_their_cells() -> None:
 
 
 def test_there_are_36_grid_regions_that_cover_the_picture_once() -> None:
-    boxes = GridRegions("resnet18", "none").build(dataset(), "image")(photos(1)).places[0]
+    boxes = GridRegions("resnet18", "none").build(dataset(), "image")(photos(1)).positions[0]
     assert boxes.shape == (36, 5)
     hits = torch.zeros(12, 12)
     for x1, y1, x2, y2, area in boxes.tolist():
@@ -86,7 +86,7 @@ def test_there_are_36_grid_regions_that_cover_the_picture_once() -> None:
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 def test_a_training_step_reaches_every_parameter_of_a_grid_tower(name: str, size: int, dim: int) -> None:
     tower = GridRegions(name, "none").build(dataset(size), "image").train()
-    rows = tower(photos(2, size)).rows
+    rows = tower(photos(2, size)).features
     assert rows.shape == (2, 36, tower.dim) == (2, 36, dim)
     (rows * torch.randn(2, 36, dim)).sum().backward()
     assert [key for key, parameter in tower.named_parameters() if parameter.grad is None] == []
@@ -102,9 +102,9 @@ def test_a_vision_transformers_patches_are_its_map() -> None:
     changed[:, :, 32:, :32] = 0.0
     patches: dict[str, Tensor] = {}
     tower.network.get_submodule("encoder.ln").register_forward_hook(lambda m, i, o: patches.update(last=o))
-    rows = tower(images).rows
+    rows = tower(images).features
     torch.testing.assert_close(rows, patches["last"][:, 1:])  # 2 x 2 patches of 32 pixels, and 2 x 2 cells
-    assert (tower(changed).rows - rows).abs().amax(dim=(0, 2)).argmax() == 2
+    assert (tower(changed).features - rows).abs().amax(dim=(0, 2)).argmax() == 2
 
 
 def test_grid_towers_refuse_what_image_towers_refuse() -> None:
@@ -205,16 +205,16 @@ def test_the_best_regions_are_torchvisions_detections(detector: Detector) -> Non
     found = encoder(detector)((rgb - mean) / std)
     for number, detections in enumerate(published.eval()(list(rgb))):
         assert found.targets[number, 0] == detections["labels"][0]
-        torch.testing.assert_close(SIZE * found.places[number, 0, :4], detections["boxes"][0], rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(SIZE * found.positions[number, 0, :4], detections["boxes"][0], rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize(("size", "count"), [(64, 36), (33, 50), (9, 36), (64, 1)])
 def test_there_are_always_as_many_regions_as_asked_for(detector: Detector, size: int, count: int) -> None:
     found = encoder(detector, regions=count)(photos(2, size))
-    assert found.rows.shape == (2, count, 1024)
+    assert found.features.shape == (2, count, 1024)
     assert found.mask.shape == (2, count) and found.mask.all()
-    assert found.places.shape == (2, count, 5) and found.places.min() >= 0 and found.places.max() <= 1
-    assert found.rows.isfinite().all()
+    assert found.positions.shape == (2, count, 5) and found.positions.min() >= 0 and found.positions.max() <= 1
+    assert found.features.isfinite().all()
     assert found.targets is not None and found.targets.min() >= 1 and found.targets.max() <= 90
 
 
@@ -223,8 +223,8 @@ def test_a_pictures_regions_do_not_depend_on_its_company(detector: Detector) -> 
     together = tower(images)
     for number in (0, 9):
         alone = tower(images[number : number + 1])
-        torch.testing.assert_close(alone.places[0], together.places[number], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(alone.rows[0], together.rows[number], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(alone.positions[0], together.positions[number], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(alone.features[0], together.features[number], rtol=1e-3, atol=1e-3)
 
 
 def moving(tower: FasterRcnnEncoder) -> dict[str, nn.Parameter]:
@@ -235,16 +235,16 @@ def test_only_the_box_head_learns_unless_asked_otherwise(detector: Detector) -> 
     images = photos(2)
     fixed, trained = encoder(detector, trained="none"), encoder(detector)
     before = {name: value.clone() for name, value in detector.state_dict().items()}
-    assert not fixed.train()(images).rows.requires_grad
+    assert not fixed.train()(images).features.requires_grad
     start = trained.train()(images)
-    torch.testing.assert_close(start.rows, fixed(images).rows)
+    torch.testing.assert_close(start.features, fixed(images).features)
     assert list(moving(trained)) == [f"box_head.{fc}.{part}" for fc in ("fc6", "fc7") for part in ("weight", "bias")]
     optimizer = torch.optim.SGD(moving(trained).values(), lr=0.1)
-    start.rows.square().mean().backward()
+    start.features.square().mean().backward()
     optimizer.step()
     end = trained(images)
-    assert not torch.allclose(end.rows, start.rows)
-    assert torch.equal(end.places, start.places) and torch.equal(end.targets, start.targets)
+    assert not torch.allclose(end.features, start.features)
+    assert torch.equal(end.positions, start.positions) and torch.equal(end.targets, start.targets)
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
@@ -254,12 +254,12 @@ def test_with_the_backbone_trained_gradients_reach_the_first_convolution(detecto
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     tower = encoder(detector, trained="backbone", regions=5).train()
     start = tower(images)
-    torch.testing.assert_close(start.rows, encoder(detector, regions=5)(images).rows, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(start.features, encoder(detector, regions=5)(images).features, rtol=1e-4, atol=1e-4)
     learning = moving(tower)
     assert {name.split(".")[0] for name in learning} == {"box_head", "backbone"}
     convolutions = [f"backbone.{n}" for n, m in tower.backbone.named_modules() if isinstance(m, nn.Conv2d)]
     assert convolutions[0] == "backbone.body.conv1" and {f"{name}.weight" for name in convolutions} <= set(learning)
-    (start.rows * torch.randn(start.rows.shape)).mean().backward()
+    (start.features * torch.randn(start.features.shape)).mean().backward()
     assert [name for name, parameter in learning.items() if parameter.grad is None] == []
     # Of the pyramid's levels, only those that have a region of their size.
     still = [name for name, parameter in learning.items() if not parameter.grad.any()]
@@ -267,8 +267,8 @@ def test_with_the_backbone_trained_gradients_reach_the_first_convolution(detecto
     assert learning["backbone.body.conv1.weight"].grad.any() and images.grad.any()
     torch.optim.SGD(learning.values(), lr=0.1).step()
     end = tower(images)
-    assert not torch.allclose(end.rows, start.rows)
-    assert torch.equal(end.places, start.places) and torch.equal(end.targets, start.targets)
+    assert not torch.allclose(end.features, start.features)
+    assert torch.equal(end.positions, start.positions) and torch.equal(end.targets, start.targets)
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
@@ -283,7 +283,7 @@ def test_the_trained_backbone_is_pooled_where_the_proposals_were(detector: Detec
     for number in range(2):
         maps = tower.backbone(images[number : number + 1])
         pooled = pool(maps, [found.proposals[number]], [(SIZE, SIZE)])
-        torch.testing.assert_close(tower(images).rows[number], tower.box_head(pooled), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(tower(images).features[number], tower.box_head(pooled), rtol=1e-4, atol=1e-4)
         box = pool(detector.network.backbone(images[number : number + 1]), [found.proposals[number]], [(SIZE, SIZE)])
         torch.testing.assert_close(box, found.pooled[number], rtol=1e-4, atol=1e-4)
 
@@ -293,9 +293,9 @@ def test_a_trained_backbone_takes_mixed_precision(detector: Detector) -> None:
     tower = encoder(detector, trained="backbone", regions=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = tower(photos(1))
-    assert torch.equal(found.places, expected.places)
-    torch.testing.assert_close(found.rows.float(), expected.rows, rtol=0.1, atol=0.1)
-    found.rows.float().square().mean().backward()
+    assert torch.equal(found.positions, expected.positions)
+    torch.testing.assert_close(found.features.float(), expected.features, rtol=0.1, atol=0.1)
+    found.features.float().square().mean().backward()
     assert moving(tower)["backbone.body.conv1.weight"].grad.any()
 
 
@@ -306,10 +306,10 @@ def test_the_detector_stays_in_evaluation_and_in_fp32(detector: Detector, traine
     assert {value.dtype for value in tower.detector.state_dict().values()} == {torch.float32}
     expected = encoder(detector)(photos(1))
     found = tower(photos(1))
-    assert found.rows.dtype == torch.bfloat16
-    assert torch.equal(found.places, expected.places)
+    assert found.features.dtype == torch.bfloat16
+    assert torch.equal(found.positions, expected.positions)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(encoder(detector)(photos(1)).places, expected.places)
+        assert torch.equal(encoder(detector)(photos(1)).positions, expected.positions)
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def test_a_document_in_json_gives_the_same_tokeniser(kind: str, bert: Path) -> N
     assert len(restored) == len(tokenizer)
     for text in [*TEXTS[:3], "The DOGS, a zebra!", ""]:
         assert restored.encode(text, max_tokens=9) == tokenizer.encode(text, max_tokens=9)
-        assert restored.micro_batches(text) == tokenizer.micro_batches(text)
+        assert restored.pieces(text) == tokenizer.pieces(text)
 
 
 @pytest.mark.parametrize("kind", ["words", "sentencepiece", "transformers"])
@@ -84,7 +84,7 @@ def test_words_are_those_that_occur_often_enough() -> None:
     assert isinstance(tokenizer, Vocabulary)
     assert tokenizer.words == ("the", "cat", "dog", "grass")
     assert tokenizer.encode("The grass is wet", max_tokens=9) == [2, 5, 1, 1]
-    assert tokenizer.micro_batches("The grass is wet!") == ["the", "grass", "is", "wet"]
+    assert tokenizer.pieces("The grass is wet!") == ["the", "grass", "is", "wet"]
     with pytest.raises(XmrError, match=r"no word occurs 999 times .* --data.words.min-count"):
         fitted(Tokenization(), min_count=999)
 
@@ -116,9 +116,9 @@ def test_words_of_the_same_neighbourhood_have_similar_vectors(tokenization: Toke
 def test_subwords_put_a_text_together_again_and_fold_case() -> None:
     tokenizer, _ = fitted(SUBWORDS)
     assert isinstance(tokenizer, Subwords)
-    assert "".join(tokenizer.micro_batches("The Cat runs")).replace("▁", " ").strip() == "the cat runs"
+    assert "".join(tokenizer.pieces("The Cat runs")).replace("▁", " ").strip() == "the cat runs"
     ids = tokenizer.encode("the cat runs", max_tokens=99)
-    assert [tokenizer.known[number - 2] for number in ids] == tokenizer.micro_batches("the cat runs")
+    assert [tokenizer.known[number - 2] for number in ids] == tokenizer.pieces("the cat runs")
     assert tokenizer.encode("the cat runs", max_tokens=2) == ids[:2]
     assert 1 in tokenizer.encode("the 漢", max_tokens=9)
     assert 0 not in ids
@@ -220,7 +220,7 @@ def test_pretrained_tokens_stand_between_the_models_special_ones_even_when_cut(b
     assert tokenizer.encode("The dogs.", max_tokens=4) == [2, 5, 6, 3]
     assert tokenizer.encode("The dogs.", max_tokens=1) == [2, 3]
     assert tokenizer.encode("", max_tokens=9) == [2, 3]
-    assert tokenizer.micro_batches("The dogs.") == ["[CLS]", "the", "dog", "##s", ".", "[SEP]"]
+    assert tokenizer.pieces("The dogs.") == ["[CLS]", "the", "dog", "##s", ".", "[SEP]"]
 
 
 def test_pretrained_tokens_end_where_the_model_ends(tmp_path: Path) -> None:

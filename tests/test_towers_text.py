@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
 
 WORDS = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
@@ -29,7 +29,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def build(tower: Tower, words: Tensor = WORDS) -> Any:
+def build(tower: TowerConfig, words: Tensor = WORDS) -> Any:
     return tower.build(DatasetInfo(classes=5, multi_label=False, image_size=224, words=words), "text")
 
 
@@ -39,7 +39,7 @@ def padded(texts: list[list[int]], to: int) -> Tokens:
 
 
 @pytest.mark.parametrize("tower", POOLED, ids=str)
-def test_a_text_is_embedded_alike_whatever_padding_and_company_it_has(tower: Tower) -> None:
+def test_a_text_is_embedded_alike_whatever_padding_and_company_it_has(tower: TowerConfig) -> None:
     network = build(tower)
     alone = torch.cat([network(padded([text], len(text))) for text in TEXTS])
     assert alone.shape == (5, network.dim)
@@ -55,7 +55,7 @@ def test_words_are_embedded_alike_whatever_padding_and_company_they_have() -> No
         assert places.tolist() == [[[float(place)] for place in range(length)]] * 5
         assert torch.equal(targets, padded(TEXTS, length).ids)
         for number, text in enumerate(TEXTS):
-            alone = network(padded([text], len(text))).rows[0]
+            alone = network(padded([text], len(text))).features[0]
             torch.testing.assert_close(rows[number, : len(text)], alone, rtol=1e-5, atol=1e-6)
             assert not rows[number, len(text) :].any()
             assert mask[number].tolist() == [place < len(text) for place in range(length)]
@@ -108,7 +108,7 @@ def test_bigru_equals_the_mean_of_both_directions_and_all_words() -> None:
     both.load_state_dict(pooled.gru.forwards.state_dict() | backwards)
     states = both(WORDS[torch.tensor(text)][None])[0][0]
     expected = [[(float(state[i]) + float(state[5 + i])) / 2 for i in range(5)] for state in states]
-    torch.testing.assert_close(words(padded([text], 9)).rows[0, :7], torch.tensor(expected))
+    torch.testing.assert_close(words(padded([text], 9)).features[0, :7], torch.tensor(expected))
     means = [sum(column) / 7 for column in zip(*expected)]
     torch.testing.assert_close(pooled(padded([text], 9))[0], torch.tensor(means))
 
@@ -119,11 +119,13 @@ def test_nothing_of_a_masked_word_reaches_its_neighbours() -> None:
     masked[0, 2] = masked[1, 0] = True
     one = network(padded([[3, 4, 5, 6, 7, 8, 9], [10, 11]], 7), masked)
     two = network(padded([[3, 4, 20, 6, 7, 8, 9], [21, 11]], 7), masked)
-    assert torch.equal(one.rows, two.rows)
+    assert torch.equal(one.features, two.features)
     assert one.targets[0, 2] == 5 and two.targets[0, 2] == 20
     unmasked = network(padded([[3, 4, 5, 6, 7, 8, 9], [10, 11]], 7))
-    assert not torch.isclose(unmasked.rows[0], one.rows[0]).all(dim=1).any()  # both directions: all words change
-    one.rows.sum().backward()
+    assert (
+        not torch.isclose(unmasked.features[0], one.features[0]).all(dim=1).any()
+    )  # both directions: all words change
+    one.features.sum().backward()
     assert network.mask.grad.abs().max() > 0
     assert not network.words.weight.grad[[5, 10]].any()
     assert network.words.weight.grad[[3, 4, 6, 11]].any(dim=1).all()
@@ -131,19 +133,19 @@ def test_nothing_of_a_masked_word_reaches_its_neighbours() -> None:
 
 def test_all_parameters_take_part_without_a_mask_too() -> None:
     network = build(BiGruWords(hidden=5))
-    network(padded(TEXTS, 7)).rows.sum().backward()
+    network(padded(TEXTS, 7)).features.sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.parametrize("tower", [*POOLED[::4], BiGru(hidden=5), BiGruWords(hidden=5)], ids=str)
-def test_gradients_reach_the_word_vectors_but_not_the_padding(tower: Tower) -> None:
+def test_gradients_reach_the_word_vectors_but_not_the_padding(tower: TowerConfig) -> None:
     network = build(tower)
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.8, weight_decay=5e-4)
     before = network.words.weight.detach().clone()
     for _ in range(2):
         optimizer.zero_grad()
         output = network(padded(TEXTS, 9))
-        (output.rows if isinstance(tower, BiGruWords) else output).sum().backward()
+        (output.features if isinstance(tower, BiGruWords) else output).sum().backward()
         optimizer.step()
     changed = ((network.words.weight - before).abs() > 1e-2).any(1)
     assert changed[torch.tensor(sorted({word for text in TEXTS for word in text}))].all()
@@ -177,7 +179,7 @@ def test_word_towers_ask_for_word_vectors() -> None:
 
 
 @pytest.mark.parametrize("tower", [BiLstmCnn(hidden=5), TextCnn(dropout=0.5)])
-def test_dropout_acts_in_training_only(tower: Tower) -> None:
+def test_dropout_acts_in_training_only(tower: TowerConfig) -> None:
     network, batch = build(tower), padded(TEXTS, 7)
     assert not torch.equal(network.train()(batch), network(batch))
     assert torch.equal(network.eval()(batch), network(batch))

@@ -19,11 +19,19 @@ Configuration = TypeVar("Configuration")
 BEFORE = "before"
 """key of a field's metadata: its value in documents that were written before there was the field, where that is not its
 default"""
+FORMERLY = "formerly"
+"""key of a field's metadata: its name in documents and on command lines of earlier versions"""
+FORMER_VALUES = "former values"
+"""key of a field's metadata: values in documents of earlier versions, and what they are called now"""
 _MOVED = {
-    "xmr_e2e.engine.experiment": "xmr_e2e.runs.experiment",
-    "xmr_e2e.data.loader": "xmr_e2e.data.config",
+    "xmr_e2e.engine.experiment:Experiment": "xmr_e2e.runs.experiment:Experiment",
+    "xmr_e2e.engine.experiment:Optimiser": "xmr_e2e.runs.experiment:Optimizer",
+    "xmr_e2e.engine.experiment:Schedule": "xmr_e2e.runs.experiment:Schedule",
+    "xmr_e2e.engine.experiment:Train": "xmr_e2e.runs.experiment:Train",
+    "xmr_e2e.data.loader:Data": "xmr_e2e.data.config:Data",
+    "xmr_e2e.data.tokenisers:Tokenisation": "xmr_e2e.data.tokenizers:Tokenization",
 }
-"""modules of configurations in documents that were written before, and where they are now"""
+"""classes of configurations as documents of earlier versions name them, and where they are now"""
 _TYPE = "type"
 _NAME = re.compile(r"([a-z_][a-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _ITEMS = 10_000
@@ -69,6 +77,16 @@ def from_document(kind: type[Configuration], document: Any, where: str) -> Confi
     return found
 
 
+def current_name(kind: Any, path: str) -> str:
+    """The dotted name of an option as it is now, whatever version of a configuration of this kind it is from."""
+    name, dot, rest = path.partition(".")
+    for field in fields(kind):
+        if name in (field.name, field.metadata.get(FORMERLY)):
+            hint = get_type_hints(kind)[field.name]
+            return field.name + dot + (current_name(hint, rest) if is_dataclass(hint) else rest)
+    return path
+
+
 def _name_of(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
@@ -79,6 +97,10 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
     cls = _class(kind, document[_TYPE], where)
     hints = get_type_hints(cls)
     own = {field.name: field for field in fields(cls) if field.init}
+    document = {current_name(cls, name): value for name, value in document.items()}
+    for name, field in own.items():
+        if name in document and isinstance(document[name], str):
+            document[name] = field.metadata.get(FORMER_VALUES, {}).get(document[name], document[name])
     unknown = sorted(set(document) - set(own) - {_TYPE})
     if unknown:
         raise XmrError(
@@ -97,8 +119,7 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
 def _class(kind: Any, name: Any, where: str) -> Any:
     """The class of this name, where it is the kind or one of those that are made from it."""
     if isinstance(name, str):
-        module, colon, cls_name = name.partition(":")
-        name = f"{_MOVED.get(module, module)}{colon}{cls_name}"
+        name = _MOVED.get(name, name)
     if name == _name_of(kind) and not inspect.isabstract(kind):
         return kind
     found = _NAME.fullmatch(name) if isinstance(name, str) else None

@@ -105,7 +105,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 def _unfinished(path: Path) -> Path:
     """Where this process writes a file before it has its name: two processes may write the same one at the same time.
 
-    What killed processes of this machine have left is removed; it may be a second name of a file in use (`link_or_copy`).
+    What killed processes of this machine have left is removed; it may be a second name of a file in use
+    (`link_or_copy`).
     """
     host = platform.node()
     for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):

@@ -31,10 +31,10 @@ STATUS = 2
 _current: Watchdog | None = None
 
 
-def now(doing: str) -> None:
+def report_activity(activity: str) -> None:
     """Say what this process begins to do, in words for a person; nothing happens where nobody watches."""
     if _current is not None:
-        _current.now(doing)
+        _current.report_activity(activity)
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Heartbeat:
     rank: int
     host: str
     pid: int
-    doing: str
-    turns: int
+    activity: str
+    activities: int
     """how often it has begun something"""
     standing: float
     """seconds since then"""
@@ -74,7 +74,7 @@ class Watchdog:
         self._unfinished = folder / f"rank-{rank:05d}.part"
         # Thousands of processes on one file system: the more there are, the less often each writes.
         self._pause = min(max(0.5, world_size / 64), limit / 4)
-        self._doing, self._turns, self._since, self._count = "starting", 0, time.monotonic(), 0
+        self._activity, self._activities, self._since, self._count = "starting", 0, time.monotonic(), 0
         self._verdict = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -99,9 +99,9 @@ class Watchdog:
         self._verdict = self._verdict or f"{self._own()} has ended with an error: {str(error) or kind.__name__}"
         self._beat()
 
-    def now(self, doing: str) -> None:
+    def report_activity(self, activity: str) -> None:
         """The main thread begins something."""
-        self._doing, self._turns, self._since = doing, self._turns + 1, time.monotonic()
+        self._activity, self._activities, self._since = activity, self._activities + 1, time.monotonic()
 
     def diagnose(self) -> str:
         """`_diagnosis`, also for the others, which may ask when this process is gone."""
@@ -123,13 +123,15 @@ class Watchdog:
             return verdicts[0]
         dead = [beat for rank, beat in after.items() if not _lives(beat, before.get(rank))]
         if dead:
-            return "; ".join(f"{beat} has died (killed? out of memory?); last seen {beat.doing}" for beat in dead)
+            return "; ".join(f"{beat} has died (killed? out of memory?); last seen {beat.activity}" for beat in dead)
         silent = [beat for rank, beat in after.items() if rank in before and beat.count == before[rank].count]
         if silent:
-            return "; ".join(f"{beat} gives no sign of life (stopped?); last seen {beat.doing}" for beat in silent)
-        behind = min(beat.turns for beat in after.values())
+            return "; ".join(f"{beat} gives no sign of life (stopped?); last seen {beat.activity}" for beat in silent)
+        behind = min(beat.activities for beat in after.values())
         return "; ".join(
-            f"{beat} has been {beat.doing} for {beat.standing:.0f} s" for beat in after.values() if beat.turns == behind
+            f"{beat} has been {beat.activity} for {beat.standing:.0f} s"
+            for beat in after.values()
+            if beat.activities == behind
         )
 
     def _run(self) -> None:
@@ -141,7 +143,7 @@ class Watchdog:
     def _own(self) -> Heartbeat:
         standing = time.monotonic() - self._since
         host, pid = socket.gethostname(), os.getpid()
-        return Heartbeat(self._rank, host, pid, self._doing, self._turns, standing, self._count, self._verdict)
+        return Heartbeat(self._rank, host, pid, self._activity, self._activities, standing, self._count, self._verdict)
 
     def _beat(self) -> None:
         self._count += 1

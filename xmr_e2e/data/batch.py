@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Source: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
+InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
 """What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
 
 
@@ -52,7 +52,7 @@ class CachedFeatures(NamedTuple):
 class Batch:
     """n samples, keyed by modality.
 
-    Where a rank has no sample of a global batch, n is 0 and `inputs` hold one sample of it as a padding sample: networks want
+    Where a rank has no sample of a global batch, n is 0 and `inputs` hold one of its samples as padding: networks want
     something to run on, and every rank must take part in every step. What they make of it is thrown away.
     """
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xmr_e2e.data.batch import Batch, CachedFeatures, Regions, Source, Tokens, multi_hot
+from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind, Regions, Tokens, multi_hot
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
@@ -47,7 +47,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         self,
         data: Data,
         split: str,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, InputKind],
         tokenizer: Tokenizer | None,
         *,
         seed: int,
@@ -195,7 +195,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
 
 
-def sample_bytes(data: Data, sources: Mapping[str, Source], manifest: Manifest) -> int:
+def sample_bytes(data: Data, sources: Mapping[str, InputKind], manifest: Manifest) -> int:
     """Of a sample as a loader's process hands it over, at most."""
     each = {
         "pixels": 3 * data.load_size**2,

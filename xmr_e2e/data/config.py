@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from xmr_e2e.bounds import Bounds, Count
+from xmr_e2e.configuration import FORMERLY
 from xmr_e2e.data.augment import Augment
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
@@ -33,7 +34,9 @@ class Data:
     tokens: Tokenization = Tokenization()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
-    also: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(default_factory=dict)
+    extra_shards: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(
+        default_factory=dict, metadata={FORMERLY: "also"}
+    )
     """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
     every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
     workers: Annotated[int, Bounds(int, least=0, most=1024)] | None = None

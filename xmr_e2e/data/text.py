@@ -51,7 +51,7 @@ class Vocabulary:
         """Ids of the first `max_tokens` words; a text without any word is one `<unk>`, so that no length is 0."""
         return [self._ids.get(word, UNKNOWN) for word in tokenize(text)[:max_tokens]] or [UNKNOWN]
 
-    def micro_batches(self, text: str) -> list[str]:
+    def pieces(self, text: str) -> list[str]:
         """The words, known or not."""
         return tokenize(text)
 

@@ -66,7 +66,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         """Ids of at most `max_tokens` tokens (but all that the model demands around a text), at least one."""
 
-    def micro_batches(self, text: str) -> list[str]:
+    def pieces(self, text: str) -> list[str]:
         """The tokens as they are written, all of them."""
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
@@ -93,16 +93,12 @@ class Subwords:
     def encode(self, text: str, *, max_tokens: int) -> list[int]:
         return self._processor.encode(text)[:max_tokens] or [UNKNOWN]
 
-    def micro_batches(self, text: str) -> list[str]:
+    def pieces(self, text: str) -> list[str]:
         return list(self._processor.encode(text, out_type=str))
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
-        micro_batches = zip(self.micro_batches(text), self._processor.encode(text))
-        return [
-            (micro_batch.strip("▁"), number != UNKNOWN)
-            for micro_batch, number in micro_batches
-            if micro_batch.strip("▁")
-        ]
+        pieces = zip(self.pieces(text), self._processor.encode(text))
+        return [(piece.strip("▁"), number != UNKNOWN) for piece, number in pieces if piece.strip("▁")]
 
     @property
     def known(self) -> list[str]:
@@ -140,7 +136,7 @@ class PretrainedTokens:
         self._tokenizer.enable_truncation(longest)
         return list(self._encode(text).ids) or [self.empty]
 
-    def micro_batches(self, text: str) -> list[str]:
+    def pieces(self, text: str) -> list[str]:
         self._tokenizer.no_truncation()
         return list(self._encode(text).tokens)
 
@@ -277,7 +273,7 @@ def _growth(part: dict[str, Any]) -> int:
             ids = [special.get("ids") or () for special in specials.values()] if isinstance(specials, dict) else []
             if max(len(single), len(pair), len(specials), *map(len, ids)) > _MOST_PARTS:
                 raise ValueError(f"more than {_MOST_PARTS} parts in what it puts around a text")
-            return max(1, len(single)) if sum("Sequence" in micro_batch for micro_batch in single) > 1 else 1
+            return max(1, len(single)) if sum("Sequence" in piece for piece in single) > 1 else 1
     return 1
 
 
@@ -309,7 +305,7 @@ def fit_tokenizer(
     match tokenization.kind:
         case "words":
             vocabulary = fit_vocabulary(texts, min_count=words.min_count)
-            return vocabulary, fit_vectors(vocabulary.words, [vocabulary.micro_batches(text) for text in texts], words)
+            return vocabulary, fit_vectors(vocabulary.words, [vocabulary.pieces(text) for text in texts], words)
         case "sentencepiece":
             if words.file:
                 raise XmrError(
@@ -318,7 +314,7 @@ def fit_tokenizer(
                 )
             subwords = _fit_subwords(texts, tokenization.size)
             every = replace(words, min_count=1)  # the model has chosen its pieces by how often they occur
-            return subwords, fit_vectors(subwords.known, [subwords.micro_batches(text) for text in texts], every)
+            return subwords, fit_vectors(subwords.known, [subwords.pieces(text) for text in texts], every)
         case "transformers":
             tokenizer = load_pretrained_tokens(tokenization.name, tokenization.revision)
             return tokenizer, np.zeros((len(tokenizer), 0), np.float32)

@@ -113,7 +113,7 @@ def dry_run(experiment: Experiment, method: Method, tokenizer: Tokenizer | None)
 
 
 def _batches(experiment: Experiment, method: Method, stage: Stage, tokenizer: Tokenizer | None) -> BatchDataset:
-    sources = {modality: method.sources[modality] for modality in stage.modalities}
+    sources = {modality: method.input_kinds[modality] for modality in stage.modalities}
     return BatchDataset(experiment.data, "train", sources, tokenizer, seed=experiment.train.seed)
 
 

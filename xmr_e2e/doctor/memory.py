@@ -56,7 +56,7 @@ def weight_bytes(method: Method) -> int:
 
 def optimizer_copies(optimizer: Optimizer) -> int:
     """Numbers that it keeps for each parameter that moves."""
-    return 2 if optimizer.kind == "adam" else int(optimizer.momentum > 0)
+    return 2 if optimizer.kind == "adamw" else int(optimizer.momentum > 0)
 
 
 def need(experiment: Experiment, weights: int, run: StageRun, batch: int, processes: int) -> Need:

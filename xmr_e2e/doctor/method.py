@@ -55,7 +55,7 @@ class StagePlan:
 def quick_words(experiment: Experiment) -> Words:
     """Raises XmrError where the training texts cannot be read, or a pretrained tokeniser cannot be had."""
     data = experiment.data
-    if "tokens" not in experiment.method.sources.values():
+    if "tokens" not in experiment.method.input_kinds.values():
         return Words(None, torch.zeros(0, 0))
     if data.tokens.kind == "transformers":
         pretrained = load_pretrained_tokens(data.tokens.name)
@@ -102,7 +102,7 @@ def plans(experiment: Experiment, method: Method) -> Iterator[StagePlan]:
     """Raises XmrError for a stage that has no samples, and for batches that cannot be drawn."""
     train = experiment.train
     for stage in method.stages:
-        sources = {modality: method.sources[modality] for modality in stage.modalities}
+        sources = {modality: method.input_kinds[modality] for modality in stage.modalities}
         batches = BatchDataset(experiment.data, "train", sources, None, seed=train.seed)
         plan = Loader(batches, train.batch_size, batch_classes=train.batch_classes).plan(0)
         # Batches grow over an epoch, by one sample at most.

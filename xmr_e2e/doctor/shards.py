@@ -57,7 +57,7 @@ def check_samples(experiment: Experiment, manifest: Manifest, tokenizer: Tokeniz
         XmrError: one cannot be read or decoded; names shard and key.
     """
     for split in manifest.splits:
-        for modality, source in experiment.method.sources.items():
+        for modality, source in experiment.method.input_kinds.items():
             batches = BatchDataset(experiment.data, split, {modality: source}, tokenizer, seed=0)
             batch = batches[Request(0, batches.at(np.array([0, len(batches) - 1])))]
             if isinstance(batch, XmrError):

@@ -17,7 +17,7 @@ from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.acmr import acmr_loss
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -28,8 +28,8 @@ HIDDEN = {"image": (512, 100), "text": (40, 100)}
 class Acmr(MethodConfig):
     """ACMR's towers, widths and weights."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space"""
     label: NotNegative = 1.0

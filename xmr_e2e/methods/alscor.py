@@ -18,7 +18,7 @@ from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.classification import label_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 
@@ -27,8 +27,8 @@ from xmr_e2e.towers.text import BiLstmCnn
 class Alscor(MethodConfig):
     """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
 
-    image: Tower = ImageTower(dropout=0.5)
-    text: Tower = BiLstmCnn()
+    image: TowerConfig = ImageTower(dropout=0.5)
+    text: TowerConfig = BiLstmCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space; the correlation needs batches well above it, the discriminator a layer of dim / 4"""
     correlation: NotNegative = 0.05

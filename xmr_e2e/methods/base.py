@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Batch, CachedFeatures, Source
+from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 
 @dataclass(frozen=True)
@@ -39,42 +39,42 @@ class Stage:
     name: str
     modalities: tuple[str, ...]
     """samples take part that have all of these"""
-    parts: tuple[str, ...] = ()
-    """beginnings of the names of the parameters that move; all move where it is empty"""
+    prefixes: tuple[str, ...] = ()
+    """prefixes of the names of the parameters that are trained; all are where it is empty"""
     select: Literal["figure", "loss", "last"] = "figure"
     """by what its epoch is kept: the validation figure that the training names, the validation loss, or none"""
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
 
     def is_trained(self, name: str) -> bool:
-        """Whether the parameter of this name moves in the stage."""
-        return not self.parts or any(has_prefix(name, part) for part in self.parts)
+        """True for a parameter of this name that is trained in the stage."""
+        return not self.prefixes or any(has_prefix(name, prefix) for prefix in self.prefixes)
 
 
-def has_prefix(name: str, part: str) -> bool:
-    """Whether the parameter of this name belongs to a part of the method; all belong to the part ""."""
-    return not part or name == part or name.startswith(f"{part}.")
+def has_prefix(name: str, prefix: str) -> bool:
+    """True where a parameter's dotted name is the prefix or begins with it and a dot; "" is a prefix of all names."""
+    return not prefix or name == prefix or name.startswith(f"{prefix}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(ABC):
     """The options of one method; its `build` makes the method. The towers are the fields with a modality's name."""
 
-    image: Tower | None
-    text: Tower | None
+    image: TowerConfig | None
+    text: TowerConfig | None
     frozen: bool = False
     """keep the towers as they begin: what they make of the samples is extracted once, and only the heads train"""
 
     @property
-    def towers(self) -> dict[str, Tower]:
+    def towers(self) -> dict[str, TowerConfig]:
         """By modality, in the order of MODALITIES."""
         towers = {modality: getattr(self, modality, None) for modality in MODALITIES}
         return {modality: tower for modality, tower in towers.items() if tower is not None}
 
     @property
-    def sources(self) -> dict[str, Source]:
-        """What each modality's tower reads."""
-        return {modality: tower.reads for modality, tower in self.towers.items()}
+    def input_kinds(self) -> dict[str, InputKind]:
+        """Modality -> kind of input that its tower reads."""
+        return {modality: tower.input_kind for modality, tower in self.towers.items()}
 
     @property
     def needs_labels(self) -> bool:
@@ -90,9 +90,9 @@ class MethodConfig(ABC):
 class ManyModalities(MethodConfig):
     """Options of a method for any number of modalities."""
 
-    audio: Tower | None = None
-    video: Tower | None = None
-    shape3d: Tower | None = None
+    audio: TowerConfig | None = None
+    video: TowerConfig | None = None
+    shape3d: TowerConfig | None = None
 
 
 def build_method(config: MethodConfig, dataset: DatasetInfo) -> Method:
@@ -157,7 +157,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.multi_label = dataset.multi_label
         self.classes = dataset.classes
-        self.sources = config.sources
+        self.input_kinds = config.input_kinds
         self.towers = nn.ModuleDict({name: tower.build(dataset, name) for name, tower in config.towers.items()})
         if len(self.towers) < 2:
             raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")

@@ -17,7 +17,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.objectives.classification import label_losses
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -26,8 +26,8 @@ from xmr_e2e.towers.text import TextCnn
 class Cca(MethodConfig):
     """CCA's towers and options."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     dim: Width = 10
     """number of canonical correlations"""
     ridge: NotNegative = 1e-3

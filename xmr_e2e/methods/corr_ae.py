@@ -16,7 +16,7 @@ from xmr_e2e.bounds import Fraction, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -27,8 +27,8 @@ LABELS, AUTOENCODERS = "labels", "autoencoders"
 class CorrAe(MethodConfig):
     """Corr-AE's towers, widths and weights."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     variant: Variant = "plain"
     """each hidden layer reconstructs its own modality (plain), the other one (cross) or both (full)"""
     dim: Width = 1024

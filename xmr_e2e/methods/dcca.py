@@ -15,7 +15,7 @@ from xmr_e2e.bounds import Layers, NotNegative, Width
 from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.objectives.cca import correlation_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -24,8 +24,8 @@ from xmr_e2e.towers.text import TextCnn
 class Dcca(MethodConfig):
     """DCCA's towers, widths and options."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     hidden: Width = 1024
     """width of the hidden layers on top of each tower"""
     layers: Layers = 3

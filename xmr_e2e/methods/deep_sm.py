@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.classification import label_losses
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -22,8 +22,8 @@ from xmr_e2e.towers.text import TextCnn
 class DeepSm(MethodConfig):
     """Deep-SM's towers."""
 
-    image: Tower = ImageTower("alexnet", dropout=0.5)
-    text: Tower = TextCnn(dropout=0.5)
+    image: TowerConfig = ImageTower("alexnet", dropout=0.5)
+    text: TowerConfig = TextCnn(dropout=0.5)
 
     def build(self, dataset: DatasetInfo) -> DeepSmModel:
         return DeepSmModel(self, dataset)

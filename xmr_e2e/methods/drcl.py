@@ -21,7 +21,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import label_prior
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -32,8 +32,8 @@ PRIOR, CONSISTENCY = "prior", "consistency"
 class Drcl(ManyModalities):
     """DRCL's towers, widths and weights, as in the released code where the paper is silent."""
 
-    image: Tower | None = ImageTower("vgg19")
-    text: Tower | None = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     hidden: Width = 4096
     """width of the two hidden layers of each modality's encoder"""
     dim: Width = 2048
@@ -51,7 +51,7 @@ class Drcl(ManyModalities):
     prior_seed: Seed = 1
     """of the orthogonal matrix from which the priors of all modalities start"""
     fresh: bool = True
-    """draw a modality's encoder again for the consistency, as released; otherwise it goes on from its prior's stage. Its
+    """a new encoder of a modality for the consistency, as released; otherwise it goes on from its prior's stage. Its
     tower goes on in any case: for the encoders, its features are what the released code reads from files"""
 
     def build(self, dataset: DatasetInfo) -> DrclModel:

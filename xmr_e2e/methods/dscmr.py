@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -24,8 +24,8 @@ from xmr_e2e.towers.text import TextCnn
 class Dscmr(MethodConfig):
     """DSCMR's towers, widths and weights; where paper and released code differ, the default is the code's."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     hidden: Width = 2048
     """width of each modality's own layer"""
     dim: Width = 1024

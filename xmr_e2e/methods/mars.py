@@ -17,7 +17,7 @@ from xmr_e2e.bounds import NotNegative, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import fully_connected, label_prior
 from xmr_e2e.objectives.mars import mars_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -31,8 +31,8 @@ EXCLUSION = {True: 0.5, False: 0.2}
 class Mars(ManyModalities):
     """MARS's towers, widths and weights."""
 
-    image: Tower | None = ImageTower("vgg19")
-    text: Tower | None = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     dim: Width = 128
     """width of the common space"""
     classification: NotNegative = 1.0

@@ -20,7 +20,7 @@ from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.sdcmr import ClassifierLogits, Factor, View, sdcmr_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -31,8 +31,8 @@ HIDDEN = (2048, 1024)
 class Sdcmr(MethodConfig):
     """SDCMR's towers, widths and weights. There is no released code; what the paper leaves open is an option."""
 
-    image: Tower = ImageTower("vgg19")
-    text: Tower = TextCnn()
+    image: TowerConfig = ImageTower("vgg19")
+    text: TowerConfig = TextCnn()
     dim: Width = 32
     """width of each factor (k)"""
     reconstruction: NotNegative = 1.0

@@ -16,7 +16,7 @@ from xmr_e2e.bounds import Fraction, Seed, Width
 from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import fully_connected, label_prior
 from xmr_e2e.objectives.sdml import sdml_loss
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
@@ -27,8 +27,8 @@ HIDDEN = (1024, 1024)
 class Sdml(ManyModalities):
     """SDML's towers, widths and weights."""
 
-    image: Tower | None = ImageTower("vgg19")
-    text: Tower | None = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     dim: Width = 512
     """width of the common space"""
     reconstruction: Fraction = 0.5

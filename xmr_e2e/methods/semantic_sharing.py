@@ -28,7 +28,7 @@ from xmr_e2e.objectives.semantic_sharing import (
     sinusoids,
 )
 from xmr_e2e.shards.schema import COCO_CLASSES
-from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower, Tower
+from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures, TowerConfig
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 
@@ -39,8 +39,8 @@ DROPOUT = 0.1
 class SemanticSharing(MethodConfig):
     """Semantic Sharing's towers, encoder and weights."""
 
-    image: Tower = FasterRcnn()
-    text: Tower = BiGruWords()
+    image: TowerConfig = FasterRcnn()
+    text: TowerConfig = BiGruWords()
     dim: Width = 1024
     """width of the shared encoder"""
     layers: Layers = 6
@@ -75,7 +75,7 @@ class SemanticSharing(MethodConfig):
                 )
         if self.dim % self.heads:
             raise XmrError(f"--method.dim {self.dim} is no multiple of --method.heads {self.heads}")
-        stored = dataset.widths.get("objects") if self.sources["image"] == "regions" else None
+        stored = dataset.widths.get("objects") if self.input_kinds["image"] == "regions" else None
         if self.objects and stored and self.objects < stored:
             raise XmrError(
                 f"--method.objects {self.objects} is less than the {stored} classes of the detector that found the "
@@ -112,7 +112,7 @@ class SemanticSharingModel(Method):
         self.context_heads = nn.ModuleDict({name: nn.Linear(config.dim, width) for name, width in outputs.items()})
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
-        sequence: Sequence = self.features(modality, inputs)
+        sequence: TokenFeatures = self.features(modality, inputs)
         return self._scores(sequence, self._encode(modality, sequence))
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -132,18 +132,18 @@ class SemanticSharingModel(Method):
     ) -> dict[str, Tensor]:
         """Eq. 4 and 5."""
         scores = torch.cat([representations["image scores"], representations["text scores"]])
-        context = [
+        object_loss, word_loss = (
             representations[f"{name} context"].sum() / representations[f"{name} masked"].sum().clamp(min=1)
             for name in ("image", "text")
-        ]
+        )
         terms = {
             "label": label_score_loss(scores, torch.cat([labels, labels])),
-            "object": context[0],
-            "word": context[1],
+            "object": object_loss,
+            "word": word_loss,
         }
         return {**terms, "total": terms["label"] + self.config.context * (terms["object"] + terms["word"])}
 
-    def _masked_features(self, modality: str, inputs: Any) -> tuple[Sequence, Tensor]:
+    def _masked_features(self, modality: str, inputs: Any) -> tuple[TokenFeatures, Tensor]:
         """The sequence with some of its places masked, and which ones: (n, t) bool."""
         if modality == "text":
             masked = self._draw(_real(inputs))
@@ -152,13 +152,13 @@ class SemanticSharingModel(Method):
                 # To be predicted is the word that was there, not what stands in its place.
                 return self.towers["text"](unknown)._replace(targets=inputs.ids), masked
             return self.towers["text"](inputs, masked), masked
-        sequence: Sequence = self.features(modality, inputs)
+        sequence: TokenFeatures = self.features(modality, inputs)
         # Without classes there is nothing to predict, and masks would only take regions away.
         masked = self._draw(sequence.mask & (sequence.targets is not None))
         if self.config.released:
             return sequence, masked
-        rows = torch.where(masked[:, :, None], self.region_mask.to(sequence.rows), sequence.rows)
-        return sequence._replace(rows=rows), masked
+        rows = torch.where(masked[:, :, None], self.region_mask.to(sequence.features), sequence.features)
+        return sequence._replace(features=rows), masked
 
     def _draw(self, real: Tensor) -> Tensor:
         """Which of the places to mask, by chance; none in evaluation."""
@@ -166,12 +166,12 @@ class SemanticSharingModel(Method):
             return torch.zeros_like(real)
         return (torch.rand(real.shape, device=real.device) < self.config.masked) & real
 
-    def _encode(self, modality: str, sequence: Sequence) -> Tensor:
+    def _encode(self, modality: str, sequence: TokenFeatures) -> Tensor:
         """States of the shared encoder, (n, t, dim)."""
-        states: Tensor = self.entrance[modality](sequence.rows)
+        states: Tensor = self.entrance[modality](sequence.features)
         attended = None
         if not self.config.released:
-            places = sequence.places if modality == "image" else self._of_words(sequence.places)
+            places = sequence.positions if modality == "image" else self._of_words(sequence.positions)
             states = states + self.places[modality](places.to(states))
             states = states / 2 if self.config.phi == "half" else torch.relu(self.phi(states))
             padding = ~sequence.mask[:, None, None, :]
@@ -185,11 +185,11 @@ class SemanticSharingModel(Method):
         # In hundreds, so that one step of learning suits words and boxes, which are shares of the picture.
         return numbers / 100 if self.config.positions == "number" else sinusoids(numbers, self.config.dim)
 
-    def _scores(self, sequence: Sequence, states: Tensor) -> Tensor:
+    def _scores(self, sequence: TokenFeatures, states: Tensor) -> Tensor:
         scores = label_scores(self.label_head(states), activation=self.config.scores)
         return pool_scores(scores, sequence.mask, over="all" if self.config.released else "real")
 
-    def _context_losses(self, modality: str, states: Tensor, sequence: Sequence, masked: Tensor) -> Tensor:
+    def _context_losses(self, modality: str, states: Tensor, sequence: TokenFeatures, masked: Tensor) -> Tensor:
         head: nn.Linear = self.context_heads[modality]  # type: ignore[assignment]
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.

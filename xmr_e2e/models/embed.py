@@ -66,7 +66,7 @@ def embed_modality(
     captions: Captions | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (n_m, d) of the samples of a split that have this modality, and their positions (n_m,)."""
-    sources = {modality: method.sources[modality]}
+    sources = {modality: method.input_kinds[modality]}
     known = (cached_features or {}).get(split) if captions is None else None  # of the samples' one text
     batches = BatchDataset(data, split, sources, tokenizer, seed=0, cached_features=known, captions=captions)
     embeddings = collect(method, batches, lambda inputs: method.embed(modality, inputs[modality]).float())
@@ -84,7 +84,7 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
     method.eval()
     for modality in method.modalities:
         batches = BatchDataset(
-            replace(data, extra_shards={}), split, {modality: method.sources[modality]}, tokenizer, seed=0
+            replace(data, extra_shards={}), split, {modality: method.input_kinds[modality]}, tokenizer, seed=0
         )
         batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
         if isinstance(batch, XmrError):
@@ -101,7 +101,7 @@ def cache_frozen_features(
     cached_features: dict[str, dict[str, CachedFeatures]] = {split: {} for split in splits}
     for split in splits:
         for modality in method.frozen:
-            batches = BatchDataset(data, split, {modality: method.sources[modality]}, tokenizer, seed=0)
+            batches = BatchDataset(data, split, {modality: method.input_kinds[modality]}, tokenizer, seed=0)
             cached_features[split][modality] = _extract(method, batches, modality)
     return cached_features
 

@@ -62,7 +62,7 @@ def model_card(model: SavedModel, evaluations: Sequence[Mapping[str, Any]], note
 def _introduction(model: SavedModel) -> str:
     about = (sys.modules[type(model.config).__module__].__doc__ or "").splitlines()[0]
     towers = "\n".join(
-        f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.reads}"
+        f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.input_kind}"
         for modality, tower in model.config.towers.items()
     )
     modalities = " and ".join(model.method.modalities)
@@ -79,7 +79,7 @@ def _named(tower: Any) -> str:
 
 def _usage(model: SavedModel) -> str:
     lines = ["import xmr_e2e", "", 'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")']
-    for modality, source in model.method.sources.items():
+    for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
@@ -139,10 +139,10 @@ def _remarks(model: SavedModel, evaluations: Sequence[Mapping[str, Any]]) -> Ite
     classes = markdown(", ".join(map(str, model.classes[:CLASSES_SHOWN])))
     more = f", … ({len(model.classes)} in all)" if len(model.classes) > CLASSES_SHOWN else ""
     yield f"It learned to tell these classes apart, and little else can be expected of it: {classes}{more}."
-    if "pixels" in model.method.sources.values():
+    if "pixels" in model.method.input_kinds.values():
         side, seen = model.data.load_size, model.data.image_size
         yield f"Of a picture it sees the centred square, resized to {side} pixels and cut to the middle {seen}."
-    if "tokens" in model.method.sources.values():
+    if "tokens" in model.method.input_kinds.values():
         yield f"Of a text it reads the first {model.data.max_tokens} tokens."
 
 

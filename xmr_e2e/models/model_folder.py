@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from safetensors.torch import save
 from torch import Tensor
 
@@ -61,7 +61,8 @@ class Description:
     multi_label: bool
     widths: dict[str, Annotated[int, Field(ge=1, le=LARGE)]]
     """modality -> width of the dataset's published features"""
-    tokenizer: dict[str, Any] | None
+    tokenizer: Annotated[dict[str, Any] | None, Field(validation_alias=AliasChoices("tokenizer", "tokeniser"))]
+    """in files of earlier versions under the second name"""
     selection: str
     protocol: str = CLEAN.name
     """older models, which do not say it, were all trained so"""
@@ -129,8 +130,8 @@ def write_exported_model(
     write_weights(folder, state, shapes)
     write_atomically(folder / CARD, card.encode())
     _write_architectures(folder, architectures)
-    tokenizer = document["tokeniser"] and _write_tokenizer(folder, document["tokeniser"])
-    described = {"library_name": LIBRARY, **document, "tokeniser": tokenizer}
+    tokenizer = document["tokenizer"] and _write_tokenizer(folder, document["tokenizer"])
+    described = {"library_name": LIBRARY, **document, "tokenizer": tokenizer}
     write_atomically(folder / DESCRIPTION, (json.dumps(described, ensure_ascii=False, indent=1) + "\n").encode())
 
 

@@ -71,7 +71,7 @@ def describe(model: SavedModel, worst: dict[str, float]) -> dict[str, Any]:
     for modality, difference in worst.items():
         inputs = {part.name: _without_name(asdict(part)) for part in onnx_inputs(model, modality).inputs}
         about = {"file": f"{modality}.onnx", "inputs": inputs, "output": _OUTPUT, "difference_from_torch": difference}
-        if model.method.sources[modality] == "tokens":
+        if model.method.input_kinds[modality] == "tokens":
             about["max_tokens"] = model.data.max_tokens
         models[modality] = about
     return {"opset": OPSET, "similarity": model.similarity, "fingerprint": model.fingerprint, "models": models}

@@ -13,7 +13,7 @@ from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import PAD
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.towers.base import Sequence
+from xmr_e2e.towers.base import TokenFeatures
 from xmr_e2e.towers.regions import FasterRcnn
 
 _BOXES = "x1, y1, x2, y2 of each region as shares of the picture's width and height, and the region's share of its area"
@@ -48,7 +48,7 @@ def onnx_inputs(model: SavedModel, modality: str) -> OnnxInputs:
     """That of one of the model's modalities."""
     if isinstance(model.config.towers[modality], FasterRcnn):
         return _found_regions(model, modality)
-    return _ONNX_INPUTS[model.method.sources[modality]](model, modality)
+    return _ONNX_INPUTS[model.method.input_kinds[modality]](model, modality)
 
 
 def _pixels(model: SavedModel, modality: str) -> OnnxInputs:
@@ -102,7 +102,7 @@ def _found_regions(model: SavedModel, modality: str) -> OnnxInputs:
 
     def read(features: Tensor, boxes: Tensor) -> CachedFeatures:
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        return CachedFeatures(Sequence(features, mask, boxes, None))
+        return CachedFeatures(TokenFeatures(features, mask, boxes, None))
 
     meaning = "fc7 of the model's Faster R-CNN for its r most certain regions of each picture, which runs outside"
     return _regions(model.method.widths()[modality], meaning, read)

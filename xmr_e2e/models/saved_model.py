@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import Source, Tokens
+from xmr_e2e.data.batch import InputKind, Tokens
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import center_square, load_square
 from xmr_e2e.data.text import pad
@@ -188,7 +188,7 @@ class SavedModel:
             "classes": self.classes,
             "multi_label": self.multi_label,
             "widths": self.widths,
-            "tokeniser": self.tokenizer and self.tokenizer.to_document(),
+            "tokenizer": self.tokenizer and self.tokenizer.to_document(),
             "selection": self.selection,
             "protocol": self.protocol,
             "selected_on": self.selected_on,
@@ -231,9 +231,9 @@ class SavedModel:
         rows, _ = embed_modality(self.method, self.data, self.tokenizer, split, modality)
         return rows.cpu().numpy()
 
-    def _require(self, modality: str, source: Source | None = None) -> None:
+    def _require(self, modality: str, source: InputKind | None = None) -> None:
         """Raise XmrError for a modality that the model does not have, or reads from something else."""
-        found = self.method.sources.get(modality)
+        found = self.method.input_kinds.get(modality)
         if found is None:
             raise XmrError(f"this model has no {modality}; it embeds {', '.join(self.method.modalities)}")
         if source and found != source:
@@ -299,7 +299,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
 
 
 def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
-    """A padding sample for the word vectors, (v, e), that takes no memory: the true ones are among the weights. A pretrained
+    """Word vectors of the right shape, (v, e), that take no memory: the true ones are among the weights. A pretrained
     tokeniser has none."""
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
     return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)

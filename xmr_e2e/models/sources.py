@@ -227,7 +227,8 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
     held = manifest.load_manifest(folder).splits
     names = [name for name in model.method.modalities if split not in held or name in held[split].modalities]
     batches = {
-        name: BatchDataset(data, split, {name: model.method.sources[name]}, model.tokenizer, seed=0) for name in names
+        name: BatchDataset(data, split, {name: model.method.input_kinds[name]}, model.tokenizer, seed=0)
+        for name in names
     }
     return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import nn
 
 from xmr_e2e.bounds import MOST
@@ -17,21 +17,12 @@ from xmr_e2e.received import check_name, inside, own_path, parse, read_bytes
 
 MODEL = ("model.safetensors", "model.json")
 """the files of a run folder that hold the epoch kept so far"""
-
-
 BEST = "kept"
 """the folder of a checkpoint that has them as they were then"""
-
-
 WEIGHTS = "weights.safetensors"
 """of the training, all in one file; the checkpoints of earlier versions have it only from ZeRO"""
-
-
 _EARLIER = "model.safetensors"
-
-
 _METADATA = "checkpoint.json"
-
 
 Done = Annotated[int, Field(ge=0, le=MOST)]
 
@@ -56,7 +47,8 @@ class TrainingProgress:
 class _Metadata:
     """The content of a checkpoint's seal, the last file that is written."""
 
-    progress: TrainingProgress
+    progress: Annotated[TrainingProgress, Field(validation_alias=AliasChoices("progress", "position"))]
+    """in files of earlier versions under the second name"""
     zero: Annotated[int, Field(ge=0, le=3)]
     world_size: Annotated[int, Field(ge=1, le=MOST)]
     crc32: dict[str, str]

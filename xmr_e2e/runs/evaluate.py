@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from xmr_e2e.console import console
-from xmr_e2e.data.batch import Source
+from xmr_e2e.data.batch import InputKind
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
@@ -60,7 +60,7 @@ def evaluate(
     Returns:
         The queries' items, what was ranked where it is another set, and the figures.
     """
-    check_measurable(protocol, model.data, split, model.method.sources, gallery)
+    check_measurable(protocol, model.data, split, model.method.input_kinds, gallery)
     queries = embed_split(model.method, model.data, model.tokenizer, split, captions=protocol.captions)
     if protocol.whole_batches:
         queries = first_samples(queries, len(queries.keys) // protocol.whole_batches * protocol.whole_batches)
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def check_measurable(
-    protocol: Protocol, data: Data, split: str, sources: Mapping[str, Source], gallery: Gallery = "test"
+    protocol: Protocol, data: Data, split: str, sources: Mapping[str, InputKind], gallery: Gallery = "test"
 ) -> None:
     """Raise XmrError where a protocol cannot measure a split of these shards with such towers."""
     reader = SplitReader(data.shards, split)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNegative, Positive, Seed, check_bounds
+from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import protocol
@@ -26,7 +27,7 @@ Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 class Optimizer:
     """How the parameters move."""
 
-    kind: Literal["sgd", "adamw"] = "adamw"
+    kind: Literal["sgd", "adamw"] = field(default="adamw", metadata={FORMER_VALUES: {"adam": "adamw"}})
     """stochastic gradient descent with momentum, or Adam with decoupled weight decay (AdamW)"""
     lr: NotNegative = 1e-4
     """learning rate"""
@@ -35,7 +36,7 @@ class Optimizer:
     """of sgd"""
     betas: tuple[FractionBelow1, FractionBelow1] = (0.9, 0.999)
     """of adam"""
-    parts: dict[str, NotNegative] = field(default_factory=dict)
+    lr_overrides: dict[str, NotNegative] = field(default_factory=dict, metadata={FORMERLY: "parts"})
     """other learning rates for parts of the method: the beginning of the parameters' names, and the rate; with
     "STAGE:" before it, in that stage alone ("prior-image:" is all of a stage)"""
 
@@ -50,7 +51,7 @@ class Optimizer:
     def check(self, model: nn.Module, stages: Sequence[str]) -> None:
         """Raise XmrError for a part that no parameter's name begins with, and for an unknown stage."""
         names = [name for name, _ in model.named_parameters()]
-        for key in self.parts:
+        for key in self.lr_overrides:
             stage, _, part = key.rpartition(":")
             if stage and stage not in stages:
                 raise XmrError(
@@ -59,7 +60,8 @@ class Optimizer:
             if not any(has_prefix(name, part) for name in names):
                 tops = sorted({".".join(name.split(".")[: 2 if name.startswith("towers.") else 1]) for name in names})
                 raise XmrError(
-                    f"--optimizer.lr-overrides: no parameter's name begins with {part!r}; they begin with {', '.join(tops)}"
+                    f"--optimizer.lr-overrides: no parameter's name begins with {part!r}; they begin with "
+                    f"{', '.join(tops)}"
                 )
 
     def groups(self, model: nn.Module, stage: str) -> list[dict[str, object]]:
@@ -72,7 +74,7 @@ class Optimizer:
 
     def _rate(self, name: str, stage: str) -> float:
         for prefix in (f"{stage}:", ""):
-            own = {key.removeprefix(prefix): rate for key, rate in self.parts.items() if key.startswith(prefix)}
+            own = {key.removeprefix(prefix): rate for key, rate in self.lr_overrides.items() if key.startswith(prefix)}
             matches = [part for part in own if has_prefix(name, part)]
             if matches:
                 return own[max(matches, key=len)]
@@ -109,7 +111,7 @@ class Train:
     """samples of a global batch, over all processes"""
     batch_classes: Count | None = None
     """class-balanced batches: each holds so many classes (P), with batch-size / P samples of each"""
-    micro_batches: Count = 1
+    micro_batches: Count = field(default=1, metadata={FORMERLY: "accumulate"})
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -154,7 +156,7 @@ class Experiment:
     name: str
     data: Data
     method: MethodConfig
-    optimizer: Optimizer
+    optimizer: Optimizer = field(metadata={FORMERLY: "optimiser"})
     schedule: Schedule = Schedule()
     train: Train = Train()
 

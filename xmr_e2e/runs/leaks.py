@@ -8,7 +8,7 @@ from pathlib import Path
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.schema import REGIONS_MEMBER
-from xmr_e2e.towers.base import Tower
+from xmr_e2e.towers.base import TowerConfig
 from xmr_e2e.towers.regions import FasterRcnn, StoredRegions
 
 _COCO_FILE = "258fb6c6"
@@ -41,7 +41,7 @@ def known_leaks(method: MethodConfig, manifest: Manifest) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _origin(tower: Tower, manifest: Manifest) -> str:
+def _origin(tower: TowerConfig, manifest: Manifest) -> str:
     """What a tower's weights are, or those that its stored features come from; "" where that is not known."""
     is_coco = False
     if isinstance(tower, FasterRcnn):

@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from xmr_e2e.configuration import flatten, from_document, to_document
+from xmr_e2e.configuration import current_name, flatten, from_document, to_document
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
@@ -59,6 +59,8 @@ RESULTS = ("model.json", "model.safetensors", "evaluation", "report.html")
 """of these, what comes of its steps"""
 FIRST_CHECKPOINT = "stage-00-epoch-0000-step-000000"
 """that of before the first step"""
+TOKENIZER, _EARLIER = "tokenizer.json", "tokeniser.json"
+"""of words/, and its name in runs of earlier versions"""
 METRICS_BYTES = 2**31
 """of metrics.jsonl, at most: a million steps have a tenth of it"""
 LOCK = "lock"
@@ -206,7 +208,7 @@ class Run:
             return
         tokenizer, vectors = fit_words(data)
         folder.mkdir(parents=True, exist_ok=True)
-        self._write_json("words/tokeniser.json", tokenizer.to_document())
+        self._write_json(f"words/{TOKENIZER}", tokenizer.to_document())
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
 
     def words(self) -> tuple[Tokenizer | None, NDArray[np.float32]]:
@@ -218,7 +220,7 @@ class Run:
         folder = self.folder / "words"
         if not folder.exists():
             return None, np.zeros((0, 0), np.float32)
-        path = folder / "tokeniser.json"
+        path = folder / (_EARLIER if (folder / _EARLIER).exists() else TOKENIZER)
         try:
             tokenizer = tokenizer_from_document(read_json(path), str(path))
         except OSError as error:
@@ -256,7 +258,7 @@ class Run:
 def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration in which options that came after the run have their defaults. A part that cannot be read,
     such as a method that is not of this package, stays as it is."""
-    known = dict(document)
+    known = {current_name(Experiment, name): value for name, value in document.items()}
     for name, kind in get_type_hints(Experiment).items():
         if isinstance(kind, type) and is_dataclass(kind):
             with suppress(XmrError):

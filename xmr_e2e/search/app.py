@@ -243,7 +243,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Inference
 
 
 def _describe(index: Index, model: SavedModel) -> About:
-    reads = model.method.sources
+    reads = model.method.input_kinds
     return About(
         model=type(model.config).__name__,
         run="/".join(index.run.parts[-2:]),

@@ -192,7 +192,7 @@ def _embed_split(
     data = replace(model.data, shards=folder, extra_shards={})
     if not len(SplitReader(folder, split).positions_with([modality])):
         return np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    batches = BatchDataset(data, split, {modality: model.method.sources[modality]}, model.tokenizer, seed=0)
+    batches = BatchDataset(data, split, {modality: model.method.input_kinds[modality]}, model.tokenizer, seed=0)
     with _progress(f"embedding {split} {modality}s", len(batches)) as advance:
 
         def embed(inputs: dict[str, object]) -> object:

@@ -182,8 +182,8 @@ class Store:
         """What `set_graph` stored; None for an index of a version that this program does not take graphs from."""
         if self.about.version != VERSION:
             return None
-        micro_batches = self._rows([bytes], "SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])
-        return b"".join(micro_batch for (micro_batch,) in micro_batches) if micro_batches else None
+        pieces = self._rows([bytes], "SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])
+        return b"".join(piece for (piece,) in pieces) if pieces else None
 
     @property
     def has_older_graph(self) -> bool:
@@ -315,9 +315,9 @@ class Draft(Store):
     def set_graph(self, modality: str, graph: bytes | None) -> None:
         """Keep the approximate index of a modality, or none."""
         self._write("DELETE FROM graphs WHERE modality = ?", [(modality,)])
-        micro_batches = range(0, len(graph or b""), GRAPH_PIECE)
+        pieces = range(0, len(graph or b""), GRAPH_PIECE)
         self.insert("graphs", ((modality, number, (graph or b"")[start : start + GRAPH_PIECE])
-                               for number, start in enumerate(micro_batches)))  # fmt: skip
+                               for number, start in enumerate(pieces)))  # fmt: skip
 
     def finish(self) -> None:
         """Write all that was added to the disk."""

@@ -194,12 +194,12 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
 
 
 def _pieces(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    micro_batches = [""]
+    pieces = [""]
     for letter in word:
-        if micro_batches[-1] and font.getlength(micro_batches[-1] + letter) > width:
-            micro_batches.append("")
-        micro_batches[-1] += letter
-    return micro_batches
+        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:

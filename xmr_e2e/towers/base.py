@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Source
+from xmr_e2e.data.batch import InputKind
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True)
-class Tower(ABC):
+class TowerConfig(ABC):
     """The options of one tower; its `build` makes the network."""
 
-    reads: ClassVar[Source]
+    input_kind: ClassVar[InputKind]
     """what of a sample it takes, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
@@ -55,19 +55,19 @@ class Tower(ABC):
         """
 
 
-class Sequence(NamedTuple):
+class TokenFeatures(NamedTuple):
     """What the towers of `SequenceTower` give: n samples as t places each (regions, or words)."""
 
-    rows: Tensor
+    features: Tensor
     """(n, t, d)"""
     mask: Tensor
     """(n, t) bool: True where there is something, False for padding"""
-    places: Tensor
+    positions: Tensor
     """(n, t, p): where each is: a region's box (5), or a word's place in its text (1), from 0"""
     targets: Tensor | None
     """(n, t) int64: what each is, to be predicted where it is masked: class id of a region, token id of a word;
     None where nothing is known of it"""
 
 
-class SequenceTower(Tower):
-    """A tower that keeps regions or words apart; its network gives a `Sequence` instead of one row per sample."""
+class SequenceTower(TowerConfig):
+    """A tower that keeps regions or words apart; its network gives a `TokenFeatures` instead of one row per sample."""

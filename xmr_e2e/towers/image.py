@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import FractionBelow1
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.sizes import run_on_sizes
 
 
 @dataclass(frozen=True)
-class ImageTower(Tower):
+class ImageTower(TowerConfig):
     """A convolutional network (or vision transformer) up to the input of its classification layer."""
 
-    reads = "pixels"
+    input_kind = "pixels"
 
     name: str = "alexnet"
     """Any classifier by its torchvision name (alexnet, vgg19, resnet50, ...), alexnet_paper: the two-group AlexNet of

@@ -21,7 +21,7 @@ from xmr_e2e.configuration import BEFORE
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.networks import Renormalise
 from xmr_e2e.towers.sizes import run_on_sizes
 from xmr_e2e.towers.text import real_words
@@ -68,11 +68,11 @@ _Parts = Mapping[tuple[str, bool], _Part]
 
 
 @dataclass(frozen=True)
-class PretrainedVision(Tower):
+class PretrainedVision(TowerConfig):
     """A vision transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others the
     pooled output, or the class token where the pooling is a layer of another training."""
 
-    reads = "pixels"
+    input_kind = "pixels"
     is_pretrained = True
 
     name: str
@@ -134,14 +134,14 @@ class VisionEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class PretrainedText(Tower):
+class PretrainedText(TowerConfig):
     """A text transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others (BERT)
     the mean over the tokens.
 
     The texts are to be cut by the model's own tokeniser: --data.tokens.kind transformers, --data.tokens.name its name.
     """
 
-    reads = "tokens"
+    input_kind = "tokens"
     is_pretrained = True
 
     name: str

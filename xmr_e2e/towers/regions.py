@@ -14,7 +14,7 @@ from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.batch import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import COCO_CLASSES
-from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower
+from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures
 from xmr_e2e.towers.image import try_image_size
 
 if TYPE_CHECKING:  # torchvision takes seconds to import, which --help need not take
@@ -27,7 +27,7 @@ _TRIAL_SIZE = 224  # pixels; all of torchvision's classifiers take pictures of t
 class GridRegions(SequenceTower):
     """The cells of a classifier's last feature map as regions, all trained end to end; needs no detector."""
 
-    reads = "pixels"
+    input_kind = "pixels"
 
     name: str = "resnet50"
     """any classifier by its torchvision name, or alexnet_paper, as for the image tower"""
@@ -72,7 +72,7 @@ class GridEncoder(nn.Module):
         self.renormalize = Renormalise(mean, std)
         self.register_buffer("boxes", _grid(cells), persistent=False)
 
-    def forward(self, images: Tensor) -> Sequence:
+    def forward(self, images: Tensor) -> TokenFeatures:
         maps = self.network(self.renormalize(images))["map"]
         if maps.dim() == 3:  # a vision transformer's patches, behind its class token
             side = round((maps.shape[1] - 1) ** 0.5)
@@ -90,7 +90,7 @@ class FasterRcnn(SequenceTower):
     wide photograph are not found; `python -m preprocessing.regions` looks at whole pictures (StoredRegions).
     """
 
-    reads = "pixels"
+    input_kind = "pixels"
 
     weights: str = "coco"
     """coco (torchvision's, downloaded once), none (random), or a .pth, .pt or .safetensors file with a state dict of
@@ -99,8 +99,8 @@ class FasterRcnn(SequenceTower):
     """regions of each picture, the most certain ones"""
     trained: Literal["none", "box_head", "backbone"] = "box_head"
     """what learns: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it as well,
-    from the pixels on (at a rate of 1e-5 or less, --optimizer.lr-overrides); none, nothing. What finds the regions and names
-    their classes never learns"""
+    from the pixels on (at a rate of 1e-5 or less, --optimizer.lr-overrides); none, nothing. What finds the regions and
+    names their classes never learns"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> FasterRcnnEncoder:
         """Raises XmrError for weights that cannot be had, read or fitted."""
@@ -133,7 +133,7 @@ class FasterRcnnEncoder(nn.Module):
         if config.trained == "backbone":
             self.backbone = copy.deepcopy(detector.network.backbone).requires_grad_()
 
-    def forward(self, images: Tensor) -> Sequence:
+    def forward(self, images: Tensor) -> TokenFeatures:
         from xmr_e2e.towers.detector import describe
 
         found = self.detector.find(images, self.count)
@@ -153,7 +153,7 @@ class FasterRcnnEncoder(nn.Module):
 class StoredRegions(SequenceTower):
     """The regions that the shards hold (python -m preprocessing.regions puts them there)."""
 
-    reads = "regions"
+    input_kind = "regions"
 
     def build(self, dataset: DatasetInfo, modality: str) -> StoredRegionsEncoder:
         """Raises XmrError where the shards hold no regions."""
@@ -176,12 +176,12 @@ class StoredRegionsEncoder(nn.Module):
         self.classes = classes
         """of the detector that found them, background included; None where the shards do not say"""
 
-    def forward(self, regions: Regions) -> Sequence:
+    def forward(self, regions: Regions) -> TokenFeatures:
         return _whole_sequence(regions.features, regions.boxes, regions.classes)
 
 
-def _whole_sequence(rows: Tensor, boxes: Tensor, classes: Tensor | None) -> Sequence:
-    return Sequence(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), boxes, classes)
+def _whole_sequence(rows: Tensor, boxes: Tensor, classes: Tensor | None) -> TokenFeatures:
+    return TokenFeatures(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), boxes, classes)
 
 
 def _grid(cells: int) -> Tensor:

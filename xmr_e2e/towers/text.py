@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import FractionBelow1, Width
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import DatasetInfo, Sequence, SequenceTower, Tower
+from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures, TowerConfig
 
 _RANDOM_WIDTH = 300
 
@@ -36,10 +36,10 @@ class WordEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class BiLstmCnn(Tower):
+class BiLstmCnn(TowerConfig):
     """Word vectors, a bidirectional LSTM, a convolution over time and its maximum (ALSCOR's TxtNet, Eq. 19-28)."""
 
-    reads = "tokens"
+    input_kind = "tokens"
 
     hidden: Width = 141
     """Width of the LSTM, per direction."""
@@ -76,10 +76,10 @@ class BiLstmCnnEncoder(WordEncoder):
 
 
 @dataclass(frozen=True)
-class TextCnn(Tower):
+class TextCnn(TowerConfig):
     """Word vectors, convolutions of several widths over time and their maxima (Kim, 2014): SDCMR's WordCNN."""
 
-    reads = "tokens"
+    input_kind = "tokens"
 
     widths: tuple[Width, ...] = (3, 4, 5)
     """widths of the convolution kernels, in words"""
@@ -117,10 +117,10 @@ class TextCnnEncoder(WordEncoder):
 
 
 @dataclass(frozen=True)
-class BiGru(Tower):
+class BiGru(TowerConfig):
     """Word vectors and a bidirectional GRU; both directions' average, averaged over the words."""
 
-    reads = "tokens"
+    input_kind = "tokens"
 
     hidden: Width = 1024
     """width of the GRU, per direction: the width of the tower's output"""
@@ -147,7 +147,7 @@ class BiGruEncoder(WordEncoder):
 class BiGruWords(SequenceTower):
     """Word vectors and a bidirectional GRU; both directions' average for each word (Semantic Sharing, Sec. 3.1)."""
 
-    reads = "tokens"
+    input_kind = "tokens"
 
     hidden: Width = 1024
     """width of the GRU, per direction: the width of each word's output"""
@@ -171,17 +171,17 @@ class BiGruWordsEncoder(WordEncoder):
         self.gru = GruOfBothDirections(vectors.shape[1], config.hidden)
         self.mask = nn.Parameter(vectors[1:].mean(dim=0))  # begins as an average word
 
-    def forward(self, tokens: Tokens, masked: Tensor | None = None) -> Sequence:
+    def forward(self, tokens: Tokens, masked: Tensor | None = None) -> TokenFeatures:
         """masked: (n, t) bool; True where the learned mask vector is to stand in a word's place."""
         if masked is None:
             masked = torch.zeros_like(tokens.ids, dtype=torch.bool)
         words = self.words(tokens.ids)
         words = torch.where(masked[:, :, None], self.mask.to(words.dtype), words)
         places = torch.arange(tokens.ids.shape[1], device=words.device, dtype=torch.float32)
-        return Sequence(
-            rows=self.gru(words, tokens),
+        return TokenFeatures(
+            features=self.gru(words, tokens),
             mask=real_words(tokens),
-            places=places[None, :, None].expand(words.shape[0], -1, -1),
+            positions=places[None, :, None].expand(words.shape[0], -1, -1),
             targets=tokens.ids,
         )
 

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.base import DatasetInfo, Tower
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 
 @dataclass(frozen=True)
-class VectorTower(Tower):
+class VectorTower(TowerConfig):
     """A modality's published features (d,), as the shards hold them."""
 
-    reads = "vector"
+    input_kind = "vector"
 
     scale: Literal["none", "unit"] = "none"
     """unit: each sample's features are divided by their L2 norm"""

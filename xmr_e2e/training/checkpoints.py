@@ -200,7 +200,7 @@ class Checkpoints:
             sums = {str(path.relative_to(folder)): crc32_of(path) for path in files}
             list(written)  # raises what went wrong
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
-        document: dict[str, Any] = {"position": asdict(progress), **kind, "crc32": sums}
+        document: dict[str, Any] = {"progress": asdict(progress), **kind, "crc32": sums}
         write_atomically(folder / _METADATA, json.dumps(document, indent=1).encode())
 
 

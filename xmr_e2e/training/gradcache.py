@@ -40,7 +40,7 @@ def backward(
         batch: this rank's part of the global batch, on the device.
         prepare: augments and normalises pictures; called for one piece at a time, since floats take four times the
             memory of the pixels, and the same each time that it is called.
-        seed: of dropout in the towers, one for each rank; what the objective draws has the moment's seed.
+        seed: of dropout in the towers, one for each rank; what the objective draws has the context's seed.
     """
     if micro_batches == 1:
         _seed(*seed)

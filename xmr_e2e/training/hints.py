@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from xmr_e2e.configuration import current_name
 from xmr_e2e.errors import XmrError
+from xmr_e2e.runs.experiment import Experiment
 
 _PROCESSES = "one process for each GPU is started by: accelerate launch --num_processes N RECIPE"
 _DEVICE = (
@@ -45,9 +47,23 @@ _BY_NAME = {name: ours for names, ours in _OURS.items() for name in names}
 
 def check_foreign_options(args: Sequence[str]) -> None:
     """Raise XmrError for options by their usual names elsewhere, with what they are here."""
+    renamed = [f"{option} is now {ours}" for option, ours in _renamed(args)]
+    if renamed:
+        raise XmrError(f"options have new names: {'; '.join(renamed)}")
     hints = [f"{option}: {ours}" for option, ours in _found(args)]
     if hints:
         raise XmrError(f"unknown options; here, {'; '.join(hints)}")
+
+
+def _renamed(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options by the names that they had in earlier versions, and as they are called now."""
+    for word in args:
+        option = word.partition("=")[0]
+        if option.startswith("--"):
+            name = option.removeprefix("--").replace("-", "_")
+            now = current_name(Experiment, name)
+            if "." in name and now != name:
+                yield option, f"--{now.replace('_', '-')}"
 
 
 def _found(args: Sequence[str]) -> Iterator[tuple[str, str]]:

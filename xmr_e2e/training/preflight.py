@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from xmr_e2e.data.batch import Regions, Source, Tokens
+from xmr_e2e.data.batch import InputKind, Regions, Tokens
 from xmr_e2e.data.batch_dataset import sample_bytes
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.mixture import open_split
@@ -44,7 +44,7 @@ def check_loading(experiment: Experiment, manifest: Manifest, processes: int, lo
     Args:
         local: the training's processes on this machine.
     """
-    data, sources = experiment.data, experiment.method.sources
+    data, sources = experiment.data, experiment.method.input_kinds
     workers = default_workers(processes) if data.workers is None else data.workers
     if workers:
         # Training reads all modalities of a batch, embedding one after the other.
@@ -83,8 +83,8 @@ def check_networks(experiment: Experiment, manifest: Manifest, processes: int) -
 
 def _alone(train: Train, processes: int) -> str:
     return (
-        f"--train.batch-size {train.batch_size}, --train.micro-batches {train.micro_batches} and {processes} process(es) "
-        "leave pieces of one sample, on which networks with batch normalisation cannot train: lower "
+        f"--train.batch-size {train.batch_size}, --train.micro-batches {train.micro_batches} and {processes} "
+        "process(es) leave micro-batches of one sample, on which networks with batch normalisation cannot train: lower "
         "--train.micro-batches, or raise --train.batch-size"
     )
 
@@ -98,7 +98,9 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     method = build_method(config, dataset)
     for stage in method.stages:
         if not stage.closed_form:
-            inputs = {name: _zeros(config.sources[name], name, samples, data, manifest) for name in stage.modalities}
+            inputs = {
+                name: _zeros(config.input_kinds[name], name, samples, data, manifest) for name in stage.modalities
+            }
             with torch.autocast("cpu", torch.float16, enabled=is_half):
                 method.represent(inputs)
 
@@ -117,7 +119,7 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
     return max(1, part // min(train.micro_batches, max(1, part)))
 
 
-def _zeros(source: Source, modality: str, samples: int, data: Data, manifest: Manifest) -> Any:
+def _zeros(source: InputKind, modality: str, samples: int, data: Data, manifest: Manifest) -> Any:
     """Inputs of the shape that the modality's tower reads."""
     match source:
         case "pixels":

@@ -102,7 +102,7 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
     if chosen.selected_on == "val" and needed != "last":
         check_apart(folder, manifest)
     if measured:
-        check_measurable(chosen, experiment.data, measured, experiment.method.sources)
+        check_measurable(chosen, experiment.data, measured, experiment.method.input_kinds)
 
 
 def check_labels(folder: Path, manifest: Manifest, split: str, modalities: Sequence[str]) -> None:

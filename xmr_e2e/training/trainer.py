@@ -67,7 +67,7 @@ class Trainer:
         self.protocol = protocol(train.protocol)
         self.validated_on = validation_split(train)
         with accelerator.main_process_first():
-            if accelerator.is_main_process and "tokens" in experiment.method.sources.values():
+            if accelerator.is_main_process and "tokens" in experiment.method.input_kinds.values():
                 with busy("fitting words to the training texts"):
                     run.fit_words(data)
             self.tokenizer, words = run.words()
@@ -87,27 +87,27 @@ class Trainer:
         self.begun_from = self.checkpoints.find()
         self.has_begun = self.begun_from is not None
         """whether all is checked, so that something would be lost with the run folder"""
-        self.position = self.begun_from.position if self.begun_from else TrainingProgress()
-        if self.position.stage > len(self.method.stages):
+        self.progress = self.begun_from.progress if self.begun_from else TrainingProgress()
+        if self.progress.stage > len(self.method.stages):
             raise XmrError(
-                f"{run.folder}: its checkpoint stands in stage {self.position.stage + 1} of "
+                f"{run.folder}: its checkpoint stands in stage {self.progress.stage + 1} of "
                 f"{len(self.method.stages)}: it is another training's"
             )
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
             run,
             first_step=self._global_step,
-            validated=self.position.step == 0,
+            validated=self.progress.step == 0,
             enabled=accelerator.is_main_process,
         )
 
     @property
     def stage(self) -> Stage:
-        return self.method.stages[self.position.stage]
+        return self.method.stages[self.progress.stage]
 
     @property
     def loader(self) -> Loader:
-        return self.loaders[self.position.stage]
+        return self.loaders[self.progress.stage]
 
     @property
     def _select(self) -> str:
@@ -117,14 +117,14 @@ class Trainer:
     @property
     def _is_as_found(self) -> bool:
         """Whether the training stands where the checkpoint stands from which it goes on."""
-        return self.begun_from is not None and self.begun_from.position == self.position
+        return self.begun_from is not None and self.begun_from.progress == self.progress
 
     @property
     def _global_step(self) -> int:
-        before = sum(self._steps_of(stage) for stage in range(self.position.stage))
-        if self.position.stage == len(self.loaders):
+        before = sum(self._steps_of(stage) for stage in range(self.progress.stage))
+        if self.progress.stage == len(self.loaders):
             return before
-        return before + self.position.epoch * self.loader.steps + self.position.step
+        return before + self.progress.epoch * self.loader.steps + self.progress.step
 
     def _steps_of(self, stage: int) -> int:
         closed_form = self.method.stages[stage].closed_form
@@ -144,11 +144,11 @@ class Trainer:
             logger.info("going on from %s", self.begun_from.folder)
         self.pace = Pace(self._global_step)
         try:
-            for number in range(self.position.stage, len(self.method.stages)):
+            for number in range(self.progress.stage, len(self.method.stages)):
                 if not self._run_stage(number):
                     return False
             if not self._is_as_found:
-                self._save(self.position)  # what is left is to measure
+                self._save(self.progress)  # what is left is to measure
             return True
         finally:
             self.checkpoints.close()
@@ -162,13 +162,13 @@ class Trainer:
             self._fit_closed_form()
         else:
             self._prepare_stage()
-            for epoch in range(self.position.epoch, self.experiment.train.epochs):
+            for epoch in range(self.progress.epoch, self.experiment.train.epochs):
                 if not self._train_epoch(epoch):
                     return False
                 self._end_epoch(epoch)
-                self.position = replace(self.position, epoch=epoch + 1, step=0)
+                self.progress = replace(self.progress, epoch=epoch + 1, step=0)
             self._leave_stage()
-        self.position = TrainingProgress(stage=number + 1, skipped=self.position.skipped)
+        self.progress = TrainingProgress(stage=number + 1, skipped=self.progress.skipped)
         return True
 
     def _prepare_stage(self) -> None:
@@ -185,7 +185,7 @@ class Trainer:
             self.checkpoints.load(found)
         elif not found:
             # A later stage begins: a resumed run must not look for what the stage before kept where this one's is.
-            self._save(self.position)
+            self._save(self.progress)
         self._rehearse()
         self.has_begun = True
 
@@ -203,8 +203,8 @@ class Trainer:
         """All that can be had of a checkpoint of another kind of training; what cannot is said."""
         if self.accelerator.is_main_process:
             logger.warning(
-                "%s was saved by %d process(es) with --train.zero %d: weights and position go on, BUT THE OPTIMIZER "
-                "BEGINS ANEW (its momentum is lost). For an exact continuation start it in that way again",
+                "%s was saved by %d process(es) with --train.zero %d: weights and progress go on, BUT THE OPTIMIZER'S "
+                "STATE IS RESET (its momentum is lost). For an exact continuation start it in that way again",
                 checkpoint.folder, checkpoint.world_size, checkpoint.zero,
             )  # fmt: skip
         checkpoint.load_weights(self.method)
@@ -214,7 +214,7 @@ class Trainer:
         self.method = self.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         del self.stepper
-        if self.position.stage + 1 < len(self.method.stages):
+        if self.progress.stage + 1 < len(self.method.stages):
             self.method.load_state_dict(read_weights(self.run.folder / "model.safetensors"))
 
     def _fit_closed_form(self) -> None:
@@ -232,7 +232,7 @@ class Trainer:
     def _closed_form_ahead(self) -> Iterator[None]:
         """The closed form that follows this stage, fitted for as long as the stage is measured: without it, the figures
         by which an epoch is kept would say nothing of what the training ends in."""
-        following = self.method.stages[self.position.stage + 1 :][:1]
+        following = self.method.stages[self.progress.stage + 1 :][:1]
         if self.stage.closed_form or not following or not following[0].closed_form:
             yield
             return
@@ -250,9 +250,9 @@ class Trainer:
         throughput = Throughput()
         with training_progress(is_main=self.accelerator.is_main_process) as progress:
             bar = progress.add_task(
-                self._title(epoch), total=self.loader.steps, completed=self.position.step, status=""
+                self._title(epoch), total=self.loader.steps, completed=self.progress.step, status=""
             )
-            batches = self.loader.epoch(epoch, first_step=self.position.step)
+            batches = self.loader.epoch(epoch, first_step=self.progress.step)
             while True:
                 batch = self._next(batches)
                 if not self._agree_to_go_on():
@@ -282,14 +282,14 @@ class Trainer:
         action = self.signals.synchronize()
         if action > Action.NOTHING:
             self.log.flush()
-            self._save(self.position)
+            self._save(self.progress)
         if action is Action.FAIL:
             raise self.signals.error()
         return action is not Action.STOP
 
-    def _save(self, position: TrainingProgress) -> None:
+    def _save(self, progress: TrainingProgress) -> None:
         watchdog.report_activity("saving a checkpoint")
-        self.checkpoints.save(position)
+        self.checkpoints.save(progress)
         self.signals.saved()
 
     def _title(self, epoch: int) -> str:
@@ -306,9 +306,9 @@ class Trainer:
 
     def _context(self) -> StepContext:
         steps = self.loader.steps
-        progress = (self.position.epoch * steps + self.position.step) / (steps * self.experiment.train.epochs)
+        progress = (self.progress.epoch * steps + self.progress.step) / (steps * self.experiment.train.epochs)
         seed = np.random.SeedSequence((self.experiment.train.seed, self._global_step)).generate_state(1, np.uint64)
-        return StepContext(self.stage.name, self.position.epoch, progress, int(seed[0]))
+        return StepContext(self.stage.name, self.progress.epoch, progress, int(seed[0]))
 
     def _step(self, batch: Batch, throughput: Throughput) -> None:
         """One optimiser step, and its record."""
@@ -321,7 +321,7 @@ class Trainer:
             self._leave_out(error, samples)
             return
         throughput.step_done(len(samples))
-        self.position = replace(self.position, step=self.position.step + 1)
+        self.progress = replace(self.progress, step=self.progress.step + 1)
         if self._select == "training loss":
             self._keep_if_lowest(terms["total"])
         self.signals.step_done()
@@ -332,14 +332,14 @@ class Trainer:
         bad = samples if error.rows is None else samples[error.rows]
         keys = [self.loader.batches.reader.key(position) for position in bad.tolist()]
         shown = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
-        place = f"{self._title(self.position.epoch)}, step {self.position.step + 1}, samples {shown}"
-        if self.position.skipped >= self.experiment.train.max_skipped_steps:
-            self._save(self.position)
+        place = f"{self._title(self.progress.epoch)}, step {self.progress.step + 1}, samples {shown}"
+        if self.progress.skipped >= self.experiment.train.max_skipped_steps:
+            self._save(self.progress)
             raise XmrError(f"{place}: {error}")
-        self.position = replace(self.position, step=self.position.step + 1, skipped=self.position.skipped + 1)
+        self.progress = replace(self.progress, step=self.progress.step + 1, skipped=self.progress.skipped + 1)
         logger.warning("%s: left out, NaN or infinite values in %s", place, error.what)
         if self.accelerator.is_main_process:
-            record = {"step": self._global_step, "stage": self.stage.name, "epoch": self.position.epoch + 1}
+            record = {"step": self._global_step, "stage": self.stage.name, "epoch": self.progress.epoch + 1}
             self.log.skipped(record | {"skipped": error.what, "keys": keys})
 
     def _record(self, terms: Mapping[str, Tensor], samples: Tensor, throughput: Throughput) -> None:
@@ -349,7 +349,7 @@ class Trainer:
         record = {
             "step": self._global_step,
             "stage": self.stage.name,
-            "epoch": self.position.epoch + 1,
+            "epoch": self.progress.epoch + 1,
             "lr": self.stepper.rates,
             "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
             "images_per_second": round(throughput.images_per_second, 2),
@@ -359,13 +359,13 @@ class Trainer:
 
     def _keep_if_lowest(self, loss: Tensor) -> None:
         """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
-        number = self.position.epoch * self.loader.steps + self.position.step
-        if self.position.best is not None and (number - 1) % LOOKED_AT:
+        number = self.progress.epoch * self.loader.steps + self.progress.step
+        if self.progress.best is not None and (number - 1) % LOOKED_AT:
             return
         value = -float(broadcast(loss.clone()))  # one rank's: all must come to the same
-        if self.position.best is None or value > self.position.best:
-            self.position = replace(self.position, best=value)
-            chosen = describe_selection_by_batch(self.position.epoch, number)
+        if self.progress.best is None or value > self.progress.best:
+            self.progress = replace(self.progress, best=value)
+            chosen = describe_selection_by_batch(self.progress.epoch, number)
             self._save_model(chosen)
             self.log.validation({"step": self._global_step, "stage": self.stage.name, "selected": chosen})
 
@@ -376,7 +376,7 @@ class Trainer:
         self.method.end_epoch(self.stage)
         if select == "training loss":
             self.log.validation(self._validation_record(epoch, scores))
-            self._tell(epoch, f"lowest loss of a batch {-(self.position.best or 0.0):.4f}")
+            self._tell(epoch, f"lowest loss of a batch {-(self.progress.best or 0.0):.4f}")
             return
         if select == "last" or not scores:
             self._keep(epoch, scores, describe_selection(epoch, "last"))
@@ -386,8 +386,8 @@ class Trainer:
                            "select by a figure that counts labels, such as mAP@all")  # fmt: skip
         value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
         name = {"val": "validation", "test": "test"}[self.validated_on]
-        if self.position.best is None or value > self.position.best:
-            self.position = replace(self.position, best=value)
+        if self.progress.best is None or value > self.progress.best:
+            self.progress = replace(self.progress, best=value)
             chosen = describe_selection(epoch, select, self.validated_on)
             self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
         else:
@@ -433,7 +433,7 @@ class Trainer:
         return validation_scores(self.method, embedded, self.protocol)
 
     def _batches(self, stage: Stage, split: str) -> BatchDataset:
-        sources = {modality: self.method.sources[modality] for modality in stage.modalities}
+        sources = {modality: self.method.input_kinds[modality] for modality in stage.modalities}
         return BatchDataset(
             self.experiment.data,
             split,

@@ -111,7 +111,7 @@ class Audit:
     @cached_property
     def _ends(self) -> list[int]:
         """Of each shard, the number behind its last sample."""
-        return list(itertools.micro_batches(shard.samples for _, shard in self._shards))
+        return list(itertools.accumulate(shard.samples for _, shard in self._shards))
 
 
 def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -> Audit:
