@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe, duplicates
+from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe
 from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, exact_duplicates, near_duplicates
 from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, perceptual_hashes
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards

@@ -112,7 +112,7 @@ def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[
     assert whole["towers.text.words.weight"].abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("pieces", [2, 3, 14])
+@pytest.mark.parametrize("micro_batches", [2, 3, 14])
 def test_a_batch_in_pieces_gives_the_gradients_of_the_whole_batch(whole: dict[str, Tensor], micro_batches: int) -> None:
     assert_same(losses_and_gradients(Accelerator(cpu=True), method(), batch(), micro_batches), whole)
 
@@ -183,7 +183,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize(("world", "pieces"), [(2, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("world", "micro_batches"), [(2, 1), (2, 2), (4, 1)])
 def test_several_processes_give_the_losses_and_gradients_of_one(
     whole: dict[str, Tensor], tmp_path: Path, world: int, micro_batches: int
 ) -> None:

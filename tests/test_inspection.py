@@ -14,7 +14,7 @@ from xmr_e2e.evaluation.directions import cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import Projection, project
-from xmr_e2e.reports.embedding_plot import colour_classes, map_on_page
+from xmr_e2e.reports.embedding_plot import colour_classes, embedding_plot
 
 
 def split(count: int = 60, classes: int = 6, *, several: bool = False, noise: float = 0.7) -> EmbeddedSplit:
@@ -157,7 +157,7 @@ def test_the_legend_names_classes_by_frequency_and_counts_those_without_a_colour
     classes = np.concatenate([np.full(40 - number, number) for number in range(25)])
     points = np.random.default_rng(0).standard_normal((len(classes), 2)).astype(np.float32)
     given = Projection({"audio": points}, {"audio": classes}, 5000, is_multi_label=True)
-    page = map_on_page(given, [f"class {number}" for number in range(25)])
+    page = embedding_plot(given, [f"class {number}" for number in range(25)])
     assert [name for name, _ in page.classes] == [*(f"class {number}" for number in range(18)), "7 other classes"]
     assert len({color for _, color in page.classes}) == 19
     assert colour_classes(given).others == 7

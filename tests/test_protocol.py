@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from embedded import embedded_split
 from torch import nn
-from xmr_e2e.training.describe_selection import check_splits, selected_on, selection_criterion
+from xmr_e2e.training.selection import check_splits, selected_on, selection_criterion
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
@@ -29,7 +29,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import all_directions, cross_modal_figures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.measure import first_samples, measure, only, together
+from xmr_e2e.evaluation.measure import concat, first_samples, measure, select_samples
 from xmr_e2e.evaluation.protocol import NAMES, fold_numbers, protocol
 from xmr_e2e.methods.base import MethodConfig, Stage
 from xmr_e2e.methods.dscmr import Dscmr
@@ -164,8 +164,8 @@ def test_folds_are_read_from_the_sources_and_asked_for_where_there_are_none() ->
 def test_samples_with_their_items_are_taken_apart_and_put_together() -> None:
     split = random_set(6, 3)
     assert first_samples(split, 4).positions["text"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    parts = [only(split, np.arange(0, 2)), only(split, np.arange(2, 6))]
-    whole = together(*parts)
+    parts = [select_samples(split, np.arange(0, 2)), select_samples(split, np.arange(2, 6))]
+    whole = concat(*parts)
     assert whole.keys == split.keys
     assert torch.equal(whole.labels, split.labels)
     for name in ("image", "text"):

@@ -414,7 +414,7 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
     assert report(tmp_path, records=more) == report(tmp_path, records=less)
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("colors", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(
     browser: Browser, html: str, tmp_path: Path, width: int, colors: str

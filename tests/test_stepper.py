@@ -138,7 +138,7 @@ class Recorder(nn.Module):
         return self.method(batch, *arguments, **options)
 
 
-@pytest.mark.parametrize(("samples", "pieces", "expected"), [(14, 3, [4, 5, 5]), (14, 2, [7, 7]), (1, 4, [1])])
+@pytest.mark.parametrize(("samples", "micro_batches", "expected"), [(14, 3, [4, 5, 5]), (14, 2, [7, 7]), (1, 4, [1])])
 def test_only_the_last_pieces_gradients_travel(
     monkeypatch: pytest.MonkeyPatch, samples: int, micro_batches: int, expected: list[int]
 ) -> None:

@@ -98,7 +98,7 @@ def test_skip_gram_vectors_are_the_same_each_time_and_leave_padding_zero() -> No
         assert not vectors[0].any() and vectors[1:].any(axis=1).all()
 
 
-@pytest.mark.parametrize("tokenisation", [Tokenization(), Tokenization("sentencepiece", size=60)])
+@pytest.mark.parametrize("tokenization", [Tokenization(), Tokenization("sentencepiece", size=60)])
 def test_words_of_the_same_neighbourhood_have_similar_vectors(tokenization: Tokenization) -> None:
     texts = [f"{pet} {act}" for pet in ("dog", "cat") for act in ("barks", "runs", "eats")] * 200
     texts += [f"{place} {sort}" for place in ("hill", "lake") for sort in ("lies", "rests", "shines")] * 200

@@ -1,3 +1,3 @@
-from preprocessing.bottom_up.command.command import main
+from preprocessing.bottom_up.command import main
 
 main()

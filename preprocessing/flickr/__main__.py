@@ -1,3 +1,3 @@
-from preprocessing.flickr.command.command import main
+from preprocessing.flickr.command import main
 
 main()

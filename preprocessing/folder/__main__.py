@@ -1,3 +1,3 @@
-from preprocessing.folder.command.command import main
+from preprocessing.folder.command import main
 
 main()

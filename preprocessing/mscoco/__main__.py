@@ -1,3 +1,3 @@
-from preprocessing.mscoco.command.command import main
+from preprocessing.mscoco.command import main
 
 main()

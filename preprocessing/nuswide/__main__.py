@@ -1,3 +1,3 @@
-from preprocessing.nuswide.command.command import main
+from preprocessing.nuswide.command import main
 
 main()

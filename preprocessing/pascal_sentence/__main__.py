@@ -1,3 +1,3 @@
-from preprocessing.pascal_sentence.command.command import main
+from preprocessing.pascal_sentence.command import main
 
 main()

@@ -1,3 +1,3 @@
-from preprocessing.websearch.command.command import main
+from preprocessing.websearch.command import main
 
 main()

@@ -26,7 +26,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     import jinja2  # with evaluation, every training imports this module, and only its end writes a page
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("xmr_e2e.evaluation", "pages"),
+        loader=jinja2.PackageLoader("xmr_e2e.reports", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,

@@ -33,7 +33,7 @@ from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.checkpoints import Checkpoints
-from xmr_e2e.training.describe_selection import (
+from xmr_e2e.training.selection import (
     check_splits,
     describe_selection,
     describe_selection_by_batch,
