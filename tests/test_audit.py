@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.audit.audit import Audit, audit, counts_table, describe
-from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, exact_duplicates, near_duplicates
+from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL, CASES, exact_duplicates, near_duplicates
 from xmr_e2e.shards.audit.fingerprint import FINGERPRINT, perceptual_hashes
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
@@ -273,8 +273,8 @@ def flipped(words: np.ndarray, bits: int, rng: np.random.Generator) -> np.ndarra
 def test_pairs_equal_those_of_comparing_each_with_each(
     monkeypatch: pytest.MonkeyPatch, block: int, candidates: int
 ) -> None:
-    monkeypatch.setattr(duplicates, "_BLOCK", block)
-    monkeypatch.setattr(duplicates, "_CANDIDATES", candidates)
+    monkeypatch.setattr("xmr_e2e.shards.audit.duplicates._BLOCK", block)
+    monkeypatch.setattr("xmr_e2e.shards.audit.duplicates._CANDIDATES", candidates)
     rows = hashes(900, seed=1)
     part = np.arange(900) % 3
     exact, near = np.zeros((3, 3), int), np.zeros((3, 3), int)
@@ -293,7 +293,7 @@ def test_pairs_equal_those_of_comparing_each_with_each(
     assert np.array_equal(exact_duplicates(rows["picture"], part, 3).counts, exact)
     assert told[-1][0] == told[-1][1]
     for (a, b), cases in found.cases.items():
-        assert 0 < len(cases) <= duplicates.CASES
+        assert 0 < len(cases) <= CASES
         for one, other in cases:
             assert (part[one], part[other]) == (a, b)
             assert np.bitwise_count(rows["look"][one] ^ rows["look"][other]) <= ALIKE

@@ -23,7 +23,7 @@ from xmr_e2e.data import unknown, workers
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.doctor import group, machine, memory, ranks
-from xmr_e2e.doctor.dry_run import DryRun, ActivationMemory, StageRun, dry_run
+from xmr_e2e.doctor.dry_run import ActivationMemory, DryRun, StageRun, dry_run
 from xmr_e2e.doctor.finding import Finding, in_words, problem
 from xmr_e2e.doctor.group import ProcessInfo
 from xmr_e2e.doctor.memory import Processes
@@ -373,7 +373,9 @@ def test_word_vectors_of_another_width(tmp_path: Path) -> None:
 
 def stage_run(*, moving: int, raw: int, prepared: int = 0) -> StageRun:
     stage = Stage("training", ("image", "text"))
-    return StageRun(stage, moving, ActivationMemory(), Saved(), raw, prepared, without_gradient=(), total=1.0)
+    return StageRun(
+        stage, moving, ActivationMemory(), ActivationMemory(), raw, prepared, without_gradient=(), total=1.0
+    )
 
 
 def test_weights_gradients_and_optimiser_state_by_hand(tiny_shards: Path) -> None:
@@ -381,7 +383,11 @@ def test_weights_gradients_and_optimiser_state_by_hand(tiny_shards: Path) -> Non
     moving = 4 * (3 * 5 + 5 + 5 + 5)
     assert memory.weight_bytes(model) == moving + 4 * (5 + 5) + 8  # type: ignore[arg-type]
     chosen = experiment(tiny_shards)
-    run = replace(stage_run(moving=moving, raw=600, prepared=2400), towers=ActivationMemory(1000, 10), objective=Saved(40, 0))
+    run = replace(
+        stage_run(moving=moving, raw=600, prepared=2400),
+        towers=ActivationMemory(1000, 10),
+        objective=ActivationMemory(40, 0),
+    )
     expected = memory.Need("training", 168, 120, 240, 10 * 505 + 20 * 20, 10 * 1500)
     assert memory.need(chosen, 168, run, 20, 2) == expected
     # fp16 halves what is kept of floating numbers, and keeps half as large a copy of the weights.

@@ -35,9 +35,9 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import NAME, REMOTE, Shard, load_manifest
+from xmr_e2e.shards.remote import fetch, http
 from xmr_e2e.shards.remote.address import check_url, hide_secrets, holds_secret
 from xmr_e2e.shards.remote.cache import Cache, make_folder
-from xmr_e2e.shards.remote import fetch, http
 from xmr_e2e.shards.remote.mount import mount as remote
 from xmr_e2e.shards.remote.trust import is_trusted, permissions_folder, trust
 

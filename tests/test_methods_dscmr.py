@@ -149,7 +149,7 @@ def test_the_classifier_in_closed_form_is_a_constant_of_the_step() -> None:
 
 
 def test_there_is_one_stage_on_pairs_that_moves_all_and_is_kept_by_a_figure() -> None:
-    assert made().stages == (Stage("training", ("image", "text"), (), "figure"),)
+    assert made().stages == (Stage("training", ("image", "text"), (), "metric"),)
 
 
 def test_both_modalities_share_a_layer_and_a_classifier_with_biases() -> None:

@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from embedded import embedded_split
 from torch import nn
-from xmr_e2e.training.selection import check_splits, selected_on, selection_criterion
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
@@ -43,6 +42,7 @@ from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.selection import check_splits, selected_on, selection_criterion
 
 DSCMR = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 

@@ -41,7 +41,7 @@ class Stage:
     """samples take part that have all of these"""
     prefixes: tuple[str, ...] = ()
     """prefixes of the names of the parameters that are trained; all are where it is empty"""
-    select: Literal["figure", "loss", "last"] = "figure"
+    select: Literal["metric", "loss", "last"] = "metric"
     """by what its epoch is kept: the validation figure that the training names, the validation loss, or none"""
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""

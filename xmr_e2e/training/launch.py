@@ -31,6 +31,7 @@ from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.preflight import check_start
 from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.signals import Stopped
 from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.watchdog import Watchdog
 
@@ -100,16 +101,18 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
             logger.warning("known leak: %s", leak)
     with ExitStack() as held:
         run = _open_run(experiment, accelerator, held)
-        finished = _train(experiment, run, accelerator)
-        if finished:
+        try:
+            _train(experiment, run, accelerator)
             with leaving_at_once(STOPPED):  # started again, the run goes on with the measuring
                 _measure(experiment, run)
-        else:
+            status = 0
+        except Stopped:
             logger.warning(
                 "stopped; a checkpoint is saved. To go on, repeat the command with --train.resume %s", run.folder
             )
+            status = STOPPED
         accelerator.end_training()
-    return 0 if finished else STOPPED
+    return status
 
 
 def _measure(experiment: Experiment, run: Run) -> None:
@@ -121,9 +124,13 @@ def _measure(experiment: Experiment, run: Run) -> None:
         logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
 
 
-def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
-    """Whether the training came to its end; watched, so that what goes wrong elsewhere is said here. A new run that
-    fails before its first step leaves nothing behind."""
+def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
+    """Train to the end; watched, so that what goes wrong elsewhere is said here. A new run that fails before its first
+    step leaves nothing behind.
+
+    Raises:
+        Stopped: it was asked to stop before.
+    """
     trainer, is_new = None, not run.exists
     limit = 60 * experiment.train.timeout_minutes
     try:
@@ -133,7 +140,7 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> bool:
         accelerator.wait_for_everyone()
         with Watchdog(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
             try:
-                return trainer.fit()
+                trainer.fit()
             except torch.OutOfMemoryError as error:
                 raise XmrError(
                     "the GPU's memory is full: raise --train.micro-batches, or lower --train.batch-size or "

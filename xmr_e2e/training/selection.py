@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
-from xmr_e2e.data.loader import Loader
-from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn, protocol
-from xmr_e2e.methods.base import Method, Stage, StepContext
-from xmr_e2e.models.embed import prepared
+from xmr_e2e.methods.base import Stage
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index
@@ -24,28 +20,11 @@ from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
 _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "nothing")
 
 
-@torch.no_grad()
-def validation_loss(method: Method, loader: Loader, context: StepContext, device: torch.device) -> dict[str, float]:
-    """The mean over the loader's samples of each loss term, and of their total under "loss". Called by every rank."""
-    was_training = method.training
-    method.eval()
-    totals: dict[str, float] = {}
-    for batch in loader.epoch():
-        batch = batch.to(device)
-        size = loader.batches.data.image_size
-        representations = method.represent_batch(batch.with_inputs(prepared(batch.inputs, loader.batches, size)))
-        samples = len(gather(batch.positions))
-        for name, term in method.global_objective(representations, batch.labels, context).items():
-            totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)
-    method.train(was_training)
-    return {"loss": totals["total"]} | totals
-
-
 def selection_criterion(stage: Stage, train: Train) -> str:
     """By what the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
     if stage.closed_form:
         return "last"
-    return (protocol(train.protocol).select or train.select) if stage.select == "figure" else stage.select
+    return (protocol(train.protocol).select or train.select) if stage.select == "metric" else stage.select
 
 
 def validation_split(train: Train) -> Literal["val", "test"]:

@@ -29,6 +29,10 @@ class Action(IntEnum):
     FAIL = 3
 
 
+class Stopped(Exception):
+    """The training was asked to stop before its end; a checkpoint is saved."""
+
+
 class Interrupted(BaseException):
     """A signal came while nothing but a batch was waited for; no Exception, which a decoder may catch."""
 

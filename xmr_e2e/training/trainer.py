@@ -5,46 +5,39 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
 from xmr_e2e import watchdog
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.distributed import gather, share_buffers
+from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import protocol
-from xmr_e2e.methods.base import NotFinite, Stage, StepContext, build_method
-from xmr_e2e.models.embed import cache_frozen_features, collect, embed_few, embed_split
-from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.methods.base import NotFinite, Stage, StepContext
+from xmr_e2e.models.embed import embed_few
 from xmr_e2e.models.weights import read_weights
 from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress
-from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.checkpoints import Checkpoints
+from xmr_e2e.training.display import Pace, Throughput, training_progress
 from xmr_e2e.training.selection import (
     check_splits,
     describe_selection,
     describe_selection_by_batch,
-    selected_on,
     selection_criterion,
-    validation_loss,
     validation_split,
 )
-from xmr_e2e.training.display import Pace, Throughput, busy, training_progress
-from xmr_e2e.training.signals import Action, Interrupted, Signals
+from xmr_e2e.training.setup import TrainingData, build_model
+from xmr_e2e.training.signals import Action, Interrupted, Signals, Stopped
 from xmr_e2e.training.step import Stepper
+from xmr_e2e.training.validation import fit_closed_form, validate
 
 logger = logging.getLogger(__name__)
 
@@ -60,39 +53,19 @@ class Trainer:
 
     def __init__(self, experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
         self.experiment, self.run, self.accelerator = experiment, run, accelerator
-        train, data = experiment.train, experiment.data
-        self.manifest = load_manifest(data.shards)
-        classes, multi_label, widths = self.manifest.classes, self.manifest.multi_label, self.manifest.widths
-        check_splits(experiment, self.manifest)
-        self.protocol = protocol(train.protocol)
-        self.validated_on = validation_split(train)
-        with accelerator.main_process_first():
-            if accelerator.is_main_process and "tokens" in experiment.method.input_kinds.values():
-                with busy("fitting words to the training texts"):
-                    run.fit_words(data)
-            self.tokenizer, words = run.words()
-            torch.manual_seed(train.seed)
-            dataset = DatasetInfo(len(classes), multi_label, data.image_size, torch.from_numpy(words), widths)
-            self.method = build_method(experiment.method, dataset).to(accelerator.device)
+        manifest = load_manifest(experiment.data.shards)
+        check_splits(experiment, manifest)
+        self.saved = build_model(experiment, run, accelerator, manifest)
+        self.method = self.saved.method
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
-        experiment.optimizer.check(self.method, [stage.name for stage in self.method.stages])
-        self.saved = SavedModel(
-            experiment.method, data, classes, multi_label, self.tokenizer, widths, self.method,
-            protocol=train.protocol, selected_on=selected_on(self.method.stages, train, self.manifest.splits),
-        )  # fmt: skip
-        splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
-        self.cached_features = cache_frozen_features(self.method, data, self.tokenizer, splits)
-        self.loaders = [self._loader(stage, "train") for stage in self.method.stages]
+        self.data = TrainingData(experiment, accelerator, self.saved, manifest)
+        self.loaders = [self.data.loader(stage, "train") for stage in self.method.stages]
+        train = experiment.train
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.has_begun = self.begun_from is not None
         """whether all is checked, so that something would be lost with the run folder"""
-        self.progress = self.begun_from.progress if self.begun_from else TrainingProgress()
-        if self.progress.stage > len(self.method.stages):
-            raise XmrError(
-                f"{run.folder}: its checkpoint stands in stage {self.progress.stage + 1} of "
-                f"{len(self.method.stages)}: it is another training's"
-            )
+        self.progress = self._begin_progress()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
             run,
@@ -100,6 +73,18 @@ class Trainer:
             validated=self.progress.step == 0,
             enabled=accelerator.is_main_process,
         )
+
+    def _begin_progress(self) -> TrainingProgress:
+        """How far the checkpoint has come from which the training goes on; nowhere without one."""
+        if self.begun_from is None:
+            return TrainingProgress()
+        found, stages = self.begun_from.progress, len(self.method.stages)
+        if found.stage > stages:
+            raise XmrError(
+                f"{self.run.folder}: its checkpoint stands in stage {found.stage + 1} of {stages}: it is another "
+                "training's"
+            )
+        return found
 
     @property
     def stage(self) -> Stage:
@@ -130,8 +115,12 @@ class Trainer:
         closed_form = self.method.stages[stage].closed_form
         return 0 if closed_form else self.loaders[stage].steps * self.experiment.train.epochs
 
-    def fit(self) -> bool:
-        """Train to the end; False when it was asked to stop before (a checkpoint is saved then)."""
+    def fit(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Stopped: it was asked to stop before; a checkpoint is saved.
+        """
         logger.info(
             "%d samples, %d steps per epoch, %.1f million parameters, %d process(es) on %s",
             len(self.loaders[0].batches),
@@ -145,31 +134,27 @@ class Trainer:
         self.pace = Pace(self._global_step)
         try:
             for number in range(self.progress.stage, len(self.method.stages)):
-                if not self._run_stage(number):
-                    return False
+                self._run_stage(number)
             if not self._is_as_found:
                 self._save(self.progress)  # what is left is to measure
-            return True
         finally:
             self.checkpoints.close()
             self.log.close()
             self.signals.close()
 
-    def _run_stage(self, number: int) -> bool:
-        """A stage from where it stands to its end, with the weights that it keeps; False when asked to stop."""
+    def _run_stage(self, number: int) -> None:
+        """A stage from where it stands to its end, with the weights that it keeps."""
         self.method.begin_stage(self.stage)
         if self.stage.closed_form:
             self._fit_closed_form()
         else:
             self._prepare_stage()
             for epoch in range(self.progress.epoch, self.experiment.train.epochs):
-                if not self._train_epoch(epoch):
-                    return False
+                self._train_epoch(epoch)
                 self._end_epoch(epoch)
                 self.progress = replace(self.progress, epoch=epoch + 1, step=0)
             self._leave_stage()
         self.progress = TrainingProgress(stage=number + 1, skipped=self.progress.skipped)
-        return True
 
     def _prepare_stage(self) -> None:
         """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
@@ -196,8 +181,8 @@ class Trainer:
         state = self._state()
         if self.accelerator.is_main_process:
             self.saved.check(state)
-        if self.validated_on in self.manifest.splits:
-            embed_few(self.method, self.experiment.data, self.tokenizer, self.validated_on)
+        if self.data.validated_on:
+            embed_few(self.method, self.experiment.data, self.saved.tokenizer, self.data.validated_on)
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         """All that can be had of a checkpoint of another kind of training; what cannot is said."""
@@ -219,33 +204,12 @@ class Trainer:
 
     def _fit_closed_form(self) -> None:
         """Fit the stage, and keep the result."""
-        self._fit_to_training_split(self.stage)
+        fit_closed_form(self.method, self.stage, self.data)
         self.has_begun = True
         self._keep(0, self._validate(), "fitted in closed form")
 
-    def _fit_to_training_split(self, stage: Stage) -> None:
-        method, batches = self.method, self._batches(stage, "train")
-        embeddings = collect(method, batches, lambda inputs: {m: method.embed(m, item) for m, item in inputs.items()})
-        method.fit(stage, embeddings, batches.labels(batches.positions).to(self.accelerator.device))
-
-    @contextmanager
-    def _closed_form_ahead(self) -> Iterator[None]:
-        """The closed form that follows this stage, fitted for as long as the stage is measured: without it, the figures
-        by which an epoch is kept would say nothing of what the training ends in."""
-        following = self.method.stages[self.progress.stage + 1 :][:1]
-        if self.stage.closed_form or not following or not following[0].closed_form:
-            yield
-            return
-        buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
-        try:
-            self._fit_to_training_split(following[0])
-            yield
-        finally:
-            for name, buffer in self.method.named_buffers():
-                buffer.copy_(buffers[name])
-
-    def _train_epoch(self, epoch: int) -> bool:
-        """The epoch's remaining steps; False when asked to stop among them."""
+    def _train_epoch(self, epoch: int) -> None:
+        """The epoch's remaining steps."""
         self.method.train()
         throughput = Throughput()
         with training_progress(is_main=self.accelerator.is_main_process) as progress:
@@ -255,10 +219,9 @@ class Trainer:
             batches = self.loader.epoch(epoch, first_step=self.progress.step)
             while True:
                 batch = self._next(batches)
-                if not self._agree_to_go_on():
-                    return False
+                self._synchronize()
                 if batch is None:
-                    return True
+                    return
                 throughput.data_arrived()
                 self._step(batch, throughput)
                 status = f"{self.log.last_loss}{throughput}, {self._left()}"
@@ -276,8 +239,13 @@ class Trainer:
             self.signals.fail(error)
             return None
 
-    def _agree_to_go_on(self) -> bool:
-        """Before each step: save if a rank wishes it, and stop if a rank must; False where it was asked to."""
+    def _synchronize(self) -> None:
+        """Before each step: save where a rank wants that, and end where one must.
+
+        Raises:
+            Stopped: a rank was asked to stop.
+            XmrError: a rank met an error.
+        """
         watchdog.report_activity(f"agreeing with the other processes before step {self._global_step + 1}")
         action = self.signals.synchronize()
         if action > Action.NOTHING:
@@ -285,7 +253,8 @@ class Trainer:
             self._save(self.progress)
         if action is Action.FAIL:
             raise self.signals.error()
-        return action is not Action.STOP
+        if action is Action.STOP:
+            raise Stopped
 
     def _save(self, progress: TrainingProgress) -> None:
         watchdog.report_activity("saving a checkpoint")
@@ -385,10 +354,11 @@ class Trainer:
             raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
                            "select by a figure that counts labels, such as mAP@all")  # fmt: skip
         value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
-        name = {"val": "validation", "test": "test"}[self.validated_on]
+        assert self.data.validated_on, "there are scores"
+        name = {"val": "validation", "test": "test"}[self.data.validated_on]
         if self.progress.best is None or value > self.progress.best:
             self.progress = replace(self.progress, best=value)
-            chosen = describe_selection(epoch, select, self.validated_on)
+            chosen = describe_selection(epoch, select, self.data.validated_on)
             self._keep(epoch, scores, chosen, shown=f"{name} {select} {abs(value):.4f}")
         else:
             self.log.validation(self._validation_record(epoch, scores))
@@ -412,43 +382,8 @@ class Trainer:
         return self.accelerator.get_state_dict(self.stepper.model) if divided else self.method.state_dict()
 
     def _validation_record(self, epoch: int, scores: Mapping[str, float]) -> dict[str, object]:
-        where = {} if self.validated_on == "val" else {"split": self.validated_on}
+        where = {"split": "test"} if validation_split(self.experiment.train) == "test" else {}
         return {"step": self._global_step, "stage": self.stage.name, "epoch": epoch + 1, **where, "val": dict(scores)}
 
     def _validate(self) -> dict[str, float]:
-        """The validation figures, or the loss where the stage is not chosen by figures; none without such a split."""
-        split = self.validated_on
-        if split not in self.manifest.splits:
-            return {}
-        watchdog.report_activity("validating")
-        share_buffers(self.method)  # what is validated is what is saved
-        if (self.stage.select != "figure" or self._select == "loss") and not self.stage.closed_form:
-            return validation_loss(
-                self.method, self._loader(self.stage, split), self._context(), self.accelerator.device
-            )
-        with self._closed_form_ahead():
-            embedded = embed_split(
-                self.method, self.experiment.data, self.tokenizer, split, self.cached_features, self.protocol.captions
-            )
-        return validation_scores(self.method, embedded, self.protocol)
-
-    def _batches(self, stage: Stage, split: str) -> BatchDataset:
-        sources = {modality: self.method.input_kinds[modality] for modality in stage.modalities}
-        return BatchDataset(
-            self.experiment.data,
-            split,
-            sources,
-            self.tokenizer,
-            seed=self.experiment.train.seed,
-            cached_features=self.cached_features[split],
-        )
-
-    def _loader(self, stage: Stage, split: str) -> Loader:
-        return Loader(
-            self._batches(stage, split),
-            self.experiment.train.batch_size,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            pin_memory=self.accelerator.device.type == "cuda",
-            batch_classes=self.experiment.train.batch_classes if split == "train" else None,
-        )
+        return validate(self.method, self.progress.stage, self._context(), self.data)

@@ -1,0 +1,90 @@
+"""The model that a training begins with, and the batches of its splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from accelerate import Accelerator
+
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.loader import Loader
+from xmr_e2e.methods.base import Stage, build_method
+from xmr_e2e.models.embed import CachedSplits, cache_frozen_features
+from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import Run
+from xmr_e2e.shards.manifest import Manifest
+from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.training.display import busy
+from xmr_e2e.training.selection import selected_on, validation_split
+
+
+def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, manifest: Manifest) -> SavedModel:
+    """The method with the weights that it begins with, on the device, and what is saved with it. Called by every rank.
+
+    Raises:
+        XmrError: words, weights or learning rates that do not fit.
+    """
+    train, data = experiment.train, experiment.data
+    with accelerator.main_process_first():
+        if accelerator.is_main_process and "tokens" in experiment.method.input_kinds.values():
+            with busy("fitting words to the training texts"):
+                run.fit_words(data)
+        tokenizer, words = run.words()
+        torch.manual_seed(train.seed)
+        info = DatasetInfo(
+            len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words), manifest.widths
+        )
+        method = build_method(experiment.method, info).to(accelerator.device)
+    experiment.optimizer.check(method, [stage.name for stage in method.stages])
+    return SavedModel(
+        experiment.method, data, manifest.classes, manifest.multi_label, tokenizer, manifest.widths, method,
+        protocol=train.protocol, selected_on=selected_on(method.stages, train, manifest.splits),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The batches of a training's splits, for each of its stages."""
+
+    experiment: Experiment
+    accelerator: Accelerator
+    model: SavedModel
+    manifest: Manifest
+
+    @property
+    def validated_on(self) -> str | None:
+        """The split on which epochs are validated; None where there is no such split."""
+        split = validation_split(self.experiment.train)
+        return split if split in self.manifest.splits else None
+
+    @cached_property
+    def cached_features(self) -> CachedSplits:
+        """The outputs of frozen towers on each split that is read."""
+        splits = [split for split in ("train", self.validated_on) if split in self.manifest.splits]
+        return cache_frozen_features(self.model.method, self.experiment.data, self.model.tokenizer, splits)
+
+    def batches(self, stage: Stage, split: str) -> BatchDataset:
+        """The samples of a split that take part in a stage."""
+        kinds = self.model.method.input_kinds
+        return BatchDataset(
+            self.experiment.data,
+            split,
+            {modality: kinds[modality] for modality in stage.modalities},
+            self.model.tokenizer,
+            seed=self.experiment.train.seed,
+            cached_features=self.cached_features[split],
+        )
+
+    def loader(self, stage: Stage, split: str) -> Loader:
+        """This rank's batches of a split in a stage."""
+        return Loader(
+            self.batches(stage, split),
+            self.experiment.train.batch_size,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
+            batch_classes=self.experiment.train.batch_classes if split == "train" else None,
+        )
