@@ -21,8 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, seconds
 from benchmarks.photographs import list_photographs, shards_of
-from xmr_e2e.data.augment import prepare_training
-from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
@@ -133,7 +131,7 @@ def _by_hand(experiment: Experiment) -> float:
     ends = []
     for batch in trainer.loaders[0].epoch():
         optimizer.zero_grad()
-        model(_prepared(batch, experiment), StepContext())["total"].backward()
+        model(batch.augmented(), StepContext())["total"].backward()
         optimizer.step()
         ends.append(time.perf_counter())
     return _between(ends)
@@ -159,7 +157,7 @@ def micro_batches(
     def run(micro_batches: int) -> float:
         def once() -> None:
             backward(
-                trainer.accelerator, model, batch, lambda micro_batch: _prepared(micro_batch, experiment),
+                trainer.accelerator, model, batch,
                 micro_batches=micro_batches, context=StepContext(), seed=(0,),
             )  # fmt: skip
             model.zero_grad()
@@ -236,7 +234,7 @@ def _between(ends: list[float]) -> float:
 def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
     """Forward, backward and optimiser on one batch that lies ready; its losses are read, as any training's."""
     device, method = trainer.accelerator.device, trainer.method.train()
-    batch = _prepared(next(trainer.loaders[0].epoch()).to(device), experiment)
+    batch = next(trainer.loaders[0].epoch()).to(device).augmented()
     optimizer = experiment.optimizer.build(method, method.stages[0].name)
 
     def once() -> None:
@@ -246,15 +244,6 @@ def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
         _wait_for_device(trainer.accelerator)
 
     return once
-
-
-def _prepared(batch: Batch, experiment: Experiment) -> Batch:
-    """With its pictures augmented and normalised."""
-    images = prepare_training(
-        batch.inputs["image"], experiment.data.image_size, experiment.data.augment,
-        seed=0, epoch=0, positions=batch.positions,
-    )  # fmt: skip
-    return batch.with_inputs({**batch.inputs, "image": images})
 
 
 def _wait_for_device(accelerator: Accelerator) -> None:

@@ -500,6 +500,6 @@ def test_multi_label_data_trains_too() -> None:
 
 def test_training_crops_keep_the_batch_on_its_device(tiny_shards: Path) -> None:
     data = experiment(tiny_shards).data
-    first = next(Loader(BatchDataset(data, "train", METHOD.sources, fit_words(data)[0], seed=0), 8).epoch())
+    first = next(Loader(BatchDataset(data, "train", METHOD.input_kinds, fit_words(data)[0], seed=0), 8).epoch())
     ready = prepare_training(first.inputs["image"], 48, data.augment, seed=0, epoch=0, positions=first.positions)
     assert ready.shape == (8, 3, 48, 48) and ready.dtype == torch.float32

@@ -154,7 +154,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
     with torch.no_grad():
         sequence = model.method.features("image", torch.randn(2, 3, 64, 64))
         expected = model.method.embed("image", CachedFeatures(sequence)).numpy()
-    found = run_onnx(tmp_path, "image", features=sequence.rows.numpy(), boxes=sequence.places.numpy())
+    found = run_onnx(tmp_path, "image", features=sequence.features.numpy(), boxes=sequence.positions.numpy())
     np.testing.assert_allclose(unit(found), unit(expected), atol=TOLERANCE)
 
 

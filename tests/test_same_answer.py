@@ -61,9 +61,7 @@ def trace(name: str, rank: int = 0, world: int = 1, micro_batches: int = 1) -> I
             optimizer.zero_grad()
             context = StepContext(stage=stage, epoch=1, progress=step / STEPS, seed=step)
             own = part._rows(slice(first, last))
-            terms = backward(
-                accelerator, model, own, lambda b: b, micro_batches=micro_batches, context=context, seed=(step,)
-            )
+            terms = backward(accelerator, model, own, micro_batches=micro_batches, context=context, seed=(step,))
             yield from ((f"{stage}, step {step}: {term}", value) for term, value in terms.items())
             if step < STEPS - 1:
                 optimizer.step()

@@ -31,7 +31,7 @@ from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.step import Stepper
 
 METHOD = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
-MOMENT, SEED = StepContext("training", progress=0.55), (0, 0, 0)
+CONTEXT, SEED = StepContext("training", progress=0.55), (0, 0, 0)
 
 
 @cache
@@ -47,13 +47,13 @@ class Trained:
         optimizer = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
         experiment = Experiment("tiny", data, METHOD, optimizer, schedule, Train(**train))
         tokenizer, words = words_of(data.shards)
-        batches = BatchDataset(data, "train", METHOD.sources, tokenizer, seed=0)
+        batches = BatchDataset(data, "train", METHOD.input_kinds, tokenizer, seed=0)
         torch.manual_seed(0)
         self.method: Method = METHOD.build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
-        self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training", batches)
+        self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training")
         self.batch = next(Loader(batches, 8).epoch())
 
-    def step(self, context: StepContext = MOMENT) -> dict[str, torch.Tensor]:
+    def step(self, context: StepContext = CONTEXT) -> dict[str, torch.Tensor]:
         return self.stepper.step(self.batch, context, SEED)
 
     def moved(self) -> dict[str, torch.Tensor]:
@@ -71,7 +71,7 @@ def test_the_schedules_factor_is_applied_to_each_rate(tiny_shards: Path) -> None
     plain = Trained(tiny_shards).moved()
     for name, change in plain.items():
         torch.testing.assert_close(first[name], factor * change, rtol=1e-3, atol=1e-6)
-    trained.step(replace(MOMENT, progress=0.0))  # of the rates at the beginning, not of those of the last step
+    trained.step(replace(CONTEXT, progress=0.0))  # of the rates at the beginning, not of those of the last step
     assert sorted(trained.stepper.rates) == pytest.approx([0.01, 0.1])
 
 
@@ -107,7 +107,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(tiny_shards: Path) -> None:
 
 def test_training_pictures_vary_with_epoch_and_seed_and_are_those_of_their_positions(tiny_shards: Path) -> None:
     def pictures(batch: Batch, **train: Any) -> torch.Tensor:
-        return Trained(tiny_shards, **train).stepper._prepared(batch).inputs["image"]
+        return replace(batch, pixels=Trained(tiny_shards, **train).batch.pixels).augmented().inputs["image"]
 
     whole = Trained(tiny_shards).batch
     first = pictures(whole)
@@ -158,7 +158,6 @@ def test_only_the_last_pieces_gradients_travel(
         accelerator,
         model,
         part,
-        lambda micro_batch: micro_batch,
         micro_batches=micro_batches,
         context=StepContext(),
         seed=(0,),
@@ -175,7 +174,6 @@ def test_a_rank_with_a_single_sample_takes_part_in_pieces() -> None:
             Accelerator(cpu=True),
             method,
             one,
-            lambda micro_batch: micro_batch,
             micro_batches=micro_batches,
             context=StepContext(),
             seed=(0,),
@@ -185,19 +183,19 @@ def test_a_rank_with_a_single_sample_takes_part_in_pieces() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-7, atol=1e-12)
 
 
-def test_dropout_is_one_of_the_seed_and_of_the_piece() -> None:
+def test_dropout_is_one_of_the_seed_and_of_the_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(seed: tuple[int, ...], micro_batches: int) -> list[float]:
         found: list[float] = []
 
-        def prepare(batch: Batch) -> Batch:
+        def augmented(batch: Batch) -> Batch:
             found.append(float(torch.rand(())))
             return batch
 
+        monkeypatch.setattr(Batch, "augmented", augmented)
         backward(
             Accelerator(cpu=True),
             made_method(),
             made_batch(slice(0, 4)),
-            prepare,
             micro_batches=micro_batches,
             context=StepContext(),
             seed=seed,

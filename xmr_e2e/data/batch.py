@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from xmr_e2e.data.augment import PixelPreparation, prepare_evaluation, prepare_training
 
 InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
 """What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
@@ -66,6 +68,8 @@ class Batch:
     """(n,) int64: the samples' positions in their split"""
     keys: tuple[str, ...]
     epoch: int = 0
+    pixels: PixelPreparation | None = None
+    """how its pixels are prepared on the device; None where it has none as they come from the loader"""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -76,6 +80,32 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Called by torch's DataLoader where batches go to a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
+
+    def prepared(self) -> Batch:
+        """With the pixels as networks see them in evaluation: the center crop, normalized; on the batch's device."""
+        options = self.pixels
+        return self if options is None else self._with_pixels(lambda images: prepare_evaluation(images, options.size))
+
+    def augmented(self) -> Batch:
+        """With the pixels as networks see them in training: augmented by seed, epoch and position, and normalized."""
+        options = self.pixels
+        if options is None:
+            return self
+        # A padding sample is augmented in any way.
+        positions = self.positions if len(self) else self.positions.new_zeros(1)
+        return self._with_pixels(
+            lambda images: prepare_training(
+                images, options.size, options.augment, seed=options.seed, epoch=self.epoch, positions=positions
+            )
+        )
+
+    def _with_pixels(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The function on the inputs that are pixels as they come from the loader, the only ones of uint8."""
+        inputs = {
+            name: function(item) if isinstance(item, Tensor) and item.dtype == torch.uint8 else item
+            for name, item in self.inputs.items()
+        }
+        return self.with_inputs(inputs)
 
     def with_inputs(self, inputs: dict[str, Any]) -> Batch:
         """The same samples, as something else to read."""
@@ -93,8 +123,8 @@ class Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])
 
     def _map(self, function: Any) -> Batch:
-        changes = {f.name: map_tensors(getattr(self, f.name), function) for f in fields(self) if f.name != "keys"}
-        return replace(self, **changes)
+        names = ("inputs", "labels", "positions")
+        return replace(self, **{name: map_tensors(getattr(self, name), function) for name in names})
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

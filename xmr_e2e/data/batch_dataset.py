@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from xmr_e2e.data.augment import PixelPreparation
 from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind, Regions, Tokens, multi_hot
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
@@ -124,10 +125,6 @@ class BatchDataset(Dataset[Batch | XmrError]):
         """Whether anything but labels has to be read."""
         return bool(self._to_read)
 
-    def has_pixels(self, modality: str) -> bool:
-        """Whether its inputs are pictures as the loader decodes them, to be prepared on the device."""
-        return self._to_read.get(modality) == "pixels"
-
     def __getitem__(self, request: Request) -> Batch | XmrError:
         """The batch, but for what was extracted; or the error in its data: raised in a worker, it would reach the user
         as torch's traceback."""
@@ -164,6 +161,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
             positions=torch.from_numpy(counted),
             keys=tuple(self.reader.key(position) for position in counted.tolist()),
             epoch=request.epoch,
+            pixels=PixelPreparation(self.data.image_size, self.data.augment, self.seed),
         )
 
     def labels(self, positions: NDArray[np.int64]) -> Tensor:

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch, CachedFeatures, map_tensors
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, Stage, StepContext
-from xmr_e2e.models.embed import prepared
 from xmr_e2e.runs.experiment import Experiment
 
 SAMPLES = 2
@@ -102,11 +100,10 @@ def dry_run(experiment: Experiment, method: Method, tokenizer: Tokenizer | None)
     for stage in method.stages:
         batches = _batches(experiment, method, stage, tokenizer)
         batch = _read(batches)
-        evaluated = {**batch.inputs, **prepared(batch.inputs, batches, experiment.data.image_size)}
-        width, outputs = _evaluate(method, evaluated)
+        width, outputs = _evaluate(method, batch.prepared().inputs)
         cached_features |= outputs
         if not stage.closed_form:
-            runs.append(_run_stage(experiment, method, stage, trainable, batches, batch, outputs))
+            runs.append(_run_stage(experiment, method, stage, trainable, batch, outputs))
     for handle in handles:
         handle.remove()
     return DryRun(method, shapes, width, _bytes(cached_features), tuple(runs))
@@ -140,7 +137,6 @@ def _run_stage(
     method: Method,
     stage: Stage,
     trainable: set[str],
-    batches: BatchDataset,
     batch: Batch,
     cached_features: Mapping[str, CachedFeatures],
 ) -> StageRun:
@@ -150,7 +146,7 @@ def _run_stage(
         parameter.requires_grad_(stage.is_trained(name) and name in trainable)
         parameter.grad = None
     read = {name: item for name, item in batch.inputs.items() if name not in cached_features}
-    made = {name: _prepare(experiment, item, batch) for name, item in read.items() if batches.has_pixels(name)}
+    made = {name: item for name, item in batch.augmented().inputs.items() if item is not batch.inputs[name]}
     towers, objective = ActivationMemory(), ActivationMemory()
     inputs = {**batch.inputs, **made, **cached_features}
     with towers.count(method, inputs):
@@ -173,16 +169,9 @@ def _run_stage(
     )
 
 
-def _prepare(experiment: Experiment, images: Tensor, batch: Batch) -> Tensor:
-    data = experiment.data
-    return prepare_training(
-        images, data.image_size, data.augment, seed=experiment.train.seed, epoch=0, positions=batch.positions
-    )
-
-
 def _note_shape(shapes: dict[str, tuple[int, ...]], modality: str) -> Any:
     def note(_module: nn.Module, _inputs: object, output: Any) -> None:
-        rows = output if isinstance(output, Tensor) else output.rows
+        rows = output if isinstance(output, Tensor) else output.features
         shapes[modality] = tuple(rows.shape)
 
     return note

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from xmr_e2e import watchdog
-from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.batch import CachedFeatures, map_tensors, multi_hot
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
@@ -89,8 +88,8 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
         batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
         if isinstance(batch, XmrError):
             raise batch
-        inputs = batch.to(next(method.parameters()).device).inputs
-        method.embed(modality, prepared(inputs, batches, data.image_size)[modality])
+        batch = batch.to(next(method.parameters()).device)
+        method.embed(modality, batch.prepared().inputs[modality])
     method.train(was_training)
 
 
@@ -154,13 +153,8 @@ def _run_all(
     for number, batch in enumerate(loader.epoch(), 1):
         watchdog.report_activity(f"embedding the split {batches.reader.split!r}, batch {number}")
         batch = batch.to(device)
-        output = function(prepared(batch.inputs, batches, batches.data.image_size))
+        output = function(batch.prepared().inputs)
         yield batch.positions, map_tensors(output, lambda rows: rows[: len(batch)])  # noqa: B023
-
-
-def prepared(inputs: Mapping[str, Any], batches: BatchDataset, size: int) -> dict[str, Any]:
-    """Inputs with their pictures as networks see them in evaluation."""
-    return {name: prepare_evaluation(item, size) if batches.has_pixels(name) else item for name, item in inputs.items()}
 
 
 def _leaves(structure: Any) -> list[Tensor]:

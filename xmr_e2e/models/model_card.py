@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from xmr_e2e.data.config import Data
 from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
-
-if TYPE_CHECKING:
-    from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.similarity import Similarity
 
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10", "MedR")
 CLASSES_SHOWN = 40
@@ -29,7 +29,21 @@ _LICENSE = (
 )
 
 
-def model_card(model: SavedModel, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+class CardModel(Protocol):
+    """The properties of a saved model that its card tells."""
+
+    config: MethodConfig
+    data: Data
+    classes: tuple[str, ...]
+    widths: dict[str, int]
+    method: Method
+    selection: str
+
+    @property
+    def similarity(self) -> Similarity: ...
+
+
+def model_card(model: CardModel, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
     """README.md with its YAML metadata.
 
     Args:
@@ -59,7 +73,7 @@ def model_card(model: SavedModel, evaluations: Sequence[Mapping[str, Any]], note
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _introduction(model: SavedModel) -> str:
+def _introduction(model: CardModel) -> str:
     about = (sys.modules[type(model.config).__module__].__doc__ or "").splitlines()[0]
     towers = "\n".join(
         f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.input_kind}"
@@ -77,7 +91,7 @@ def _named(tower: Any) -> str:
     return f" ({markdown(name.rpartition('/')[2])})" if name else ""
 
 
-def _usage(model: SavedModel) -> str:
+def _usage(model: CardModel) -> str:
     lines = ["import xmr_e2e", "", 'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")']
     for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
@@ -130,7 +144,7 @@ def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _remarks(model: SavedModel, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _remarks(model: CardModel, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if evaluations:
         yield (
             "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same "

@@ -20,7 +20,6 @@ from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.errors import XmrError
-from xmr_e2e.models.embed import prepared
 from xmr_e2e.models.saved_model import BATCH, SavedModel
 from xmr_e2e.received import read_bytes
 from xmr_e2e.shards import manifest
@@ -130,7 +129,7 @@ class ShardSplit:
         for batch in self._load():
             if isinstance(batch, XmrError):
                 raise batch
-            inputs = prepared(batch.to(device).inputs, self.batches, model.data.image_size)
+            inputs = batch.to(device).prepared().inputs
             rows = model.method.embed(self.modality, inputs[self.modality]).float().cpu().numpy()
             yield Rows(list(batch.keys), self.modality, self._texts(model, batch), rows, len(batch))
 

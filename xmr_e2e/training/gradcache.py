@@ -9,8 +9,8 @@ its share of the gradient down to the pixels. Memory is that of one piece; the p
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,11 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.methods.base import Method, StepContext, full_precision
 
-Prepare: TypeAlias = Callable[[Batch], Batch]
-
 
 def backward(
     accelerator: Accelerator,
     model: nn.Module,
     batch: Batch,
-    prepare: Prepare,
     *,
     micro_batches: int,
     context: StepContext,
@@ -37,20 +34,19 @@ def backward(
 
     Args:
         model: the method as `accelerator.prepare` returned it.
-        batch: this rank's part of the global batch, on the device.
-        prepare: augments and normalises pictures; called for one piece at a time, since floats take four times the
-            memory of the pixels, and the same each time that it is called.
+        batch: this rank's part of the global batch, on the device; its pixels are augmented one micro-batch at a time,
+            since floats take four times their memory.
         seed: of dropout in the towers, one for each rank; what the objective draws has the context's seed.
     """
     if micro_batches == 1:
         _seed(*seed)
-        terms: Mapping[str, Tensor] = model(prepare(batch), context)
+        terms: Mapping[str, Tensor] = model(batch.augmented(), context)
         # Accelerate would take DeepSpeed's step here, too, whatever the gradients are.
         engine: Any = model if accelerator.distributed_type == DistributedType.DEEPSPEED else accelerator
         engine.backward(terms["total"])
     else:
         terms = _backward_in_micro_batches(
-            accelerator, model, batch.micro_batches(micro_batches), prepare, batch.labels, context, seed
+            accelerator, model, batch.micro_batches(micro_batches), batch.labels, context, seed
         )
     return {name: term.detach() for name, term in terms.items()}
 
@@ -59,7 +55,6 @@ def _backward_in_micro_batches(
     accelerator: Accelerator,
     model: nn.Module,
     micro_batches: list[Batch],
-    prepare: Prepare,
     labels: Tensor,
     context: StepContext,
     seed: tuple[int, ...],
@@ -67,7 +62,7 @@ def _backward_in_micro_batches(
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
-        representations = _represent(accelerator, method, micro_batches, prepare, seed)
+        representations = _represent(accelerator, method, micro_batches, seed)
         terms = method.global_objective(representations, labels, context)
         accelerator.backward(terms["total"])
     start = 0
@@ -81,20 +76,20 @@ def _backward_in_micro_batches(
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
             # In the last piece, DistributedDataParallel waits for the gradients of all; earlier, to make and add up
             # zeros for each weight would only cost.
-            total = model(prepare(micro_batch), context, gradients, all_parameters=is_last)["total"]
+            total = model(micro_batch.augmented(), context, gradients, all_parameters=is_last)["total"]
             if total.requires_grad:  # not where only heads learn, whose gradients are there already
                 total.backward()
     return terms
 
 
 def _represent(
-    accelerator: Accelerator, method: Method, micro_batches: list[Batch], prepare: Prepare, seed: tuple[int, ...]
+    accelerator: Accelerator, method: Method, micro_batches: list[Batch], seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     parts = []
     for number, micro_batch in enumerate(micro_batches):
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
-            parts.append(method.represent_batch(prepare(micro_batch)))
+            parts.append(method.represent_batch(micro_batch.augmented()))
     return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 

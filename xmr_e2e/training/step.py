@@ -6,9 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from xmr_e2e.data.augment import prepare_training
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.distributed import share_buffers
 from xmr_e2e.methods.base import Method, NotFinite, StepContext
 from xmr_e2e.runs.experiment import Experiment
@@ -21,15 +19,11 @@ class Stepper:
 
     Args:
         method: whose `requires_grad` says what moves in this stage.
-        batches: of the stage, from which the batches come.
     """
 
-    def __init__(
-        self, experiment: Experiment, accelerator: Accelerator, method: Method, stage: str, batches: BatchDataset
-    ) -> None:
+    def __init__(self, experiment: Experiment, accelerator: Accelerator, method: Method, stage: str) -> None:
         self._experiment = experiment
         self._accelerator = accelerator
-        self._batches = batches
         self.model: nn.Module
         self.model, self.optimizer = accelerator.prepare(method, experiment.optimizer.build(method, stage))
         if experiment.train.zero:
@@ -57,9 +51,13 @@ class Stepper:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
             terms = backward(
-                accelerator, self.model, batch.to(accelerator.device), self._prepared,
-                micro_batches=train.micro_batches, context=context, seed=seed,
-            )  # fmt: skip
+                accelerator,
+                self.model,
+                batch.to(accelerator.device),
+                micro_batches=train.micro_batches,
+                context=context,
+                seed=seed,
+            )
             if train.zero:
                 zero_step(self.model)
                 return terms
@@ -73,19 +71,6 @@ class Stepper:
         finally:
             self.optimizer.zero_grad()
         return terms
-
-    def _prepared(self, batch: Batch) -> Batch:
-        """The batch with its pictures augmented and normalised."""
-        data, inputs = self._experiment.data, dict(batch.inputs)
-        # A padding sample is augmented in any way.
-        positions = batch.positions if len(batch) else batch.positions.new_zeros(1)
-        for name, item in batch.inputs.items():
-            if self._batches.has_pixels(name):
-                inputs[name] = prepare_training(
-                    item, data.image_size, data.augment,
-                    seed=self._experiment.train.seed, epoch=batch.epoch, positions=positions,
-                )  # fmt: skip
-        return batch.with_inputs(inputs)
 
     def _check_gradients(self) -> None:
         """Bring the gradient's norm under --train.clip-norm. Raises NotFinite.

@@ -165,7 +165,7 @@ class Trainer:
         whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
         if found and not whole:
             self._load_weights(found)
-        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name, self.loader.batches)
+        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name)
         if found and whole:
             self.checkpoints.load(found)
         elif not found:

@@ -12,7 +12,7 @@ from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather, share_buffers
 from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import Method, Stage, StepContext
-from xmr_e2e.models.embed import collect, embed_split, prepared
+from xmr_e2e.models.embed import collect, embed_split
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.training.selection import selection_criterion
 from xmr_e2e.training.setup import TrainingData
@@ -69,8 +69,7 @@ def validation_loss(method: Method, loader: Loader, context: StepContext, device
     totals: dict[str, float] = {}
     for batch in loader.epoch():
         batch = batch.to(device)
-        size = loader.batches.data.image_size
-        representations = method.represent_batch(batch.with_inputs(prepared(batch.inputs, loader.batches, size)))
+        representations = method.represent_batch(batch.prepared())
         samples = len(gather(batch.positions))
         for name, term in method.global_objective(representations, batch.labels, context).items():
             totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)
