@@ -1,3 +1,7 @@
-from preprocessing.bottom_up.command import main
+"""`python -m preprocessing.bottom_up`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.bottom_up.command import bottom_up
+
+if __name__ == "__main__":
+    run(bottom_up)

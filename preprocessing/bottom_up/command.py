@@ -265,7 +265,3 @@ def _note(files: Sequence[RegionFile], options: Options, names: Path | None) -> 
     flags = {"repeated where there are fewer": options.repeat, "boxes of the whole picture": options.whole_picture}
     parts += [what for what, holds in {**flags, "some without": options.allow_missing}.items() if holds]
     return shortened("; ".join(parts), quoted=False, most=2000)
-
-
-if __name__ == "__main__":
-    run(bottom_up)

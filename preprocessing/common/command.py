@@ -20,7 +20,7 @@ OutFolder = Annotated[Path, tyro.conf.arg(metavar="OUT")]
 def run(command: Callable[..., None]) -> NoReturn:
     """Make a command line of the function, run it and exit: with 2 after an XmrError or a wrong option.
 
-    The function's name is that of its module, its parameters become the options, its docstring the help.
+    The function's name is that of its module or folder, its parameters become the options, its docstring the help.
     """
     prog = f"python -m preprocessing.{command.__name__}"
     sys.exit(report_errors(lambda: tyro.cli(command, prog=prog, config=(tyro.conf.OmitArgPrefixes,))))

@@ -1,3 +1,7 @@
-from preprocessing.flickr.command import main
+"""`python -m preprocessing.flickr`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.flickr.command import flickr
+
+if __name__ == "__main__":
+    run(flickr)

@@ -173,7 +173,3 @@ def _add(selection: Selection, published: Published, row: Labelled) -> None:
 def _note_unused(selection: Selection, count: int, why: str) -> None:
     if count:
         selection.notes.append(f"{count} {why}, not used")
-
-
-if __name__ == "__main__":
-    run(flickr)

@@ -1,3 +1,7 @@
-from preprocessing.folder.command import main
+"""`python -m preprocessing.folder`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.folder.command import folder
+
+if __name__ == "__main__":
+    run(folder)

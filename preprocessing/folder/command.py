@@ -111,7 +111,3 @@ def _read_classes(path: Path) -> Sequence[str]:
     if not classes:
         raise XmrError(f"{path} holds no class names; wanted is one a line")
     return list(classes)
-
-
-if __name__ == "__main__":
-    run(folder)

@@ -1,3 +1,7 @@
-from preprocessing.mscoco.command import main
+"""`python -m preprocessing.mscoco`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.mscoco.command import mscoco
+
+if __name__ == "__main__":
+    run(mscoco)

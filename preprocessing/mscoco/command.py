@@ -116,7 +116,3 @@ def _sources(images: Sequence[CocoImage]) -> list[str]:
         else:
             sources.append(image.name)
     return sources
-
-
-if __name__ == "__main__":
-    run(mscoco)

@@ -1,3 +1,7 @@
-from preprocessing.nuswide.command import main
+"""`python -m preprocessing.nuswide`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.nuswide.command import nuswide
+
+if __name__ == "__main__":
+    run(nuswide)

@@ -78,7 +78,3 @@ def nuswide(
         options=build,
     )
     show_built(manifest, out)
-
-
-if __name__ == "__main__":
-    run(nuswide)

@@ -1,3 +1,7 @@
-from preprocessing.pascal_sentence.command import main
+"""`python -m preprocessing.pascal_sentence`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.pascal_sentence.command import pascal_sentence
+
+if __name__ == "__main__":
+    run(pascal_sentence)

@@ -117,7 +117,3 @@ def _not_on_page(raw: Path, entries: Sequence[Entry]) -> list[str]:
         return []
     more = ", …" if len(extra) > LISTED else ""
     return [f"{len(extra)} images are not on the page and not used: {', '.join(extra[:LISTED])}{more}"]
-
-
-if __name__ == "__main__":
-    run(pascal_sentence)

@@ -1,3 +1,7 @@
-from preprocessing.websearch.command import main
+"""`python -m preprocessing.websearch`."""
 
-main()
+from preprocessing.common.command import run
+from preprocessing.websearch.command import websearch
+
+if __name__ == "__main__":
+    run(websearch)

@@ -142,7 +142,3 @@ def _notes(chosen: Sequence[Document], documents: Mapping[Document, bool], seed:
         notes.append(f"{len(chosen)} documents of {queries} queries instead of {total} of {LARGEST}; the splits are in "
                      f"the proportions of {'/'.join(map(str, PUBLISHED.values()))}")  # fmt: skip
     return notes
-
-
-if __name__ == "__main__":
-    run(websearch)

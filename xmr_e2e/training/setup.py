@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -55,7 +56,7 @@ class TrainingData:
     manifest: Manifest
 
     @property
-    def validated_on(self) -> str | None:
+    def validated_on(self) -> Literal["val", "test"] | None:
         """The split on which epochs are validated; None where there is no such split."""
         split = validation_split(self.experiment.train)
         return split if split in self.manifest.splits else None
