@@ -16,7 +16,7 @@ from preprocessing.bottom_up.picture_ids import PictureIds, read_names
 from preprocessing.bottom_up.region_arrays import ArrayRegions, FolderRegions
 from preprocessing.bottom_up.region_files import MOST_REGIONS, Precision, RawRegions, RegionFile, Unit, to_stored
 from preprocessing.bottom_up.region_tsv import TsvRegions
-from preprocessing.common.command import run, show_built
+from preprocessing.common.command import show_built
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import sha256_of, write_atomically
 from xmr_e2e.received import shortened

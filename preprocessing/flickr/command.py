@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.common.splits import canonical_split
 from preprocessing.common.tables import missing_columns, read_csv
 from preprocessing.flickr.files import Published, Splits, read_published

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.common.layout import Layout
 from preprocessing.common.tables import numbered_lines
 from preprocessing.folder.class_folders import samples_of_folders

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.common.splits import canonical_split
 from preprocessing.mscoco.files import SPLITS, CocoImage, read_published
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.nuswide.files import LAYOUT, Tags, read_published
 from preprocessing.nuswide.subsets import SUBSETS, find_candidates, note_counts, split_images
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.common.layout import Layout
 from preprocessing.common.published_text import RAW_TEXT_BYTES
 from preprocessing.common.splits import draw_splits

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from preprocessing.common.command import OutFolder, RawFolder, run, show_built
+from preprocessing.common.command import OutFolder, RawFolder, show_built
 from preprocessing.websearch.files import (
     LABELS,
     LAYOUT,
