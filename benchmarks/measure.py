@@ -98,10 +98,10 @@ def compare(
         gc.collect()
         parts = [(above.measure(), below.measure()) for _ in range(slices)]
         pairs.append((statistics.median(a for a, _ in parts), statistics.median(b for _, b in parts)))
-    return figure_of(name, goal, above, below, pairs)
+    return metric_of(name, goal, above, below, pairs)
 
 
-def figure_of(name: str, goal: Goal, above: Quantity, below: Quantity, pairs: Sequence[tuple[float, float]]) -> Figure:
+def metric_of(name: str, goal: Goal, above: Quantity, below: Quantity, pairs: Sequence[tuple[float, float]]) -> Figure:
     """The figure of pairs of measurements."""
     ratios = tuple(a / b for a, b in pairs)
     ratio = statistics.median(ratios)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, figure_of
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, metric_of
 from benchmarks.photographs import list_photographs, shards_of
 from benchmarks.reading import BATCH, SAMPLES, SIDE, our_batches, rate_of_batches
 from xmr_e2e.errors import XmrError
@@ -49,7 +49,7 @@ def peers(photographs: Path, /, *, repeats: int = REPEATS, workers: int = 2) -> 
     sides = {name: Quantity(name, "images/s") for name in others}
     best = max(others, key=lambda name: sorted(others[name])[repeats // 2])
     above = Quantity(f"the loader, {workers} processes", "images/s")
-    figure = figure_of("peers", Goal("at least", 1.5), above, sides[best], list(zip(ours, others[best])))
+    figure = metric_of("peers", Goal("at least", 1.5), above, sides[best], list(zip(ours, others[best])))
     return figure.note("all: " + "; ".join(sides[name].show(values) for name, values in others.items()))
 
 

@@ -50,24 +50,24 @@ def everything(photographs: Path, /, *, out: Path = Path("docs/performance.md"),
         done = subprocess.run([sys.executable, "-m", "benchmarks", name, *given])
         if done.returncode:
             raise XmrError(f"{name} ended with status {done.returncode}; what was measured before it is kept")
-    figures = {figure.name: figure for figure in recorded()}
+    metrics = {figure.name: figure for figure in recorded()}
     before, rest = out.read_text().split(BEGIN)
-    table = "\n".join(_rows([figures[name] for name in FIGURES if name in figures]))
+    table = "\n".join(_rows([metrics[name] for name in FIGURES if name in metrics]))
     write_atomically(out, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}".encode())
     console.print(f"table: {out}")
 
 
-def _rows(figures: Sequence[Figure]) -> list[str]:
+def _rows(metrics: Sequence[Figure]) -> list[str]:
     """In Markdown: a table for each machine that figures were measured on."""
     lines = []
-    for machine in dict.fromkeys(figure.machine for figure in figures):
+    for machine in dict.fromkeys(figure.machine for figure in metrics):
         lines += ["", f"On {machine}:", "", "| name | ratio | must be | measured | against | each ratio |"]
         lines.append("|---|---|---|---|---|---|")
-        for figure in figures:
+        for figure in metrics:
             if figure.machine == machine:
                 each = " ".join(f"{ratio:.3g}" for ratio in figure.ratios)
                 verdict = figure.goal if figure.is_met else f"{figure.goal}: **not reached**"
                 columns = (figure.name, f"{figure.ratio:.3g}", verdict, figure.numerator, figure.denominator, each)
                 lines.append(f"| {' | '.join(columns)} |")
-    remarks = [f"- {figure.name}: {note}" for figure in figures for note in figure.notes]
+    remarks = [f"- {figure.name}: {note}" for figure in metrics for note in figure.notes]
     return [*lines, "", *remarks, ""]

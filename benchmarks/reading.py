@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
-from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, on_cores, seconds
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, metric_of, on_cores, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
@@ -145,7 +145,7 @@ def memory(photographs: Path, /, *, batches: int = 600) -> Figure:
         held.append(_worker_memory())
         if number == batches:
             break
-    figure = figure_of(
+    figure = metric_of(
         "memory",
         Goal("at most", 400),
         Quantity(f"a worker's peak over {len(samples):,} samples (simulated)", "MB"),

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, figure_of, seconds
+from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, metric_of, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
@@ -105,7 +105,7 @@ def accelerate(
     done = subprocess.run([*torchrun, "-m", "benchmarks.two_processes", *arguments], env=_one_thread_each())
     if done.returncode or not out.exists():
         raise XmrError(f"the two processes ended with status {done.returncode}")
-    return figure_of(
+    return metric_of(
         "accelerate",
         Goal("at most", 1.03),
         Quantity(f"the trainer, 2 processes, {network}, batches of {batch_size}", "s per step"),
@@ -191,7 +191,7 @@ def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     goal = Goal("at most", 0.01)
     share = Quantity(f"a checkpoint of {network} and Adam's moments", "s")
     minutes = Quantity(f"{CHECKPOINT_MINUTES} minutes of training", "s")
-    return figure_of(
+    return metric_of(
         "checkpoint", goal, share, minutes, [(s, 60.0 * CHECKPOINT_MINUTES) for s in trainer.saves[:repeats]]
     )
 

@@ -18,7 +18,7 @@ from test_report import CLEAN, Page
 import xmr_e2e.runs.evaluate
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import cross_modal_figures
+from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.runs.command import report_command
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def measured(noise: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
     rows = {name: np.eye(6)[labels] + noise * rng.standard_normal((60, 6)) for name in ("image", "text")}
-    figures = cross_modal_figures(embedded_split(rows, labels))
+    metrics = cross_modal_metrics(embedded_split(rows, labels))
     about = {"dataset": "wikipedia", "split": "test", "selection": "epoch 3", "protocol": CLEAN, "classes": ["a"] * 6}
-    return json.loads(json.dumps({**about, **asdict(figures)}))
+    return json.loads(json.dumps({**about, **asdict(metrics)}))
 
 
 @pytest.fixture
@@ -96,13 +96,13 @@ def test_a_run_that_has_collapsed_is_not_the_best_by_the_correlation_of_its_pair
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
     collapsed = np.arange(6) + 1e-3 * rng.standard_normal((60, 6))
-    figures = cross_modal_figures(embedded_split({"image": collapsed, "text": collapsed[::-1].copy()}, labels))
-    for way in figures.model.figures:
-        ours, random = (each.figures[way].scores["Pearson"] for each in (figures.model, figures.random))
+    metrics = cross_modal_metrics(embedded_split({"image": collapsed, "text": collapsed[::-1].copy()}, labels))
+    for way in metrics.model.directions:
+        ours, random = (each.directions[way].scores["Pearson"] for each in (metrics.model, metrics.random))
         assert ours > 0.999 and random == pytest.approx(ours, abs=1e-3)
     own = measured(0.5)["model"]["figures"]["image_to_text"]["scores"]["Pearson"]
     assert own - measured(0.5)["random"]["figures"]["image_to_text"]["scores"]["Pearson"] > 0.3
-    documents = json.loads(json.dumps(asdict(figures)))
+    documents = json.loads(json.dumps(asdict(metrics)))
     page = compared(tmp_path, make_run("good", 0.5), make_run("collapsed", 0.5, **documents))
     start = next(number for number, row in enumerate(page.rows) if row[0] == "run")
     column = page.rows[start].index("Pearson")
@@ -175,7 +175,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     run = make_run("one", 0.5)
     with pytest.raises(XmrError, match=r"val\.json does not exist; there are test \(--figures\)"):
-        report_command((run, run), figures="val")
+        report_command((run, run), metrics="val")
     with pytest.raises(XmrError, match="measure the run first: xmr eval"):
         report_command((tmp_path,))
     with pytest.raises(XmrError, match="for the report of one run"):

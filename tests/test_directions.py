@@ -16,15 +16,15 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import (
     Directions,
     all_directions,
-    cross_modal_figures,
+    cross_modal_metrics,
     direction_title,
 )
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.figures import Measures
 from xmr_e2e.evaluation.metrics import mean_average_precision, recall_at_k
 from xmr_e2e.evaluation.per_query import Discount
+from xmr_e2e.evaluation.retrieval import MetricSpec
 
-MEASURES = Measures(map_ks=(5,), ndcg_ks=(4,), recall_ks=(1, 3))
+MEASURES = MetricSpec(map_ks=(5,), ndcg_ks=(4,), recall_ks=(1, 3))
 
 
 class Library:
@@ -75,7 +75,7 @@ class Library:
         return embedded_split(self.embeddings, self.labels, self.ids, positions=self.positions)
 
     def measured(self) -> Directions:
-        return all_directions(self.embedded, similarity="dot", measures=MEASURES)
+        return all_directions(self.embedded, similarity="dot", spec=MEASURES)
 
 
 def discounted(gains: list[int]) -> float:
@@ -86,7 +86,7 @@ def discounted(gains: list[int]) -> float:
 def test_every_direction_of_three_partly_missing_modalities_equals_loops(multi_hot: bool) -> None:
     library = Library(multi_hot=multi_hot)
     directions = library.measured()
-    assert list(directions.figures) == [
+    assert list(directions.directions) == [
         "image_to_text",
         "image_to_audio",
         "text_to_image",
@@ -95,7 +95,7 @@ def test_every_direction_of_three_partly_missing_modalities_equals_loops(multi_h
         "audio_to_text",
     ]
     for query, gallery in itertools.permutations(library.positions, 2):
-        row = directions.figures[f"{query}_to_{gallery}"]
+        row = directions.directions[f"{query}_to_{gallery}"]
         expected = library.scores(query, gallery)
         assert {name: row.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert row.scores.keys() - expected.keys() == ({"MedR", "Pearson"} if "R@1" in expected else set())
@@ -130,14 +130,14 @@ def test_the_random_row_is_the_mean_over_rankings_of_the_same_items() -> None:
     library = Library(multi_hot=False)
     library.labels = np.zeros(20, int)
     library.labels[library.positions["audio"]] = 1
-    figures = cross_modal_figures(library.embedded, measures=MEASURES)
-    for name, row in figures.random.figures.items():
+    metrics = cross_modal_metrics(library.embedded, spec=MEASURES)
+    for name, row in metrics.random.directions.items():
         assert row.scores["mAP@all"] == row.scores["NDCG@4"] == (0.0 if "audio" in name else 1.0)
         assert row.queries_without_relevant == (row.queries if "audio" in name else 0)
-    assert figures.random.average["mAP@all"] == pytest.approx(2 / 6)
-    assert figures.random.figures.keys() == figures.model.figures.keys()
+    assert metrics.random.average["mAP@all"] == pytest.approx(2 / 6)
+    assert metrics.random.directions.keys() == metrics.model.directions.keys()
     # 5 pairs among 9 and 7 items: the first of a random ranking is the pair in 1 of 7 and 1 of 9 cases
-    many = cross_modal_figures(library.embedded, measures=MEASURES, random_rankings=150)
+    many = cross_modal_metrics(library.embedded, spec=MEASURES, random_rankings=150)
     assert many.random.average["R@1"] == pytest.approx((1 / 7 + 1 / 9) / 2, abs=0.03)
 
 
@@ -147,8 +147,8 @@ def test_pairs_of_two_modalities_have_the_single_metrics_and_the_document_is_rea
     image = np.eye(6)[labels] + 0.3 * rng.standard_normal((60, 6))
     text = np.eye(6)[labels] + 0.6 * rng.standard_normal((60, 6))
     given = embedded_split({"image": image, "text": text}, labels, [f"pair-{index:03d}" for index in range(60)])
-    figures = cross_modal_figures(given, similarity="pearson", seed=7)
-    written = json.loads(json.dumps(asdict(figures)))
+    metrics = cross_modal_metrics(given, similarity="pearson", seed=7)
+    written = json.loads(json.dumps(asdict(metrics)))
     assert set(written) == {"model", "random", "definitions"}
     assert set(written["model"]) == {"figures", "average"}
     ways = written["model"]["figures"]
@@ -164,9 +164,9 @@ def test_pairs_of_two_modalities_have_the_single_metrics_and_the_document_is_rea
         assert both[0] != both[1]
     assert written["model"]["average"]["mAP@all"] > 2 * written["random"]["average"]["mAP@all"]
     assert written["definitions"]["similarity"] == "pearson"
-    assert figures == cross_modal_figures(given, similarity="pearson", seed=7)
-    assert figures.random != cross_modal_figures(given, similarity="pearson", seed=8).random
-    assert figures.model == all_directions(given, similarity="pearson")
+    assert metrics == cross_modal_metrics(given, similarity="pearson", seed=7)
+    assert metrics.random != cross_modal_metrics(given, similarity="pearson", seed=8).random
+    assert metrics.model == all_directions(given, similarity="pearson")
 
 
 def test_diverged_embeddings_are_refused() -> None:
@@ -203,8 +203,8 @@ def test_captions_are_items_of_their_own_and_pairs_of_their_picture() -> None:
     rows = {"image": np.array([[9.0, 0], [1, 0], [0, 1]]), "text": np.array([[2.0, 1], [0, 3], [0, 4], [1, 0], [0, 2]])}
     places = {"image": [0, 1, 2], "text": [1, 1, 2, 2, 2]}
     embedded = embedded_split(rows, np.array([0, 0, 1]), positions=places)
-    figures = all_directions(embedded, similarity="dot", measures=MEASURES).figures
-    to_text, to_image = figures["image_to_text"], figures["text_to_image"]
+    metrics = all_directions(embedded, similarity="dot", spec=MEASURES).directions
+    to_text, to_image = metrics["image_to_text"], metrics["text_to_image"]
     assert (to_text.queries, to_text.gallery, to_text.queries_with_pair) == (3, 5, 2)
     assert (to_image.queries, to_image.gallery, to_image.queries_with_pair) == (5, 3, 5)
     # picture 1 ranks its caption 0 first; picture 2 its captions 2 first and, after a foreign one, 4
@@ -221,11 +221,14 @@ def test_another_gallery_is_ranked_in_place_of_the_queries_own() -> None:
     places = {name: np.concatenate([rows, np.arange(20, 24)]) for name, rows in library.positions.items()}
     labels = np.concatenate([library.labels, (rng.random((4, 4)) < 0.4).astype(float)])
     larger = embedded_split(more, labels, [*library.ids, "a", "b", "c", "d"], positions=places)
-    figures = cross_modal_figures(library.embedded, larger, similarity="dot", measures=MEASURES)
+    metrics = cross_modal_metrics(library.embedded, larger, similarity="dot", spec=MEASURES)
     library.embeddings, library.labels = more, labels
     asked, library.positions = library.positions, places
     for query, gallery in itertools.permutations(asked, 2):
-        row, floor = figures.model.figures[f"{query}_to_{gallery}"], figures.random.figures[f"{query}_to_{gallery}"]
+        row, floor = (
+            metrics.model.directions[f"{query}_to_{gallery}"],
+            metrics.random.directions[f"{query}_to_{gallery}"],
+        )
         assert (row.queries, row.gallery) == (floor.queries, floor.gallery) == (len(asked[query]), len(places[gallery]))
         precisions = []
         for number, position in enumerate(asked[query].tolist()):
@@ -239,15 +242,15 @@ def test_another_gallery_is_ranked_in_place_of_the_queries_own() -> None:
 def test_a_discount_of_one_direction_is_named_in_the_definitions_and_changes_no_other() -> None:
     library = Library()
     library.labels[:, 0] = 1  # all are relevant, more or less
-    ordinary = cross_modal_figures(library.embedded, similarity="dot", measures=MEASURES)
+    ordinary = cross_modal_metrics(library.embedded, similarity="dot", spec=MEASURES)
     discounts = {"text_to_image": Discount(5, torch.arange(7) % 5)}
-    odd = cross_modal_figures(library.embedded, similarity="dot", measures=MEASURES, discounts=discounts)
+    odd = cross_modal_metrics(library.embedded, similarity="dot", spec=MEASURES, discounts=discounts)
     changed = {
         name
-        for name, row in odd.model.figures.items()
-        if row.scores["NDCG@4"] != ordinary.model.figures[name].scores["NDCG@4"]
+        for name, row in odd.model.directions.items()
+        if row.scores["NDCG@4"] != ordinary.model.directions[name].scores["NDCG@4"]
     }
     assert changed == {"text_to_image"}
-    assert odd.random.figures["text_to_image"] != ordinary.random.figures["text_to_image"]
+    assert odd.random.directions["text_to_image"] != ordinary.random.directions["text_to_image"]
     assert "log2(5 (r - 1) + i + 2)" in odd.definitions["NDCG@k of text_to_image"]
     assert ordinary.definitions.keys() == odd.definitions.keys() - {"NDCG@k of text_to_image"}

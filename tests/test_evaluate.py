@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalFigures, all_directions, cross_modal_figures
+from xmr_e2e.evaluation.directions import CrossModalMetrics, all_directions, cross_modal_metrics
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs import drawing, report
 from xmr_e2e.runs import evaluate as engine
-from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, figures_table, validation_scores
+from xmr_e2e.runs.evaluate import SELECTABLE, evaluate, evaluate_run, metrics_table, validation_scores
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, build_shards
 from xmr_e2e.shards.raw import RawSample
@@ -135,21 +135,21 @@ def test_figures_are_those_of_the_stored_features_in_every_direction(shards: Pat
     }
     labels = np.array([reader.labels(position)[0] for position in range(len(reader))])
     keys = [reader.key(position) for position in range(len(reader))]
-    embedded, _, figures = evaluate(model(shards), "test")
+    embedded, _, metrics = evaluate(model(shards), "test")
     expected = all_directions(embedded_split(rows, labels, keys, positions=positions), similarity="euclidean")
-    assert len(figures.model.figures) == 6
-    for name, row in figures.model.figures.items():
-        assert row.scores == pytest.approx(expected.figures[name].scores)
+    assert len(metrics.model.directions) == 6
+    for name, row in metrics.model.directions.items():
+        assert row.scores == pytest.approx(expected.directions[name].scores)
     assert embedded.keys == tuple(keys)
 
 
 def test_validation_scores_are_flat_and_hold_all_that_can_be_selected_by(shards: Path) -> None:
     given = model(shards)
-    embedded, _, figures = evaluate(given, "val")
+    embedded, _, metrics = evaluate(given, "val")
     scores = validation_scores(given.method, embedded)
     assert {f"average {name}" for name in SELECTABLE} <= scores.keys()
     assert "average NDCG@500" in scores
-    for name, row in figures.model.figures.items():
+    for name, row in metrics.model.directions.items():
         assert {key.removeprefix(f"{name} "): scores[key] for key in scores if key.startswith(name)} == row.scores
     assert "image_to_text R@1" in scores
     assert "image_to_audio R@1" not in scores
@@ -222,13 +222,13 @@ def test_a_report_that_fails_costs_no_figure_and_its_command_is_named(
     monkeypatch.setattr(report, "report_on_run", FAILURES[reason])
     before = [signal.getsignal(number) for number in drawing.SIGNALS]
     with caplog.at_level(logging.WARNING, "xmr_e2e"):
-        figures = evaluate_run(run, "val")
+        metrics = evaluate_run(run, "val")
     assert [signal.getsignal(number) for number in drawing.SIGNALS] == before
     (warning,) = caplog.messages
     assert reason in warning
     assert warning.endswith(f"to draw it: xmr report {run.folder} --figures val")
     document = json.loads((run.folder / "evaluation" / "val.json").read_text())
-    assert document["model"]["average"] == figures.model.average
+    assert document["model"]["average"] == metrics.model.average
     assert "times random" in printed.getvalue()
 
 
@@ -306,10 +306,10 @@ def test_samples_without_labels_are_named_if_they_are_ranked(tmp_path: Path) -> 
         evaluate(model(folder), "test")
 
 
-def printed_rows(figures: CrossModalFigures) -> tuple[int, dict[str, list[list[str]]]]:
+def printed_rows(metrics: CrossModalMetrics) -> tuple[int, dict[str, list[list[str]]]]:
     """The table's width in columns, and its rows by their first words."""
     out = io.StringIO()
-    Console(file=out, width=300).print(figures_table(figures))
+    Console(file=out, width=300).print(metrics_table(metrics))
     lines = out.getvalue().splitlines()
     rows: dict[str, list[list[str]]] = {}
     for line in lines:
@@ -322,13 +322,13 @@ def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
     rng = np.random.default_rng(3)
     labels = np.arange(500) % 50
     rows = {name: np.eye(50)[labels] + 0.1 * rng.standard_normal((500, 50)) for name in ("image", "text")}
-    figures = cross_modal_figures(embedded_split(rows, labels))
-    width, shown = printed_rows(figures)
+    metrics = cross_modal_metrics(embedded_split(rows, labels))
+    width, shown = printed_rows(metrics)
     assert width <= 80
     names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10"]
     assert shown["direction"] == [names]
-    ours, floors = figures.model, figures.random
-    ways = [(ours.figures[way].scores, floors.figures[way].scores) for way in ("image_to_text", "text_to_image")]
+    ours, floors = metrics.model, metrics.random
+    ways = [(ours.directions[way].scores, floors.directions[way].scores) for way in ("image_to_text", "text_to_image")]
     for number, (scores, floor) in enumerate([*ways, (ours.average, floors.average)]):
         heading = ("image → text", "text → image", "average")[number]
         assert shown[heading] == [[f"{scores[name]:.4f}" for name in names]]
@@ -337,8 +337,8 @@ def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
 
 
 def test_a_figure_that_a_direction_lacks_is_no_zero(shards: Path) -> None:
-    *_, figures = evaluate(model(shards), "test")
-    _, shown = printed_rows(figures)
+    *_, metrics = evaluate(model(shards), "test")
+    _, shown = printed_rows(metrics)
     for heading, ((*_, at_1, at_10),) in ((name, rows) for name, rows in shown.items() if "→" in name):
         assert ((at_1, at_10) == ("–", "–")) == ("audio" in heading)
     assert "–" not in shown["average"][0]

@@ -42,8 +42,8 @@ from xmr_e2e.cli import main
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import csv_cell, latex, markdown, on_plot, one_line, printable, shell, shell_comment
-from xmr_e2e.evaluation.directions import cross_modal_figures
-from xmr_e2e.evaluation.document import read_evaluation
+from xmr_e2e.evaluation.directions import cross_modal_metrics
+from xmr_e2e.evaluation.result import read_result
 from xmr_e2e.reports.plots import training_plots
 from xmr_e2e.runs.command import report_command
 from xmr_e2e.runs.run import Run
@@ -546,10 +546,10 @@ def measured(noise: float, **changes: Any) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     labels = np.arange(24) % 4
     rows = {name: np.eye(4)[labels] + noise * rng.standard_normal((24, 4)) for name in ("image", "text")}
-    figures = cross_modal_figures(embedded_split(rows, labels))
+    metrics = cross_modal_metrics(embedded_split(rows, labels))
     protocol = {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
     about = {"dataset": "mine", "split": "test", "selection": "", "protocol": protocol, "classes": CLASSES}
-    return json.loads(json.dumps({**about, **asdict(figures), **changes}))
+    return json.loads(json.dumps({**about, **asdict(metrics), **changes}))
 
 
 def test_a_comparison_shows_names_of_others_and_nothing_of_them_runs(browser: Browser, tmp_path: Path) -> None:
@@ -755,10 +755,10 @@ def test_curves_of_the_largest_numbers_are_drawn(tmp_path: Path) -> None:
     for number in range(2):
         document = measured(0.5)
         for side in ("model", "random"):
-            for figures in document[side]["figures"].values():
-                figures["curve"]["precision"] = [10.0**15, -(10.0**15), *figures["curve"]["precision"][2:]]
-                figures["scope"]["k"] = [0, -5, *figures["scope"]["k"][2:]]
-                figures["scores"]["mAP@all"] = 10.0**15
+            for metrics in document[side]["figures"].values():
+                metrics["curve"]["precision"] = [10.0**15, -(10.0**15), *metrics["curve"]["precision"][2:]]
+                metrics["scope"]["k"] = [0, -5, *metrics["scope"]["k"][2:]]
+                metrics["scores"]["mAP@all"] = 10.0**15
         run = tmp_path / str(number)
         write(run / "evaluation" / "test.json", json.dumps(document))
         write(run / "metrics.jsonl", json.dumps({"step": 2**53 - 1, "val": {"average mAP@all": 1e29}}) + "\n")
@@ -802,7 +802,7 @@ def test_figures_that_are_none_are_named_with_file_and_key(
     path = run / "evaluation" / "test.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
     with pytest.raises(XmrError, match=re.escape(f"{path}: not what `xmr eval` writes: {complaint}")):
-        read_evaluation(path)
+        read_result(path)
     assert main(["table", str(run)]) == 2
     assert complaint in capsys.readouterr().err.replace("\n", "")
 

@@ -10,7 +10,7 @@ from embedded import embedded_split
 from xmr_e2e.evaluation import inspection, projection
 from xmr_e2e.evaluation.classes import rarest_label, spread_over_classes
 from xmr_e2e.evaluation.confusion import confusion
-from xmr_e2e.evaluation.directions import cross_modal_figures
+from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import Projection, project
@@ -28,9 +28,9 @@ def split(count: int = 60, classes: int = 6, *, several: bool = False, noise: fl
 
 def test_the_mean_of_the_queries_is_the_figure() -> None:
     given = split(several=True)
-    figures = cross_modal_figures(given, similarity="cosine")
+    metrics = cross_modal_metrics(given, similarity="cosine")
     for each in inspect_rankings(given, similarity="cosine"):
-        row = figures.model.figures[each.direction]
+        row = metrics.model.directions[each.direction]
         assert each.precision.mean() == pytest.approx(row.scores["mAP@all"])
         assert (each.pair_rank <= 5).mean() == pytest.approx(row.scores["R@5"])
         assert np.median(each.pair_rank) == pytest.approx(row.scores["MedR"])

@@ -13,13 +13,13 @@ import pytest
 from made_runs import Made
 
 from xmr_e2e.data.config import Data
-from xmr_e2e.evaluation.directions import CrossModalFigures, Directions
-from xmr_e2e.evaluation.document import read_evaluation
+from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
 from xmr_e2e.evaluation.protocol import CLEAN
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.models.model_card import _figures
+from xmr_e2e.models.model_card import _metrics
 from xmr_e2e.runs import report
-from xmr_e2e.runs.evaluate import evaluation_document, heading
+from xmr_e2e.runs.evaluate import evaluation_result, heading
 from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run
@@ -103,21 +103,21 @@ def test_the_result_file_and_the_heading_name_the_leak(tmp_path: Path, monkeypat
     reader = SimpleNamespace(manifest=load_manifest(shards))
     monkeypatch.setattr("xmr_e2e.runs.evaluate.SplitReader", lambda *_: reader)
     side = Directions({}, {})
-    figures = CrossModalFigures(side, side, {})
+    metrics = CrossModalMetrics(side, side, {})
     for tower, expected in ((FasterRcnn(), [leak()]), (FasterRcnn(GENOME), [])):
         config = SemanticSharing(image=tower)
         model: Any = SimpleNamespace(config=config, data=Data(shards), selection="the last", selected_on="val")
-        written = evaluation_document(model, "test", CLEAN, "test", figures)
-        assert written["leaks"] == expected
+        written = evaluation_result(model, "test", CLEAN, "test", metrics)
+        assert written.leaks == tuple(expected)
         assert heading(written).splitlines()[1:] == [f"  known leak: {each}" for each in expected]
 
 
 def test_result_files_are_read_with_leaks_and_without(tmp_path: Path, document: dict[str, Any]) -> None:
     path = tmp_path / "test.json"
     path.write_text(json.dumps(document))
-    assert read_evaluation(path).leaks == [leak()]
+    assert read_result(path).leaks == (leak(),)
     path.write_text(json.dumps({name: value for name, value in document.items() if name != "leaks"}))
-    assert read_evaluation(path).leaks is None
+    assert read_result(path).leaks == ()
 
 
 def test_the_table_and_the_model_card_name_the_leak(tmp_path: Path, document: dict[str, Any]) -> None:
@@ -131,7 +131,9 @@ def test_the_table_and_the_model_card_name_the_leak(tmp_path: Path, document: di
             for mark in row.marks
         ]
         assert (leak() in marks) == bool(leaks)
-        assert (SENTENCE in _figures(document | {"leaks": leaks})) == bool(leaks)
+        assert (SENTENCE in _metrics(EvaluationResult.from_dict(document | {"leaks": leaks}, "test.json"))) == bool(
+            leaks
+        )
 
 
 def test_the_report_shows_the_leak_first(
@@ -144,7 +146,8 @@ def test_the_report_shows_the_leak_first(
     monkeypatch.setattr(report, "SampleLookup", lambda *_: None)
     monkeypatch.setattr(report, "_findings", lambda *_: None)
     monkeypatch.setattr(report, "_facts", lambda *_: {})
-    monkeypatch.setattr(report, "write_report", lambda path, **given: shown.update(given))
+    monkeypatch.setattr(report, "write_report", lambda path, result, **given: shown.update(given))
+    result = EvaluationResult.from_dict(document, "test.json")
     anything: Any = SimpleNamespace(data=run.experiment().data, similarity="cosine")
-    report.report_on_run(tmp_path / "report.html", run, anything, anything, anything, document, notes=["another"])
+    report.report_on_run(tmp_path / "report.html", run, anything, anything, result, notes=["another"])
     assert shown["notes"] == [leak(), "another", "a note of the builder"]

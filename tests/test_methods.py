@@ -207,8 +207,8 @@ def test_every_method_trains_to_a_model_that_loads(name: str, frozen: bool, tiny
     handlers = [signal.getsignal(number) for number in SIGNALS]
     run = train(METHODS[name](frozen=frozen), tiny_shards, tmp_path)
     assert [signal.getsignal(number) for number in SIGNALS] == handlers  # as whoever trains in his process had them
-    figures = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["figures"]
-    assert {"mAP@all", "mAP@50", "NDCG@500"} <= figures["image_to_text"]["scores"].keys()
+    metrics = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["figures"]
+    assert {"mAP@all", "mAP@50", "NDCG@500"} <= metrics["image_to_text"]["scores"].keys()
     rows = xmr_e2e.load(run).embed_split("test", "image")
     assert len(rows) == 12
     stages = dict.fromkeys(json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines())

@@ -241,7 +241,7 @@ def test_dccas_epoch_is_kept_by_the_figure_that_its_closed_form_gives(
     model = xmr_e2e.load(folder)
     reader = SplitReader(tiny_shards, "val")
     classes = [int(reader.labels(position)[0]) for position in range(len(reader))]
-    figures = []
+    metrics = []
     for (_, state), line in zip(states[:-1], validated):
         assert not state["canonical.fitted"]
         model.method.load_state_dict(state)
@@ -249,11 +249,11 @@ def test_dccas_epoch_is_kept_by_the_figure_that_its_closed_form_gives(
                 for split in ("train", "val") for name in ("image", "text")}  # fmt: skip
         fitted = canonical(rows["train", "image"], rows["train", "text"], 2, 1e-4)
         projected = [fitted.project(view, rows["val", name]) for view, name in enumerate(("image", "text"))]
-        figures.append(line["val"]["average mAP@all"])
-        assert figures[-1] == pytest.approx(mean_average_precision(projected[0], projected[1], classes), abs=1e-6)
-    assert len(set(figures)) > 1
+        metrics.append(line["val"]["average mAP@all"])
+        assert metrics[-1] == pytest.approx(mean_average_precision(projected[0], projected[1], classes), abs=1e-6)
+    assert len(set(metrics)) > 1
     selected = [line for line in validated[:-1] if "selected" in line]
-    assert selected[-1]["val"]["average mAP@all"] == max(figures)
+    assert selected[-1]["val"]["average mAP@all"] == max(metrics)
     assert validated[-1]["val"] == pytest.approx(selected[-1]["val"])  # what was kept is what the training ends in
 
 

@@ -16,10 +16,10 @@ from sklearn.metrics import average_precision_score
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation import ranking, scores
-from xmr_e2e.evaluation.figures import Measures, random_figures, retrieval_figures
 from xmr_e2e.evaluation.labels import LabelPair
 from xmr_e2e.evaluation.metrics import mean_average_precision, ndcg, precision_recall_curve, recall_at_k
 from xmr_e2e.evaluation.ranking import random_ranking, ranked_relevance
+from xmr_e2e.evaluation.retrieval import MetricSpec, random_metrics, retrieval_metrics
 
 SIMILARITIES = ["cosine", "pearson", "dot", "euclidean"]
 NORMALISERS = ["relevant_in_top_k", "all_relevant", "min_k_relevant"]
@@ -263,8 +263,8 @@ def test_a_query_without_relevant_items_counts_zero_in_every_metric() -> None:
     assert ndcg(*arguments) == 0.5
     assert recall_at_k(*arguments, k=2) == 0.5
     assert precision_recall_curve(*arguments).precision == [0.5] * 21
-    figures = retrieval_figures(*arguments, query_ids=["a", "b"], gallery_ids=["a", "b"])
-    assert figures.queries_without_relevant == 1
+    metrics = retrieval_metrics(*arguments, query_ids=["a", "b"], gallery_ids=["a", "b"])
+    assert metrics.queries_without_relevant == 1
 
 
 def test_one_pass_gives_what_the_single_metrics_give() -> None:
@@ -272,29 +272,29 @@ def test_one_pass_gives_what_the_single_metrics_give() -> None:
     rng = np.random.default_rng(5)
     problem.queries, problem.gallery = rng.standard_normal((23, 4)), rng.standard_normal((31, 4))
     query_ids, gallery_ids = np.arange(23), np.arange(31)[::-1] // 2
-    measures = Measures(map_ks=(3, 50), ndcg_ks=(4, 500))
-    figures = retrieval_figures(
-        *problem.arguments, query_ids=query_ids, gallery_ids=gallery_ids, similarity="pearson", measures=measures
+    spec = MetricSpec(map_ks=(3, 50), ndcg_ks=(4, 500))
+    metrics = retrieval_metrics(
+        *problem.arguments, query_ids=query_ids, gallery_ids=gallery_ids, similarity="pearson", spec=spec
     )
     expected = {f"mAP@{k}": mean_average_precision(*problem.arguments, similarity="pearson", k=k) for k in (3, 50)}
     expected |= {"mAP@all": mean_average_precision(*problem.arguments, similarity="pearson")}
     expected |= {f"NDCG@{k}": ndcg(*problem.arguments, similarity="pearson", k=k) for k in (4, 500)}
     by_pair = problem.queries[:16], problem.gallery, query_ids[:16], gallery_ids  # the others have none
     expected |= {f"R@{k}": recall_at_k(*by_pair, similarity="pearson", k=k) for k in (1, 5, 10)}
-    assert {name: figures.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert set(figures.scores) == set(measures.names) | {"MedR", "Pearson"}
+    assert {name: metrics.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert set(metrics.scores) == set(spec.names) | {"MedR", "Pearson"}
     curve = precision_recall_curve(*problem.arguments, similarity="pearson")
-    assert figures.curve.precision == pytest.approx(curve.precision, abs=1e-12)
-    assert (figures.queries, figures.gallery, figures.queries_with_pair) == (23, 31, 16)
+    assert metrics.curve.precision == pytest.approx(curve.precision, abs=1e-12)
+    assert (metrics.queries, metrics.gallery, metrics.queries_with_pair) == (23, 31, 16)
 
 
 def test_recall_counts_the_queries_that_have_a_pair_in_the_gallery() -> None:
     queries, gallery = np.array([[1.0], [1.0], [1.0]]), np.array([[3.0], [2.0]])  # every query ranks item 0 first
     arguments = queries, gallery, np.zeros(3, int), np.zeros(2, int)
     for gallery_ids, first in [(("b", "x"), 1.0), (("x", "b"), 0.0), (("a", "b"), 0.5)]:
-        figures = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=gallery_ids, similarity="dot")
-        assert (figures.scores["R@1"], figures.scores["R@5"]) == (first, 1.0)
-    alone = retrieval_figures(*arguments, query_ids=["a", "b", "c"], gallery_ids=["x", "y"])
+        metrics = retrieval_metrics(*arguments, query_ids=["a", "b", "c"], gallery_ids=gallery_ids, similarity="dot")
+        assert (metrics.scores["R@1"], metrics.scores["R@5"]) == (first, 1.0)
+    alone = retrieval_metrics(*arguments, query_ids=["a", "b", "c"], gallery_ids=["x", "y"])
     assert set(alone.scores) == {"mAP@all", "mAP@50", "NDCG@500"}
     assert alone.queries_with_pair == 0
 
@@ -324,9 +324,9 @@ def test_random_map_is_near_its_expectation() -> None:
     harmonic = sum(1 / rank for rank in range(1, count + 1))
     expected = (harmonic + (relevant - 1) / (count - 1) * (count - harmonic)) / count
     ids = range(count)
-    figures = random_figures(labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20))
-    assert figures.scores["mAP@all"] == pytest.approx(expected, abs=2e-3)
-    assert figures.scores["R@10"] == pytest.approx(10 / count, abs=0.015)
+    metrics = random_metrics(labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20))
+    assert metrics.scores["mAP@all"] == pytest.approx(expected, abs=2e-3)
+    assert metrics.scores["R@10"] == pytest.approx(10 / count, abs=0.015)
 
 
 def test_random_ndcg_is_near_its_expectation() -> None:
@@ -340,10 +340,10 @@ def test_random_ndcg_is_near_its_expectation() -> None:
     ideal = [math.fsum(g * d for g, d in zip(sorted(row, reverse=True), discount)) for row in gains.tolist()]
     expected = mean(row.mean() * sum(discount) / best for row, best in zip(gains, ideal))
     ids = range(150)
-    figures = random_figures(
-        labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20), measures=Measures(ndcg_ks=(k,))
+    metrics = random_metrics(
+        labels, labels, query_ids=ids, gallery_ids=ids, seeds=range(20), spec=MetricSpec(ndcg_ks=(k,))
     )
-    assert figures.scores[f"NDCG@{k}"] == pytest.approx(expected, abs=3e-3)
+    assert metrics.scores[f"NDCG@{k}"] == pytest.approx(expected, abs=3e-3)
 
 
 def test_diverged_embeddings_are_refused_by_name_and_row() -> None:
@@ -389,8 +389,8 @@ def test_a_gpu_gives_the_ranking_of_the_cpu(similarity: Any) -> None:
     )
     assert torch.equal(here, there)
     ids = range(50), range(3000)
-    figures = [
-        retrieval_figures(*arguments, query_ids=ids[0], gallery_ids=ids[1], similarity=similarity)
+    metrics = [
+        retrieval_metrics(*arguments, query_ids=ids[0], gallery_ids=ids[1], similarity=similarity)
         for arguments in (problem.arguments, on_gpu)
     ]
-    assert figures[0].scores == pytest.approx(figures[1].scores, abs=1e-12)
+    assert metrics[0].scores == pytest.approx(metrics[1].scores, abs=1e-12)

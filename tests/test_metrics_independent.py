@@ -27,13 +27,19 @@ from torchmetrics.functional.retrieval import (
     retrieval_precision,
 )
 
-from xmr_e2e.evaluation.figures import Measures, RetrievalFigures, average_figures, random_figures, retrieval_figures
 from xmr_e2e.evaluation.metrics import mean_average_precision, ndcg, precision_recall_curve
 from xmr_e2e.evaluation.per_query import Discount
+from xmr_e2e.evaluation.retrieval import (
+    MetricSpec,
+    RetrievalMetrics,
+    average_metrics,
+    random_metrics,
+    retrieval_metrics,
+)
 
 SIZES = [(17, 60), (60, 17), (25, 25)]
 """queries and items"""
-MEASURES = Measures(map_ks=(5, 50), ndcg_ks=(4, 500), recall_ks=(1, 3), scope_ks=(1, 3, 10, 17, 100))
+MEASURES = MetricSpec(map_ks=(5, 50), ndcg_ks=(4, 500), recall_ks=(1, 3), scope_ks=(1, 3, 10, 17, 100))
 
 
 class Case(Problem):
@@ -45,10 +51,10 @@ class Case(Problem):
         self.query_ids = [f"sample {number}" for number in rng.integers(0, 30, queries)]
         self.gallery_ids = [f"sample {number}" for number in rng.integers(0, 30, gallery)]
 
-    def figures(self, **options: Any) -> RetrievalFigures:
+    def metrics(self, **options: Any) -> RetrievalMetrics:
         ids = {"query_ids": self.query_ids, "gallery_ids": self.gallery_ids}
         with pieces(4, 50, (3, 7)):
-            return retrieval_figures(*self.arguments, **ids, similarity="dot", measures=MEASURES, **options)
+            return retrieval_metrics(*self.arguments, **ids, similarity="dot", spec=MEASURES, **options)
 
     def rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Of each query, the number of shared labels and whether it is the pair, at each rank."""
@@ -70,15 +76,15 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_the_cases_have_ties_queries_without_relevant_items_and_several_pairs(case: Case) -> None:
     scores = case.queries @ case.gallery.T
     assert all(len(np.unique(row)) < len(row) for row in scores)
-    figures = case.figures()
-    assert 0 < figures.queries_without_relevant < figures.queries
+    metrics = case.directions()
+    assert 0 < metrics.queries_without_relevant < metrics.queries
     paired = np.array([pairs.sum() for _, pairs in case.rankings()])
     assert (paired == 0).any() and (paired > 1).any()
-    assert figures.queries_with_pair == (paired > 0).sum()
+    assert metrics.queries_with_pair == (paired > 0).sum()
 
 
 def test_figures_by_label_equal_scikit_learn_and_torchmetrics(case: Case) -> None:
-    figures = case.figures()
+    metrics = case.directions()
     by_rank = -np.arange(len(case.gallery), dtype=float)
     scores = torch.from_numpy(by_rank - by_rank.min() + 1)
     gains = [gain for gain, _ in case.rankings()]
@@ -90,28 +96,28 @@ def test_figures_by_label_equal_scikit_learn_and_torchmetrics(case: Case) -> Non
         "NDCG@4": mean(ndcg_score([gain], [by_rank], k=4) for gain in gains),
         "NDCG@500": mean(ndcg_score([gain], [by_rank], k=500) for gain in gains),
     }
-    assert {name: figures.scores[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert {name: metrics.scores[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     exact = ("mAP@all", "NDCG@4", "NDCG@500")  # torchmetrics sums in fp32
-    assert [figures.scores[name] for name in exact] == pytest.approx([expected[name] for name in exact], abs=1e-12)
+    assert [metrics.scores[name] for name in exact] == pytest.approx([expected[name] for name in exact], abs=1e-12)
     graded = (retrieval_normalized_dcg(scores, torch.from_numpy(gain), top_k=4) for gain in gains)
-    assert figures.scores["NDCG@4"] == pytest.approx(mean(map(float, graded)), abs=1e-6)
-    for k, precision in zip(figures.scope.k, figures.scope.precision):
+    assert metrics.scores["NDCG@4"] == pytest.approx(mean(map(float, graded)), abs=1e-6)
+    for k, precision in zip(metrics.scope.k, metrics.scope.precision):
         assert precision == pytest.approx(mean(float(retrieval_precision(scores, truth, k)) for truth in relevant))
-    assert figures.scope.k == [k for k in MEASURES.scope_ks if k <= len(case.gallery)]
+    assert metrics.scope.k == [k for k in MEASURES.scope_ks if k <= len(case.gallery)]
 
 
 def test_figures_by_label_and_by_pair_equal_trec_eval(case: Case) -> None:
     relevant, paired = [gain for gain, _ in case.rankings()], [pairs for _, pairs in case.rankings()]
     by_label = trec([AP, AP @ 5, nDCG @ 4, P @ 10], relevant)
-    figures = case.figures(), case.figures()
-    assert figures[0].scores["mAP@all"] == pytest.approx(by_label[AP], abs=1e-9)
-    assert figures[0].scores["NDCG@4"] == pytest.approx(by_label[nDCG @ 4], abs=1e-9)
-    assert figures[0].scope.precision[2] == pytest.approx(by_label[P @ 10], abs=1e-9)
+    metrics = case.directions(), case.directions()
+    assert metrics[0].scores["mAP@all"] == pytest.approx(by_label[AP], abs=1e-9)
+    assert metrics[0].scores["NDCG@4"] == pytest.approx(by_label[nDCG @ 4], abs=1e-9)
+    assert metrics[0].scope.precision[2] == pytest.approx(by_label[P @ 10], abs=1e-9)
     given = {"similarity": "dot", "k": 5, "normaliser": "all_relevant"}
     assert mean_average_precision(*case.arguments, **given) == pytest.approx(by_label[AP @ 5], abs=1e-9)  # type: ignore[arg-type]
     by_pair = trec([Success @ 1, Success @ 3], [row for row in paired if row.any()])
-    assert figures[0].scores["R@1"] == pytest.approx(by_pair[Success @ 1], abs=1e-9)
-    assert figures[0].scores["R@3"] == pytest.approx(by_pair[Success @ 3], abs=1e-9)
+    assert metrics[0].scores["R@1"] == pytest.approx(by_pair[Success @ 1], abs=1e-9)
+    assert metrics[0].scores["R@3"] == pytest.approx(by_pair[Success @ 3], abs=1e-9)
 
 
 def test_the_curve_equals_trec_evals_interpolated_precision() -> None:
@@ -128,7 +134,7 @@ def test_the_curve_equals_trec_evals_interpolated_precision() -> None:
     assert curve.precision[::2] == pytest.approx([expected[level] for level in levels], abs=1e-9)
 
 
-def trec(measures: list[Any], relevance: list[np.ndarray]) -> dict[Any, float]:
+def trec(spec: list[Any], relevance: list[np.ndarray]) -> dict[Any, float]:
     """What trec_eval says of rankings: the relevance at each rank, of each query."""
     judged = {
         str(query): {f"d{rank}": int(gain) for rank, gain in enumerate(row)} for query, row in enumerate(relevance)
@@ -138,17 +144,17 @@ def trec(measures: list[Any], relevance: list[np.ndarray]) -> dict[Any, float]:
         for query, row in enumerate(relevance)
         for rank in range(len(row))
     ]
-    return dict(ir_measures.pytrec_eval.calc_aggregate(measures, judged, run))
+    return dict(ir_measures.pytrec_eval.calc_aggregate(spec, judged, run))
 
 
 def test_figures_by_pair_equal_torchmetrics_and_numpy(case: Case) -> None:
-    figures = case.figures()
+    metrics = case.directions()
     scores = torch.arange(len(case.gallery), 0, -1).double()
     paired = [pairs for _, pairs in case.rankings() if pairs.any()]
     for k in (1, 3):
         hits = (float(retrieval_hit_rate(scores, torch.from_numpy(pairs), top_k=k)) for pairs in paired)
-        assert figures.scores[f"R@{k}"] == pytest.approx(mean(hits), abs=1e-7)
-    assert figures.scores["MedR"] == np.median([1 + pairs.argmax() for pairs in paired])
+        assert metrics.scores[f"R@{k}"] == pytest.approx(mean(hits), abs=1e-7)
+    assert metrics.scores["MedR"] == np.median([1 + pairs.argmax() for pairs in paired])
 
 
 def test_the_correlation_of_pairs_equals_scipy(case: Case) -> None:
@@ -160,7 +166,7 @@ def test_the_correlation_of_pairs_equals_scipy(case: Case) -> None:
         for item, owner in zip(other.gallery, case.gallery_ids)
         if name == owner
     ]
-    assert other.figures().scores["Pearson"] == pytest.approx(mean(alike), abs=1e-12)
+    assert other.directions().scores["Pearson"] == pytest.approx(mean(alike), abs=1e-12)
 
 
 def test_precision_of_a_class_is_that_of_the_queries_that_have_it(case: Case) -> None:
@@ -171,7 +177,7 @@ def test_precision_of_a_class_is_that_of_the_queries_that_have_it(case: Case) ->
         name: mean(value for value, names in zip(values, own) if name in names)
         for name in {n for row in own for n in row}
     }
-    assert case.figures().per_class == pytest.approx(expected, abs=1e-12)
+    assert case.directions().per_class == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_discount_of_the_released_coco_evaluation_equals_loops(case: Case) -> None:
@@ -186,33 +192,33 @@ def test_the_discount_of_the_released_coco_evaluation_equals_loops(case: Case) -
     for (gains, _), offset in zip(case.rankings(), offsets.tolist()):
         ideal = discounted(sorted(gains.tolist(), reverse=True), offset)
         values.append(discounted(gains.tolist(), offset) / ideal if ideal else 0.0)
-    figures = case.figures(ndcg_discount=discount)
-    assert figures.scores["NDCG@4"] == pytest.approx(mean(values), abs=1e-12)
-    assert figures.scores["NDCG@4"] != pytest.approx(case.figures().scores["NDCG@4"], abs=1e-4)
-    assert ndcg(*case.arguments, similarity="dot", k=k, discount=discount) == figures.scores["NDCG@4"]
+    metrics = case.directions(ndcg_discount=discount)
+    assert metrics.scores["NDCG@4"] == pytest.approx(mean(values), abs=1e-12)
+    assert metrics.scores["NDCG@4"] != pytest.approx(case.directions().scores["NDCG@4"], abs=1e-4)
+    assert ndcg(*case.arguments, similarity="dot", k=k, discount=discount) == metrics.scores["NDCG@4"]
     assert Discount().words == Discount(1, None).words == "log2(r + 1)"
     assert discount.words == "log2(5 (r - 1) + i + 2)"
 
 
 def test_an_average_is_over_the_figures_that_there_are() -> None:
-    larger, smaller = Case(60, 60, multi_hot=True).figures(), Case(17, 17, multi_hot=True).figures()
-    both = average_figures([larger, smaller])
+    larger, smaller = Case(60, 60, multi_hot=True).directions(), Case(17, 17, multi_hot=True).directions()
+    both = average_metrics([larger, smaller])
     assert both.scores["MedR"] == (larger.scores["MedR"] + smaller.scores["MedR"]) / 2
     assert both.scope.k == [1, 3, 10, 17]
     pairs = zip(both.scope.precision, larger.scope.precision, smaller.scope.precision)
     assert all(middle == pytest.approx((a + b) / 2) for middle, a, b in pairs)
     assert both.curve.precision[3] == pytest.approx((larger.curve.precision[3] + smaller.curve.precision[3]) / 2)
     assert (both.queries, both.gallery) == (38, 38)
-    assert average_figures([larger, larger]) == replace(larger, standard_errors={})  # a mean over means has others
+    assert average_metrics([larger, larger]) == replace(larger, standard_errors={})  # a mean over means has others
     smaller.per_class.pop(0)
-    assert average_figures([larger, smaller]).per_class[0] == larger.per_class[0]
+    assert average_metrics([larger, smaller]).per_class[0] == larger.per_class[0]
 
 
 def test_random_figures_have_all_but_the_correlation() -> None:
     ids = {"query_ids": range(60), "gallery_ids": range(60)}
     labels = np.arange(60) % 3
-    random = random_figures(labels, labels, **ids, seeds=range(30))
-    assert set(random.scores) == {*Measures().names, "MedR"}
+    random = random_metrics(labels, labels, **ids, seeds=range(30))
+    assert set(random.scores) == {*MetricSpec().names, "MedR"}
     assert random.scores["MedR"] == pytest.approx(30.5, abs=2)
     assert random.scope.precision == pytest.approx([1 / 3] * 6, abs=0.03)
     assert random.scope.k == [1, 2, 5, 10, 20, 50]
@@ -220,11 +226,11 @@ def test_random_figures_have_all_but_the_correlation() -> None:
 
 
 def test_standard_errors_are_those_of_means_over_queries() -> None:
-    figures = Case(60, 60, multi_hot=True).figures()
+    metrics = Case(60, 60, multi_hot=True).directions()
     generator = np.random.default_rng(0)
     labels = generator.integers(4, size=50)
     queries, gallery = (generator.standard_normal((50, 6)) for _ in range(2))
-    found = retrieval_figures(queries, gallery, labels, labels, query_ids=range(50), gallery_ids=range(50))
+    found = retrieval_metrics(queries, gallery, labels, labels, query_ids=range(50), gallery_ids=range(50))
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, gallery)]
     order = np.argsort(-(unit[0] @ unit[1].T), axis=1)
     hits = labels[order] == labels[:, None]
@@ -232,4 +238,4 @@ def test_standard_errors_are_those_of_means_over_queries() -> None:
     assert found.standard_errors["mAP@all"] == pytest.approx(np.std(precision, ddof=1) / 50**0.5)
     at_5 = [query in row[:5] for query, row in enumerate(order.tolist())]
     assert found.standard_errors["R@5"] == pytest.approx(np.std(at_5, ddof=1) / 50**0.5)
-    assert figures.standard_errors.keys() == figures.scores.keys() - {"MedR", "Pearson"}
+    assert metrics.standard_errors.keys() == metrics.scores.keys() - {"MedR", "Pearson"}

@@ -14,16 +14,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from embedded import embedded_split
 
-from xmr_e2e.evaluation.directions import cross_modal_figures
-from xmr_e2e.evaluation.figures import retrieval_figures
+from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.evaluation.metrics import mean_average_precision, precision_recall_curve
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.ranking import Ranking
+from xmr_e2e.evaluation.retrieval import retrieval_metrics
 
 WORLDS = (2, 3)
 
 
-def figures() -> dict[str, Any]:
+def metrics() -> dict[str, Any]:
     """Of 23 pictures with two captions each, and of 2 queries alone; and which queries were ranked here."""
     rng = np.random.default_rng(0)
     rows = {"image": rng.standard_normal((23, 6)), "text": rng.standard_normal((46, 6))}
@@ -40,8 +40,8 @@ def figures() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ranking, "chunks", recorded)
         discount = Discount(5, torch.arange(46) % 2)
-        whole = asdict(cross_modal_figures(embedded, discounts={"text_to_image": discount}, random_rankings=2))
-        few = retrieval_figures(
+        whole = asdict(cross_modal_metrics(embedded, discounts={"text_to_image": discount}, random_rankings=2))
+        few = retrieval_metrics(
             image.embeddings[:2], text.embeddings, image.labels[:2], text.labels,
             query_ids=image.keys[:2], gallery_ids=text.keys,
         )  # fmt: skip
@@ -55,7 +55,7 @@ def run_rank(rank: int, ports: dict[int, int], out: str) -> None:
     for world, port in ports.items():
         if rank < world:
             dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-            torch.save(figures(), f"{out}/{world}-{rank}.pt")
+            torch.save(metrics(), f"{out}/{world}-{rank}.pt")
             dist.destroy_process_group()
 
 
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_process_has_the_figures_of_one(folder: Path, world: int) -> None:
-    expected = figures()
+    expected = metrics()
     found = [torch.load(folder / f"{world}-{rank}.pt", weights_only=False) for rank in range(world)]
     for each in found:
         assert {name: each[name] for name in ("whole", "few", "alone")} == {

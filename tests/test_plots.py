@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from embedded import embedded_split
 
-from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
+from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
 from xmr_e2e.reports import plots
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
 
 
-def figures(noise: float, modalities: tuple[str, ...] = ("image", "text")) -> CrossModalFigures:
+def metrics(noise: float, modalities: tuple[str, ...] = ("image", "text")) -> CrossModalMetrics:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
     embeddings = {name: np.eye(6)[labels] + noise * rng.standard_normal((60, 6)) for name in modalities}
-    return cross_modal_figures(embedded_split(embeddings, labels))
+    return cross_modal_metrics(embedded_split(embeddings, labels))
 
 
 def records(*, nested: bool, terms: int = 3, steps: int = 30) -> list[dict[str, Any]]:
@@ -41,19 +41,19 @@ def size(svg: bytes) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("plot", [precision_recall_plot, precision_scope_plot])
-def test_curves_show_the_figures_at_their_size(plot: Callable[[CrossModalFigures], bytes]) -> None:
-    assert size(plot(figures(0.3)))[0] == pytest.approx(540)
-    assert plot(figures(0.3)) == plot(figures(0.3))
-    assert plot(figures(0.3)) != plot(figures(0.6))
+def test_curves_show_the_figures_at_their_size(plot: Callable[[CrossModalMetrics], bytes]) -> None:
+    assert size(plot(metrics(0.3)))[0] == pytest.approx(540)
+    assert plot(metrics(0.3)) == plot(metrics(0.3))
+    assert plot(metrics(0.3)) != plot(metrics(0.6))
 
 
 def test_the_two_kinds_of_curves_differ() -> None:
-    assert precision_recall_plot(figures(0.3)) != precision_scope_plot(figures(0.3))
+    assert precision_recall_plot(metrics(0.3)) != precision_scope_plot(metrics(0.3))
 
 
 def test_more_than_two_modalities_get_a_panel_each() -> None:
     sizes = [
-        size(precision_recall_plot(figures(0.3, modalities)))
+        size(precision_recall_plot(metrics(0.3, modalities)))
         for modalities in (
             ("image", "text"),
             ("image", "text", "audio"),

@@ -26,9 +26,9 @@ from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import all_directions, cross_modal_figures
+from xmr_e2e.evaluation.by_protocol import concat, evaluate_protocol, first_samples, select_samples
+from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.measure import concat, first_samples, measure, select_samples
 from xmr_e2e.evaluation.protocol import NAMES, fold_numbers, protocol
 from xmr_e2e.methods.base import MethodConfig, Stage
 from xmr_e2e.methods.dscmr import Dscmr
@@ -74,11 +74,11 @@ def model(tiny_shards: Path) -> SavedModel:
 def test_each_name_has_its_protocol_and_says_what_is_different() -> None:
     for name in NAMES:
         chosen = protocol(name)
-        differences = chosen.document(chosen.selected_on, "test")["differences"]
+        differences = chosen.record(chosen.selected_on, "test").differences
         assert chosen.name == name
         assert bool(differences) == (name != "clean")
         assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in differences)
-    assert any("gallery" in line for line in protocol("clean").document("val", "test+train")["differences"])
+    assert any("gallery" in line for line in protocol("clean").record("val", "test+train").differences)
 
 
 @pytest.mark.parametrize("name", ["released:alscor", "released:sdcmr"])
@@ -113,7 +113,7 @@ def random_set(samples: int, captions: int, *, seed: int = 0) -> EmbeddedSplit:
 def test_cocos_discount_is_that_of_the_released_script_from_text_to_image_alone() -> None:
     """Each query's DCG in a loop: rank r and caption i from 0, gain the labels in common, plain dot products."""
     split = random_set(7, 5)
-    found = measure(split, "cosine", protocol("released:semantic_sharing_coco")).model.figures
+    found = evaluate_protocol(split, "cosine", protocol("released:semantic_sharing_coco")).model.directions
     image, text = (split.embeddings[name].numpy() for name in ("image", "text"))
     labels = split.labels.numpy()
     expected: dict[str, list[float]] = {"text_to_image": [], "image_to_text": []}
@@ -133,14 +133,14 @@ def test_cocos_discount_is_that_of_the_released_script_from_text_to_image_alone(
     for way, values in expected.items():
         assert found[way].scores["NDCG@500"] == pytest.approx(np.mean(values), abs=1e-9)
     assert (found["image_to_text"].queries, found["image_to_text"].gallery) == (7, 35)
-    ordinary = measure(split, "dot").model.figures
+    ordinary = evaluate_protocol(split, "dot").model.directions
     assert ordinary["text_to_image"].scores["NDCG@500"] != pytest.approx(found["text_to_image"].scores["NDCG@500"])
 
 
 def test_a_figure_over_folds_is_the_mean_over_galleries_of_their_own() -> None:
     split = random_set(11, 2)
     folds = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1])
-    found = measure(split, "cosine", protocol("coco1k"), folds=folds)
+    found = evaluate_protocol(split, "cosine", protocol("coco1k"), folds=folds)
     for way in ("image_to_text", "text_to_image"):
         parts = []
         for fold in range(3):
@@ -149,9 +149,9 @@ def test_a_figure_over_folds_is_the_mean_over_galleries_of_their_own() -> None:
             rows = {"image": split.embeddings["image"][samples], "text": split.embeddings["text"][texts]}
             places = {"image": np.arange(len(samples)), "text": np.repeat(np.arange(len(samples)), 2)}
             own = embedded_split(rows, split.labels[samples], samples.tolist(), positions=places)
-            parts.append(all_directions(own).figures[way].scores)
+            parts.append(all_directions(own).directions[way].scores)
         for name in ("mAP@all", "NDCG@500", "R@1"):
-            assert found.model.figures[way].scores[name] == pytest.approx(np.mean([part[name] for part in parts]))
+            assert found.model.directions[way].scores[name] == pytest.approx(np.mean([part[name] for part in parts]))
     assert "3 folds" in found.definitions["folds"]
 
 
@@ -186,27 +186,30 @@ def many(tmp_path_factory: pytest.TempPathFactory, tiny_samples: tuple[RawSample
 
 def test_whole_batches_leave_the_last_samples_out(many: Path) -> None:
     model = untrained(many)
-    queries, _, figures = evaluate(model, "test", protocol("released:acmr"))
+    queries, _, metrics = evaluate(model, "test", protocol("released:acmr"))
     everything = embed_split(model.method, model.data, model.tokenizer, "test")
     rows = {name: everything.embeddings[name][:64] for name in ("image", "text")}
-    expected = cross_modal_figures(embedded_split(rows, everything.labels[:64], everything.keys[:64]))
+    expected = cross_modal_metrics(embedded_split(rows, everything.labels[:64], everything.keys[:64]))
     assert len(queries.keys) == 64
-    assert figures.model.figures["image_to_text"].gallery == 64
-    assert figures.model.average == pytest.approx(expected.model.average)
+    assert metrics.model.directions["image_to_text"].gallery == 64
+    assert metrics.model.average == pytest.approx(expected.model.average)
 
 
 def test_coco1k_takes_its_folds_from_the_shards(many: Path) -> None:
     model = untrained(many)
-    _, _, figures = evaluate(model, "test", protocol("coco1k"))
+    _, _, metrics = evaluate(model, "test", protocol("coco1k"))
     queries, _, whole = evaluate(model, "test", protocol("coco5k"))
     texts = SplitReader(many, "test")
     assert len(queries.embeddings["text"]) == sum(len(texts.metadata(place).texts) for place in range(70))
-    assert (figures.model.figures["image_to_text"].queries, whole.model.figures["image_to_text"].queries) == (14, 70)
-    assert figures.model.average["R@1"] > whole.model.average["R@1"]  # a fifth of the gallery
+    assert (metrics.model.directions["image_to_text"].queries, whole.model.directions["image_to_text"].queries) == (
+        14,
+        70,
+    )
+    assert metrics.model.average["R@1"] > whole.model.average["R@1"]  # a fifth of the gallery
 
 
 def test_a_gallery_of_test_and_train_ranks_both(tiny_shards: Path, model: SavedModel) -> None:
-    queries, gallery, figures = evaluate(model, "test", gallery="test+train")
+    queries, gallery, metrics = evaluate(model, "test", gallery="test+train")
     parts = [embed_split(model.method, model.data, model.tokenizer, split) for split in ("test", "train")]
     assert gallery is not None
     assert (len(queries.keys), len(gallery.keys)) == (12, 52)
@@ -218,7 +221,7 @@ def test_a_gallery_of_test_and_train_ranks_both(tiny_shards: Path, model: SavedM
         order = (image[number] @ text.T).argsort(descending=True, stable=True)
         hits = (labels[order] == labels[number]).double()
         precisions.append(float((hits * hits.cumsum(0) / torch.arange(1, 53)).sum() / hits.sum()))
-    assert figures.model.figures["image_to_text"].scores["mAP@all"] == pytest.approx(np.mean(precisions), abs=1e-6)
+    assert metrics.model.directions["image_to_text"].scores["mAP@all"] == pytest.approx(np.mean(precisions), abs=1e-6)
 
 
 # ---- captions as items
@@ -255,8 +258,8 @@ def embed_on_rank(rank: int, world: int, port: int, shards: Path, out: Path) -> 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     model = untrained(shards)
-    queries, _, figures = evaluate(model, "test", protocol("coco5k"))
-    torch.save([queries.embeddings, queries.positions, figures.model.average], out / f"{rank}.pt")
+    queries, _, metrics = evaluate(model, "test", protocol("coco5k"))
+    torch.save([queries.embeddings, queries.positions, metrics.model.average], out / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -271,13 +274,13 @@ def test_two_processes_embed_captions_as_one_does(many: Path, tmp_path: Path) ->
     for process in ranks:
         process.join(forked.PATIENCE)
     assert [process.exitcode for process in ranks] == [0, 0]
-    queries, _, figures = evaluate(untrained(many), "test", protocol("coco5k"))
+    queries, _, metrics = evaluate(untrained(many), "test", protocol("coco5k"))
     for rank in range(2):
         embeddings, positions, average = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name in ("image", "text"):
             assert torch.equal(positions[name], queries.positions[name])
             torch.testing.assert_close(embeddings[name], queries.embeddings[name])
-        assert average == pytest.approx(figures.model.average)
+        assert average == pytest.approx(metrics.model.average)
 
 
 # ---- the guard

@@ -210,8 +210,8 @@ def test_a_recipe_of_full_size_runs_from_its_command_line(
         (run,) = (tmp_path / "dscmr_pascal").iterdir()
         assert (run / "model.safetensors").stat().st_size > 4 * 140e6
         assert (run / "report.html").exists()
-        figures = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["average"]
-        assert 0 < figures["mAP@all"] <= 1
+        metrics = json.loads((run / "evaluation" / "test.json").read_bytes())["model"]["average"]
+        assert 0 < metrics["mAP@all"] <= 1
     finally:
         shutil.rmtree(tmp_path / "dscmr_pascal", ignore_errors=True)  # a gigabyte
 

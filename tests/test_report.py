@@ -19,10 +19,12 @@ from embedded import embedded_split
 from PIL import Image
 
 from xmr_e2e.evaluation.confusion import confusion
-from xmr_e2e.evaluation.directions import CrossModalFigures, cross_modal_figures
+from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import RankingSample, inspect_rankings
 from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.protocol import ProtocolRecord, SelectedOn
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.reports.examples import Example, Item, Result
 from xmr_e2e.reports.page import short_name
 from xmr_e2e.reports.report import Findings, write_report
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["browser"]
 
 HOSTILE = """<script>alert("x")</script> & 'Zoë' ← 犬"""
-CLEAN = {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
+CLEAN = ProtocolRecord("clean", "test", "val", ())
 COMMAND = ["train.py", "--a", HOSTILE, "--b", "1"]
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -86,8 +88,8 @@ def pairs() -> EmbeddedSplit:
 
 
 @cache
-def figures() -> CrossModalFigures:
-    return cross_modal_figures(pairs())
+def metrics() -> CrossModalMetrics:
+    return cross_modal_metrics(pairs())
 
 
 @cache
@@ -98,7 +100,7 @@ def findings() -> Findings:
 
 
 @cache
-def five_modalities() -> CrossModalFigures:
+def five_modalities() -> CrossModalMetrics:
     """Images and texts are pairs of samples 0 to 39; each other modality has 20 samples of its own."""
     rng = np.random.default_rng(1)
     positions = {name: np.arange(40) for name in ("image", "text")}
@@ -107,7 +109,7 @@ def five_modalities() -> CrossModalFigures:
     embeddings = {
         name: np.eye(6)[labels[rows]] + rng.standard_normal((len(rows), 6)) for name, rows in positions.items()
     }
-    return cross_modal_figures(embedded_split(embeddings, labels, positions=positions))
+    return cross_modal_metrics(embedded_split(embeddings, labels, positions=positions))
 
 
 def item(number: int) -> Item:
@@ -135,12 +137,6 @@ RECORDS = [{"step": s, "loss": {"total": 1 / s}} for s in range(1, 9)] + [{"step
 def report(path: Path, **changes: Any) -> str:
     given: dict[str, Any] = {
         "title": "alscor",
-        "dataset": "flickr8k",
-        "split": "test",
-        "protocol": CLEAN,
-        "classes": CLASSES,
-        "selection": "epoch 3, the best by mAP@all on the validation split",
-        "figures": figures(),
         "records": RECORDS,
         "findings": findings(),
         "environment": {
@@ -151,7 +147,16 @@ def report(path: Path, **changes: Any) -> str:
         "configuration": {"data": {"shards": "shards", "file": None}, "stages": [{"lr": 0.1}], "parts": {}},
         "notes": [HOSTILE],
     }
-    write_report(path / "report.html", **(given | changes))
+    about: dict[str, Any] = {
+        "dataset": "flickr8k",
+        "split": "test",
+        "protocol": CLEAN,
+        "classes": CLASSES,
+        "selection": "epoch 3, the best by mAP@all on the validation split",
+        "metrics": metrics(),
+    }
+    own = {name: changes.pop(name) for name in about if name in changes}
+    write_report(path / "report.html", EvaluationResult(**(about | own)), **(given | changes))
     return (path / "report.html").read_text("utf-8")
 
 
@@ -170,17 +175,17 @@ def test_every_element_is_closed(page: Page) -> None:
 
 
 def test_the_table_holds_each_figure_its_random_row_and_their_ratio(page: Page) -> None:
-    given = figures()
+    given = metrics()
     for name in ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10"):
         start = next(number for number, row in enumerate(page.rows) if row[0] == name)
         ours, intervals, random, ratios = page.rows[start : start + 4]
-        expected = [given.model.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
-        floors = [given.random.figures[way].scores[name] for way in ("image_to_text", "text_to_image")]
+        expected = [given.model.directions[way].scores[name] for way in ("image_to_text", "text_to_image")]
+        floors = [given.random.directions[way].scores[name] for way in ("image_to_text", "text_to_image")]
         expected.append(sum(expected) / 2)
         floors.append(sum(floors) / 2)
         assert [float(cell) for cell in ours[1:]] == pytest.approx(expected, abs=5e-4)
         assert (random[0], intervals[0]) == ("random", "95 %")
-        errors = [given.model.figures[way].standard_errors[name] for way in ("image_to_text", "text_to_image")]
+        errors = [given.model.directions[way].standard_errors[name] for way in ("image_to_text", "text_to_image")]
         assert [float(cell.removeprefix("± ")) for cell in intervals[1:3]] == pytest.approx(
             [1.96 * each for each in errors], abs=5e-4
         )
@@ -209,8 +214,8 @@ def test_the_protocol_is_named_at_the_top(page: Page) -> None:
 
 
 @pytest.mark.parametrize("selected_on", ["test", "training loss", "nothing"])
-def test_figures_that_were_not_selected_on_validation_are_marked(tmp_path: Path, selected_on: str) -> None:
-    protocol = {"name": "released:x", "gallery": "test+train", "selected_on": selected_on, "differences": ["Odd."]}
+def test_figures_that_were_not_selected_on_validation_are_marked(tmp_path: Path, selected_on: SelectedOn) -> None:
+    protocol = ProtocolRecord("released:x", "test+train", selected_on, ("Odd.",))
     page = Page(report(tmp_path, protocol=protocol, findings=Findings()))
     (facts,), (warning,), (headline,) = (page.of_class[name] for name in ("facts", "warning", "headline"))
     assert "⚠ not selected on validation" in facts and "test+train" in facts and "released:x" in facts
@@ -243,9 +248,9 @@ def test_failures_stand_under_their_own_heading(page: Page) -> None:
 
 
 def test_bars_are_the_classes_figures_best_first(page: Page) -> None:
-    given = figures()
-    for shown, way in zip(page.of_class["bars"], given.model.figures):
-        scores, floor = given.model.figures[way].per_class, given.random.figures[way].per_class
+    given = metrics()
+    for shown, way in zip(page.of_class["bars"], given.model.directions):
+        scores, floor = given.model.directions[way].per_class, given.random.directions[way].per_class
         names = [CLASSES[each] for each in sorted(scores, key=lambda each: -scores[each])]
         found = re.findall(r"(class<\d>)\s+(0\.\d+)\s+(0\.\d+)", shown)
         assert [name for name, _, _ in found] == names
@@ -261,7 +266,7 @@ def test_many_classes_leave_the_middle_bars_folded(tmp_path: Path) -> None:
     confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
     names = [f"class {number}" for number in range(60)]
     page = Page(
-        report(tmp_path, figures=cross_modal_figures(given), findings=Findings(confusions=confusions), classes=names)
+        report(tmp_path, metrics=cross_modal_metrics(given), findings=Findings(confusions=confusions), classes=names)
     )
     assert [shown.count("class ") for shown in page.of_class["bars"]] == [15, 30, 15] * 2
     assert page.text.count("30 classes between") == 2
@@ -350,7 +355,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Page:
         Example("audio_to_text", clip, (Result(wordless, 0.25, True, paired=False),), None, 0, 0.5, gallery=40),
     ]
     found = Findings(examples=examples)
-    return Page(report(tmp_path_factory.mktemp("five"), figures=five_modalities(), findings=found))
+    return Page(report(tmp_path_factory.mktemp("five"), metrics=five_modalities(), findings=found))
 
 
 def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five: Page) -> None:
@@ -366,7 +371,7 @@ def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five
                 assert cell == ""
                 continue
             way = f"{query}_to_{gallery}"
-            expected = [each.figures[way].scores["mAP@all"] for each in (given.model, given.random)]
+            expected = [each.directions[way].scores["mAP@all"] for each in (given.model, given.random)]
             assert [float(cell[:5]), float(cell[5:])] == pytest.approx(expected, abs=5e-4)
 
 
@@ -402,8 +407,8 @@ def test_queries_without_relevant_items_are_counted_by_direction(tmp_path: Path,
     labels = np.array([0, 1, 1, 2])
     rows = {"image": np.eye(3)[labels[:3]], "audio": np.eye(3)[labels[2:]]}
     positions = {"image": np.arange(3), "audio": np.array([2, 3])}
-    given = cross_modal_figures(embedded_split(rows, labels, positions=positions))
-    text = Page(report(tmp_path, figures=given, findings=Findings())).text
+    given = cross_modal_metrics(embedded_split(rows, labels, positions=positions))
+    text = Page(report(tmp_path, metrics=given, findings=Findings())).text
     assert "count 0: 1 of image → audio, 1 of audio → image." in text
 
 
@@ -445,7 +450,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> str:
     confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
     found = Findings(confusions=confusions, projection=project(given, similarity="cosine"))
     folder = tmp_path_factory.mktemp("named")
-    return report(folder, figures=cross_modal_figures(given), findings=found, classes=NAMES)
+    return report(folder, metrics=cross_modal_metrics(given), findings=found, classes=NAMES)
 
 
 def test_names_of_any_kind_are_drawn_as_they_are_and_cut_to_a_line(named: str) -> None:
@@ -497,7 +502,7 @@ def test_of_thousands_of_classes_only_the_largest_confusions_and_the_ends_are_sh
         expected = np.sort(excess, axis=None)[::-1][:50]
         assert [share - each.random[other] for _, other, share in each.largest] == pytest.approx(expected.tolist())
     names = [f"class {number}" for number in range(400)]
-    html = report(tmp_path, figures=cross_modal_figures(given), findings=Findings(confusions=confusions), classes=names)
+    html = report(tmp_path, metrics=cross_modal_metrics(given), findings=Findings(confusions=confusions), classes=names)
     assert len(html) < 1_000_000
     page = Page(html)
     assert "heat" not in page.of_class and len(page.of_class["confused"]) == 2
@@ -523,8 +528,8 @@ def data_of(page: Page) -> list[str]:
 
 
 def test_the_data_are_the_figures_the_curves_and_the_classes(page: Page) -> None:
-    given, rows = figures(), list(csv.DictReader(data_of(page)))
-    for direction, model in given.model.figures.items():
+    given, rows = metrics(), list(csv.DictReader(data_of(page)))
+    for direction, model in given.model.directions.items():
         own = [row for row in rows if row["direction"] == direction]
         scores = {row["at"]: row for row in own if row["kind"] == "score"}
         assert {name: float(row["model"]) for name, row in scores.items()} == model.scores

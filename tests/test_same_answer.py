@@ -69,7 +69,7 @@ def trace(name: str, rank: int = 0, world: int = 1, micro_batches: int = 1) -> I
         yield from ((f"{stage}: gradient of {key}", gradient.clone()) for key, gradient in gradients)
 
 
-def figures(shards: Path) -> dict[str, Any]:
+def metrics(shards: Path) -> dict[str, Any]:
     """Of an untrained method on the test split, and how often each sample was embedded."""
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0)
     tokenizer, words = fit_words(data)
@@ -83,7 +83,7 @@ def run_rank(rank: int, world: int, port: int, shards: Path, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     found = {name: dict(trace(name, rank, world)) for name in NAMES}
-    torch.save({**found, "figures": figures(shards)}, f"{out}/{rank}.pt")
+    torch.save({**found, "figures": metrics(shards)}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -130,7 +130,7 @@ def test_a_process_with_four_pieces_goes_the_way_of_one_with_the_whole_batch(
 def test_figures_do_not_depend_on_the_number_of_processes_and_each_sample_counts_once(
     ranks: list[Any], tiny_shards: Path
 ) -> None:
-    expected = figures(tiny_shards)
+    expected = metrics(tiny_shards)
     for rank in ranks:
         assert rank["figures"]["positions"] == list(range(12))
         assert rank["figures"]["scores"] == pytest.approx(expected["scores"], abs=1e-7)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.figures import Measures
+from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.evaluation.scores import Scores
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.sdcmr import kl_to_standard_normal
@@ -70,9 +70,9 @@ def test_embeddings_of_unequal_widths_are_refused_in_words(similarity: Similarit
 
 
 def test_the_default_figures_are_those_of_the_papers() -> None:
-    assert Measures().names == ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10")
-    assert Measures().scope_ks == (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-    assert Measures().normaliser == "relevant_in_top_k"
+    assert MetricSpec().names == ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10")
+    assert MetricSpec().scope_ks == (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    assert MetricSpec().normaliser == "relevant_in_top_k"
 
 
 # ---- shards

@@ -4,47 +4,63 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
-from xmr_e2e.evaluation.figures import (
-    Measures,
-    RetrievalFigures,
+from xmr_e2e.evaluation.per_query import Discount
+from xmr_e2e.evaluation.retrieval import (
+    MetricSpec,
+    Number,
+    RetrievalMetrics,
+    Score,
     average_scores,
     random_correlation,
-    random_figures,
-    retrieval_figures,
+    random_metrics,
+    retrieval_metrics,
 )
-from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.similarity import Similarity
+
+DirectionName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,50}_to_[a-z0-9]{1,50}$")]
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Every ordered pair of modalities."""
+    """The metrics of every ordered pair of modalities."""
 
-    figures: dict[str, RetrievalFigures]
-    """"image_to_text", "text_to_image", …: the query's modality first"""
-    average: dict[str, float]
+    directions: Annotated[dict[DirectionName, RetrievalMetrics], Field(max_length=100, validation_alias="figures")]
+    """"image_to_text", "text_to_image", …: the query's modality first. "figures" in result files"""
+    average: dict[Score, Number]
     """of each score over the directions that have it"""
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.figures))
+        return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
 
 
 @dataclass(frozen=True)
-class CrossModalFigures:
-    """What a result file holds; `dataclasses.asdict` of it is ready for JSON."""
+class CrossModalMetrics:
+    """All that was measured of one model on one split."""
 
     model: Directions
     random: Directions
-    """The same figures for random rankings of the same items."""
-    definitions: dict[str, str]
-    """How each figure was computed, in words."""
+    """the same metrics for random rankings of the same items"""
+    definitions: dict[Score, Annotated[str, Field(max_length=10_000)]] = field(default_factory=dict)
+    """how each metric was computed, in words; empty in results of early versions"""
+
+    @property
+    def is_complete(self) -> bool:
+        """True where all is there that this version measures."""
+        sides = (self.model.directions, self.random.directions)
+        return (
+            bool(self.definitions)
+            and self.model.directions.keys() == self.random.directions.keys()
+            and all(each.is_complete for side in sides for each in side.values())
+        )
 
 
 def all_directions(
@@ -52,10 +68,10 @@ def all_directions(
     gallery: EmbeddedSplit | None = None,
     *,
     similarity: Similarity = "cosine",
-    measures: Measures = Measures(),
+    spec: MetricSpec = MetricSpec(),
     discounts: Mapping[str, Discount] = MappingProxyType({}),
 ) -> Directions:
-    """`retrieval_figures` of each ordered pair of modalities, without the random row: what validation needs.
+    """`retrieval_metrics` of each ordered pair of modalities, without the random row: what validation needs.
 
     gallery: what is ranked, where it is another set than the queries' own. Items with the same key are pairs.
     discounts: direction -> that of NDCG, where it is not the ordinary one. Called by every rank.
@@ -63,7 +79,7 @@ def all_directions(
     """
     return _directions(
         {
-            name: retrieval_figures(
+            name: retrieval_metrics(
                 asked.embeddings,
                 ranked.embeddings,
                 asked.labels,
@@ -71,7 +87,7 @@ def all_directions(
                 query_ids=asked.keys,
                 gallery_ids=ranked.keys,
                 similarity=similarity,
-                measures=measures,
+                spec=spec,
                 ndcg_discount=discounts.get(name, Discount()),
             )
             for name, asked, ranked in _pairs(queries, gallery)
@@ -79,37 +95,37 @@ def all_directions(
     )
 
 
-def cross_modal_figures(
+def cross_modal_metrics(
     queries: EmbeddedSplit,
     gallery: EmbeddedSplit | None = None,
     *,
     similarity: Similarity = "cosine",
-    measures: Measures = Measures(),
+    spec: MetricSpec = MetricSpec(),
     discounts: Mapping[str, Discount] = MappingProxyType({}),
     seed: int = 0,
     random_rankings: int = 5,
-) -> CrossModalFigures:
+) -> CrossModalMetrics:
     """Everything that a result file says: all directions, the random rows beside them, the definitions.
 
     The random row of a direction is the mean over `random_rankings` rankings drawn from `seed`.
     Other arguments and errors: see `all_directions`.
     """
-    model = all_directions(queries, gallery, similarity=similarity, measures=measures, discounts=discounts)
-    seeds = np.random.SeedSequence(seed).generate_state(len(model.figures) * random_rankings)
+    model = all_directions(queries, gallery, similarity=similarity, spec=spec, discounts=discounts)
+    seeds = np.random.SeedSequence(seed).generate_state(len(model.directions) * random_rankings)
     random = {
-        name: random_figures(
+        name: random_metrics(
             asked.labels,
             ranked.labels,
             query_ids=asked.keys,
             gallery_ids=ranked.keys,
             seeds=own_seeds.tolist(),
-            measures=measures,
+            spec=spec,
             ndcg_discount=discounts.get(name, Discount()),
         )
         for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings))
     }
     for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings)):
-        if "Pearson" in model.figures[name].scores:
+        if "Pearson" in model.directions[name].scores:
             random[name].scores["Pearson"] = random_correlation(
                 asked.embeddings,
                 ranked.embeddings,
@@ -117,8 +133,8 @@ def cross_modal_figures(
                 gallery_ids=ranked.keys,
                 seeds=own_seeds.tolist(),
             )
-    definitions = _definitions(similarity, measures, discounts, random_rankings, seed)
-    return CrossModalFigures(model, _directions(random), definitions)
+    definitions = _definitions(similarity, spec, discounts, random_rankings, seed)
+    return CrossModalMetrics(model, _directions(random), definitions)
 
 
 def direction_name(query: str, gallery: str) -> str:
@@ -153,12 +169,12 @@ def _pairs(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tu
         yield direction_name(one, other), queries.items(one), ranked.items(other)
 
 
-def _directions(figures: dict[str, RetrievalFigures]) -> Directions:
-    return Directions(figures, average_scores([each.scores for each in figures.values()]))
+def _directions(metrics: dict[str, RetrievalMetrics]) -> Directions:
+    return Directions(metrics, average_scores([each.scores for each in metrics.values()]))
 
 
 def _definitions(
-    similarity: Similarity, measures: Measures, discounts: Mapping[str, Discount], random_rankings: int, seed: int
+    similarity: Similarity, spec: MetricSpec, discounts: Mapping[str, Discount], random_rankings: int, seed: int
 ) -> dict[str, str]:
     odd = {
         f"NDCG@k of {direction}": f"as NDCG@k, with the divisor {discount.words} in place of log2(r + 1)"
@@ -169,7 +185,7 @@ def _definitions(
         "scores": "fp64 sums, rounded to fp32",
         "ties": "equal scores rank in gallery order",
         "relevance": "at least one shared label",
-        "normaliser": measures.normaliser,
+        "normaliser": spec.normaliser,
         "mAP@k": "mean over queries of the sum of precision(r) over the relevant ranks r <= k, over the normaliser",
         "NDCG@k": "mean over queries of the sum over ranks r <= k of (number of shared labels) / log2(r + 1), over "
         "that of the ideal ranking of the whole gallery",

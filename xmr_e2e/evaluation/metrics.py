@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from xmr_e2e.evaluation.figures import PrecisionRecallCurve
 from xmr_e2e.evaluation.per_query import (
     Discount,
     Normaliser,
@@ -19,6 +18,7 @@ from xmr_e2e.evaluation.per_query import (
     normalized_gain,
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking
+from xmr_e2e.evaluation.retrieval import PrecisionRecallCurve
 from xmr_e2e.evaluation.scores import Array
 from xmr_e2e.similarity import Similarity
 

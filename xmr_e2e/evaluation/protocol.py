@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+from pydantic import Field
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.errors import XmrError
@@ -20,8 +21,22 @@ from xmr_e2e.similarity import Similarity
 SelectedOn: TypeAlias = Literal["val", "test", "training loss", "nothing"]
 Gallery: TypeAlias = Literal["test", "test+train"]
 
+Name = Annotated[str, Field(max_length=1000)]
+Words = Annotated[str, Field(max_length=10_000)]
+
 FOLD_MARK = "#fold"
 """In the source of a sample of the test split, before the number of its fold (`preprocessing.mscoco`)."""
+
+
+@dataclass(frozen=True)
+class ProtocolRecord:
+    """The protocol of a result, as `Protocol.record` has it."""
+
+    name: Name
+    gallery: Name
+    selected_on: SelectedOn
+    differences: Annotated[tuple[Words, ...], Field(max_length=100)]
+    """from clean, in sentences"""
 
 
 @dataclass(frozen=True)
@@ -56,12 +71,12 @@ class Protocol:
         of_the_run = f"The epoch was not selected as {self.name} has it, but on {_SELECTED_ON[selected_on]}."
         return (of_the_run, *self.quirks)
 
-    def document(self, selected_on: SelectedOn, gallery: str) -> dict[str, Any]:
-        """What a result file says of the protocol."""
+    def record(self, selected_on: SelectedOn, gallery: str) -> ProtocolRecord:
+        """The protocol as results have it, for a model whose epoch was selected on this."""
         differences = list(self.differences(selected_on))
         if gallery == "test+train":
             differences.append("The gallery holds the training split's samples beside the test split's.")
-        return {"name": self.name, "gallery": gallery, "selected_on": selected_on, "differences": differences}
+        return ProtocolRecord(self.name, gallery, selected_on, tuple(differences))
 
     def check_selection(self, selected_on: SelectedOn, trained_by: str) -> None:
         """Raise XmrError where a model selected on test, or by the training loss, were given out as selected cleanly.

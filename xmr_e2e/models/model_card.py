@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from xmr_e2e.data.config import Data
 from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.similarity import Similarity
 
@@ -43,15 +44,15 @@ class CardModel(Protocol):
     def similarity(self) -> Similarity: ...
 
 
-def model_card(model: CardModel, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes: Sequence[str]) -> str:
     """README.md with its YAML metadata.
 
     Args:
-        evaluations: what the `evaluation/*.json` of the run say.
+        evaluations: of the run.
         notes: what a reader must know of the data.
     """
     method = type(model.config).__name__
-    datasets = sorted({str(evaluation["dataset"]) for evaluation in evaluations})
+    datasets = sorted({evaluation.dataset for evaluation in evaluations})
     metadata = ModelCardData(
         library_name="xmr_e2e",
         pipeline_tag="feature-extraction",
@@ -65,7 +66,7 @@ def model_card(model: CardModel, evaluations: Sequence[Mapping[str, Any]], notes
         f"# {markdown(str(metadata.model_name))}",
         _introduction(model),
         "## Use\n\n" + _usage(model),
-        "## Figures\n\n" + ("\n\n".join(map(_figures, evaluations)) or _NOT_MEASURED),
+        "## Figures\n\n" + ("\n\n".join(map(_metrics, evaluations)) or _NOT_MEASURED),
         "## What to know\n\n"
         + "\n".join(f"- {note}" for note in (*map(markdown, notes), *_remarks(model, evaluations))),
         "## License\n\n" + _LICENSE,
@@ -101,14 +102,14 @@ def _usage(model: CardModel) -> str:
     return f"{code}\n\n{pinned}"
 
 
-def _figures(evaluation: Mapping[str, Any]) -> str:
+def _metrics(evaluation: EvaluationResult) -> str:
     """One evaluation as a table, beside random rankings."""
-    protocol = evaluation.get("protocol") or {}
-    heading = f"{evaluation['dataset']}, {evaluation['split']} split, protocol {protocol.get('name', 'clean')}"
-    if gallery := protocol.get("gallery"):
-        heading += f", gallery {gallery}"
-    cautions = *(evaluation.get("leaks") or ()), *protocol.get("differences", ())
-    lines = [*map(markdown, (f"{heading}; {evaluation['selection']}.", *cautions)), ""]
+    protocol = evaluation.protocol
+    heading = f"{evaluation.dataset}, {evaluation.split} split, protocol {protocol.name if protocol else 'clean'}"
+    if protocol:
+        heading += f", gallery {protocol.gallery}"
+    cautions = *evaluation.leaks, *(protocol.differences if protocol else ())
+    lines = [*map(markdown, (f"{heading}; {evaluation.selection}.", *cautions)), ""]
     lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
     lines += [
         f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
@@ -117,25 +118,26 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:
+def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float | None]]:
     """Direction, name, figure of the model and of random rankings."""
-    for direction, figures in evaluation["model"]["figures"].items():
-        floor = evaluation["random"]["figures"].get(direction, {}).get("scores", {})
+    sides = evaluation.metrics
+    for direction, metrics in sides.model.directions.items():
+        floor = sides.random.directions[direction].scores if direction in sides.random.directions else {}
         for name in SHOWN:
-            if name in figures["scores"]:
-                yield direction_title(direction), name, figures["scores"][name], floor.get(name)
+            if name in metrics.scores:
+                yield direction_title(direction), name, metrics.scores[name], floor.get(name)
 
 
-def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    protocol = (evaluation.get("protocol") or {}).get("name", "clean")
+def _results(evaluation: EvaluationResult) -> list[EvalResult]:
+    protocol = evaluation.protocol.name if evaluation.protocol else "clean"
     return [
         EvalResult(
             task_type="feature-extraction",
             task_name="cross-modal retrieval",
-            dataset_type=_slug(evaluation["dataset"]),
-            dataset_name=one_line(evaluation["dataset"]),
+            dataset_type=_slug(evaluation.dataset),
+            dataset_name=one_line(evaluation.dataset),
             dataset_config=one_line(f"protocol {protocol}"),
-            dataset_split=evaluation["split"],
+            dataset_split=evaluation.split,
             metric_type=one_line(name),
             metric_name=one_line(f"{name}, {direction}"),
             metric_value=round(value, 6),
@@ -144,7 +146,7 @@ def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _remarks(model: CardModel, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Iterator[str]:
     if evaluations:
         yield (
             "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same "

@@ -26,6 +26,7 @@ from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.models.embed import embed_modality
 from xmr_e2e.models.hub import download
@@ -138,13 +139,13 @@ class SavedModel:
         require_all({name: tuple(value.shape) for name, value in separated(state).items()}, self._shapes, WEIGHTS)
 
     def save_pretrained(
-        self, folder: str | Path, *, evaluations: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()
+        self, folder: str | Path, *, evaluations: Sequence[EvaluationResult] = (), notes: Sequence[str] = ()
     ) -> None:
         """Write the model in the layout of the Hugging Face hub: weights, description, tokeniser, model card.
 
         Args:
             folder: which holds no model yet.
-            evaluations: what the `evaluation/*.json` of the run say of it, for the card.
+            evaluations: of the model, for the card.
             notes: what a reader of these figures must know of the data.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xmr_e2e.evaluation.confusion import Confusion
-from xmr_e2e.evaluation.figures import RetrievalFigures
+from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.reports.page import number
 
 BARS_AT_ENDS = 15
@@ -74,7 +74,7 @@ class HeatMap:
         return len(self.names) > DENSE
 
 
-def bar_chart(model: RetrievalFigures, random: RetrievalFigures, classes: Sequence[str]) -> BarChart:
+def bar_chart(model: RetrievalMetrics, random: RetrievalMetrics, classes: Sequence[str]) -> BarChart:
     """mAP@all of the queries of each class, in one direction."""
     scores = [(classes[each], value, random.per_class[each]) for each, value in model.per_class.items()]
     scores.sort(key=lambda row: (-row[1], row[0]))

@@ -9,8 +9,10 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, TypeAlias
 
-from xmr_e2e.evaluation.directions import direction_title
-from xmr_e2e.evaluation.document import Evaluation, SavedDirections, SavedFigures, SavedProtocol
+from xmr_e2e.evaluation.directions import Directions, direction_title
+from xmr_e2e.evaluation.protocol import ProtocolRecord
+from xmr_e2e.evaluation.result import EvaluationResult
+from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.reports.page import flattened, number, write_page
 from xmr_e2e.reports.plots import SCOPE, Points, overlaid_plot, validation_series
 from xmr_e2e.reports.report import CAUTIONS, MAIN, RANKS
@@ -28,21 +30,20 @@ class ComparedRun:
     name: str
     """of the recipe; on the page, with that of the folder where runs of one recipe are compared"""
     folder: Path
-    document: Evaluation
-    """the evaluation's file, a complete one"""
+    result: EvaluationResult
+    """a complete one"""
     records: Sequence[Mapping[str, Any]]
     """the lines of metrics.jsonl"""
     environment: Mapping[str, Any]
     configuration: Mapping[str, Any]
 
     @property
-    def protocol(self) -> SavedProtocol:
-        assert self.document.protocol, "complete"
-        return self.document.protocol
+    def protocol(self) -> ProtocolRecord:
+        return self.result.require_protocol()
 
     @property
     def definitions(self) -> Mapping[str, str]:
-        return self.document.definitions or {}
+        return self.result.metrics.definitions
 
     @property
     def is_cautioned(self) -> bool:
@@ -52,10 +53,11 @@ class ComparedRun:
     def scores(self, direction: str, side: Side) -> Mapping[str, float]:
         """The figures of a direction, or of the average."""
         directions = self.directions(side)
-        return directions.average if direction == AVERAGE else directions.figures[direction].scores
+        return directions.average if direction == AVERAGE else directions.directions[direction].scores
 
-    def directions(self, side: Side) -> SavedDirections:
-        return self.document.model if side == "model" else self.document.random
+    def directions(self, side: Side) -> Directions:
+        metrics = self.result.metrics
+        return metrics.model if side == "model" else metrics.random
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
     """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
     named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
-    directions = [name for name in runs[0].document.model.figures if all(_has(run, name) for run in runs)]
+    directions = [name for name in runs[0].result.metrics.model.directions if all(_has(run, name) for run in runs)]
     write_page(
         path,
         "comparison.html",
@@ -112,8 +114,8 @@ def _told_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
 def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
     """In sentences, why the figures of the runs cannot be compared."""
     facts: dict[str, Callable[[ComparedRun], Any]] = {
-        "datasets": lambda run: run.document.dataset,
-        "splits": lambda run: run.document.split,
+        "datasets": lambda run: run.result.dataset,
+        "splits": lambda run: run.result.split,
         "protocols": lambda run: run.protocol.name,
         "galleries": lambda run: run.protocol.gallery,
         "selections of the epoch": lambda run: f"on {run.protocol.selected_on}",
@@ -131,12 +133,12 @@ def _conflicts(runs: Mapping[str, ComparedRun]) -> Iterator[str]:
 
 
 def _sizes(run: ComparedRun) -> str:
-    rows = run.document.model.figures.items()
+    rows = run.result.metrics.model.directions.items()
     return ", ".join(f"{direction_title(name)} {row.queries:,} in {row.gallery:,}" for name, row in rows)
 
 
 def _has(run: ComparedRun, direction: str) -> bool:
-    return direction in run.document.model.figures
+    return direction in run.result.metrics.model.directions
 
 
 def _table(runs: Mapping[str, ComparedRun], direction: str, is_fair: bool) -> _Table:
@@ -167,8 +169,8 @@ def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, 
         (
             f"Precision over {xlabel}, {direction_title(direction)}",
             overlaid_plot(
-                {name: points(run.directions("model").figures[direction]) for name, run in runs.items()},
-                points(next(iter(runs.values())).directions("random").figures[direction]),
+                {name: points(run.directions("model").directions[direction]) for name, run in runs.items()},
+                points(next(iter(runs.values())).directions("random").directions[direction]),
                 xlabel=xlabel,
                 ylabel="precision",
             ),
@@ -177,14 +179,12 @@ def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, 
     ]
 
 
-def _recall_points(figures: SavedFigures) -> Points:
-    assert figures.curve, "complete"
-    return figures.curve.recall, figures.curve.precision
+def _recall_points(metrics: RetrievalMetrics) -> Points:
+    return metrics.curve.recall, metrics.curve.precision
 
 
-def _scope_points(figures: SavedFigures) -> Points:
-    assert figures.scope, "complete"
-    return figures.scope.k, figures.scope.precision
+def _scope_points(metrics: RetrievalMetrics) -> Points:
+    return metrics.scope.k, metrics.scope.precision
 
 
 def _validation(runs: Mapping[str, ComparedRun]) -> bytes | None:

@@ -7,27 +7,27 @@ import io
 from collections.abc import Iterator, Sequence
 
 from xmr_e2e.escape import csv_cell
-from xmr_e2e.evaluation.directions import CrossModalFigures
-from xmr_e2e.evaluation.figures import RetrievalFigures
+from xmr_e2e.evaluation.directions import CrossModalMetrics
+from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 
 COLUMNS = ("direction", "kind", "at", "model", "random", "standard_error")
 Row = tuple[str, str | int | float, float, float | None, float | None]
 
 
-def figures_csv(figures: CrossModalFigures, classes: Sequence[str]) -> str:
+def metrics_csv(metrics: CrossModalMetrics, classes: Sequence[str]) -> str:
     """A row for each score, point of a curve and class of each direction. classes: their names."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for direction, model in figures.model.figures.items():
-        for row in _rows(model, figures.random.figures[direction], classes):
+    for direction, model in metrics.model.directions.items():
+        for row in _rows(model, metrics.random.directions[direction], classes):
             writer.writerow(map(csv_cell, [direction, *row]))
-    for name, value in figures.model.average.items():
-        writer.writerow(["average", "score", name, value, figures.random.average.get(name), None])
+    for name, value in metrics.model.average.items():
+        writer.writerow(["average", "score", name, value, metrics.random.average.get(name), None])
     return stream.getvalue()
 
 
-def _rows(model: RetrievalFigures, random: RetrievalFigures, classes: Sequence[str]) -> Iterator[Row]:
+def _rows(model: RetrievalMetrics, random: RetrievalMetrics, classes: Sequence[str]) -> Iterator[Row]:
     for name, value in model.scores.items():
         yield "score", name, value, random.scores.get(name), model.standard_errors.get(name)
     for level, ours, theirs in zip(model.curve.recall, model.curve.precision, random.curve.precision):

@@ -20,13 +20,13 @@ from PIL import Image
 
 from xmr_e2e.escape import on_plot
 from xmr_e2e.evaluation.directions import (
-    CrossModalFigures,
+    CrossModalMetrics,
     direction_name,
     direction_title,
     modality_title,
     split_direction,
 )
-from xmr_e2e.evaluation.figures import RetrievalFigures
+from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
@@ -44,17 +44,17 @@ MOST_PARTS = 400  # of a curve over steps, in a panel of some 340 px
 COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
 
-def precision_recall_plot(figures: CrossModalFigures) -> bytes:
+def precision_recall_plot(metrics: CrossModalMetrics) -> bytes:
     """The precision-recall curves of all directions over those of random rankings.
 
     One panel for two modalities; for more, one for each modality of the queries.
     """
-    return _curves_plot(figures, "recall", lambda row: (row.curve.recall, row.curve.precision))
+    return _curves_plot(metrics, "recall", lambda row: (row.curve.recall, row.curve.precision))
 
 
-def precision_scope_plot(figures: CrossModalFigures) -> bytes:
+def precision_scope_plot(metrics: CrossModalMetrics) -> bytes:
     """Precision among the first k results over k, in panels as `precision_recall_plot`."""
-    return _curves_plot(figures, SCOPE, lambda row: (row.scope.k, row.scope.precision))
+    return _curves_plot(metrics, SCOPE, lambda row: (row.scope.k, row.scope.precision))
 
 
 def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel: str, ylabel: str) -> bytes:
@@ -96,29 +96,29 @@ def validation_series(records: Sequence[Mapping[str, Any]], name: str) -> list[t
     return _series(records, "val").get(name, [])
 
 
-def _curves_plot(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> bytes:
-    of_two = len(figures.model.modalities) == 2
-    return as_svg((_both_directions if of_two else _panel_by_query)(figures, xlabel, points))
+def _curves_plot(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> bytes:
+    of_two = len(metrics.model.modalities) == 2
+    return as_svg((_both_directions if of_two else _panel_by_query)(metrics, xlabel, points))
 
 
-def _both_directions(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> Figure:
+def _both_directions(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    _plot_curves(axes, figures, {name: direction_title(name) for name in figures.model.figures}, points)
+    _plot_curves(axes, metrics, {name: direction_title(name) for name in metrics.model.directions}, points)
     _set_x_axis(axes, xlabel)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure
 
 
-def _panel_by_query(figures: CrossModalFigures, xlabel: str, points: Callable[[RetrievalFigures], Points]) -> Figure:
-    modalities = figures.model.modalities
+def _panel_by_query(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> Figure:
+    modalities = metrics.model.modalities
     rows = math.ceil(len(modalities) / 2)
     figure = Figure(figsize=(WIDTH, 0.8 + 2.2 * rows), layout="constrained")
     grid = figure.subplots(rows, 2).flatten().tolist()
     entries: dict[str, Any] = {}  # of one legend for all panels
     for axes, query in zip(grid, modalities, strict=False):
         titles = {direction_name(query, other): f"→ {modality_title(other)}" for other in modalities if other != query}
-        _plot_curves(axes, figures, titles, points)
+        _plot_curves(axes, metrics, titles, points)
         axes.set_title(f"query: {modality_title(query)}", fontsize=10, loc="left")
         _set_x_axis(axes, xlabel)
         entries |= {label: line for line, label in zip(*axes.get_legend_handles_labels())}
@@ -131,18 +131,18 @@ def _panel_by_query(figures: CrossModalFigures, xlabel: str, points: Callable[[R
 
 
 def _plot_curves(
-    axes: Axes, figures: CrossModalFigures, labels: Mapping[str, str], points: Callable[[RetrievalFigures], Points]
+    axes: Axes, metrics: CrossModalMetrics, labels: Mapping[str, str], points: Callable[[RetrievalMetrics], Points]
 ) -> None:
     """The curves of these directions, each modality of the gallery in its own colour, and the random ones in grey."""
     for direction, label in labels.items():
-        number = figures.model.modalities.index(split_direction(direction)[1])
+        number = metrics.model.modalities.index(split_direction(direction)[1])
         color, marker = GALLERY_COLOURS[number], LINE_MARKERS[number]
-        _line(axes, points(figures.model.figures[direction]), color, marker, label)
+        _line(axes, points(metrics.model.directions[direction]), color, marker, label)
     random_label = "random ranking"
     for direction in labels:
-        axes.plot(*points(figures.random.figures[direction]), "--", color=GREY, linewidth=1.6, label=random_label)
+        axes.plot(*points(metrics.random.directions[direction]), "--", color=GREY, linewidth=1.6, label=random_label)
         random_label = "_"  # all but the same curve: one entry in the legend
-    rows = [row for way in (figures.model, figures.random) for row in way.figures.values()]
+    rows = [row for way in (metrics.model, metrics.random) for row in way.directions.values()]
     highest = max(max(points(row)[1]) for row in rows)
     _styled(axes).set_ylabel("precision", fontsize=10)
     axes.set_ylim(0, min(1.0, 1.1 * highest) or 1.0)

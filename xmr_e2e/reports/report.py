@@ -11,17 +11,18 @@ from typing import Any
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
-    CrossModalFigures,
+    CrossModalMetrics,
     direction_name,
     direction_title,
     modality_title,
     split_direction,
 )
 from xmr_e2e.evaluation.projection import Projection
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.reports.class_charts import bar_chart, heat_map
 from xmr_e2e.reports.embedding_plot import embedding_plot
 from xmr_e2e.reports.examples import Example
-from xmr_e2e.reports.metrics_csv import figures_csv
+from xmr_e2e.reports.metrics_csv import metrics_csv
 from xmr_e2e.reports.page import data_uri, flattened, number, write_page
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots
 
@@ -103,14 +104,9 @@ class _Section:
 
 def write_report(
     path: Path,
+    result: EvaluationResult,
     *,
     title: str,
-    dataset: str,
-    split: str,
-    protocol: Mapping[str, Any],
-    selection: str,
-    figures: CrossModalFigures,
-    classes: Sequence[str],
     records: Sequence[Mapping[str, Any]],
     findings: Findings,
     environment: Mapping[str, Any],
@@ -120,39 +116,39 @@ def write_report(
 ) -> None:
     """Write the report of one evaluated split.
 
-    title: the recipe's name. protocol: "name", "gallery", "selected_on" and "differences", as in the evaluation's file.
-    selection: how the epoch was chosen, in words. classes: their names. records: the lines of metrics.jsonl, in order;
-    without a loss term among them there are no training curves. environment, configuration: any nesting of JSON
-    values. notes: what a reader of the figures must know, shown above them. facts: what the run was, in a few rows.
+    title: the recipe's name. records: the lines of metrics.jsonl, in order; without a loss term among them there are no
+    training curves. environment, configuration: any nesting of JSON values. notes: what a reader of the metrics must
+    know, shown above them. facts: what the run was, in a few rows.
     """
-    sections = _sections(figures, findings)
-    table = figures_csv(figures, classes).encode(errors="replace")
-    of_two = len(figures.model.modalities) == 2
+    metrics, classes, protocol = result.metrics, result.classes, result.require_protocol()
+    sections = _sections(metrics, findings)
+    table = metrics_csv(metrics, classes).encode(errors="replace")
+    of_two = len(metrics.model.modalities) == 2
     write_page(
         path,
         "report.html",
         title=title,
-        dataset=dataset,
-        is_synthetic="synthetic" in dataset.lower(),
-        split=split,
+        dataset=result.dataset,
+        is_synthetic="synthetic" in result.dataset.lower(),
+        split=result.split,
         protocol=protocol,
-        caution=CAUTIONS.get(protocol["selected_on"], ""),
-        selection=selection,
+        caution=CAUTIONS.get(protocol.selected_on, ""),
+        selection=result.selection,
         notes=notes,
-        contents=_contents(figures),
+        contents=_contents(metrics),
         chapters=list(_chapters(findings, sections if of_two else [])),
-        without_relevant=_without_relevant(figures),
-        modalities=figures.model.modalities,
-        figures={name: _cells(figures, name) for name in figures.model.average},
-        ranks=[name for name in RANKS if name in figures.model.average],
+        without_relevant=_without_relevant(metrics),
+        modalities=metrics.model.modalities,
+        metrics={name: _cells(metrics, name) for name in metrics.model.average},
+        ranks=[name for name in RANKS if name in metrics.model.average],
         main=MAIN,
-        headline=_cells(figures, MAIN)[0 if of_two else -1 :],
-        matrix=_matrix(figures),
-        recall_curve=precision_recall_plot(figures),
-        scope_curve=precision_scope_plot(figures),
+        headline=_cells(metrics, MAIN)[0 if of_two else -1 :],
+        matrix=_matrix(metrics),
+        recall_curve=precision_recall_plot(metrics),
+        scope_curve=precision_scope_plot(metrics),
         charts={
-            direction_title(name): bar_chart(row, figures.random.figures[name], classes)
-            for name, row in figures.model.figures.items()
+            direction_title(name): bar_chart(row, metrics.random.directions[name], classes)
+            for name, row in metrics.model.directions.items()
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
@@ -161,7 +157,7 @@ def write_report(
         training=training_plots([_without_minor_scores(record) for record in records]),
         facts=facts,
         data=data_uri(table, "text/csv"),
-        definitions=figures.definitions,
+        definitions=metrics.definitions,
         command=_command(environment),
         environment=list(flattened(environment)),
         configuration=list(flattened(configuration)),
@@ -184,37 +180,37 @@ def _chapters(findings: Findings, sections: Sequence[_Section]) -> Iterator[tupl
     yield "again", "To do it again"
 
 
-def _contents(figures: CrossModalFigures) -> list[str]:
+def _contents(metrics: CrossModalMetrics) -> list[str]:
     """How much was ranked: pairs, or the items of each modality where samples are not all pairs."""
-    directions = list(figures.model.figures.values())
+    directions = list(metrics.model.directions.values())
     if len(directions) == 2 and all(row.queries == row.gallery == row.queries_with_pair for row in directions):
-        return [f"{directions[0].queries:,} {'–'.join(map(modality_title, figures.model.modalities))} pairs"]
-    counts = {split_direction(name)[0]: row.queries for name, row in figures.model.figures.items()}
+        return [f"{directions[0].queries:,} {'–'.join(map(modality_title, metrics.model.modalities))} pairs"]
+    counts = {split_direction(name)[0]: row.queries for name, row in metrics.model.directions.items()}
     return [f"{count:,} {NAMES[modality][1]}" for modality, count in counts.items()]
 
 
-def _without_relevant(figures: CrossModalFigures) -> list[str]:
-    counts = {name: row.queries_without_relevant for name, row in figures.model.figures.items()}
+def _without_relevant(metrics: CrossModalMetrics) -> list[str]:
+    counts = {name: row.queries_without_relevant for name, row in metrics.model.directions.items()}
     return [f"{count:,} of {direction_title(name)}" for name, count in counts.items() if count]
 
 
-def _cells(figures: CrossModalFigures, name: str) -> list[_Cell]:
+def _cells(metrics: CrossModalMetrics, name: str) -> list[_Cell]:
     """One score of each direction, and the average."""
-    ours, random = figures.model, figures.random
+    ours, random = metrics.model, metrics.random
     cells = [
         replace(
-            _cell(direction_title(way), name, row.scores, random.figures[way].scores),
+            _cell(direction_title(way), name, row.scores, random.directions[way].scores),
             interval=f"± {number(1.96 * row.standard_errors[name])}" if name in row.standard_errors else "",
         )
-        for way, row in ours.figures.items()
+        for way, row in ours.directions.items()
     ]
     return [*cells, _cell("average", name, ours.average, random.average)]
 
 
-def _matrix(figures: CrossModalFigures) -> dict[str, list[_Cell | None]]:
+def _matrix(metrics: CrossModalMetrics) -> dict[str, list[_Cell | None]]:
     """The main score: a row for each modality of the queries, a column for each of the gallery."""
-    modalities = figures.model.modalities
-    cells = dict(zip(figures.model.figures, _cells(figures, MAIN)))
+    modalities = metrics.model.modalities
+    cells = dict(zip(metrics.model.directions, _cells(metrics, MAIN)))
     return {query: [cells.get(direction_name(query, gallery)) for gallery in modalities] for query in modalities}
 
 
@@ -229,7 +225,7 @@ def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str
     return _Cell(title, number(model[name]), number(random[name]), ratio)
 
 
-def _sections(figures: CrossModalFigures, findings: Findings) -> list[_Section]:
+def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_Section]:
     """The directions that have examples."""
     sections = [
         _Section(
@@ -238,7 +234,7 @@ def _sections(figures: CrossModalFigures, findings: Findings) -> list[_Section]:
             tuple(example for example in findings.failures if example.direction == name),
             ", among those that were looked at" if name in findings.sampled else "",
         )
-        for name in figures.model.figures
+        for name in metrics.model.directions
     ]
     return [section for section in sections if section.examples]
 

@@ -11,7 +11,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
 
 if TYPE_CHECKING:
-    from xmr_e2e.evaluation.document import Evaluation
+    from xmr_e2e.evaluation.result import EvaluationResult
     from xmr_e2e.reports.comparison import ComparedRun
     from xmr_e2e.runs.run import Run
 
@@ -47,14 +47,14 @@ def report_command(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
-        about = _document(Run(runs[0]), figures)
-        assert about.protocol, "a complete one"
-        with_train = about.protocol.gallery == "test+train"
+        about = _result(Run(runs[0]), figures)
+        used = about.require_protocol()
+        with_train = used.gallery == "test+train"
         evaluate_run(
             Run(runs[0]),
             about.split,
             shards=shards,
-            protocol=about.protocol.name,
+            protocol=used.name,
             gallery="test+train" if with_train else "test",
             report=out,
             must_draw=True,
@@ -63,37 +63,37 @@ def report_command(
     if shards:
         raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
     out = out or Path("comparison.html")
-    documents = [_document(Run(folder), figures) for folder in runs]
+    results = [_result(Run(folder), figures) for folder in runs]
     try:
         from xmr_e2e.reports.comparison import write_comparison
 
-        write_comparison(out, [_compared(Run(folder), document) for folder, document in zip(runs, documents)])
+        write_comparison(out, [_compared(Run(folder), result) for folder, result in zip(runs, results)])
     except Exception as error:
         raise as_error(out, error) from error
     console.print(f"comparison: {out}", highlight=False, soft_wrap=True)
 
 
-def _compared(run: Run, document: Evaluation) -> ComparedRun:
+def _compared(run: Run, result: EvaluationResult) -> ComparedRun:
     from xmr_e2e.reports.comparison import ComparedRun
 
     configuration = run.document("config.json")
     return ComparedRun(
         name=str(configuration.get("name", run.folder.name)),
         folder=run.folder,
-        document=document,
+        result=result,
         records=run.records(),
         environment=run.document("environment.json"),
         configuration=configuration,
     )
 
 
-def _document(run: Run, figures: str) -> Evaluation:
+def _result(run: Run, figures: str) -> EvaluationResult:
     """One of the run's measurements.
 
     Raises:
         XmrError: there is none of this name, or it lacks what this version writes.
     """
-    from xmr_e2e.evaluation.document import read_evaluation
+    from xmr_e2e.evaluation.result import read_result
 
     path = run.folder / "evaluation" / f"{figures}.json"
     if not path.exists():
@@ -104,11 +104,11 @@ def _document(run: Run, figures: str) -> Evaluation:
         first = f"measure the run first: {shell('xmr', 'eval', run.folder)}"
         there = f"there are {', '.join(others)} (--figures)" if others else first
         raise XmrError(f"{path} does not exist; {there}")
-    document = read_evaluation(path)
-    if not document.is_complete:
+    result = read_result(path)
+    if not result.is_complete:
         again = shell("xmr", "eval", run.folder)
         raise XmrError(f"{path} was written by an earlier version; measure the run again: {again}")
-    return document
+    return result
 
 
 def eval_command(

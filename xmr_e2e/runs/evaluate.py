@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 from rich import box
@@ -18,12 +17,13 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalFigures, direction_title
+from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol, first_samples
+from xmr_e2e.evaluation.directions import CrossModalMetrics, direction_title
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.figures import Measures
-from xmr_e2e.evaluation.measure import concat, directions, first_samples, measure
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.protocol import protocol as find_protocol
+from xmr_e2e.evaluation.result import EvaluationResult
+from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
 from xmr_e2e.models.embed import embed_split
@@ -34,7 +34,7 @@ from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
-SELECTABLE = Measures().names
+SELECTABLE = MetricSpec().names
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
 LONGEST_NAME = 40
 """of a dataset in the names of files, in characters, of which each may be four of the 255 bytes that names can have"""
@@ -45,13 +45,13 @@ def validation_scores(method: Method, embedded: EmbeddedSplit, protocol: Protoco
     """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
     _require_labels(embedded)
     found = directions(embedded, method.similarity, protocol)
-    rows = {"average": found.average, **{name: row.scores for name, row in found.figures.items()}}
+    rows = {"average": found.average, **{name: row.scores for name, row in found.directions.items()}}
     return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
 
 
 def evaluate(
     model: SavedModel, split: str, protocol: Protocol = CLEAN, gallery: Gallery = "test"
-) -> tuple[EmbeddedSplit, EmbeddedSplit | None, CrossModalFigures]:
+) -> tuple[EmbeddedSplit, EmbeddedSplit | None, CrossModalMetrics]:
     """Embed a split and measure it, with random rankings beside. Called by every rank.
 
     Args:
@@ -72,7 +72,7 @@ def evaluate(
         reader = SplitReader(model.data.shards, split)
         folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
     _require_labels(ranked or queries)
-    return queries, ranked, measure(queries, model.similarity, protocol, gallery=ranked, folds=folds)
+    return queries, ranked, evaluate_protocol(queries, model.similarity, protocol, gallery=ranked, folds=folds)
 
 
 def check_measurable(
@@ -97,20 +97,20 @@ def check_measurable(
         raise XmrError(f"--gallery test+train adds the training split to the whole test split, not to {other}")
 
 
-def evaluation_document(
-    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery, figures: CrossModalFigures
-) -> dict[str, Any]:
-    """What `evaluation/<split>.json` says."""
+def evaluation_result(
+    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery, metrics: CrossModalMetrics
+) -> EvaluationResult:
+    """The metrics of a model's split with what has to be known of them."""
     manifest = SplitReader(model.data.shards, split).manifest
-    return {
-        "dataset": manifest.dataset,
-        "split": split,
-        "selection": model.selection,
-        "protocol": protocol.document(model.selected_on, split if gallery == "test" else gallery),
-        "leaks": list(known_leaks(model.config, manifest)),
-        "classes": list(manifest.classes),
-        **asdict(figures),
-    }
+    return EvaluationResult(
+        dataset=manifest.dataset,
+        split=cast(Literal["train", "val", "test"], split),
+        selection=model.selection,
+        metrics=metrics,
+        protocol=protocol.record(model.selected_on, split if gallery == "test" else gallery),
+        leaks=known_leaks(model.config, manifest),
+        classes=manifest.classes,
+    )
 
 
 def evaluate_run(
@@ -122,7 +122,7 @@ def evaluate_run(
     gallery: Gallery = "test",
     report: Path | None = None,
     must_draw: bool = False,
-) -> CrossModalFigures:
+) -> EvaluationResult:
     """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
 
     Figures by another protocol than the training's, with another gallery, or on other shards than those of the
@@ -144,18 +144,18 @@ def evaluate_run(
     require_shards(model)
     chosen = find_protocol(protocol or model.protocol)
     chosen.check_selection(model.selected_on, model.protocol)
-    queries, ranked, figures = evaluate(model, split, chosen, gallery)
+    queries, ranked, metrics = evaluate(model, split, chosen, gallery)
+    result = evaluation_result(model, split, chosen, gallery, metrics)
     rank, _ = rank_and_world_size()
     if rank == 0:
-        document = evaluation_document(model, split, chosen, gallery, figures)
         own = _has_own_shards(run, model)
-        name = _file_name(document, own_protocol=chosen.name == model.protocol, own_shards=own)
+        name = _file_name(result, own_protocol=chosen.name == model.protocol, own_shards=own)
         try:
             if report is None:
-                _say(f"figures: {run.save_evaluation(name, document)}")
+                _say(f"figures: {run.save_evaluation(name, result.to_dict())}")
         finally:  # what was measured is shown, whatever becomes of its file
-            _say(heading(document))
-            console.print(figures_table(figures))
+            _say(heading(result))
+            console.print(metrics_table(metrics))
         if not own:
             _say(f"{OTHER_SHARDS} The figures of its own stay as they are.")
         path = report or run.folder / ("report.html" if name == "test" else f"report-{name}.html")
@@ -164,31 +164,31 @@ def evaluate_run(
         def write() -> None:
             from xmr_e2e.runs.report import report_on_run
 
-            report_on_run(path, run, model, queries, figures, document, gallery=ranked, notes=notes)
+            report_on_run(path, run, model, queries, result, gallery=ranked, notes=notes)
 
         draw(path, write, run=run.folder, name=name, must_draw=must_draw)
-    return figures
+    return result
 
 
-def heading(document: Mapping[str, Any]) -> str:
-    """What must be read before the figures: a line, and one for each known leak and difference from clean."""
-    about = document["protocol"]
+def heading(result: EvaluationResult) -> str:
+    """What must be read before the metrics: a line, and one for each known leak and difference from clean."""
+    protocol = result.require_protocol()
     first = (
-        f"{document['dataset']}, {document['split']} split; protocol {about['name']}, gallery {about['gallery']}; "
-        f"{document['selection']}"
+        f"{result.dataset}, {result.split} split; protocol {protocol.name}, gallery {protocol.gallery}; "
+        f"{result.selection}"
     )
-    leaks = [f"  known leak: {leak}" for leak in document.get("leaks", ())]
-    return "\n".join([first, *leaks, *(f"  differs from clean: {difference}" for difference in about["differences"])])
+    leaks = [f"  known leak: {leak}" for leak in result.leaks]
+    return "\n".join([first, *leaks, *(f"  differs from clean: {difference}" for difference in protocol.differences)])
 
 
-def _file_name(document: Mapping[str, Any], *, own_protocol: bool, own_shards: bool) -> str:
+def _file_name(result: EvaluationResult, *, own_protocol: bool, own_shards: bool) -> str:
     """Of the result file, without its suffix: the split, and what is not as in the training."""
-    about = document["protocol"]
-    with_train = about["gallery"] == "test+train"
-    dataset = re.sub(r"[^\w.-]+|\.\.+|^[.-]+", "_", document["dataset"])[:LONGEST_NAME]
+    protocol = result.require_protocol()
+    with_train = protocol.gallery == "test+train"
+    dataset = re.sub(r"[^\w.-]+|\.\.+|^[.-]+", "_", result.dataset)[:LONGEST_NAME]
     parts = [] if own_shards else [dataset]
-    parts.append(document["split"])
-    parts += [] if own_protocol and not with_train else [about["name"].replace(":", "-")]
+    parts.append(result.split)
+    parts += [] if own_protocol and not with_train else [protocol.name.replace(":", "-")]
     parts += ["with-train"] if with_train else []
     return "-".join(parts)
 
@@ -203,10 +203,10 @@ def _has_own_shards(run: Run, model: SavedModel) -> bool:
     return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
 
 
-def figures_table(figures: CrossModalFigures) -> Table:
+def metrics_table(metrics: CrossModalMetrics) -> Table:
     """Figures of each direction, below each that of random rankings and the ratio of both."""
-    ours, random = figures.model, figures.random
-    rows = {direction_title(way): (row.scores, random.figures[way].scores) for way, row in ours.figures.items()}
+    ours, random = metrics.model, metrics.random
+    rows = {direction_title(way): (row.scores, random.directions[way].scores) for way, row in ours.directions.items()}
     table = Table("direction", box=box.SIMPLE_HEAD)
     for name in SHOWN:
         table.add_column(name, justify="right")

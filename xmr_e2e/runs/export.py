@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from xmr_e2e.evaluation.document import read_evaluation
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json
 from xmr_e2e.models.model_folder import require_free
 from xmr_e2e.models.saved_model import SavedModel, load
@@ -39,11 +37,11 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
     return model
 
 
-def _evaluations(run: Run) -> Iterator[dict[str, Any]]:
-    """The figures of the run, each file's that holds some."""
+def _evaluations(run: Run) -> Iterator[EvaluationResult]:
+    """The results of the run, each file's that holds one."""
     for path in sorted((run.folder / "evaluation").glob("*.json")):
         if {"model", "random"} <= read_json(path).keys():
-            yield asdict(read_evaluation(path))
+            yield read_result(path)
 
 
 def _notes(shards: Path) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from typing import Any
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.unknown import unknown_fractions
 from xmr_e2e.evaluation.confusion import confusion
-from xmr_e2e.evaluation.directions import CrossModalFigures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
@@ -39,35 +39,28 @@ def report_on_run(
     run: Run,
     model: SavedModel,
     queries: EmbeddedSplit,
-    figures: CrossModalFigures,
-    document: Mapping[str, Any],
+    result: EvaluationResult,
     *,
     gallery: EmbeddedSplit | None = None,
     notes: Sequence[str],
 ) -> None:
-    """Write the report of a run's figures on a split.
+    """Write the report of a run's result on a split.
 
     Args:
-        document: what the evaluation's JSON file says.
         gallery: what was ranked, where it is another set than the queries' own.
         notes: what a reader of the figures must know, beside what the dataset's manifest says.
     """
-    chosen = protocol(document["protocol"]["name"])
-    if missing := frozenset[str]().union(*(font_for(name).missing for name in document["classes"])):
+    chosen = protocol(result.require_protocol().name)
+    if missing := frozenset[str]().union(*(font_for(name).missing for name in result.classes)):
         logger.warning(
             "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
         )
-    splits = dict.fromkeys([document["split"], *(["train"] if gallery else [])])
+    splits = dict.fromkeys([result.split, *(["train"] if gallery else [])])
     readers = [SplitReader(model.data.shards, split) for split in splits]
     write_report(
         path,
+        result,
         title=run.document("config.json").get("name", run.folder.name),
-        dataset=document["dataset"],
-        split=document["split"],
-        protocol=document["protocol"],
-        selection=document["selection"],
-        figures=figures,
-        classes=document["classes"],
         records=run.records(),
         findings=_findings(
             queries, gallery, chosen.similarity or model.similarity, SampleLookup(readers, chosen.captions)
@@ -76,7 +69,7 @@ def report_on_run(
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest)),
         notes=[
-            *document.get("leaks", ()),
+            *result.leaks,
             *notes,
             *([WHOLE_SPLIT] if chosen.folds else []),
             *_dataset_notes(readers[0].manifest),

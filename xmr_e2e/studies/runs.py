@@ -13,8 +13,9 @@ from pydantic import Field
 
 from xmr_e2e.configuration import flatten, from_document, to_document
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.document import Evaluation, Name, SavedDirections, read_evaluation
-from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.evaluation.directions import Directions
+from xmr_e2e.evaluation.protocol import Name, SelectedOn
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.runs.experiment import Experiment
@@ -172,7 +173,7 @@ def read_run(run: Path) -> list[Measurement]:
 def _measurement(run: Path, path: Path) -> Measurement:
     about = read_about(run)
     trained_on = read_environment(run)
-    found = read_evaluation(path)
+    found = read_result(path)
     own = path.stem == found.split or path.stem.startswith(f"{found.split}-")
     sizes = _sizes(Path(about.data.shards), trained_on.manifest_sha256) if own else UNKNOWN
     return Measurement(
@@ -185,19 +186,19 @@ def _measurement(run: Path, path: Path) -> Measurement:
         commit=trained_on.commit,
         setting=_setting(found, sizes),
         selected_on=_selected_on(found),
-        differences=tuple(found.protocol.differences) if found.protocol else (),
+        differences=found.protocol.differences if found.protocol else (),
         is_of_own_shards=own,
-        leaks=tuple(found.leaks or ()),
-        classes=None if found.classes is None else len(found.classes),
-        scores=_scores(found.model),
-        random=_scores(found.random),
+        leaks=found.leaks,
+        classes=len(found.classes) or None,
+        scores=_scores(found.metrics.model),
+        random=_scores(found.metrics.random),
     )
 
 
-def _setting(found: Evaluation, sizes: Sizes) -> Setting:
+def _setting(found: EvaluationResult, sizes: Sizes) -> Setting:
     protocol = found.protocol  # runs from before there were protocols were measured as clean has it
     place = SPLITS.index(found.split)
-    measured = next(iter(found.model.figures.values())).queries
+    measured = next(iter(found.metrics.model.directions.values())).queries
     return Setting(
         dataset=found.dataset,
         split=found.split,
@@ -207,14 +208,14 @@ def _setting(found: Evaluation, sizes: Sizes) -> Setting:
     )
 
 
-def _selected_on(found: Evaluation) -> SelectedOn:
+def _selected_on(found: EvaluationResult) -> SelectedOn:
     if found.protocol:
         return found.protocol.selected_on
     return "val" if "validation" in found.selection else "nothing"
 
 
-def _scores(side: SavedDirections) -> dict[str, Mapping[str, float]]:
-    return {**{name: each.scores for name, each in side.figures.items()}, "average": side.average}
+def _scores(side: Directions) -> dict[str, Mapping[str, float]]:
+    return {**{name: each.scores for name, each in side.directions.items()}, "average": side.average}
 
 
 def _sizes(shards: Path, manifest_sha256: str) -> Sizes:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.directions import CrossModalFigures, Directions, all_directions, cross_modal_figures
+from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions, all_directions, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.figures import average_figures, average_scores
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
+from xmr_e2e.evaluation.retrieval import average_metrics, average_scores
 from xmr_e2e.similarity import Similarity
 
 
@@ -27,14 +27,14 @@ def directions(embedded: EmbeddedSplit, similarity: Similarity, protocol: Protoc
     )
 
 
-def measure(
+def evaluate_protocol(
     queries: EmbeddedSplit,
     similarity: Similarity,
     protocol: Protocol = CLEAN,
     *,
     gallery: EmbeddedSplit | None = None,
     folds: NDArray[np.int64] | None = None,
-) -> CrossModalFigures:
+) -> CrossModalMetrics:
     """Everything that a result file says, as the protocol has it. Called by every rank.
 
     Args:
@@ -44,8 +44,8 @@ def measure(
     """
     if folds is not None:
         parts = [select_samples(queries, np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
-        return _mean([measure(part, similarity, protocol) for part in parts])
-    return cross_modal_figures(
+        return _mean([evaluate_protocol(part, similarity, protocol) for part in parts])
+    return cross_modal_metrics(
         queries,
         gallery,
         similarity=protocol.similarity or similarity,
@@ -92,12 +92,12 @@ def _discounts(queries: EmbeddedSplit, protocol: Protocol) -> Mapping[str, Disco
     return {"text_to_image": Discount(protocol.ndcg_stride, offsets)}
 
 
-def _mean(parts: Sequence[CrossModalFigures]) -> CrossModalFigures:
+def _mean(parts: Sequence[CrossModalMetrics]) -> CrossModalMetrics:
     model, random = (_mean_directions([getattr(part, which) for part in parts]) for which in ("model", "random"))
     folds = f"mean over {len(parts)} folds, each a gallery of its own"
-    return CrossModalFigures(model, random, {**parts[0].definitions, "folds": folds})
+    return CrossModalMetrics(model, random, {**parts[0].definitions, "folds": folds})
 
 
 def _mean_directions(parts: Sequence[Directions]) -> Directions:
-    figures = {name: average_figures([part.figures[name] for part in parts]) for name in parts[0].figures}
-    return Directions(figures, average_scores([each.scores for each in figures.values()]))
+    metrics = {name: average_metrics([part.directions[name] for part in parts]) for name in parts[0].directions}
+    return Directions(metrics, average_scores([each.scores for each in metrics.values()]))

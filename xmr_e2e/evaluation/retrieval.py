@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from xmr_e2e.evaluation.labels import LabelPair
@@ -32,14 +33,19 @@ from xmr_e2e.evaluation.scores import Array, Scores
 from xmr_e2e.similarity import Similarity
 
 Name = TypeVar("Name", bound=Hashable)
+# Within bounds, since results are read from files of others as well: neither NaN nor infinite.
+Number = Annotated[float, Field(ge=-(10.0**15), le=10.0**15)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Points = Annotated[list[Number], Field(max_length=10_000)]
+Score = Annotated[str, Field(max_length=1000)]
 
 
 @dataclass(frozen=True)
 class PrecisionRecallCurve:
-    """Mean interpolated precision at fixed levels of recall."""
+    """Mean interpolated precision at fixed levels of recall; empty where it was not measured."""
 
-    recall: list[float]
-    precision: list[float]
+    recall: Points = field(default_factory=list)
+    precision: Points = field(default_factory=list)
 
     @classmethod
     def of(cls, precision: Tensor) -> PrecisionRecallCurve:
@@ -49,15 +55,16 @@ class PrecisionRecallCurve:
 
 @dataclass(frozen=True)
 class PrecisionScopeCurve:
-    """Mean share of relevant items among the first k; no k is more than the gallery's items."""
+    """Mean fraction of relevant items among the first k; no k is more than the gallery's items. Empty where it was not
+    measured."""
 
-    k: list[int]
-    precision: list[float]
+    k: Annotated[list[Count], Field(max_length=10_000)] = field(default_factory=list)
+    precision: Points = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Which figures a single pass over the rankings measures."""
+class MetricSpec:
+    """The metrics that a single pass over the rankings measures."""
 
     normaliser: Normaliser = "relevant_in_top_k"
     """of average precision; see `metrics.mean_average_precision`"""
@@ -75,29 +82,34 @@ class Measures:
         return (*by_label, *(f"R@{k}" for k in self.recall_ks))
 
 
-@dataclass(frozen=True)
-class RetrievalFigures:
-    """What one direction of retrieval measured."""
+@dataclass(frozen=True, kw_only=True)
+class RetrievalMetrics:
+    """The metrics of one direction of retrieval. Results of early versions have the scores and the queries alone."""
 
-    scores: dict[str, float]
+    scores: dict[Score, Number]
     """"mAP@all", "mAP@k" and "NDCG@k" by labels. By pair, and missing where no query has one in the gallery: "R@k", the
     share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
     the mean correlation coefficient of the embeddings of a pair."""
-    curve: PrecisionRecallCurve
-    scope: PrecisionScopeCurve
-    per_class: dict[int, float]
+    curve: PrecisionRecallCurve = PrecisionRecallCurve()
+    scope: PrecisionScopeCurve = PrecisionScopeCurve()
+    per_class: dict[int, Number] = field(default_factory=dict)
     """class -> mAP@all of the queries that have it; classes that no query has are missing"""
-    queries: int
-    gallery: int
-    queries_with_pair: int
-    """Queries whose own id is in the gallery."""
-    queries_without_relevant: int
-    """Queries that share no label with any item: they count 0 in mAP, in NDCG and in the curves."""
-    standard_errors: dict[str, float] = field(default_factory=dict)
+    queries: Count
+    gallery: Count = 0
+    queries_with_pair: Count = 0
+    """queries whose own id is in the gallery"""
+    queries_without_relevant: Count = 0
+    """queries that share no label with any item: they count 0 in mAP, in NDCG and in the curves"""
+    standard_errors: dict[Score, Number] = field(default_factory=dict)
     """of the scores that are means over queries; none of means over rankings or folds"""
 
+    @property
+    def is_complete(self) -> bool:
+        """True where all was measured that this version measures."""
+        return bool(self.gallery and self.curve.recall and self.scope.k)
 
-def retrieval_figures(
+
+def retrieval_metrics(
     queries: Array,
     gallery: Array,
     query_labels: Array,
@@ -106,9 +118,9 @@ def retrieval_figures(
     query_ids: Ids,
     gallery_ids: Ids,
     similarity: Similarity = "cosine",
-    measures: Measures = Measures(),
+    spec: MetricSpec = MetricSpec(),
     ndcg_discount: Discount = Discount(),
-) -> RetrievalFigures:
+) -> RetrievalMetrics:
     """All figures of one direction from a single pass over the rankings.
 
     *_ids: one string or integer per item; a query and a gallery item with the same id are a pair, and an id may have
@@ -117,28 +129,28 @@ def retrieval_figures(
     source = Scores(queries, gallery, similarity)
     labels = LabelPair(query_labels, gallery_labels, source.device)
     pairs = Pairs.of(query_ids, gallery_ids, source.shape, source.device)
-    figures = _figures(Ranking(source, labels, pairs), labels, pairs, measures, ndcg_discount)
+    metrics = _metrics(Ranking(source, labels, pairs), labels, pairs, spec, ndcg_discount)
     if len(pairs.items):
-        figures.scores["Pearson"] = mean_correlation(queries, gallery, pairs)
-    return figures
+        metrics.scores["Pearson"] = mean_correlation(queries, gallery, pairs)
+    return metrics
 
 
-def random_figures(
+def random_metrics(
     query_labels: Array,
     gallery_labels: Array,
     *,
     query_ids: Ids,
     gallery_ids: Ids,
     seeds: Sequence[int],
-    measures: Measures = Measures(),
+    spec: MetricSpec = MetricSpec(),
     ndcg_discount: Discount = Discount(),
-) -> RetrievalFigures:
-    """The mean of `retrieval_figures` over random rankings, one per seed: the row to read beside a model's."""
+) -> RetrievalMetrics:
+    """The mean of `retrieval_metrics` over random rankings, one per seed: the row to read beside a model's."""
     device = query_labels.device if isinstance(query_labels, Tensor) else torch.device("cpu")
     labels = LabelPair(query_labels, gallery_labels, device)
     pairs = Pairs.of(query_ids, gallery_ids, labels.shape, device)
     rankings = (random_ranking(labels, seed, pairs) for seed in seeds)
-    return average_figures([_figures(ranking, labels, pairs, measures, ndcg_discount) for ranking in rankings])
+    return average_metrics([_metrics(ranking, labels, pairs, spec, ndcg_discount) for ranking in rankings])
 
 
 def random_correlation(
@@ -157,18 +169,18 @@ def random_correlation(
     return float(np.mean([mean_correlation(queries, gallery, each) for each in found]))
 
 
-def average_figures(figures: Sequence[RetrievalFigures]) -> RetrievalFigures:
+def average_metrics(metrics: Sequence[RetrievalMetrics]) -> RetrievalMetrics:
     """The mean of each figure over those that have it; counts are rounded."""
-    curves = np.mean([each.curve.precision for each in figures], axis=0)
-    shortest = min((each.scope for each in figures), key=lambda scope: len(scope.k))
-    scopes = np.mean([each.scope.precision[: len(shortest.k)] for each in figures], axis=0)
+    curves = np.mean([each.curve.precision for each in metrics], axis=0)
+    shortest = min((each.scope for each in metrics), key=lambda scope: len(scope.k))
+    scopes = np.mean([each.scope.precision[: len(shortest.k)] for each in metrics], axis=0)
     counts = ("queries", "gallery", "queries_with_pair", "queries_without_relevant")
-    return RetrievalFigures(
-        scores=average_scores([each.scores for each in figures]),
-        curve=PrecisionRecallCurve(figures[0].curve.recall, curves.tolist()),
+    return RetrievalMetrics(
+        scores=average_scores([each.scores for each in metrics]),
+        curve=PrecisionRecallCurve(metrics[0].curve.recall, curves.tolist()),
         scope=PrecisionScopeCurve(shortest.k, scopes.tolist()),
-        per_class=dict(sorted(average_scores([each.per_class for each in figures]).items())),
-        **{name: round(np.mean([getattr(each, name) for each in figures])) for name in counts},
+        per_class=dict(sorted(average_scores([each.per_class for each in metrics]).items())),
+        **{name: round(np.mean([getattr(each, name) for each in metrics])) for name in counts},
     )
 
 
@@ -178,16 +190,16 @@ def average_scores(scores: Sequence[Mapping[Name, float]]) -> dict[Name, float]:
     return {name: float(np.mean([each[name] for each in scores if name in each])) for name in names}
 
 
-def _figures(
-    ranking: Ranking, labels: LabelPair, pairs: Pairs, measures: Measures, discount: Discount
-) -> RetrievalFigures:
-    scope_ks = [k for k in measures.scope_ks if k <= labels.shape[1]]
-    found = ranking.per_query(_measure(measures, scope_ks, discount))
-    by_label = {name: found[name].mean().item() for name in measures.names if name in found}
+def _metrics(
+    ranking: Ranking, labels: LabelPair, pairs: Pairs, spec: MetricSpec, discount: Discount
+) -> RetrievalMetrics:
+    scope_ks = [k for k in spec.scope_ks if k <= labels.shape[1]]
+    found = ranking.per_query(_measure(spec, scope_ks, discount))
+    by_label = {name: found[name].mean().item() for name in spec.names if name in found}
     precision, ranks = found["mAP@all"], found["pair rank"][pairs.has_pair]
-    of_queries = {name: found[name] for name in by_label} | {f"R@{k}": ranks <= k for k in measures.recall_ks}
-    return RetrievalFigures(
-        scores=by_label | _scores_by_pair(ranks, measures.recall_ks),
+    of_queries = {name: found[name] for name in by_label} | {f"R@{k}": ranks <= k for k in spec.recall_ks}
+    return RetrievalMetrics(
+        scores=by_label | _scores_by_pair(ranks, spec.recall_ks),
         curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
         scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
         per_class=_by_class(precision, labels.queries),
@@ -200,13 +212,13 @@ def _figures(
 
 
 def _measure(
-    measures: Measures, scope_ks: Sequence[int], discount: Discount
+    spec: MetricSpec, scope_ks: Sequence[int], discount: Discount
 ) -> Callable[[RankedChunk], dict[str, Tensor]]:
     def measure(chunk: RankedChunk) -> dict[str, Tensor]:
         relevance = chunk.relevance
-        found = {"mAP@all": average_precision(relevance, None, measures.normaliser)}
-        found |= {f"mAP@{k}": average_precision(relevance, k, measures.normaliser) for k in measures.map_ks}
-        found |= {f"NDCG@{k}": normalized_gain(relevance, k, discount, chunk.rows) for k in measures.ndcg_ks}
+        found = {"mAP@all": average_precision(relevance, None, spec.normaliser)}
+        found |= {f"mAP@{k}": average_precision(relevance, k, spec.normaliser) for k in spec.map_ks}
+        found |= {f"NDCG@{k}": normalized_gain(relevance, k, discount, chunk.rows) for k in spec.ndcg_ks}
         found["curve"] = interpolated_precision(relevance)
         found["scope"] = precision_at(relevance, scope_ks)
         found["pair rank"] = chunk.pair_ranks

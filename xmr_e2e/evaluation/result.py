@@ -1,0 +1,128 @@
+"""The result of an evaluation: what `evaluation/*.json` of a run says, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
+from xmr_e2e.evaluation.protocol import Name, ProtocolRecord, Words
+from xmr_e2e.received import parse, parse_json, read_bytes
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One evaluation, from the measuring to the run folder, reports and tables."""
+
+    dataset: Name
+    split: Literal["train", "val", "test"]
+    selection: Words
+    """how the epoch was chosen, in words"""
+    metrics: CrossModalMetrics
+    protocol: ProtocolRecord | None = None
+    """None in results of versions that had no protocols: they measured as clean does"""
+    leaks: tuple[Words, ...] = ()
+    """what is known to make the metrics too high, in sentences"""
+    classes: tuple[Name, ...] = ()
+    """empty in results of early versions"""
+
+    @property
+    def is_complete(self) -> bool:
+        """True where all is there that this version writes."""
+        return self.protocol is not None and self.metrics.is_complete
+
+    def require_protocol(self) -> ProtocolRecord:
+        """The protocol.
+
+        Raises:
+            XmrError: it is not known, as in results of versions that had none.
+        """
+        if self.protocol is None:
+            raise XmrError(
+                f"the result on {self.dataset} was written by an earlier version; measure it again: xmr eval"
+            )
+        return self.protocol
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a result file, as JSON values."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "selection": self.selection,
+            "protocol": self.protocol and {**asdict(self.protocol), "differences": list(self.protocol.differences)},
+            "leaks": list(self.leaks),
+            "classes": list(self.classes),
+            "model": _side(self.metrics.model),
+            "random": _side(self.metrics.random),
+            "definitions": self.metrics.definitions,
+        }
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any], where: str) -> EvaluationResult:
+        """The result whose `to_dict` this is, whoever has changed it since; or one of an earlier version.
+
+        Args:
+            where: the file, for errors.
+
+        Raises:
+            XmrError: it is something else; names the first key that is wrong.
+        """
+        text = json.dumps(_in_present_form(document))
+        about, metrics = parse(_About, text, where), parse(CrossModalMetrics, text, where)
+        for side in (metrics.model, metrics.random):
+            for name, own in side.directions.items():
+                if len(own.curve.recall) != len(own.curve.precision) or len(own.scope.k) != len(own.scope.precision):
+                    raise XmrError(f"{where}: {name}: a curve has other numbers of places than of values")
+        if not metrics.model.directions:
+            raise XmrError(f"{where}: model.figures has no direction")
+        return cls(
+            about.dataset, about.split, about.selection, metrics, about.protocol,
+            tuple(about.leaks or ()), tuple(about.classes or ()),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _About:
+    """The keys of a file beside the metrics; None for those that came with later versions."""
+
+    dataset: Name
+    split: Literal["train", "val", "test"]
+    selection: Words
+    protocol: ProtocolRecord | None = None
+    leaks: Annotated[list[Words], Field(max_length=100)] | None = None
+    classes: Annotated[list[Name], Field(max_length=10**6)] | None = None
+
+
+def read_result(path: Path) -> EvaluationResult:
+    """One of a run's result files.
+
+    Raises:
+        XmrError: it is something else; names the first key that is wrong.
+    """
+    document = parse_json(read_bytes(path), str(path))
+    if not isinstance(document, dict):
+        raise XmrError(f"{path} holds no JSON object")
+    return EvaluationResult.from_dict(document, f"{path}: not what `xmr eval` writes")
+
+
+def _side(directions: Directions) -> dict[str, Any]:
+    return {
+        "figures": {name: asdict(metrics) for name, metrics in directions.directions.items()},
+        "average": directions.average,
+    }
+
+
+def _in_present_form(document: dict[str, Any]) -> dict[str, Any]:
+    """The first versions wrote the directions beside the average, without a name around, and null for what is empty."""
+    found = dict(document)
+    for side in ("model", "random"):
+        own = found.get(side)
+        if isinstance(own, dict) and "average" in own and "figures" not in own:
+            others = {name: value for name, value in own.items() if name != "average"}
+            found[side] = {"figures": others, "average": own["average"]}
+    return found
