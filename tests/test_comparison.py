@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from embedded import embedded_split
-from test_report import CLEAN, Page
+from made_runs import CLEAN
+from test_report import Page
 
 import xmr_e2e.runs.evaluate
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import cross_modal_metrics
+from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
+from xmr_e2e.evaluation.protocol import ProtocolRecord
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.runs.command import report_command
 
 if TYPE_CHECKING:
@@ -33,8 +35,13 @@ def measured(noise: float) -> dict[str, Any]:
     labels = np.arange(60) % 6
     rows = {name: np.eye(6)[labels] + noise * rng.standard_normal((60, 6)) for name in ("image", "text")}
     metrics = cross_modal_metrics(embedded_split(rows, labels))
-    about = {"dataset": "wikipedia", "split": "test", "selection": "epoch 3", "protocol": CLEAN, "classes": ["a"] * 6}
-    return json.loads(json.dumps({**about, **asdict(metrics)}))
+    return document(metrics)
+
+
+def document(metrics: CrossModalMetrics) -> dict[str, Any]:
+    protocol = ProtocolRecord("clean", "test", "val", ())
+    result = EvaluationResult("wikipedia", "test", "epoch 3", metrics, protocol, classes=("a",) * 6)
+    return json.loads(json.dumps(result.to_dict()))
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / name
         (folder / "evaluation").mkdir(parents=True)
         (folder / "evaluation" / "test.json").write_text(json.dumps(measured(noise) | changes))
-        (folder / "config.json").write_text(json.dumps({"name": f"{name} <b>", "optimiser": {"lr": lr}, "dim": 40}))
+        (folder / "config.json").write_text(json.dumps({"name": f"{name} <b>", "optimizer": {"lr": lr}, "dim": 40}))
         (folder / "environment.json").write_text(json.dumps({"seed": seed, "python": "3.11"}))
         line = {"step": 5, "val": {"average mAP@all": noise}}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
@@ -102,8 +109,7 @@ def test_a_run_that_has_collapsed_is_not_the_best_by_the_correlation_of_its_pair
         assert ours > 0.999 and random == pytest.approx(ours, abs=1e-3)
     own = measured(0.5)["model"]["figures"]["image_to_text"]["scores"]["Pearson"]
     assert own - measured(0.5)["random"]["figures"]["image_to_text"]["scores"]["Pearson"] > 0.3
-    documents = json.loads(json.dumps(asdict(metrics)))
-    page = compared(tmp_path, make_run("good", 0.5), make_run("collapsed", 0.5, **documents))
+    page = compared(tmp_path, make_run("good", 0.5), make_run("collapsed", 0.5, **document(metrics)))
     start = next(number for number, row in enumerate(page.rows) if row[0] == "run")
     column = page.rows[start].index("Pearson")
     assert not any("▲" in row[column] for row in page.rows[start + 1 : start + 3])
@@ -175,7 +181,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     run = make_run("one", 0.5)
     with pytest.raises(XmrError, match=r"val\.json does not exist; there are test \(--figures\)"):
-        report_command((run, run), metrics="val")
+        report_command((run, run), figures="val")
     with pytest.raises(XmrError, match="measure the run first: xmr eval"):
         report_command((tmp_path,))
     with pytest.raises(XmrError, match="for the report of one run"):
@@ -193,7 +199,5 @@ def test_a_page_that_cannot_be_drawn_says_why(
 ) -> None:
     runs = make_run("one", 0.5), make_run("two", 0.5)
     monkeypatch.setitem(sys.modules, "xmr_e2e.reports.comparison", None)
-    with pytest.raises(
-        XmrError, match=r"page\.html cannot be drawn: ModuleNotFoundError: import of xmr_e2e\.evaluation"
-    ):
+    with pytest.raises(XmrError, match=r"page\.html cannot be drawn: ModuleNotFoundError: import of xmr_e2e\.reports"):
         report_command(runs, out=tmp_path / "page.html")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from xmr_e2e.evaluation.directions import (
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.metrics import mean_average_precision, recall_at_k
 from xmr_e2e.evaluation.per_query import Discount
+from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.evaluation.retrieval import MetricSpec
 
 MEASURES = MetricSpec(map_ks=(5,), ndcg_ks=(4,), recall_ks=(1, 3))
@@ -148,8 +148,10 @@ def test_pairs_of_two_modalities_have_the_single_metrics_and_the_document_is_rea
     text = np.eye(6)[labels] + 0.6 * rng.standard_normal((60, 6))
     given = embedded_split({"image": image, "text": text}, labels, [f"pair-{index:03d}" for index in range(60)])
     metrics = cross_modal_metrics(given, similarity="pearson", seed=7)
-    written = json.loads(json.dumps(asdict(metrics)))
-    assert set(written) == {"model", "random", "definitions"}
+    result = EvaluationResult("tiny", "test", "the last", metrics)
+    written = json.loads(json.dumps(result.to_dict()))
+    assert EvaluationResult.from_dict(written, "test.json") == result
+    assert {"model", "random", "definitions"} <= set(written)
     assert set(written["model"]) == {"figures", "average"}
     ways = written["model"]["figures"]
     assert ways["image_to_text"]["scores"]["mAP@all"] == pytest.approx(
