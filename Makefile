@@ -1,7 +1,7 @@
 # make demo    environment, synthetic data, shards, training, report: the whole way in one command
 # make test    environment, linters, types, layers, the documentation's site, tests
 # make check   the same without the tests
-# make fast    environment and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
+# make fast    environment, site and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
 # make docs    the documentation as a site, in build/site; a link that leads nowhere is an error
 # make clean   remove what demo and test made, but the environments
 
@@ -37,7 +37,7 @@ $(DEMO)/raw/index.html: | $(READY)
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a thread for each of two processes
 
-fast: $(READY)
+fast: docs
 	$(BIN)/python -m pip list
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
