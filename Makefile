@@ -47,9 +47,10 @@ check: docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Without a paragraph about the future of MkDocs at each call; pyproject.toml says it.
+# Not --quiet, with which warnings are not counted and nothing is strict. Without a paragraph about the future of MkDocs
+# at each call; pyproject.toml says it.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # DeepSpeed compiles its operators at first use, so that nothing here needs a CUDA toolkit.
 $(READY): pyproject.toml constraints.txt
