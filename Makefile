@@ -1,6 +1,8 @@
 # make demo    environment, synthetic data, shards, training, report: the whole way in one command
-# make test    environment, linters, types, layers, tests
-# make fast    environment and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
+# make test    environment, linters, types, layers, the documentation's site, tests
+# make check   the same without the tests
+# make fast    environment, site and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
+# make docs    the documentation as a site, in build/site; a link that leads nowhere is an error
 # make clean   remove what demo and test made, but the environments
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ ifeq ($(filter default newest lowest,$(VERSIONS)),)
 $(error VERSIONS is default, newest or lowest, not $(VERSIONS))
 endif
 
-.PHONY: demo test fast check clean
+.PHONY: demo test fast check docs clean
 
 demo: $(DEMO)/shards/manifest.json
 	$(BIN)/xmr shards sheet $(DEMO)/shards $(DEMO)/sheet.png
@@ -35,15 +37,20 @@ $(DEMO)/raw/index.html: | $(READY)
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a thread for each of two processes
 
-fast: $(READY)
+fast: docs
 	$(BIN)/python -m pip list
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
-check: $(READY)
+check: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Not --quiet, with which warnings are not counted and nothing is strict. Without a paragraph about the future of MkDocs
+# at each call; pyproject.toml says it.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # DeepSpeed compiles its operators at first use, so that nothing here needs a CUDA toolkit.
 $(READY): pyproject.toml constraints.txt
@@ -57,7 +64,7 @@ else
 	$(BIN)/python .ci/lowest.py > $(ENV)/constraints.txt
 endif
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet $(if $(filter newest,$(VERSIONS)),--upgrade --upgrade-strategy eager) \
-		--constraint $(ENV)/constraints.txt --editable '.[dev]'
+		--constraint $(ENV)/constraints.txt --editable '.[dev,docs]'
 	touch $(READY)
 
 clean:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -20,14 +21,14 @@ BY_RANGE = ("torch", "torchvision")
 
 
 def lower_bounds(pyproject: Path = PYPROJECT) -> dict[str, str]:
-    """Name -> lowest version, of all packages that the program and its tests need.
+    """Name -> lowest version, of all packages that the program, its tests and its documentation need.
 
     Raises:
         ValueError: a requirement that does not begin with a lower bound.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     bounds = {}
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         found = re.match(r"([\w-]+)(?:\[[\w,-]+\])?>=([\d.]+)", requirement)
         if not found:
             raise ValueError(f"{requirement}: every requirement is to begin as NAME>=VERSION")

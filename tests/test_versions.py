@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -29,8 +30,8 @@ def plain(name: str) -> str:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROGRAM = {plain(r.name): r for r in map(Requirement, PROJECT["dependencies"])}
-TESTS = {plain(r.name): r for r in map(Requirement, PROJECT["optional-dependencies"]["dev"])}
-DIRECT = PROGRAM | TESTS
+EXTRAS = {plain(r.name): r for r in map(Requirement, chain(*PROJECT["optional-dependencies"].values()))}
+DIRECT = PROGRAM | EXTRAS
 
 
 def constraints() -> dict[str, str]:
