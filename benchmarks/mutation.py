@@ -31,11 +31,12 @@ from xmr_e2e.console import console, report_errors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 
-STEP = "step accumulate checkpoint signals validate embed"
-"""files of `engine` that training rests on"""
+STEP = "step gradcache checkpoints signals selection validation setup"
+"""files of `training` that a step and an epoch rest on"""
 DEFAULT = (
     *(Path(f"xmr_e2e/{room}") for room in "objectives methods data evaluation".split()),
-    *(Path(f"xmr_e2e/engine/{name}.py") for name in STEP.split()),
+    *(Path(f"xmr_e2e/training/{name}.py") for name in STEP.split()),
+    Path("xmr_e2e/models/embed.py"),
 )
 
 

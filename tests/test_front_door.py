@@ -24,11 +24,11 @@ from test_recipes import recipe
 
 import xmr_e2e
 from xmr_e2e.cli import main
-from xmr_e2e.engine.experiment import Experiment
-from xmr_e2e.engine.processes import make_accelerator
-from xmr_e2e.engine.run import Run, environment
-from xmr_e2e.engine.trainer import Trainer
-from xmr_e2e.tables.published import papers
+from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.studies.published import papers
+from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.trainer import Trainer
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
@@ -276,7 +276,7 @@ def test_a_paper_that_was_added_by_the_walk_trains_and_is_loaded(inside: Path, t
     run = Run(tmp_path / "run")
     run.start(reduced, environment(reduced, 1))
     with fresh_accelerator():
-        assert Trainer(reduced, run, make_accelerator(reduced.train)).fit()
+        Trainer(reduced, run, make_accelerator(reduced.train)).fit()
     assert xmr_e2e.load(run.folder).embed_texts("a small picture").shape == (1, 128)
 
 
