@@ -149,5 +149,5 @@ def test_the_report_shows_the_leak_first(
     monkeypatch.setattr(report, "write_report", lambda path, result, **given: shown.update(given))
     result = EvaluationResult.from_dict(document, "test.json")
     anything: Any = SimpleNamespace(data=run.experiment().data, similarity="cosine")
-    report.report_on_run(tmp_path / "report.html", run, anything, anything, result, notes=["another"])
+    report.report_on_run(tmp_path / "report.html", run, anything, anything, result, CLEAN, notes=["another"])
     assert shown["notes"] == [leak(), "another", "a note of the builder"]

@@ -25,7 +25,8 @@ from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import SelectedOn
+from xmr_e2e.evaluation.protocol import CLEAN, Protocol, SelectedOn
+from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.models.embed import embed_modality
@@ -87,7 +88,7 @@ class SavedModel:
         method: Method,
         selection: str = "",
         *,
-        protocol: str = "clean",
+        protocol: Protocol = CLEAN,
         selected_on: SelectedOn = "val",
     ) -> None:
         self.config = config
@@ -105,7 +106,7 @@ class SavedModel:
         self.selection = selection
         """how its epoch was chosen, in words"""
         self.protocol = protocol
-        """the name of the protocol by which it was trained"""
+        """by which it was trained"""
         self.selected_on: SelectedOn = selected_on
         """what had a say in the choice of its epoch"""
 
@@ -191,7 +192,7 @@ class SavedModel:
             "widths": self.widths,
             "tokenizer": self.tokenizer and self.tokenizer.to_document(),
             "selection": self.selection,
-            "protocol": self.protocol,
+            "protocol": self.protocol.name,
             "selected_on": self.selected_on,
         }
 
@@ -295,7 +296,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     method.to("cuda" if uses_gpu() else "cpu")
     return SavedModel(
         config, data, described.classes, described.multi_label, tokenizer, described.widths, method,
-        described.selection, protocol=described.protocol, selected_on=described.selected_on,
+        described.selection, protocol=find_protocol(described.protocol), selected_on=described.selected_on,
     )  # fmt: skip
 
 

@@ -142,14 +142,14 @@ def evaluate_run(
         own_path(run.folder, "evaluation")  # before all is measured, which takes long
     model = load(run.folder, shards=shards)
     require_shards(model)
-    chosen = find_protocol(protocol or model.protocol)
-    chosen.check_selection(model.selected_on, model.protocol)
+    chosen = find_protocol(protocol) if protocol else model.protocol
+    chosen.check_selection(model.selected_on, model.protocol.name)
     queries, ranked, metrics = evaluate(model, split, chosen, gallery)
     result = evaluation_result(model, split, chosen, gallery, metrics)
     rank, _ = rank_and_world_size()
     if rank == 0:
         own = _has_own_shards(run, model)
-        name = _file_name(result, own_protocol=chosen.name == model.protocol, own_shards=own)
+        name = _file_name(result, own_protocol=chosen == model.protocol, own_shards=own)
         try:
             if report is None:
                 _say(f"figures: {run.save_evaluation(name, result.to_dict())}")
@@ -164,7 +164,7 @@ def evaluate_run(
         def write() -> None:
             from xmr_e2e.runs.report import report_on_run
 
-            report_on_run(path, run, model, queries, result, gallery=ranked, notes=notes)
+            report_on_run(path, run, model, queries, result, chosen, gallery=ranked, notes=notes)
 
         draw(path, write, run=run.folder, name=name, must_draw=must_draw)
     return result

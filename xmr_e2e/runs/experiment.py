@@ -6,6 +6,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNeg
 from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.evaluation.protocol import Protocol, protocol
 from xmr_e2e.methods.base import MethodConfig, has_prefix
 
 Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
@@ -144,9 +145,14 @@ class Train:
     """a run folder to go on with"""
 
     def __post_init__(self) -> None:
-        protocol(self.protocol)
+        self.rules  # noqa: B018  # an unknown protocol is an error from the start
         if self.name:  # "" is what runs of earlier versions have in its place
             check_folder_name("--train.name", self.name)
+
+    @cached_property
+    def rules(self) -> Protocol:
+        """The protocol of `protocol`: how the epoch is chosen and the test split measured."""
+        return protocol(self.protocol)
 
 
 @dataclass(frozen=True)

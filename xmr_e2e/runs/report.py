@@ -15,7 +15,7 @@ from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
-from xmr_e2e.evaluation.protocol import protocol
+from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.models.saved_model import SavedModel
@@ -40,6 +40,7 @@ def report_on_run(
     model: SavedModel,
     queries: EmbeddedSplit,
     result: EvaluationResult,
+    protocol: Protocol,
     *,
     gallery: EmbeddedSplit | None = None,
     notes: Sequence[str],
@@ -47,10 +48,10 @@ def report_on_run(
     """Write the report of a run's result on a split.
 
     Args:
+        protocol: by which was measured.
         gallery: what was ranked, where it is another set than the queries' own.
         notes: what a reader of the figures must know, beside what the dataset's manifest says.
     """
-    chosen = protocol(result.require_protocol().name)
     if missing := frozenset[str]().union(*(font_for(name).missing for name in result.classes)):
         logger.warning(
             "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
@@ -63,7 +64,7 @@ def report_on_run(
         title=run.document("config.json").get("name", run.folder.name),
         records=run.records(),
         findings=_findings(
-            queries, gallery, chosen.similarity or model.similarity, SampleLookup(readers, chosen.captions)
+            queries, gallery, protocol.similarity or model.similarity, SampleLookup(readers, protocol.captions)
         ),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
@@ -71,7 +72,7 @@ def report_on_run(
         notes=[
             *result.leaks,
             *notes,
-            *([WHOLE_SPLIT] if chosen.folds else []),
+            *([WHOLE_SPLIT] if protocol.folds else []),
             *_dataset_notes(readers[0].manifest),
         ],
     )

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -199,8 +200,15 @@ def _url_of(folder: Path) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest's file. Raises XmrError as `load_manifest` does."""
-    return parse_manifest(read_bytes(shard_file(path.parent, path.name)), str(path))
+    """Read a manifest's file; once per process, as long as it is the same. Raises XmrError as `load_manifest` does."""
+    file = shard_file(path.parent, path.name)
+    state = file.stat()
+    return _read(file, str(path), (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=16)
+def _read(file: Path, path: str, state: tuple[int, ...]) -> Manifest:
+    return parse_manifest(read_bytes(file), path)
 
 
 def parse_manifest(content: bytes, path: str) -> Manifest:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import SelectedOn, protocol
+from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.methods.base import Stage
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
@@ -24,12 +24,12 @@ def selection_criterion(stage: Stage, train: Train) -> str:
     """By what the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
     if stage.closed_form:
         return "last"
-    return (protocol(train.protocol).select or train.select) if stage.select == "metric" else stage.select
+    return (train.rules.select or train.select) if stage.select == "metric" else stage.select
 
 
 def validation_split(train: Train) -> Literal["val", "test"]:
     """On what an epoch is validated. It is the test split only where a released script does so."""
-    return "test" if protocol(train.protocol).selected_on == "test" else "val"
+    return "test" if train.rules.selected_on == "test" else "val"
 
 
 def selected_on(stages: Sequence[Stage], train: Train, splits: Container[str]) -> SelectedOn:
@@ -61,7 +61,7 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
     if "train" not in manifest.splits:
         raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
     _check_select(train.select)
-    chosen = protocol(train.protocol)
+    chosen = train.rules
     needed, split = chosen.select or train.select, validation_split(train)
     if needed not in ("last", "training loss") and split not in manifest.splits:
         name = {"val": "validation", "test": "test"}[split]

@@ -42,7 +42,7 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
     experiment.optimizer.check(method, [stage.name for stage in method.stages])
     return SavedModel(
         experiment.method, data, manifest.classes, manifest.multi_label, tokenizer, manifest.widths, method,
-        protocol=train.protocol, selected_on=selected_on(method.stages, train, manifest.splits),
+        protocol=train.rules, selected_on=selected_on(method.stages, train, manifest.splits),
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import torch
 from xmr_e2e import watchdog
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather, share_buffers
-from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.methods.base import Method, Stage, StepContext
 from xmr_e2e.models.embed import collect, embed_split
 from xmr_e2e.runs.evaluate import validation_scores
@@ -37,12 +36,12 @@ def validate(method: Method, number: int, context: StepContext, data: TrainingDa
     by_loss = stage.select != "metric" or selection_criterion(stage, train) == "loss"
     if by_loss and not stage.closed_form:
         return validation_loss(method, data.loader(stage, data.validated_on), context, data.accelerator.device)
-    chosen = protocol(train.protocol)
+    rules = train.rules
     with _closed_form_ahead(method, stage, following, data):
         embedded = embed_split(
-            method, data.experiment.data, data.model.tokenizer, data.validated_on, data.cached_features, chosen.captions
+            method, data.experiment.data, data.model.tokenizer, data.validated_on, data.cached_features, rules.captions
         )
-    return validation_scores(method, embedded, chosen)
+    return validation_scores(method, embedded, rules)
 
 
 @contextmanager
