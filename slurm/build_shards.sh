@@ -4,7 +4,7 @@
 #     sbatch slurm/build_shards.sh mscoco RAW data/shards/mscoco
 #     sbatch --array=0-31 --cpus-per-task 4 slurm/build_shards.sh mscoco RAW data/shards/mscoco --resize 256
 #
-# What stands before the script is for Slurm, what stands behind it for the builder preprocessing/NAME.py. The tasks may
+# What stands before the script is for Slurm, what stands behind it for the builder preprocessing.NAME. The tasks may
 # run at the same time or one after the other; the one that ends last puts the shards in place, with one manifest, the
 # same as those of a build in one piece. All of them have to see RAW and OUT. A task that was killed goes on where it
 # was: submit the same line again. The logs are runs/slurm/JOB_TASK.out.

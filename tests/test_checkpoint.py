@@ -50,7 +50,7 @@ def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -
     step(model, optimizer)
     resumed, model_again, optimiser_again = prepared()
     again = Checkpoints(resumed, model_again, tmp_path, kept=2)
-    assert found(again).position == TrainingProgress(1, 3, 4, 0.5)
+    assert found(again).progress == TrainingProgress(1, 3, 4, 0.5)
     again.load(found(again))
     step(model_again, optimiser_again)
     for name, value in model.state_dict().items():
@@ -72,7 +72,7 @@ def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -
     assert names == [
         "stage-02-epoch-0000-step-000009", "stage-02-epoch-0000-step-000010", "stage-10-epoch-0000-step-000000"
     ]  # fmt: skip
-    assert found(checkpoints).position == positions[-1]
+    assert found(checkpoints).progress == positions[-1]
 
 
 @pytest.mark.parametrize("damage", ["a flipped byte", "a cut file", "a missing file", "no seal", "half a seal"])
@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         case "half a seal":
             seal.write_bytes(seal.read_bytes()[:50])
     with caplog.at_level(logging.WARNING):
-        assert found(checkpoints).position == TrainingProgress(0, 1)
+        assert found(checkpoints).progress == TrainingProgress(0, 1)
     assert f"{folder} is no whole checkpoint" in caplog.text
 
 
@@ -129,7 +129,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> N
         ):
             checkpoints.save(TrainingProgress(0, 2))
         assert [path.name for path in (disk / "checkpoints").iterdir()] == ["stage-00-epoch-0001-step-000000"]
-        assert found(checkpoints).position == TrainingProgress(0, 1)
+        assert found(checkpoints).progress == TrainingProgress(0, 1)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import pkgutil
 import re
 from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
@@ -75,15 +76,20 @@ def test_a_tree_shows_files_of_the_publishers_layout(dataset: str, tmp_path: Pat
 def test_each_dataset_has_a_section_and_each_builder_a_command() -> None:
     lines = [line for line in COMMANDS if line.startswith("python -m preprocessing.")]
     tried = {line.split()[2].removeprefix("preprocessing.") for line in lines}
-    assert tried == BUILDERS
+    assert tried == set(BUILDERS)
 
 
 # ---- what is named
 
 
-BUILDERS = {path.stem for path in (ROOT / "preprocessing").glob("*.py") if "\n    run(" in path.read_text()} | {
-    "synthetic"
+STARTED = {
+    ".".join(("preprocessing", *path.relative_to(ROOT / "preprocessing").with_suffix("").parts)): path
+    for path in (ROOT / "preprocessing").rglob("*.py")
+    if "\n    run(" in path.read_text()
 }
+"""module -> file of those that are started: a builder's file, or the __main__ of its folder"""
+BUILDERS = {name.removesuffix(".__main__").removeprefix("preprocessing."): name for name in STARTED}
+"""builder -> the module that starts it"""
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -97,6 +103,16 @@ def test_files_that_a_page_names_exist(page: str) -> None:
     assert not missing
 
 
+def test_names_of_the_architecture_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    names = re.findall(r"`((?:[a-z_]+\.)+[A-Za-z_]\w*)(?:\(\))?`", page)
+    names = [name for name in names if not name.endswith((".py", ".md", ".json"))]
+    assert len(names) > 25
+    for name in names:
+        pkgutil.resolve_name(name if name.startswith("xmr_e2e.") else f"xmr_e2e.{name}")
+    assert page.count("\n") < 90  # a screen and a half
+
+
 def test_the_recipes_of_the_tables_exist() -> None:
     methods = "alscor|dscmr|sdcmr|drcl|semantic_sharing|deep_sm|cca|dcca|acmr|corr_ae|sdml|mars"
     for page in PAGES:
@@ -108,7 +124,7 @@ def test_the_recipes_of_the_tables_exist() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_within_sentences_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     builders = {match for span in spans_of(page) for match in re.findall(r"preprocessing\.(\w+)", span)}
-    assert builders <= BUILDERS
+    assert builders <= set(BUILDERS)
     for words in xmr_commands(spans_of(page)):
         with pytest.raises(SystemExit, match="0"):
             main([*words, "--help"])
@@ -139,8 +155,8 @@ def all_help() -> str:
         for words in xmr_commands([*COMMANDS, *(span for page in PAGES for span in spans_of(page))]):
             with suppress(SystemExit):
                 main([*words, "--help"])
-        for name in sorted(BUILDERS):
-            module = importlib.import_module(f"preprocessing.{name}" + (".__main__" if name == "synthetic" else ""))
+        for name, module_name in sorted(BUILDERS.items()):
+            module = importlib.import_module(module_name)
             with suppress(SystemExit):
                 tyro.cli(getattr(module, name), args=["--help"], config=(tyro.conf.OmitArgPrefixes,))
     return shown.getvalue()
