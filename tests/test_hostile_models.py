@@ -856,7 +856,7 @@ def test_signs_of_life_are_not_written_through_links(tmp_path: Path, victim: Pat
         assert "process" in watch.diagnose()
 
 
-CHECKPOINT: dict[str, Any] = {"position": {"stage": 0, "epoch": 1, "step": 2, "best": 0.5, "skipped": 0}, "zero": 0,
+CHECKPOINT: dict[str, Any] = {"progress": {"stage": 0, "epoch": 1, "step": 2, "best": 0.5, "skipped": 0}, "zero": 0,
                               "world_size": 1, "crc32": {"weights.safetensors": "", "kept/model.json": ""}}  # fmt: skip
 
 
@@ -868,7 +868,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes(b"content")
         CHECKPOINT["crc32"][name] = crc32_of(folder / name)
     (folder / "checkpoint.json").write_text(json.dumps(CHECKPOINT))
-    assert open_checkpoint(folder).position.step == 2
+    assert open_checkpoint(folder).progress.step == 2
     return folder
 
 
@@ -891,7 +891,7 @@ def test_any_checkpoint_is_opened_or_refused(data: st.DataObject, checkpoint: Pa
     (checkpoint / "checkpoint.json").write_bytes(data.draw(hostile(CHECKPOINT)))
     try:
         found = open_checkpoint(checkpoint)
-        assert 0 <= found.position.stage < 2**31 and found.world_size >= 1
+        assert 0 <= found.progress.stage < 2**31 and found.world_size >= 1
     except XmrError as error:
         assert "is no whole checkpoint" in str(error)
 

@@ -146,4 +146,4 @@ def test_after_damaged_checkpoints_new_ones_are_kept(tmp_path: Path) -> None:
     assert checkpoints.find() is None
     checkpoints.save(TrainingProgress(0, 0, 2))
     found = checkpoints.find()
-    assert found and found.position == TrainingProgress(0, 0, 2)
+    assert found and found.progress == TrainingProgress(0, 0, 2)
