@@ -84,7 +84,6 @@ def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, micr
         accelerator,
         model,
         part,
-        lambda micro_batch: micro_batch,
         micro_batches=micro_batches,
         context=StepContext(progress=0.3),
         seed=(0, 1, 2),

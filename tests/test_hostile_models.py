@@ -354,7 +354,7 @@ WRONG: dict[str, list[Any]] = {
     "protocol": [5],
     "tokenizer": [None, [], 5, {}, {"kind": 5}, {"kind": "words"}, {"kind": "words", "file": "../../etc/passwd"},
                   {"kind": "../x", "file": "x"}],
-    "tokeniser.words": ["abc", [1], ["a", "a"], [["a"]], ["x" * 10**6], [], [""]],
+    "tokenizer.words": ["abc", [1], ["a", "a"], [["a"]], ["x" * 10**6], [], [""]],
 }  # fmt: skip
 
 
@@ -911,7 +911,7 @@ def test_words_of_a_run_are_read_as_declared(tmp_path: Path, modest: None) -> No
         for path in words.iterdir():
             path.unlink()
         if document is not None:
-            (words / "tokeniser.json").write_text(json.dumps(document))
+            (words / "tokenizer.json").write_text(json.dumps(document))
         if vectors is not None:
             save_file({"vectors": vectors}, words / "vectors.safetensors")
         with pytest.raises(XmrError, match=message):

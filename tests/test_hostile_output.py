@@ -279,7 +279,7 @@ def hostile_runs_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = hostile_run(folder / f"{number}b", name)
         config = json.loads((run / "config.json").read_bytes())
         (run / "config.json").write_text(
-            json.dumps({**config, "optimiser": {**config["optimiser"], "lr": 0.5, name: name}})
+            json.dumps({**config, "optimizer": {**config["optimizer"], "lr": 0.5, name: name}})
         )
     return folder
 
@@ -690,7 +690,7 @@ CONFIG = {
     "name": "dscmr_wikipedia",
     "data": {"type": "xmr_e2e.data.config:Data", "shards": "shards"},
     "method": {"type": "xmr_e2e.methods.dscmr:Dscmr", "image": {"type": "xmr_e2e.towers.image:ImageTower"}},
-    "optimiser": {"type": "xmr_e2e.runs.experiment:Optimizer"},
+    "optimizer": {"type": "xmr_e2e.runs.experiment:Optimizer"},
     "train": {"type": "xmr_e2e.runs.experiment:Train", "seed": 3},
 }
 RECORDS = {"step": 3, "val": {"average mAP@all": 0.5}, "loss": {"total": [1.0, 2]}, "lr": 0.1, "images_per_second": 3.0}

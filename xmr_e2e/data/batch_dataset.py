@@ -82,7 +82,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
             raise XmrError(f"{data.shards}: no sample of the split {split!r} has {' and '.join(sources)}")
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "extracted": {}}  # gigabytes, which workers need not have: see `complete`
+        return {**self.__dict__, "cached_features": {}}  # gigabytes, which workers need not have: see `complete`
 
     def __len__(self) -> int:
         return len(self.reader) if self._chosen is None else len(self._chosen)
