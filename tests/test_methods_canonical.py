@@ -119,6 +119,12 @@ def test_the_closed_form_of_each_method_has_the_ridge_of_its_option(config: Meth
         np.testing.assert_allclose(np.abs(found), np.abs(expected.project(view, rows)), rtol=1e-5, atol=1e-7)
 
 
+def test_more_correlations_than_a_tower_is_wide_are_refused() -> None:
+    assert build(Cca(**TOWERS, dim=6)).widths() == {"image": 6, "text": 7}
+    with pytest.raises(XmrError, match=r"--method\.dim 7 is more than the towers' widths allow \(6\)"):
+        build(Cca(**TOWERS, dim=7))
+
+
 # ---- what is learned by gradient
 
 
