@@ -155,7 +155,7 @@ class Bench:
         if end == LEFT_OUT:
             self._remember(failed, math.inf)
         else:
-            self._check(failed)
+            seconds += self._check(failed)
             if self._seconds[failed] < self._most and (not end or limit >= self._limit([failed])):
                 return f"{failed}{end}", seconds
         failed, more = self._failed(file, source, tests)  # without that file of tests, or with the time that it needs
@@ -164,10 +164,11 @@ class Bench:
     def _limit(self, tests: Sequence[str]) -> float:
         return PATIENCE + 2 * sum(self._seconds.get(test, 0.0) for test in tests)
 
-    def _check(self, test: str) -> None:
-        """Run a file of tests unchanged: it is asked no more if it fails, or takes longer than a mutant may cost."""
+    def _check(self, test: str) -> float:
+        """Run a file of tests unchanged: it is asked no more if it fails, or takes longer than a mutant may cost.
+        Returns the seconds that this took; 0 where it was seen before."""
         if test in self._passes:
-            return
+            return 0.0
         failed, end, seconds = self._run([test], self._most)
         if failed and not end:
             console.print(f"{test} fails without any change, and is not asked:")
@@ -176,6 +177,7 @@ class Bench:
         else:
             self._remember(test, max(seconds, self._most) if end else seconds)
             self._passes.add(test)
+        return seconds
 
     def _remember(self, test: str, seconds: float) -> None:
         self._seconds[test] = round(seconds, 2)

@@ -369,6 +369,9 @@ def run_rank(rank: int, port: int, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     bounds = slice(0, 4) if rank == 0 else slice(4, N)
     truths = gather(MULTI[bounds] > 0)
+    sent = draw(D, 7)
+    gather(draw(D, 0)[bounds].requires_grad_()).backward(sent)
+    assert torch.equal(sent, draw(D, 7))  # a gradient that was handed in is not written into
     torch.save({**values_and_gradients(batch(), bounds), "truths": truths}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
