@@ -175,7 +175,7 @@ def _write(path: Path, verdicts: Sequence[Verdict]) -> None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise XmrError(f"--again {path}: {error}") from error
 

@@ -46,6 +46,14 @@ def test_an_epoch_that_is_chosen_otherwise_is_said_in_the_result(name: str) -> N
     assert (document["name"], document["gallery"], document["selected_on"]) == (name, "test", own.selected_on)
 
 
+def test_a_gallery_with_the_training_split_is_said_in_a_sentence_of_its_own() -> None:
+    own = protocol("coco5k")
+    found = own.document("val", "test+train")
+    assert found["gallery"] == "test+train"
+    said = "The gallery holds the training split's samples beside the test split's."
+    assert found["differences"] == [*own.quirks, said]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_is_measured_otherwise_is_said_in_the_result(name: str) -> None:
     own, said = protocol(name), " ".join(protocol(name).quirks)
