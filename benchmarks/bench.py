@@ -38,6 +38,8 @@ PATIENCE = 10.0
 """seconds of a core that tests may take beyond twice what they took before: after that, they hang"""
 ASLEEP = 5
 """so many times longer than that, tests may wait for others"""
+NEAR = 4
+"""so many times longer than all others, tests named after the file may take"""
 NO_TESTS = 255
 """exit status of a fork that comes to a file whose tests are all left out"""
 LEFT_OUT = ", left out"
@@ -99,7 +101,7 @@ class Bench:
     Args:
         tree: the copy, which is changed.
         slow: run tests marked slow, too.
-        most: seconds of a core that the tests of a mutant may cost.
+        most: seconds of a core that the tests of a mutant may cost, beside those named after its file.
         memory: a file that remembers the seconds of each file of tests from one run to the next. They only decide which
             tests are asked, in which order and for how long; that one passes unchanged is seen in each run.
     """
@@ -116,7 +118,7 @@ class Bench:
 
     def judge(self, file: str, source: str) -> str | None:
         """The file of tests that fails with this text of a file only, or None."""
-        left = self._most
+        left = NEAR * self._most
         for group in tests_of(self.tree, file):
             # The known ones together, the quickest first; then the others one by one, since many need not be.
             known = sorted((test for test in group if test in self._seconds), key=self._seconds.__getitem__)
@@ -126,16 +128,16 @@ class Bench:
                 for test in tests:
                     if sum(self._seconds.get(each, 0.0) for each in [*affordable, test]) < left:
                         affordable.append(test)
-                if affordable:
-                    failed, seconds = self._failed(file, source, affordable)
-                    left -= seconds
-                    if failed:
-                        return failed
+                failed, seconds = self._failed(file, source, affordable, left)
+                left -= seconds
+                if failed:
+                    return failed
+            left = min(left, self._most)
         return None
 
-    def _failed(self, file: str, source: str, tests: Sequence[str]) -> tuple[str | None, float]:
+    def _failed(self, file: str, source: str, tests: Sequence[str], left: float) -> tuple[str | None, float]:
         """The first of these files that fails with the change only, None if there is none; and seconds of a core."""
-        tests = [test for test in tests if self._seconds.get(test, 0.0) < self._most]
+        tests = [test for test in tests if self._seconds.get(test, 0.0) < left]
         if not tests:
             return None, 0.0
         limit = self._limit(tests)
@@ -155,28 +157,30 @@ class Bench:
         if end == LEFT_OUT:
             self._remember(failed, math.inf)
         else:
-            seconds += self._check(failed)
-            if self._seconds[failed] < self._most and (not end or limit >= self._limit([failed])):
+            seconds += self._check(failed, left)
+            if self._seconds[failed] < left and (not end or limit >= self._limit([failed])):
                 return f"{failed}{end}", seconds
-        failed, more = self._failed(file, source, tests)  # without that file of tests, or with the time that it needs
+        # without that file of tests, or with the time that it needs
+        failed, more = self._failed(file, source, tests, left)
         return failed, seconds + more
 
     def _limit(self, tests: Sequence[str]) -> float:
         return PATIENCE + 2 * sum(self._seconds.get(test, 0.0) for test in tests)
 
-    def _check(self, test: str) -> float:
-        """Run a file of tests unchanged: it is asked no more if it fails, or takes longer than a mutant may cost.
-        Returns the seconds that this took; 0 where it was seen before."""
+    def _check(self, test: str, left: float) -> float:
+        """Run a file of tests unchanged, for so many seconds at most: if it fails, it is asked no more. Returns the
+        seconds that this took; 0 where it was seen before."""
         if test in self._passes:
             return 0.0
-        failed, end, seconds = self._run([test], self._most)
+        failed, end, seconds = self._run([test], left)
         if failed and not end:
             console.print(f"{test} fails without any change, and is not asked:")
             console.print(self._log.read_text(errors="replace")[-500:], markup=False)
             self._remember(test, math.inf)
         else:
-            self._remember(test, max(seconds, self._most) if end else seconds)
-            self._passes.add(test)
+            self._remember(test, max(seconds, left) if end else seconds)
+            if not end:
+                self._passes.add(test)
         return seconds
 
     def _remember(self, test: str, seconds: float) -> None:

@@ -134,7 +134,7 @@ def mutate(
         paths: files and folders to draw from.
         slow: run tests marked slow, too.
         most: seconds of a core that the tests of one change may take; those nearest to it come first, then the
-            quickest.
+            quickest. Those named after its file may take four times as long.
         json: a file for the result.
         again: the result of an earlier run with the same seed, places and paths: only what no test saw then is changed.
     """

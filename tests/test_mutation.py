@@ -208,10 +208,10 @@ def test_a_test_that_takes_longer_than_was_known_is_not_taken_for_one_that_hangs
 def test_a_test_that_is_known_to_take_longer_than_a_change_may_cost_is_not_asked(project: Path) -> None:
     memory = project / "build" / "test_seconds.json"
     memory.parent.mkdir(exist_ok=True)
-    memory.write_text(json.dumps({"tests/test_seen.py": 9.0}))
-    run(project, "--places", "1", "--most", "8", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
+    memory.write_text(json.dumps({"tests/test_seen.py": 9.0, "tests/test_far.py": 0.1}))
+    run(project, "--places", "1", "--most", "2", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
     assert json.loads((project / "out.json").read_text())[0]["seen_by"] is None
-    run(project, "--places", "1", "--most", "10", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
+    run(project, "--places", "1", "--most", "3", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
     assert json.loads((project / "out.json").read_text())[0]["seen_by"] == "tests/test_seen.py"
     assert json.loads(memory.read_text())["tests/test_seen.py"] < 9
 
