@@ -36,7 +36,7 @@ DEPTH = 2
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
 PATIENCE = 10.0
 """seconds of a core that tests may take beyond twice what they took before: after that, they hang"""
-ASLEEP = 5
+ASLEEP = 4
 """so many times longer than that, tests may wait for others"""
 NEAR = 4
 """so many times longer than all others, tests named after the file may take"""
@@ -78,8 +78,16 @@ def _seen_from(root: Path, test: str) -> dict[str, int]:
 
 
 @cache
+def _starts_processes(test: Path) -> bool:
+    """True for a file of tests that waits for other processes."""
+    text = test.read_text()
+    return any(word in text for word in ("subprocess", "spawn", "project_folder"))
+
+
+@cache
 def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
-    """Files of tests that look at a file: those named after it, those that import it, those farther away."""
+    """Files of tests that look at a file: those named after it, those that import it, those farther away (but
+    those that start processes)."""
     groups: tuple[list[str], ...] = tuple([] for _ in range(DEPTH + 1))
     words = set(Path(file).stem.split("_"))
     for path in sorted((root / "tests").glob("test_*.py")):
@@ -87,7 +95,7 @@ def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
         distance = _seen_from(root, test).get(file, DEPTH + 1)
         if words <= set(path.stem.split("_")):
             groups[0].append(test)
-        elif distance <= DEPTH:
+        elif distance < DEPTH or (distance == DEPTH and not _starts_processes(path)):
             groups[distance].append(test)
     return tuple(map(tuple, groups))
 
@@ -122,7 +130,7 @@ class Bench:
         for group in tests_of(self.tree, file):
             # The known ones together, the quickest first; then the others one by one, since many need not be.
             known = sorted((test for test in group if test in self._seconds), key=self._seconds.__getitem__)
-            unknown = sorted(set(group) - set(known), key=lambda test: (self.tree / test).stat().st_size)
+            unknown = sorted(set(group) - set(known), key=self._effort)
             for tests in [known, *([test] for test in unknown)]:
                 affordable: list[str] = []
                 for test in tests:
@@ -163,6 +171,10 @@ class Bench:
         # without that file of tests, or with the time that it needs
         failed, more = self._failed(file, source, tests, left)
         return failed, seconds + more
+
+    def _effort(self, test: str) -> tuple[bool, int]:
+        """By which files of tests that are not known yet are ordered."""
+        return _starts_processes(self.tree / test), (self.tree / test).stat().st_size
 
     def _limit(self, tests: Sequence[str]) -> float:
         return PATIENCE + 2 * sum(self._seconds.get(test, 0.0) for test in tests)
