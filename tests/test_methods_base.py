@@ -12,8 +12,12 @@ from torch import Tensor
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, Moment, NotFinite, Stage, build_method, is_in, without_weights
+from xmr_e2e.methods.base import Method, MethodConfig, Moment, NotFinite, Stage, build_method, is_in, without_weights
+from xmr_e2e.methods.cca import Cca
+from xmr_e2e.methods.corr_ae import CorrAe
+from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.towers.image import ImageTower
@@ -87,6 +91,35 @@ def test_a_configuration_without_weights_is_otherwise_the_same() -> None:
     bare = without_weights(config)
     assert bare.image == ImageTower("resnet10_slim", weights="none")
     assert replace(bare, image=config.image) == config
+
+
+LEARNERS: dict[str, MethodConfig] = {
+    "acmr": Acmr(**TOWERS),
+    "alscor": Alscor(**TOWERS, dim=4),
+    "cca": Cca(**TOWERS, dim=4),
+    "cca, frozen": Cca(**TOWERS, dim=4, frozen=True),
+    "corr_ae": CorrAe(**TOWERS, dim=4),
+    "corr_ae, frozen": CorrAe(**TOWERS, dim=4, frozen=True),
+    "dcca": Dcca(**TOWERS, hidden=8, dim=4),
+    "dscmr": CONFIG,
+    "mars": Mars(**TOWERS, dim=4),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_labels_are_needed_where_a_stages_loss_depends_on_them(name: str) -> None:
+    method, batch = build(LEARNERS[name]), batch_of()
+    depends = False
+    for stage in method.stages:
+        if not stage.closed_form:
+            part = batch.with_inputs({modality: batch.inputs[modality] for modality in stage.modalities})
+            found = []
+            for labels in (batch.labels, batch.labels.roll(1, 0)):
+                torch.manual_seed(0)  # of dropout
+                terms = method(replace(part, labels=labels), Moment(stage=stage.name, progress=0.5))
+                found.append(terms["total"].item())
+            depends |= found[0] != found[1]
+    assert LEARNERS[name].needs_labels == depends
 
 
 # ---- towers that stand still
