@@ -179,10 +179,10 @@ def test_dccas_total_is_minus_the_correlation_with_both_ridges(ridge: float, squ
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    assert (Cca().dim, Cca().ridge) == (10, 1e-3)
+    assert (Cca().dim, Cca().ridge, Cca().power) == (10, 1e-3, 0.0)
     dcca = Dcca()
     assert (dcca.hidden, dcca.layers, dcca.dim) == (1024, 3, 20)
-    assert (dcca.ridge, dcca.square_ridge, dcca.linear_ridge) == (1e-3, 0.0, 1e-4)
+    assert (dcca.ridge, dcca.square_ridge, dcca.linear_ridge, dcca.power) == (1e-3, 0.0, 1e-4, 0.0)
 
 
 # ---- by what an epoch is kept, and models without their closed form
