@@ -21,7 +21,7 @@ def test_a_label_prior_has_orthonormal_columns_of_its_seed() -> None:
 
 
 def test_a_saved_models_prior_is_not_drawn_again() -> None:
-    assert torch.equal(label_prior(6, replace(DATASET, is_saved=True), 1), torch.zeros(6, 3))
+    assert torch.equal(label_prior(6, replace(DATASET, architectures={}), 1), torch.zeros(6, 3))
 
 
 def test_more_classes_than_dimensions_are_refused() -> None:
