@@ -36,7 +36,7 @@ DEPTH = 2
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
 PATIENCE = 10.0
 """seconds of a core that tests may take beyond twice what they took before: after that, they hang"""
-ASLEEP = 4
+ASLEEP = 10
 """so many times longer than that, tests may wait for others"""
 NEAR = 4
 """so many times longer than all others, tests named after the file may take"""

@@ -79,6 +79,15 @@ def test_the_fitted_projections_equal_those_of_symmetric_roots(ridge: float) -> 
     assert np.array_equal(*signs)
 
 
+def test_rows_in_fp32_are_fitted_in_fp64() -> None:
+    x, y = (torch.from_numpy(rows).float() for rows in pair_of_views())
+    half, full = CanonicalProjections(6, 5, 3), CanonicalProjections(6, 5, 3)
+    found, expected = half.fit(x, y, ridge=1e-3), full.fit(x.double(), y.double(), ridge=1e-3)
+    assert found.dtype == torch.float64 and torch.equal(found, expected)
+    for name, value in full.state_dict().items():
+        assert torch.equal(half.state_dict()[name], value), name
+
+
 def test_rows_pass_as_they_are_until_the_projections_are_fitted() -> None:
     module, rows = CanonicalProjections(6, 5, 3), torch.randn(4, 6)
     assert torch.equal(module("image", rows), rows)
@@ -120,6 +129,13 @@ def test_the_closed_form_of_each_method_has_the_ridge_of_its_option(config: Meth
     for view, (key, rows) in enumerate(views.items()):
         found = array(method.canonical(key, torch.from_numpy(rows)))  # type: ignore[operator]
         np.testing.assert_allclose(np.abs(found), np.abs(expected.project(view, rows)), rtol=1e-5, atol=1e-7)
+
+
+def test_the_towers_of_cca_are_kept_by_their_validation_loss() -> None:
+    """No figure of retrieval is there before the closed form."""
+    found = [(stage.name, stage.select, stage.closed_form) for stage in build(Cca(**TOWERS, dim=3)).stages]
+    assert found == [("labels", "loss", False), ("correlation", "figure", True)]
+    assert [stage.name for stage in build(Cca(**TOWERS, dim=3, frozen=True)).stages] == ["correlation"]
 
 
 def test_more_correlations_than_a_tower_is_wide_are_refused() -> None:
