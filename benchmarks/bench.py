@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import math
 import multiprocessing.context
 import os
@@ -24,7 +25,9 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "conftest"}
@@ -32,11 +35,14 @@ OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "conftest"}
 DEPTH = 2
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
 PATIENCE = 10.0
-"""seconds of a core that tests may take beyond four times what they took unchanged: after that, they hang"""
+"""seconds of a core that tests may take beyond twice what they took before: after that, they hang"""
 ASLEEP = 10
 """so many times longer than that, tests may wait for others"""
+NEAR = 4
+"""so many times longer than all others, tests named after the file may take"""
 NO_TESTS = 255
-"""exit status of a fork whose tests are all left out"""
+"""exit status of a fork that comes to a file whose tests are all left out"""
+LEFT_OUT = ", left out"
 
 
 # ---- which tests look at a file
@@ -72,8 +78,16 @@ def _seen_from(root: Path, test: str) -> dict[str, int]:
 
 
 @cache
+def _starts_processes(test: Path) -> bool:
+    """True for a file of tests that waits for other processes."""
+    text = test.read_text()
+    return any(word in text for word in ("subprocess", "spawn", "project_folder"))
+
+
+@cache
 def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
-    """Files of tests that look at a file: those named after it, those that import it, those farther away."""
+    """Files of tests that look at a file: those named after it, those that import it, those farther away (but
+    those that start processes)."""
     groups: tuple[list[str], ...] = tuple([] for _ in range(DEPTH + 1))
     words = set(Path(file).stem.split("_"))
     for path in sorted((root / "tests").glob("test_*.py")):
@@ -81,7 +95,7 @@ def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
         distance = _seen_from(root, test).get(file, DEPTH + 1)
         if words <= set(path.stem.split("_")):
             groups[0].append(test)
-        elif distance <= DEPTH:
+        elif distance < DEPTH or (distance == DEPTH and not _starts_processes(path)):
             groups[distance].append(test)
     return tuple(map(tuple, groups))
 
@@ -94,60 +108,101 @@ class Bench:
 
     Args:
         tree: the copy, which is changed.
-        most: seconds of tests, as measured unchanged, that a mutant may cost.
+        slow: run tests marked slow, too.
+        most: seconds of a core that the tests of a mutant may cost, beside those named after its file.
+        memory: a file that remembers the seconds of each file of tests from one run to the next. They only decide which
+            tests are asked, in which order and for how long; that one passes unchanged is seen in each run.
     """
 
-    def __init__(self, tree: Path, *, slow: bool, most: float) -> None:
+    def __init__(self, tree: Path, *, slow: bool, most: float, memory: Path) -> None:
         self.tree = tree
-        self._log = tree.parent / "log"
+        self._log, self._now = tree.parent / "log", tree.parent / "now"
         self._slow = slow
         self._most = most
-        self._seconds: dict[str, float] = {}
+        self._memory = memory
+        self._seconds: dict[str, float] = json.loads(memory.read_text()) if memory.exists() else {}
+        self._passes: set[str] = set()
+        self._written = 0
 
     def judge(self, file: str, source: str) -> str | None:
-        """The file of tests that fails with this text of a file, or None.
-
-        Raises:
-            XmrError: one fails without it.
-        """
-        left = self._most
+        """The file of tests that fails with this text of a file only, or None."""
+        left = NEAR * self._most
         for group in tests_of(self.tree, file):
-            # The measured ones together, the quickest first; then the others one by one, since many need not be.
+            # The known ones together, the quickest first; then the others one by one, since many need not be.
             known = sorted((test for test in group if test in self._seconds), key=self._seconds.__getitem__)
-            unknown = sorted(set(group) - set(known), key=lambda test: (self.tree / test).stat().st_size)
+            unknown = sorted(set(group) - set(known), key=self._effort)
             for tests in [known, *([test] for test in unknown)]:
-                affordable = []
+                affordable: list[str] = []
                 for test in tests:
-                    if test not in self._seconds:
-                        self._seconds[test] = self._measured(test)
-                    if self._seconds[test] <= left:
-                        left -= self._seconds[test]
+                    if sum(self._seconds.get(each, 0.0) for each in [*affordable, test]) < left:
                         affordable.append(test)
-                if affordable and (failed := self._failed(file, source, affordable)):
+                failed, seconds = self._failed(file, source, affordable, left)
+                left -= seconds
+                if failed:
                     return failed
+            left = min(left, self._most)
         return None
 
-    def _failed(self, file: str, source: str, tests: Sequence[str]) -> str | None:
+    def _failed(self, file: str, source: str, tests: Sequence[str], left: float) -> tuple[str | None, float]:
+        """The first of these files that fails with the change only, None if there is none; and seconds of a core."""
+        tests = [test for test in tests if self._seconds.get(test, 0.0) < left]
+        if not tests:
+            return None, 0.0
+        limit = self._limit(tests)
         path = self.tree / file
         plain = path.read_text()
         path.write_text(source)
-        os.utime(path, (0, 0))  # another time than that of the bytecode that is there
+        self._written += 1
+        os.utime(path, (self._written, self._written))  # another time than that of any bytecode that is there
         try:
-            return self._run(tests, PATIENCE + 4 * sum(self._seconds[test] for test in tests))[0]
+            failed, end, seconds = self._run(tests, limit)
         finally:
             path.write_text(plain)
-
-    def _measured(self, test: str) -> float:
-        """Seconds of a core, unchanged; infinity where that is more than a mutant may cost, or all are left out."""
-        failed, seconds = self._run([test], self._most)
         if failed is None:
-            return seconds
-        if failed != test:
-            return math.inf
-        raise XmrError(f"{test} fails without any change:\n{self._log.read_text(errors='replace')[-2000:]}")
+            if len(tests) == 1:
+                self._remember(tests[0], seconds)
+            return None, seconds
+        if end == LEFT_OUT:
+            self._remember(failed, math.inf)
+        else:
+            seconds += self._check(failed, left)
+            if self._seconds[failed] < left and (not end or limit >= self._limit([failed])):
+                return f"{failed}{end}", seconds
+        # without that file of tests, or with the time that it needs
+        failed, more = self._failed(file, source, tests, left)
+        return failed, seconds + more
 
-    def _run(self, tests: Sequence[str], limit: float) -> tuple[str | None, float]:
-        """The first of these files that fails, or why there was an end, None if they pass; and seconds of a core."""
+    def _effort(self, test: str) -> tuple[bool, int]:
+        """By which files of tests that are not known yet are ordered."""
+        return _starts_processes(self.tree / test), (self.tree / test).stat().st_size
+
+    def _limit(self, tests: Sequence[str]) -> float:
+        return PATIENCE + 2 * sum(self._seconds.get(test, 0.0) for test in tests)
+
+    def _check(self, test: str, left: float) -> float:
+        """Run a file of tests unchanged, for so many seconds at most: if it fails, it is asked no more. Returns the
+        seconds that this took; 0 where it was seen before."""
+        if test in self._passes:
+            return 0.0
+        failed, end, seconds = self._run([test], left)
+        if failed and not end:
+            console.print(f"{test} fails without any change, and is not asked:")
+            console.print(self._log.read_text(errors="replace")[-500:], markup=False)
+            self._remember(test, math.inf)
+        else:
+            self._remember(test, max(seconds, left) if end else seconds)
+            if not end:
+                self._passes.add(test)
+        return seconds
+
+    def _remember(self, test: str, seconds: float) -> None:
+        self._seconds[test] = round(seconds, 2)
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        finite = {test: each for test, each in sorted(self._seconds.items()) if each < math.inf}
+        write_atomically(self._memory, json.dumps(finite, indent=1).encode())
+
+    def _run(self, tests: Sequence[str], limit: float) -> tuple[str | None, str, float]:
+        """The first of these files that fails, None if they pass; why it was ended, if so; and seconds of a core."""
         child = os.fork()
         if not child:
             self._be_child(tests, limit)
@@ -165,11 +220,10 @@ class Bench:
                     os.kill(process, signal.SIGKILL)
         number, seconds = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         if number < 0:
-            name = signal.Signals(-number).name
-            return f"{' or '.join(tests)}, ended by {name}", seconds
+            return self._now.read_text(), f", ended by {signal.Signals(-number).name}", seconds
         if number == NO_TESTS:
-            return "no tests", seconds
-        return tests[number - 1] if number else None, seconds
+            return self._now.read_text(), LEFT_OUT, seconds
+        return tests[number - 1] if number else None, "", seconds
 
     def _be_child(self, tests: Sequence[str], limit: float) -> NoReturn:
         try:
@@ -183,6 +237,7 @@ class Bench:
                 del sys.modules[name]
             sys.path[:] = [str(self.tree), *(path for path in sys.path if Path(path).resolve() not in (ROOT, Path()))]
             os.environ["PYTHONPATH"] = str(self.tree)
+            sys.dont_write_bytecode = False  # or each fork would compile everything again
             # Processes that tests start need not import everything again, each for itself.
             contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
             contexts["spawn"] = contexts["forkserver"]
@@ -191,6 +246,7 @@ class Bench:
             if not self._slow:
                 options += ["-m", "not slow"]
             for number, test in enumerate(tests, 1):
+                self._now.write_text(test)
                 if status := pytest.main([*options, test]):
                     os._exit(NO_TESTS if status == pytest.ExitCode.NO_TESTS_COLLECTED else number)
             os._exit(0)

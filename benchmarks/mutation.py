@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.table import Table
@@ -123,6 +124,7 @@ def mutate(
     slow: bool = False,
     most: float = 30.0,
     json: Path | None = None,
+    again: Path | None = None,
 ) -> int:
     """Change places of the program, one at a time, and list the changes that no test sees.
 
@@ -133,10 +135,14 @@ def mutate(
         paths: files and folders to draw from.
         slow: run tests marked slow, too.
         most: seconds of a core that the tests of one change may take; those nearest to it come first, then the
-            quickest.
+            quickest. Those named after its file may take four times as long.
         json: a file for the result.
+        again: the result of an earlier run with the same seed, places and paths: only what no test saw then is changed.
     """
     mutants = sorted(draw(ROOT, paths, seed, skip + places)[skip:], key=lambda each: (each.file, each.line))
+    if again is not None:
+        survivors = {_change(each) for each in _read(again) if each["seen_by"] is None}
+        mutants = [mutant for mutant in mutants if _change(asdict(mutant)) in survivors]
     import_others(ROOT)
     gc.collect()
     gc.freeze()  # so that forks do not copy what they do not change
@@ -144,7 +150,7 @@ def mutate(
     with copied(ROOT) as tree:
         for file in {mutant.file for mutant in mutants}:  # as the changed ones are written, for tests that read sources
             (tree / file).write_text(ast.unparse(ast.parse((tree / file).read_text())))
-        bench = Bench(tree, slow=slow, most=most)
+        bench = Bench(tree, slow=slow, most=most, memory=ROOT / "build" / "test_seconds.json")
         for number, mutant in enumerate(mutants, 1):
             began = time.monotonic()
             seen_by = bench.judge(mutant.file, mutant.source)
@@ -166,6 +172,17 @@ def _line(verdict: Verdict) -> str:
 def _write(path: Path, verdicts: Sequence[Verdict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps([asdict(each) for each in verdicts], indent=1).encode())
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise XmrError(f"--again {path}: {error}") from error
+
+
+def _change(found: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(found[name] for name in ("file", "line", "kind", "before", "after"))
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:

@@ -75,6 +75,33 @@ def test_the_last_checkpoints_are_kept_and_the_newest_is_found(tmp_path: Path) -
     assert found(checkpoints).progress == positions[-1]
 
 
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [
+        (RuntimeError("size mismatch for weight"), False),
+        (ValueError("Broken pipe"), False),  # of a file, not of a collective
+        (RuntimeError("Connection closed by peer"), True),
+        (torch.OutOfMemoryError("1 GiB"), True),
+        (XmrError("the disk is gone"), True),
+    ],
+)
+def test_what_a_checkpoint_is_to_blame_for_is_told_from_what_happened_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, own: bool
+) -> None:
+    accelerator, model, _ = prepared()
+    checkpoints = Checkpoints(accelerator, model, tmp_path, kept=2)
+    checkpoints.save(TrainingProgress(0, 1))
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(accelerator, "load_state", fail)
+    with pytest.raises(type(error) if own else XmrError) as caught:
+        checkpoints.load(found(checkpoints))
+    assert (caught.value is error) == own
+    assert own or f"cannot be gone on with ({type(error).__name__}: {error})" in str(caught.value)
+
+
 @pytest.mark.parametrize("damage", ["a flipped byte", "a cut file", "a missing file", "no seal", "half a seal"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

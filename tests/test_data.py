@@ -28,7 +28,7 @@ from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenize
 from xmr_e2e.data.tokenizers import Tokenization, fit_tokenizer
-from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.data.vectors import WordVectors, load_vectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
@@ -229,6 +229,21 @@ def test_a_wrong_vector_file_says_what_to_do(tmp_path: Path) -> None:
     path.write_text("hello\n")
     with pytest.raises(XmrError, match="not a word2vec file"):
         fit_tokenizer(TEXTS, Tokenization(), WordVectors(dim=3, file=path))
+
+
+@pytest.mark.parametrize(("words", "found", "enough"), [(300, 3, True), (300, 2, False), (20, 1, True), (20, 0, False)])
+def test_a_vector_file_needs_vectors_of_a_hundredth_of_the_words_and_of_one_at_least(
+    tmp_path: Path, words: int, found: int, enough: bool
+) -> None:
+    path = tmp_path / "v.txt"
+    known = [f"w{number}" for number in range(found)] or ["other"]
+    path.write_text(f"{len(known)} 2\n" + "".join(f"{word} 0.5 1.5\n" for word in known))
+    asked, options = [f"w{number}" for number in range(words)], WordVectors(dim=2, file=path)
+    if enough:
+        assert len(load_vectors(asked, options).vectors) == found
+    else:
+        with pytest.raises(XmrError, match=f"has vectors of {found} of the {words} words"):
+            load_vectors(asked, options)
 
 
 def test_words_come_from_the_training_split_only(tiny_shards: Path) -> None:

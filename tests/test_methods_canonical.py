@@ -79,6 +79,15 @@ def test_the_fitted_projections_equal_those_of_symmetric_roots(ridge: float) -> 
     assert np.array_equal(*signs)
 
 
+def test_rows_in_fp32_are_fitted_in_fp64() -> None:
+    x, y = (torch.from_numpy(rows).float() for rows in pair_of_views())
+    half, full = CanonicalProjections(6, 5, 3), CanonicalProjections(6, 5, 3)
+    found, expected = half.fit(x, y, ridge=1e-3), full.fit(x.double(), y.double(), ridge=1e-3)
+    assert found.dtype == torch.float64 and torch.equal(found, expected)
+    for name, value in full.state_dict().items():
+        assert torch.equal(half.state_dict()[name], value), name
+
+
 def test_rows_pass_as_they_are_until_the_projections_are_fitted() -> None:
     module, rows = CanonicalProjections(6, 5, 3), torch.randn(4, 6)
     assert torch.equal(module("image", rows), rows)
@@ -87,7 +96,10 @@ def test_rows_pass_as_they_are_until_the_projections_are_fitted() -> None:
 def test_a_modality_whose_rows_are_all_alike_correlates_with_nothing() -> None:
     """A network that was lost gives the same for all; the training goes on, and its figures say so."""
     x, y = (torch.from_numpy(rows) for rows in pair_of_views())
-    for image in (torch.full_like(x, 0.1), torch.zeros_like(x)):
+    alike = torch.full_like(x, 0.1)
+    rounded = torch.where(x > x.median(), alike, torch.nextafter(alike, torch.ones(1, dtype=x.dtype)))
+    rounded[:, 0] = 0
+    for image in (alike, torch.zeros_like(x), rounded):
         module = CanonicalProjections(6, 5, 3).double()
         assert module.fit(image, y, ridge=1e-3).abs().max() < 1e-6
         assert module("image", image).isfinite().all() and module("text", y).isfinite().all()
@@ -117,6 +129,19 @@ def test_the_closed_form_of_each_method_has_the_ridge_of_its_option(config: Meth
     for view, (key, rows) in enumerate(views.items()):
         found = array(method.canonical(key, torch.from_numpy(rows)))  # type: ignore[operator]
         np.testing.assert_allclose(np.abs(found), np.abs(expected.project(view, rows)), rtol=1e-5, atol=1e-7)
+
+
+def test_the_towers_of_cca_are_kept_by_their_validation_loss() -> None:
+    """No figure of retrieval is there before the closed form."""
+    found = [(stage.name, stage.select, stage.closed_form) for stage in build(Cca(**TOWERS, dim=3)).stages]
+    assert found == [("labels", "loss", False), ("correlation", "figure", True)]
+    assert [stage.name for stage in build(Cca(**TOWERS, dim=3, frozen=True)).stages] == ["correlation"]
+
+
+def test_more_correlations_than_a_tower_is_wide_are_refused() -> None:
+    assert build(Cca(**TOWERS, dim=6)).widths() == {"image": 6, "text": 7}
+    with pytest.raises(XmrError, match=r"--method\.dim 7 is more than the towers' widths allow \(6\)"):
+        build(Cca(**TOWERS, dim=7))
 
 
 # ---- what is learned by gradient
@@ -173,10 +198,10 @@ def test_dccas_total_is_minus_the_correlation_with_both_ridges(ridge: float, squ
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    assert (Cca().dim, Cca().ridge) == (10, 1e-3)
+    assert (Cca().dim, Cca().ridge, Cca().power) == (10, 1e-3, 0.0)
     dcca = Dcca()
     assert (dcca.hidden, dcca.layers, dcca.dim) == (1024, 3, 20)
-    assert (dcca.ridge, dcca.square_ridge, dcca.linear_ridge) == (1e-3, 0.0, 1e-4)
+    assert (dcca.ridge, dcca.square_ridge, dcca.linear_ridge, dcca.power) == (1e-3, 0.0, 1e-4, 0.0)
 
 
 # ---- by what an epoch is kept, and models without their closed form

@@ -256,6 +256,19 @@ def test_tensors_that_require_grad_give_the_same_figures_as_arrays() -> None:
     assert mean_average_precision(*tensors) == mean_average_precision(*problem.arguments)
 
 
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_shared_labels_are_counted_in_whole_numbers_also_where_autocast_is_on(multi_hot: bool) -> None:
+    rows = np.random.default_rng(0).random((7, 600)) < 0.9
+    queries, gallery = (rows[:4], rows[2:]) if multi_hot else (np.array([0, 1, 2, 1]), np.array([1, 1, 0, 5, 2]))
+    pair = LabelPair(queries.astype(int), gallery.astype(int), torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pair.shared(slice(1, 4), slice(0, 5))
+    counts = queries.astype(int) @ gallery.T.astype(int) if multi_hot else (queries[:, None] == gallery).astype(int)
+    assert found.dtype == torch.int32
+    assert found.tolist() == counts[1:4].tolist()
+    assert pair.most >= found.max()
+
+
 def test_a_query_without_relevant_items_counts_zero_in_every_metric() -> None:
     queries, gallery = np.eye(2), np.eye(2)
     arguments = queries, gallery, np.array([0, 5]), np.array([0, 1])

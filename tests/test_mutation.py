@@ -105,11 +105,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "xmr_e2e/a/unseen.py": "def half(x):\n    return x / 2\n",
         "xmr_e2e/a/endless.py": "def count(n):\n    while n > 0:\n        n -= 1\n    return n\n",
         "xmr_e2e/a/far.py": "from xmr_e2e.a.seen import double\n",
+        "xmr_e2e/a/heavy.py": "def third(x):\n    return x / 3\n",
         "tests/helper.py": "from xmr_e2e.a.unseen import half\n",
         "tests/test_seen.py": "from xmr_e2e.a.seen import double\ndef test_double():\n    assert double(3) == 6\n",
         "tests/test_other.py": "import helper\ndef test_half():\n    assert helper.half(4)\n",
         "tests/test_far.py": "import xmr_e2e.a.far\nfrom xmr_e2e.a.endless import count\n"
         "def test_count():\n    assert count(3) == 0\n",
+        "tests/test_heavy.py": "import time\nfrom xmr_e2e.a.heavy import third\n"
+        "def test_third():\n    assert third(3)\n    while time.process_time() < 4:\n        pass\n",
         "pyproject.toml": "[tool.pytest.ini_options]\nmarkers = ['slow']\n",
         **{f"benchmarks/{name}.py": (ROOT / f"benchmarks/{name}.py").read_text() for name in COMMAND_FILES},
         **dict.fromkeys(("benchmarks/__init__.py", "xmr_e2e/__init__.py", "xmr_e2e/a/__init__.py"), ""),
@@ -171,6 +174,48 @@ def test_what_no_test_sees_is_listed_and_the_tree_stays_as_it_was(project: Path)
     assert {path: path.read_bytes() for path in project.rglob("*.py")} == before
 
 
+def test_only_survivors_of_an_earlier_run_are_changed_again(project: Path) -> None:
+    rooms = ["--places", "4", "--paths", "xmr_e2e/a/seen.py", "xmr_e2e/a/unseen.py"]
+    run(project, "--json", "out.json", *rooms)
+    first = json.loads((project / "out.json").read_text())
+    test = project / "tests" / "test_other.py"
+    weak = test.read_text()
+    test.write_text(weak.replace("helper.half(4)", "helper.half(6) == 3"))
+    try:
+        done = run(project, "--json", "again.json", "--again", "out.json", *rooms)
+    finally:
+        test.write_text(weak)
+    assert done.returncode == 0, done.stderr
+    second = json.loads((project / "again.json").read_text())
+    lines = [(each["file"], each["before"], each["after"]) for each in first if each["seen_by"] is None]
+    assert lines and [(each["file"], each["before"], each["after"]) for each in second] == lines
+    assert {each["seen_by"] for each in second} == {"tests/test_other.py"}
+
+
+@pytest.mark.parametrize("remembered", [None, 0.1])
+def test_a_test_that_takes_longer_than_was_known_is_not_taken_for_one_that_hangs(
+    project: Path, remembered: float | None
+) -> None:
+    memory = project / "build" / "test_seconds.json"
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_text(json.dumps({} if remembered is None else {"tests/test_heavy.py": remembered}))
+    done = run(project, "--places", "1", "--json", "out.json", "--paths", "xmr_e2e/a/heavy.py")
+    (found,) = json.loads((project / "out.json").read_text())
+    assert found["seen_by"] is None, done.stderr
+    assert json.loads(memory.read_text())["tests/test_heavy.py"] > 2
+
+
+def test_a_test_that_is_known_to_take_longer_than_a_change_may_cost_is_not_asked(project: Path) -> None:
+    memory = project / "build" / "test_seconds.json"
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_text(json.dumps({"tests/test_seen.py": 9.0, "tests/test_far.py": 0.1}))
+    run(project, "--places", "1", "--most", "2", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
+    assert json.loads((project / "out.json").read_text())[0]["seen_by"] is None
+    run(project, "--places", "1", "--most", "3", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
+    assert json.loads((project / "out.json").read_text())[0]["seen_by"] == "tests/test_seen.py"
+    assert json.loads(memory.read_text())["tests/test_seen.py"] < 9
+
+
 def test_a_test_that_does_not_end_has_seen_the_change(project: Path) -> None:
     done = run(project, "--places", "4", "--json", "out.json", "--paths", "xmr_e2e/a/endless.py")
     found = json.loads((project / "out.json").read_text())
@@ -179,13 +224,14 @@ def test_a_test_that_does_not_end_has_seen_the_change(project: Path) -> None:
     assert endless and all("ended by SIG" in each["seen_by"] for each in endless)
 
 
-def test_a_test_that_fails_without_any_change_is_an_error_that_names_it(project: Path) -> None:
+def test_a_test_that_fails_without_any_change_is_named_and_not_asked(project: Path) -> None:
     test = project / "tests" / "test_seen.py"
     good = test.read_text()
     test.write_text(good.replace("6", "7"))
     try:
-        done = run(project, "--places", "1", "--paths", "xmr_e2e/a/seen.py")
+        done = run(project, "--places", "1", "--json", "out.json", "--paths", "xmr_e2e/a/seen.py")
     finally:
         test.write_text(good)
-    assert done.returncode == 2
-    assert "tests/test_seen.py fails without any change" in done.stderr
+    assert done.returncode == 1
+    assert "tests/test_seen.py fails without any change, and is not asked" in done.stderr
+    assert json.loads((project / "out.json").read_text())[0]["seen_by"] is None

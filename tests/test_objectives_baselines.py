@@ -368,7 +368,12 @@ def values_and_gradients(
 def run_rank(rank: int, port: int, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save(values_and_gradients(batch(), slice(0, 4) if rank == 0 else slice(4, N)), f"{out}/{rank}.pt")
+    bounds = slice(0, 4) if rank == 0 else slice(4, N)
+    truths = gather(MULTI[bounds] > 0)
+    sent = draw(D, 7)
+    gather(draw(D, 0)[bounds].requires_grad_()).backward(sent)
+    assert torch.equal(sent, draw(D, 7))  # a gradient that was handed in is not written into
+    torch.save({**values_and_gradients(batch(), bounds), "truths": truths}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -384,6 +389,7 @@ def test_two_processes_with_parts_of_the_batch_give_the_values_and_gradients_of_
     spawn(run_rank, (free_port(), str(tmp_path)), nprocs=2)
     for rank, bounds in enumerate([slice(0, 4), slice(4, N)]):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["truths"].dtype == torch.bool and torch.equal(found["truths"], MULTI > 0)
         for name, expected in whole.items():
             # Each process adds the same loss; data parallel training takes the mean over processes.
             assert_close(name, found[name], expected if expected.dim() == 0 else 2 * expected[bounds], atol=1e-9)

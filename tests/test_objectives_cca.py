@@ -103,3 +103,16 @@ def test_correlation_of_half_precision_rows_is_that_of_full_ones(dtype: torch.dt
     found = correlation_loss(x, y)
     assert found.dtype == torch.float32
     assert torch.equal(found, correlation_loss(x.float(), y.float()))
+
+
+def test_linear_cca_is_fitted_and_applied_in_fp64_whatever_the_views_are_and_autocast_is() -> None:
+    x, y = (torch.nn.functional.normalize(view).float() for view in views(40, 4, 3, shared=2, seed=2))
+    expected = linear_cca(x.double(), y.double(), 2, ridge=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        fitted = linear_cca(x, y, 2, ridge=1e-3)
+    for name, value in vars(expected).items():
+        assert value.dtype == torch.float64
+        assert torch.equal(getattr(fitted, name), value), name
+    assert torch.equal(fitted.project_x(x), expected.project_x(x.double()))
+    assert torch.equal(fitted.project_y(y), expected.project_y(y.double()))
+    assert fitted.project_x(x).dtype == torch.float64

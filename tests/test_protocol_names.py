@@ -6,7 +6,7 @@ import pytest
 
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import CLEAN, NAMES, Protocol, protocol
+from xmr_e2e.evaluation.protocol import CLEAN, NAMES, Protocol, ProtocolRecord, protocol
 
 FIVE = Captions(most=5)
 # select, selected_on, captions, similarity, ndcg_stride, whole_batches, folds
@@ -41,9 +41,16 @@ def test_an_epoch_that_is_chosen_otherwise_is_said_in_the_result(name: str) -> N
     own = protocol(name)
     is_other = (own.select, own.selected_on) != (CLEAN.select, CLEAN.selected_on)
     assert bool(own.choice) == is_other
-    document = own.document(own.selected_on, "test")
-    assert document["differences"] == [*([own.choice] if is_other else []), *own.quirks]
-    assert (document["name"], document["gallery"], document["selected_on"]) == (name, "test", own.selected_on)
+    differences = (*((own.choice,) if is_other else ()), *own.quirks)
+    assert own.record(own.selected_on, "test") == ProtocolRecord(name, "test", own.selected_on, differences)
+
+
+def test_a_gallery_with_the_training_split_is_said_in_a_sentence_of_its_own() -> None:
+    own = protocol("coco5k")
+    found = own.record("val", "test+train")
+    assert found.gallery == "test+train"
+    said = "The gallery holds the training split's samples beside the test split's."
+    assert found.differences == (*own.quirks, said)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -214,8 +214,8 @@ def test_fitting_says_how_many_words_are_unknown(
 
 
 def test_pretrained_tokens_stand_between_the_models_special_ones_even_when_cut(bert: Path) -> None:
-    tokenizer, _ = fitted(Tokenization("transformers", name=str(bert)))
-    assert len(tokenizer) == 10
+    tokenizer, vectors = fitted(Tokenization("transformers", name=str(bert)))
+    assert len(tokenizer) == 10 and vectors.shape == (10, 0)  # a model with such tokens has vectors of its own
     assert tokenizer.encode("The dogs.", max_tokens=99) == [2, 5, 6, 8, 9, 3]
     assert tokenizer.encode("The dogs.", max_tokens=4) == [2, 5, 6, 3]
     assert tokenizer.encode("The dogs.", max_tokens=1) == [2, 3]
@@ -240,6 +240,20 @@ def test_padding_and_truncation_of_the_file_itself_are_ignored(bert: Path) -> No
     tokenizer, _ = fitted(Tokenization("transformers", name=str(bert)))
     assert tokenizer.encode("the dog", max_tokens=99) == [2, 5, 6, 3]
     assert tokenizer.encode("the dog the cat", max_tokens=99) == [2, 5, 6, 5, 7, 3]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_text_may_be_put_between_tokens_often_and_not_doubled_as_often(bert: Path, times: int) -> None:
+    document = json.loads((bert / "tokenizer.json").read_text())
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    template = {"type": "TemplateProcessing", "single": [text] * times, "pair": [text, text], "special_tokens": {}}
+    document["post_processor"] = {"type": "Sequence", "processors": [template] * 12}
+    own = {"kind": "transformers", "tokenizer": json.dumps(document), "longest": None, "empty": 1}
+    if times == 1:
+        assert tokenizer_from_document(own).encode("the dog", max_tokens=9) == [5, 6]
+    else:
+        with pytest.raises(XmrError, match=f"it makes a text up to {times**12:,} times as long"):
+            tokenizer_from_document(own)
 
 
 def test_tokens_without_special_ones_use_the_unknown_one_for_an_empty_text(bert: Path) -> None:
