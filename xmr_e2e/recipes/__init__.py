@@ -6,4 +6,4 @@ not, under any launcher. In a wheel the recipes themselves lie in this folder, w
 
 from pathlib import Path
 
-__path__ = [str(Path(__file__).parents[2] / "recipes")]
+__path__ = [str(Path(__file__).resolve().parents[2] / "recipes")]
