@@ -1,0 +1,1 @@
+"""A file for each paper and dataset: a configuration, and `main` to train it. `xmr recipes` lists them."""

@@ -4,41 +4,25 @@
     python recipes/alscor_pascal.py
     python recipes/alscor_pascal.py --train.epochs 5 --method.image.weights none
 
-The paper's hyper-parameters where it gives them: SGD with momentum 0.8 and weight decay 5e-4, learning rate 0.001 for
-AlexNet's convolutions (from ImageNet) and 0.01 for all else, batches of 100, images of 256 cropped to 224, word vectors
-of 100 dimensions, 141 LSTM cells per direction, dropout 0.5. What it leaves open, and where this differs:
-docs/reproduction.md.
+The setting of recipes/alscor_wikipedia.py. What the paper leaves open, and where this differs: docs/reproduction.md.
 
 Published, mAP@50: image to text 0.6392, text to image 0.6841.
 """
 
-from __future__ import annotations
-
+from dataclasses import replace
 from pathlib import Path
 
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import BiLstmCnn
-from xmr_e2e.training.launch import main
+from xmr_e2e import Experiment, main
+from xmr_e2e.recipes.alscor_wikipedia import experiment as wikipedia
 
 
 def experiment() -> Experiment:
-    """The configuration; every field can be changed on the command line."""
-    return Experiment(
+    """The configuration on Wikipedia, and what differs from it."""
+    base = wikipedia()
+    return replace(
+        base,
         name="alscor_pascal",
-        data=Data(Path("data/shards/pascal_sentence"), image_size=224, load_size=256, words=WordVectors(dim=100)),
-        method=Alscor(
-            image=ImageTower("alexnet", weights="imagenet", fresh_fc=True, dropout=0.5),
-            text=BiLstmCnn(hidden=141),
-            dim=40,
-        ),
-        optimizer=Optimizer(
-            "sgd", lr=1e-2, momentum=0.8, weight_decay=5e-4, lr_overrides={"towers.image.network.features": 1e-3}
-        ),
-        train=Train(epochs=60, batch_size=100, select="mAP@50"),
+        data=replace(base.data, shards=Path("data/shards/pascal_sentence")),
     )
 
 

@@ -11,17 +11,11 @@ leaves open, and where this differs: docs/reproduction.md.
 Published, mAP@50: image to text 0.5105, text to image 0.6358.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import BiLstmCnn
-from xmr_e2e.training.launch import main
+from xmr_e2e import Data, Experiment, Optimizer, Train, WordVectors, main
+from xmr_e2e.methods import Alscor
+from xmr_e2e.towers import BiLstmCnn, ImageTower
 
 
 def experiment() -> Experiment:

@@ -4,50 +4,24 @@
     python recipes/dcca_flickr8k.py
     python recipes/dcca_flickr8k.py --method.frozen
 
-Flickr8k has no classes: the table (image, split, label) is the user's, such as preprocessing.caption_labels makes from
-words of the captions. Such labels are weak: a text can give its label away, a picture cannot. A slim image network
-from random weights, so that two cores train it in minutes. It sees no labels, only pairs; its batches must be large.
-It soon learns its few pairs by heart: hence dropout in the sentence CNN, and variates weighed by their correlations,
-both chosen on the validation split (docs/results).
+The small setting of recipes/_flickr8k_small.py, on labels that are weak. It sees no labels, only pairs; its batches
+must be large. It soon learns its few pairs by heart: hence dropout in the sentence CNN, and variates weighed by their
+correlations, both chosen on the validation split (docs/results).
 """
 
-from __future__ import annotations
+from dataclasses import replace
 
-from pathlib import Path
-
-from xmr_e2e.data.augment import Augment
-from xmr_e2e.data.config import Data
-from xmr_e2e.methods.dcca import Dcca
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import TextCnn
-from xmr_e2e.training.launch import main
+from xmr_e2e import Experiment, main
+from xmr_e2e.methods import Dcca
+from xmr_e2e.recipes._flickr8k_small import SLIM, small
+from xmr_e2e.towers import TextCnn
 
 
 def experiment() -> Experiment:
-    """The configuration; every field can be changed on the command line."""
-    return Experiment(
-        name="dcca_flickr8k",
-        data=Data(
-            Path("data/shards/flickr8k"),
-            image_size=96,
-            load_size=112,
-            max_tokens=80,
-            augment=Augment(min_area=0.5, color=0.2),
-        ),
-        method=Dcca(
-            image=ImageTower("resnet10_slim", weights="none"),
-            text=TextCnn(dropout=0.5),
-            hidden=512,
-            layers=2,
-            dim=10,
-            ridge=0.1,
-            power=2.0,
-        ),
-        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
-        schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=16, batch_size=300),
-    )
+    """The small setting with this method."""
+    method = Dcca(image=SLIM, text=TextCnn(dropout=0.5), hidden=512, layers=2, dim=10, ridge=0.1, power=2.0)
+    base = small("dcca_flickr8k", method)
+    return replace(base, train=replace(base.train, epochs=16, batch_size=300))
 
 
 if __name__ == "__main__":

@@ -12,17 +12,11 @@ other datasets are not published.
 Published, mAP@all: image to text 0.521, text to image 0.478.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import TextCnn
-from xmr_e2e.training.launch import main
+from xmr_e2e import Data, Experiment, Optimizer, Train, WordVectors, main
+from xmr_e2e.methods import Dscmr
+from xmr_e2e.towers import ImageTower, TextCnn
 
 
 def experiment() -> Experiment:

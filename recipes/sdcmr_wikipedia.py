@@ -12,17 +12,11 @@ on to the pixels and to the word vectors, VGG-19 at a tenth of the rate. The pap
 Published, mAP@all: image to text 0.683, text to image 0.475.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.sdcmr import Sdcmr
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import TextCnn
-from xmr_e2e.training.launch import main
+from xmr_e2e import Data, Experiment, Optimizer, Train, WordVectors, main
+from xmr_e2e.methods import Sdcmr
+from xmr_e2e.towers import ImageTower, TextCnn
 
 
 def experiment() -> Experiment:

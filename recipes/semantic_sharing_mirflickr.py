@@ -15,17 +15,11 @@ learn, too, at the same 1e-5, from the pixels on: it takes another backbone's me
 Published, NDCG: image to text 66.3, text to image 71.3 percent.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.semantic_sharing import SemanticSharing
-from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.towers.regions import FasterRcnn
-from xmr_e2e.towers.text import BiGruWords
-from xmr_e2e.training.launch import main
+from xmr_e2e import Data, Experiment, Optimizer, Train, WordVectors, main
+from xmr_e2e.methods import SemanticSharing
+from xmr_e2e.towers import BiGruWords, FasterRcnn
 
 
 def experiment() -> Experiment:

@@ -260,8 +260,7 @@ def experiment(folder: Path) -> Experiment:
 
 CONFIGURATIONS = [
     importlib.import_module(f"recipes.{path.stem}").experiment()
-    for path in sorted((Path(__file__).parents[1] / "recipes").glob("*_*.py"))
-    if path.stem != "__init__"
+    for path in sorted((Path(__file__).parents[1] / "recipes").glob("[!_]*.py"))
 ]
 
 

@@ -37,7 +37,9 @@ from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py") if path.stem != "__init__")
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
+REPEATED = 6
+"""lines of code that two recipes do not share"""
 FIRST_LAYER = {"pixels": 4, "tokens": 2}
 """dimensions of the weights of a first convolution, and of word vectors"""
 
@@ -62,7 +64,23 @@ def commands(name: str, beginning: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_short_and_named_after_its_file(name: str) -> None:
     assert recipe(name).experiment().name == name
-    assert 30 <= len((ROOT / "recipes" / f"{name}.py").read_text().splitlines()) <= 65
+    assert 20 <= len((ROOT / "recipes" / f"{name}.py").read_text().splitlines()) <= 65
+
+
+def test_no_recipe_repeats_anothers_lines() -> None:
+    """A setting stands once: what a second recipe shares with it, it imports."""
+    seen: dict[tuple[str, ...], str] = {}
+    for path in sorted((ROOT / "recipes").glob("*.py")):
+        lines = code_lines(path)
+        for start in range(len(lines) - REPEATED + 1):
+            piece = tuple(lines[start : start + REPEATED])
+            assert seen.setdefault(piece, path.name) == path.name, f"{path.name} repeats {seen[piece]}: {piece}"
+
+
+def code_lines(path: Path) -> list[str]:
+    """All behind a recipe's docstring but blank lines and imports."""
+    lines = path.read_text().split('"""', 2)[2].splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith(("from ", "import "))]
 
 
 @pytest.mark.parametrize("name", RECIPES)

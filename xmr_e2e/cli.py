@@ -21,10 +21,12 @@ from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards import command as shards
 from xmr_e2e.shards.audit.command import audit_command
 from xmr_e2e.shards.remote.command import mount_command, trust_command
-from xmr_e2e.studies.command import table_command
+from xmr_e2e.studies.command import copy_command, recipes_command, table_command
 
 app = SubcommandApp()
+recipes_app = SubcommandApp()
 shards_app = SubcommandApp()
+app.command(recipes_app, name="recipes", help="List the recipes with their published figures, or copy one.")
 app.command(shards_app, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
 app.command(name="doctor")(doctor_command)
 app.command(name="eval")(eval_command)
@@ -35,6 +37,8 @@ app.command(name="index")(index_command)
 app.command(name="serve")(serve_command)
 app.command(name="embed")(embed_command)
 app.command(name="export")(export_command)
+recipes_app.command(name="list")(recipes_command)
+recipes_app.command(name="copy")(copy_command)
 shards_app.command(name="info")(shards.info_command)
 shards_app.command(name="verify")(shards.verify_command)
 shards_app.command(name="sheet")(sheet_command)
@@ -48,10 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows.
+    `xmr recipes` alone is `xmr recipes list`: tyro has no default among subcommands.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
         return report_errors(lambda: doctor_command(Path(words[1]), options=words[2:]))
+    if words == ["recipes"]:
+        words = ["recipes", "list"]
     return report_errors(
         lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=words)
     )

@@ -1,4 +1,4 @@
-"""`xmr table`: the command around comparisons and what is missing of them."""
+"""`xmr table` and `xmr recipes`: comparisons, what is missing of them, and what there is to train."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import tyro
 
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 
 if TYPE_CHECKING:
     from xmr_e2e.studies.render import Format
 
 SUFFIXES: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
+TABLE_WIDTH = 140
+"""columns in which each recipe has one line"""
 
 
 def table_command(
@@ -82,3 +85,26 @@ def _table(runs: tuple[Path, ...], metrics: tuple[str, ...], form: Format) -> st
             console.print(f"{run} has no evaluation, and so is not in the table", highlight=False, soft_wrap=True)
     groups = group_runs(each for measurements in measured.values() for each in measurements)
     return render(compare(groups, metrics), form)
+
+
+def recipes_command() -> None:
+    """List the recipes: method, dataset, and the figures that the paper prints. `xmr recipes` does the same."""
+    from xmr_e2e.studies.recipes import recipes_table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # without a width to ask for, each recipe has its line
+        console = Console(highlight=False, width=TABLE_WIDTH)
+    console.print(recipes_table())
+
+
+def copy_command(name: str, out: Path = Path(), /) -> None:
+    """Copy a recipe into a folder of yours, to be changed there.
+
+    Args:
+        name: such as alscor_pascal
+        out: a folder, or a file that does not exist yet (.py); by default here
+    """
+    from xmr_e2e.studies.recipes import copy_recipe
+
+    target = copy_recipe(name, out)
+    Console(highlight=False, soft_wrap=True).print(f"{target}; to train it: {shell('python', target)}")

@@ -77,7 +77,10 @@ def show_missing(folders: Sequence[Path], *, seeds: int, only: Collection[str], 
 def _recipes(only: Collection[str]) -> list[Path]:
     recipes = {path.stem: path for path in sorted(RECIPES.glob("[!_]*.py"))}
     if not recipes:
-        raise XmrError("there is no folder recipes/ with recipes here: go to the project's root")
+        raise XmrError(
+            "there is no folder recipes/ with recipes here: go to the project's root, or put some there: "
+            "xmr recipes copy NAME recipes"
+        )
     for name in only:
         if name not in recipes:
             raise XmrError(f"--only {name}: no such recipe; there are {', '.join(recipes)}")

@@ -1,0 +1,40 @@
+"""Networks of one modality: a configuration for each, which a method is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xmr_e2e.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from xmr_e2e.towers.base import SequenceTower as SequenceTower
+    from xmr_e2e.towers.base import TowerConfig as TowerConfig
+    from xmr_e2e.towers.image import ImageTower as ImageTower
+    from xmr_e2e.towers.pretrained import PretrainedText as PretrainedText
+    from xmr_e2e.towers.pretrained import PretrainedVision as PretrainedVision
+    from xmr_e2e.towers.regions import FasterRcnn as FasterRcnn
+    from xmr_e2e.towers.regions import GridRegions as GridRegions
+    from xmr_e2e.towers.regions import StoredRegions as StoredRegions
+    from xmr_e2e.towers.text import BiGru as BiGru
+    from xmr_e2e.towers.text import BiGruWords as BiGruWords
+    from xmr_e2e.towers.text import BiLstmCnn as BiLstmCnn
+    from xmr_e2e.towers.text import TextCnn as TextCnn
+    from xmr_e2e.towers.vector import VectorTower as VectorTower
+else:  # as in xmr_e2e
+    _MODULES = {
+        "BiGru": "xmr_e2e.towers.text",
+        "BiGruWords": "xmr_e2e.towers.text",
+        "BiLstmCnn": "xmr_e2e.towers.text",
+        "FasterRcnn": "xmr_e2e.towers.regions",
+        "GridRegions": "xmr_e2e.towers.regions",
+        "ImageTower": "xmr_e2e.towers.image",
+        "PretrainedText": "xmr_e2e.towers.pretrained",
+        "PretrainedVision": "xmr_e2e.towers.pretrained",
+        "SequenceTower": "xmr_e2e.towers.base",
+        "StoredRegions": "xmr_e2e.towers.regions",
+        "TextCnn": "xmr_e2e.towers.text",
+        "TowerConfig": "xmr_e2e.towers.base",
+        "VectorTower": "xmr_e2e.towers.vector",
+    }
+    __all__ = list(_MODULES)
+    __getattr__ = lazy_attributes(__name__, _MODULES)
