@@ -474,7 +474,7 @@ def test_no_room_and_no_right_to_write(tmp_path: Path) -> None:
 
 def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 555.42.02\necho 555.42.02\n")
+    program.write_text("#!/bin/sh\necho GPU 0: A\necho GPU 1: B\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
