@@ -348,7 +348,7 @@ def test_pretrained_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     towers = {"image": ImageTower("alexnet"), "text": BiLstmCnn()}
     (missing,) = check_weights(towers)
-    assert missing.level == "note" and "233 MB from https://" in missing.text
+    assert missing.level == "note" and "233.1 MB from https://" in missing.text
     path = Path(missing.text.split(" ")[-1])
     assert path.is_relative_to(tmp_path)
     path.parent.mkdir(parents=True)
