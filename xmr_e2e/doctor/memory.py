@@ -45,7 +45,7 @@ class Need:
         return self.weights + self.gradients + self.optimizer + self.activations + self.batch
 
     def __str__(self) -> str:
-        parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimiser", "activations", "batch")}
+        parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimizer", "activations", "batch")}
         return f"{in_words(self.total)} ({', '.join(f'{name} {in_words(size)}' for name, size in parts.items())})"
 
 
