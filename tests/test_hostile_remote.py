@@ -480,10 +480,10 @@ def test_a_command_to_copy_is_one_command_whatever_the_stranger_writes(
 ) -> None:
     victim = tmp_path / "victim"
     inner = "'; touch victim; echo `touch victim` $(touch victim) '"
-    folder = receive(shards, tmp_path / inner, f"hf://{{}}{inner}", f"/{inner}")
+    folder = receive(shards, tmp_path / inner, f"hf://datasets/{{}}{inner}", f"/{inner}")
     assert main(["shards", "trust", str(folder)]) == 2
     command = capfd.readouterr().err.partition("If you trust it: `")[2].strip()[:-1]
-    assert shlex.split(command)[:5] == ["xmr", "shards", "mount", f"hf://{{}}{inner}", str(folder)]
+    assert shlex.split(command)[:5] == ["xmr", "shards", "mount", f"hf://datasets/{{}}{inner}", str(folder)]
     subprocess.run(["sh", "-c", command.replace("xmr", "true", 1)], check=True, cwd=tmp_path)
     (folder / REMOTE).write_text(json.dumps({"url": "https://host/", "cache": f"/{inner}", "cache_bytes": 1}))
     with pytest.raises(XmrError) as error:
