@@ -28,7 +28,9 @@ def lower_bounds(pyproject: Path = PYPROJECT) -> dict[str, str]:
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     bounds = {}
-    for requirement in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
+    for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        if requirement.startswith(f"{project['name']}["):  # of the extras, which come by themselves
+            continue
         found = re.match(r"([\w-]+)(?:\[[\w,-]+\])?>=([\d.]+)", requirement)
         if not found:
             raise ValueError(f"{requirement}: every requirement is to begin as NAME>=VERSION")

@@ -118,7 +118,7 @@ class Project:
 
     def _make(self, word: str, line: str) -> None:
         path = self.root / re.sub(r"\*+", "1", re.sub(r"\[.*?\]", "1", word))
-        if path.exists() or "://" in word or word.startswith(("/", "pipe:")) or path.suffix == ".pth":
+        if path.exists() or "://" in word or word.startswith("/") or path.suffix == ".pth":
             return
         if word == "RAW":
             RAW[raw_of(line)](path)

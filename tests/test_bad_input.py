@@ -27,7 +27,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, Skipped, build_shards
 from xmr_e2e.shards.info import describe
 from xmr_e2e.shards.manifest import Manifest, load_manifest
-from xmr_e2e.shards.media import UnusableImage, decode_rgb, image_extension, save_picture, upright_rgb
+from xmr_e2e.shards.media import UnusableImage, count_pixels, decode_rgb, save_picture, upright_rgb
 from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import key_of
 from xmr_e2e.shards.verify import verify
@@ -230,7 +230,7 @@ def test_random_damage_is_unusable_or_decodes_and_nothing_else(make_image: Calla
             for place in rng.integers(0, len(data), 4):
                 data[place] = rng.integers(0, 256)
             try:
-                assert image_extension(bytes(data)) and decode_rgb(bytes(data)).mode == "RGB"
+                assert count_pixels(bytes(data)) and decode_rgb(bytes(data)).mode == "RGB"
             except UnusableImage as error:
                 assert str(error)
 

@@ -26,7 +26,7 @@ from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.data.text import Vocabulary, build_vocabulary, pad, tokenize
+from xmr_e2e.data.text import Vocabulary, fit_vocabulary, pad, tokenize
 from xmr_e2e.data.tokenizers import Tokenization, fit_tokenizer
 from xmr_e2e.data.vectors import WordVectors, load_vectors
 from xmr_e2e.errors import XmrError
@@ -180,7 +180,7 @@ def test_marks_belong_to_their_letters() -> None:
 
 
 def test_the_vocabulary_is_ordered_by_count_then_alphabet() -> None:
-    vocabulary = build_vocabulary(["b a a", "c b a", "d"], min_count=2)
+    vocabulary = fit_vocabulary(["b a a", "c b a", "d"], min_count=2)
     assert vocabulary.words == ("a", "b")
     assert vocabulary.encode("b x a", max_tokens=9) == [3, 1, 2]
     assert vocabulary.encode("?!", max_tokens=9) == [1]

@@ -241,8 +241,7 @@ class Runner:
 
     def reachable(self, words: list[str]) -> list[str]:
         """Hosts, folders of other machines and a cache that are there."""
-        self.patch.setenv("HOME", str(self.project.root / "home"))  # commands that are allowed are kept there
-        self.put_on_path("ssh", f'shift\nexec sh -c "$(echo "$*" | sed s#/data/mscoco#{self.project.shards}#)"')
+        self.patch.setenv("HOME", str(self.project.root / "home"))  # what is allowed is kept there
         words = [re.sub(r"^https?://[^/]+", self.site, word) for word in words]
         return [str(self.project.root / "cache") if word.startswith("/local") else word for word in words]
 

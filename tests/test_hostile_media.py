@@ -32,7 +32,6 @@ from xmr_e2e.shards.media import (
     count_pixels,
     decode_rgb,
     decode_whole,
-    image_extension,
     is_turned_jpeg,
     thumbnail,
 )
@@ -108,7 +107,7 @@ def test_scans_are_counted_only_where_they_are_decoded() -> None:
         encoded(Image.new("RGB", (4000, 4000)), "JPEG", exif=b"Exif\0\0" + b"\xff\xda" * 5000),
         encoded(Image.new("RGB", (4000, 4000)), "JPEG", comment=b"\xff\xda" * 5000),
     ):
-        assert image_extension(sound) == "jpg"
+        assert count_pixels(sound) >= 64 * 64
 
 
 @pytest.mark.parametrize("format", ["EPS", "PPM", "PCX", "TGA", "ICO", "PDF", "SGI", "DDS", "JPEG2000", "ICNS"])
@@ -123,7 +122,7 @@ def test_no_parser_of_other_formats_sees_the_bytes(format: str, monkeypatch: pyt
         if name not in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
             monkeypatch.setitem(Image.OPEN, name, (lambda *_: pytest.fail("parsed"), accept))  # type: ignore[arg-type]
     with pytest.raises(UnusableImage, match="none of JPEG, PNG, WebP, GIF, BMP and TIFF"):
-        image_extension(data)
+        count_pixels(data)
     with pytest.raises(XmrError):
         load_square(data, 16, where="here")
 

@@ -217,7 +217,7 @@ def test_commands_in_messages_can_be_copied(
     shards = tmp_path / "shards of others"
     write(shards / "remote.json", "{}")
     monkeypatch.setenv("COLUMNS", "1000")
-    assert main(["shards", "info", f"pipe:cat {name}"]) == 2
+    assert main(["shards", "info", f"s3://bucket/{name}"]) == 2
     spans = re.findall(r"`([^`]+)`", capsys.readouterr().err.replace("`touch", "touch"))
     assert all(shlex.split(span) for span in spans)
 
@@ -526,8 +526,8 @@ def test_a_report_shows_names_of_others_and_nothing_of_them_runs(
         DATASET[:-8],
     ):
         assert text in page.text
-    command = re.search(r"accelerate launch --num_processes .*", page.text)
-    assert command and command[0].startswith("accelerate launch --num_processes '1; touch victim' train.py")
+    command = re.search(r"torchrun --nproc-per-node .*", page.text)
+    assert command and command[0].startswith("torchrun --nproc-per-node '1; touch victim' train.py")
     check_in_browser(trained / "report.html", browser, tmp_path / "report.png")
 
 

@@ -217,7 +217,6 @@ def printed(capfd: pytest.CaptureFixture[str]) -> str:
         "sftp://user@host:2222/folder",
         "file:///mnt/my data/Bücher",
         "hf://datasets/user/name",
-        "pipe:ssh host cat /data/{}",
     ],
 )
 def test_addresses_of_hosts_and_paths_are_taken(url: str) -> None:
@@ -249,7 +248,7 @@ def test_addresses_of_hosts_and_paths_are_taken(url: str) -> None:
         ("https://host/\u202efdp", "a URL has no line breaks"),
         ("https://ho\u200bst/", "a URL has no line breaks"),
         ("https://host/\ud800", "a URL has no line breaks"),
-        ("pipe:cat {};\ntouch victim", "a URL has no line breaks"),
+        ("pipe:cat {};\ntouch victim", "pipe: addresses are commands, which are not run"),
         ("PIPE:cat {}", "not a URL"),
         ("HTTPS://host/", "not a URL"),
         ("https://host/" + "x" * 5000, "at most 4,096"),
@@ -481,10 +480,10 @@ def test_a_command_to_copy_is_one_command_whatever_the_stranger_writes(
 ) -> None:
     victim = tmp_path / "victim"
     inner = "'; touch victim; echo `touch victim` $(touch victim) '"
-    folder = receive(shards, tmp_path / inner, f"pipe:cat {{}} {inner}", f"/{inner}")
+    folder = receive(shards, tmp_path / inner, f"hf://datasets/{{}}{inner}", f"/{inner}")
     assert main(["shards", "trust", str(folder)]) == 2
     command = capfd.readouterr().err.partition("If you trust it: `")[2].strip()[:-1]
-    assert shlex.split(command)[:5] == ["xmr", "shards", "mount", f"pipe:cat {{}} {inner}", str(folder)]
+    assert shlex.split(command)[:5] == ["xmr", "shards", "mount", f"hf://datasets/{{}}{inner}", str(folder)]
     subprocess.run(["sh", "-c", command.replace("xmr", "true", 1)], check=True, cwd=tmp_path)
     (folder / REMOTE).write_text(json.dumps({"url": "https://host/", "cache": f"/{inner}", "cache_bytes": 1}))
     with pytest.raises(XmrError) as error:
@@ -738,7 +737,6 @@ def test_a_server_that_drips_has_failed(
         ("https://host/{}?X-Amz-Signature=s3cr3t&b=c", "https://host/{}?***"),
         ("http://[::1]:80/x", "http://[::1]:80/x"),
         ("no https://u:p@a/x and 'https://b/y?z=1', or so", "no https://***@a/x and 'https://b/y?***', or so"),
-        ("pipe:curl -u a:b https://u:p@host/{}?t=1 | cat", "pipe:curl -u a:b https://***@host/{}?*** | cat"),
         ("s3://bucket/x", "s3://bucket/x"),
     ],
 )
@@ -926,7 +924,7 @@ def test_a_cache_of_somebody_else_is_not_used(tmp_path: Path) -> None:
 
 SOUND = [
     {"url": "https://host/{}?a=1", "cache": None, "cache_bytes": 10**11},
-    {"url": "pipe:ssh host cat {}", "cache": "/scratch/me", "cache_bytes": 1},
+    {"url": "hf://datasets/me/{}", "cache": "/scratch/me", "cache_bytes": 1},
     {"url": "s3://bucket/folder", "cache": "/scratch/me", "cache_bytes": 1},
 ]
 URLS = [
@@ -977,10 +975,10 @@ def test_any_url_ends_in_a_host_and_a_path_or_an_error(url: str) -> None:
     assert shlex.split(shlex.quote(url)) == [url]
     shown = hide_secrets(url)
     assert hide_secrets(shown) == shown
-    if not url.startswith("pipe:"):
-        assert "#" not in url or url.startswith("file:")
-        if url.startswith("http"):
-            assert http.URL(url).host
+    assert not url.startswith("pipe:")
+    assert "#" not in url or url.startswith("file:")
+    if url.startswith("http"):
+        assert http.URL(url).host
 
 
 @fuzzed

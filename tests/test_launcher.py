@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,14 +17,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from forked import tiny, trainings
-from test_training import ACCELERATE, command, launch, records
+from test_training import ACCELERATE, TORCHRUN, command, launch, records
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.runs.run import Run
 from xmr_e2e.training import launch as launch_module
 from xmr_e2e.training import launcher
-from xmr_e2e.training.launcher import take_over, torchrun
+from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.processes import make_accelerator
 
 DEEPSPEED = {"USE_DEEPSPEED": "true", "DEEPSPEED_ZERO_STAGE": "2", "GRADIENT_ACCUMULATION_STEPS": "1"}
@@ -125,21 +124,40 @@ def test_what_stands_on_accelerates_command_line_and_in_its_file_alone_is_found(
             take_over(Train())
 
 
-def test_machines_share_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = {"machine_rank": 1, "main_process_ip": "10.0.0.7", "main_process_port": 29501}
-    words = torchrun(Namespace(num_processes=4, num_machines=2, **place), 2)
-    assert words[2:] == (
-        "--nproc-per-node 2 --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 --master-port 29501".split()
-    )
-    monkeypatch.setattr(launcher, "_words_of_accelerate", lambda: "--num_processes 3 --num_machines 2 r.py".split())
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--num_processes 2 r.py", "`torchrun --standalone --nproc-per-node 2 r.py '--train.name=a b'`"),
+        (
+            "--num_processes 4 --num_machines 2 --machine_rank 1 --main_process_ip 10.0.0.7 --main_process_port 295 r",
+            "`torchrun --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 --master-port 295 --nproc-per-node 2 r.py ",
+        ),
+        ("--num_processes 3 --num_machines 2 r.py", "3 is the number of .* cannot be divided among --num_machines 2"),
+        ("--num_processes 4 --num_machines 2 r.py", "--num_machines 2 needs --main_process_ip and --main_process_port"),
+    ],
+)  # fmt: skip
+def test_processes_that_accelerate_does_not_start_are_started_by_what_the_error_says(
+    monkeypatch: pytest.MonkeyPatch, words: str, message: str
+) -> None:
+    monkeypatch.setattr(launcher, "_words_of_accelerate", words.split)
+    monkeypatch.setattr(sys, "argv", ["r.py", "--train.name=a b"])
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for has_gpu, cpu in ((False, "false"), (True, "true")):  # the second is `accelerate launch --cpu`
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
         ask(monkeypatch, USE_CPU=cpu)
-        with pytest.raises(XmrError, match=r"--num_processes 3 .* cannot be divided among --num_machines 2"):
+        expected = message.replace("`torchrun", "`ACCELERATE_USE_CPU=true torchrun") if has_gpu else message
+        with pytest.raises(XmrError, match=expected):
             take_over(Train())
-    with pytest.raises(XmrError, match="--num_machines 2 needs --main_process_ip and --main_process_port"):
-        torchrun(Namespace(num_processes=4, num_machines=2, main_process_ip=None, main_process_port=None), 2)
+
+
+def test_what_to_type_keeps_the_precision_that_accelerate_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun knows none, so that it would be lost without a word."""
+    monkeypatch.setattr(launcher, "_words_of_accelerate", "--num_processes 2 r.py".split)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ask(monkeypatch, MIXED_PRECISION="bf16")
+    with pytest.raises(XmrError, match=r"torchrun .* --train\.precision bf16`"):
+        take_over(Train())
 
 
 def test_a_parent_whose_command_line_is_not_shown_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,15 +244,15 @@ def test_accelerates_deepspeed_trains_with_zero(tiny_shards: Path, tmp_path: Pat
 
 
 def test_two_machines_are_one_training(tiny_shards: Path, tmp_path: Path) -> None:
-    """Both on this host, without a GPU; each starts its part of the processes."""
+    """Both on this host, without a GPU; each starts its part of the processes, by what the refusal says."""
     from test_engine import free_port
 
     port = str(free_port())
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.name", "x")
     started = [
         subprocess.Popen(
-            [*ACCELERATE, "--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank),
-             "--main_process_ip", "127.0.0.1", "--main_process_port", port, *arguments],
+            [*TORCHRUN, "--nnodes", "2", "--node-rank", str(rank), "--master-addr", "127.0.0.1",
+             "--master-port", port, "--nproc-per-node", "1", *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -253,9 +252,12 @@ def test_a_tar_that_lies_in_the_folder_is_read_there(site: Site, cache: Path, mo
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("data/shards", "not a URL; one begins with https://, s3://, file:// or pipe:"),
+        ("data/shards", "not a URL; one begins with https://, s3:// or file://"),
         ("gopher://host/shards", "the protocol gopher:// is unknown"),
-        ("pipe:cat /data/", "the command needs a {} where the file's name goes"),
+        (
+            "pipe:ssh host cat /data/{}",
+            "pipe: addresses are commands, which are not run. Mount what the command reads: sftp://",
+        ),
     ],
 )
 def test_what_is_no_url_is_refused(url: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +280,6 @@ def test_a_protocol_without_its_package_is_told_with_the_pip_line(
         ("https://host/shards", "https://host/shards"),
         ("s3://bucket/shards", "s3://bucket/shards"),
         ("file:///mnt/shards", "file:///mnt/shards"),
-        ("pipe:ssh host cat /data/{}", "'pipe:ssh host cat /data/{}'"),
     ],
 )
 def test_a_url_that_is_given_as_a_folder_is_answered_with_the_mount_line(given: str, url: str) -> None:
@@ -584,49 +585,33 @@ def test_the_default_cache_is_the_users_alone(site: Site, tmp_path: Path, monkey
         open_tar(tmp_path / "mounted")
 
 
-# Commands
+# Commands, which earlier versions ran
 
 
-def test_a_command_is_refused_unless_it_was_allowed(
-    tiny_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_command_does_not_run_and_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    url = f"pipe:touch {tmp_path}/ran; curl https://host/{{}} https://user:hunter2@other"
+    assert main(["shards", "mount", url, str(tmp_path / "mounted")]) == 2
+    error = capfd.readouterr().err
+    assert "python -m http.server" in " ".join(error.split())
+    assert "hunter2" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_in_a_folder_that_was_mounted_before_does_not_run(
+    site: Site, cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trace = tmp_path / "ran"
-    url = f"pipe:touch {trace}; cat {tiny_shards}/{{}}"
-    folder = tmp_path / "mounted"
-    command = ["shards", "mount", url, str(folder), "--cache", str(tmp_path / "cache")]
-    assert main(command) == 2
-    error = " ".join(capfd.readouterr().err.split())
-    assert "a command that would run on this machine" in error
-    again = shlex.join(["xmr", *command, "--cache-gb", "100.0", "--allow-pipe"])
-    assert f"`{again}`" in error
-    assert not trace.exists()
-    assert not folder.exists()
-    assert main([*command, "--allow-pipe"]) == 0
-    assert trace.exists()
-    assert read_tar(folder) == (tiny_shards / TAR).read_bytes()
-
-
-def test_a_command_in_a_folder_from_somebody_else_does_not_run(
-    tiny_shards: Path, cache: Path, home: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "mounted"
-    url = f"pipe:cat {tiny_shards}/{{}}"
-    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allowed=("pipe",))
-    shutil.rmtree(home / ".config")  # as for another user
-    remote.mount(url.replace("cat", "cat "), tmp_path / "another", cache=cache, cache_bytes=10**9, allowed=("pipe",))
-    with pytest.raises(XmrError, match="a command that would run on this machine"):
+    """Nor does one in a folder that comes from somebody else; to trust it does not help."""
+    folder, ran = tmp_path / "mounted", tmp_path / "ran"
+    mount(site, folder, cache)
+    document = json.loads((folder / "remote.json").read_text())
+    url = f"pipe:touch {ran}; cat {site.folder}/{{}}"
+    (folder / "remote.json").write_text(json.dumps(document | {"url": url}))
+    trust(url, cache)  # as an earlier version has noted it
+    with pytest.raises(XmrError, match=r"mounted/remote\.json: .*pipe: addresses are commands, .* sftp://HOST/FOLDER"):
         open_tar(folder)
-
-
-def test_the_status_of_a_command_is_looked_at(tiny_shards: Path, cache: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "mounted"
-    url = f"pipe:cat {tiny_shards}/{{}} && test -e {tmp_path}/healthy || (echo the tape is stuck >&2; exit 7)"
-    (tmp_path / "healthy").touch()
-    remote.mount(url, folder, cache=cache, cache_bytes=10**9, allowed=("pipe",))
-    (tmp_path / "healthy").unlink()
-    with pytest.raises(XmrError, match=r"the command ended with status 7: the tape is stuck \(tried 5 times\)"):
-        open_tar(folder)
-    assert kept(cache) == set()
+    assert main(["shards", "trust", str(folder)]) == 2
+    assert "pipe: addresses are commands" in " ".join(capfd.readouterr().err.split())
+    assert not ran.exists()
 
 
 # What the remote manifest may say

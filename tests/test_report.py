@@ -294,7 +294,7 @@ def test_the_map_says_what_it_shows(page: Page) -> None:
 def test_the_command_can_be_copied_into_a_shell(page: Page) -> None:
     (command,) = page.of_class["command"]
     words = shlex.split(command.replace("\\\n", " "))
-    assert words == ["accelerate", "launch", "--num_processes", "2", *COMMAND]
+    assert words == ["torchrun", "--nproc-per-node", "2", *COMMAND]
 
 
 def test_the_contents_lead_to_what_is_there(page: Page) -> None:

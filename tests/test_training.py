@@ -21,6 +21,7 @@ from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "alscor_flickr8k.py"
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 # A small network on small pictures: 10 steps per epoch.
 SMALL = (
     "--method.image.name squeezenet1_1 --method.dim 4 --method.text.hidden 8 --method.text.kernels 16 "
@@ -169,7 +170,7 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_one(
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "2")
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
-            [*ACCELERATE, "--num_processes", "2", *arguments],
+            [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *arguments],
             stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/model.json")), process)
@@ -228,8 +229,7 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.micro-batches", "2")
-    # Without a GPU, accelerate itself would start one process and say nothing.
-    result = launch(arguments, [*ACCELERATE, "--num_processes", "2"])
+    result = launch(arguments, [*TORCHRUN, "--standalone", "--nproc-per-node", "2"])
     assert result.returncode == 0, result.stderr
     run = only_run(tmp_path)
     assert "2 process(es) on cpu" in result.stderr

@@ -9,13 +9,14 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
-from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from xmr_e2e import extras
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -29,9 +30,12 @@ def plain(name: str) -> str:
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PROGRAM = {plain(r.name): r for r in map(Requirement, PROJECT["dependencies"])}
-EXTRAS = {plain(r.name): r for r in map(Requirement, chain(*PROJECT["optional-dependencies"].values()))}
-DIRECT = PROGRAM | EXTRAS
+EXTRAS = {extra: list(map(Requirement, lines)) for extra, lines in PROJECT["optional-dependencies"].items()}
+OF_TESTS = [*EXTRAS.pop("dev"), *EXTRAS.pop("docs")]
+CORE = {plain(r.name): r for r in map(Requirement, PROJECT["dependencies"])}
+PROGRAM = CORE | {plain(r.name): r for extra in EXTRAS.values() for r in extra}
+TESTS = {plain(r.name): r for r in OF_TESTS if r.name != PROJECT["name"]}
+DIRECT = PROGRAM | TESTS
 
 
 def constraints() -> dict[str, str]:
@@ -117,7 +121,7 @@ def test_the_lowest_versions_are_the_lower_bounds(lowest: ModuleType, capsys: py
 
 
 def test_a_requirement_without_a_lower_bound_is_named(lowest: ModuleType, tmp_path: Path) -> None:
-    text = '[project]\ndependencies = ["numpy<3"]\n[project.optional-dependencies]\ndev = []\n'
+    text = '[project]\nname = "xmr-e2e"\ndependencies = []\n[project.optional-dependencies]\nextra = ["numpy<3"]\n'
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(ValueError, match="numpy<3: every requirement is to begin as NAME>=VERSION"):
         lowest.lower_bounds(tmp_path / "pyproject.toml")
@@ -154,6 +158,20 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: dict[s
     for name in imported.keys() - sys.stdlib_module_names - own:
         candidates = {plain(package) for package in packages.get(name, [name])}
         assert candidates & declared.keys(), f"{imported[name]} imports {name}, which pyproject.toml does not name"
+
+
+def test_the_tests_have_every_extra() -> None:
+    """By which `make test` and the lowest versions have them, too."""
+    (own,) = (requirement for requirement in OF_TESTS if requirement.name == PROJECT["name"])
+    assert own.extras == EXTRAS.keys() == extras.EXTRAS.keys()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_is_looked_for_by_the_modules_of_its_packages(extra: str) -> None:
+    packages = packages_distributions()
+    brought = {plain(package) for module in extras.EXTRAS[extra] for package in packages[module]}
+    assert {plain(requirement.name) for requirement in EXTRAS[extra]} <= brought
+    assert not brought & CORE.keys()
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,7 +65,7 @@ class Vocabulary:
 
 
 def fit_vocabulary(texts: Sequence[str], *, min_count: int) -> Vocabulary:
-    """`build_vocabulary` of the training texts.
+    """The words that occur at least `min_count` times, the most frequent first, ties in alphabetical order.
 
     Raises:
         XmrError: texts that have no words, or none that occurs so often.
@@ -89,11 +89,6 @@ def fit_vocabulary(texts: Sequence[str], *, min_count: int) -> Vocabulary:
             "cut words into subwords: --data.tokens.kind sentencepiece"
         )
     return vocabulary
-
-
-def build_vocabulary(texts: Iterable[str], *, min_count: int) -> Vocabulary:
-    """The words that occur at least `min_count` times, the most frequent first, ties in alphabetical order."""
-    return _most_frequent(Counter(word for text in texts for word in tokenize(text)), min_count)
 
 
 def _most_frequent(counts: Counter[str], min_count: int) -> Vocabulary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
+from rich.filesize import decimal
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,4 @@ def counted(number: int, noun: str) -> str:
 
 def in_words(count: float) -> str:
     """A number of bytes for a person, such as 1.3 GB; decimal, as disks are sold."""
-    power = 0
-    while count >= 999.5 and power < len(UNITS) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.0f} {UNITS[power]}" if power < 3 else f"{count:.1f} {UNITS[power]}"
+    return decimal(round(count))

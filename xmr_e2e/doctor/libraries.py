@@ -9,22 +9,24 @@ from collections.abc import Iterator
 from xmr_e2e.doctor.finding import Finding, problem
 
 LIBRARIES = (
-    "torch", "torchvision", "accelerate", "deepspeed", "transformers", "webdataset", "gensim", "sentencepiece",
-    "safetensors", "simplejpeg", "numpy",
+    "torch", "torchvision", "accelerate", "transformers", "webdataset", "gensim", "sentencepiece", "safetensors",
+    "simplejpeg", "numpy",
 )  # fmt: skip
+_LISTED_BY = "their versions, and the GPUs' driver: python -m torch.utils.collect_env, accelerate env, pip list"
 
 
 def versions() -> dict[str, str]:
-    """Python's and the libraries'; "missing" where one is not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+    """Python's and the libraries', which are to be the same on all ranks; "missing" where one is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in (*LIBRARIES, "deepspeed")}}
 
 
 def check_libraries() -> Iterator[Finding]:
-    found = versions()
-    missing = [name for name, version in found.items() if version == "missing"]
+    """A problem for what is missing; versions are listed by other programs."""
+    missing = [name for name in LIBRARIES if _version(name) == "missing"]
     if missing:
         yield problem("libraries", f"not installed: {', '.join(missing)}. Install the project again: pip install -e .")
-    yield Finding("libraries", ", ".join(f"{name} {found[name]}" for name in found if name not in missing))
+    else:
+        yield Finding("libraries", f"installed; {_LISTED_BY}")
     yield check_operators()
 
 

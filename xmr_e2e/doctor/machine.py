@@ -37,16 +37,15 @@ def check_machine(runs: Path) -> Iterator[Finding]:
 
 
 def check_gpus() -> Iterator[Finding]:
-    drivers = _drivers()
+    installed = _installed_gpus()
     count = torch.cuda.device_count()
-    if not count and drivers:
-        yield problem("GPU", f"nvidia-smi shows {len(drivers)}, and torch sees none: {_why_unseen()}")
+    if not count and installed:
+        yield problem("GPU", f"nvidia-smi shows {installed}, and torch sees none: {_why_unseen()}")
     elif not count:
         yield Finding("GPU", "none: networks run on the CPU")
     for number in range(count):
         free, total = torch.cuda.mem_get_info(number)
-        driver = f", driver {drivers[0]}" if drivers else ""
-        text = f"{number}: {torch.cuda.get_device_name(number)}, {in_words(total)}{driver}"
+        text = f"{number}: {torch.cuda.get_device_name(number)}, {in_words(total)}"
         if free < 0.8 * total:
             yield note("GPU", f"{text}; {in_words(total - free)} of it are in use: see nvidia-smi")
         else:
@@ -158,13 +157,12 @@ def cgroup_limits(cgroups: Path, membership: Path) -> Iterator[tuple[int, int]]:
                     yield int(limit), used
 
 
-def _drivers() -> list[str]:
-    """The driver's version, for each GPU that nvidia-smi sees, whether or not torch can use it."""
+def _installed_gpus() -> int:
+    """The number of GPUs that nvidia-smi sees, whether or not torch can use them."""
     if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    return result.stdout.split("\n")[:-1] if result.returncode == 0 else []
+        return 0
+    result = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    return len(result.stdout.splitlines()) if result.returncode == 0 else 0
 
 
 def _why_unseen() -> str:

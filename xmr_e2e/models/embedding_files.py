@@ -5,28 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.extras import require_extra
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.models.sources import Rows, Skipped, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROWS = 4096
 """of a row group, at least: what is held in memory"""
 
 
 def require_writable(out: Path) -> None:
-    """Raise XmrError for a name whose ending stands for no format here, and for a folder; before anything is embedded.
+    """Raise XmrError for a name whose ending stands for no format here, or for one whose package is missing, and for a
+    folder; before anything is embedded.
 
     A file of another format under a name such as x.csv would be opened as what it is not.
     """
     if out.suffix.lower() not in _WRITERS:
         raise XmrError(f"--out {out}: the name must end in {', '.join(_WRITERS)}, by which the format is chosen")
+    if out.suffix.lower() == ".parquet":
+        require_extra("parquet", f"--out {out}")
     if out.is_dir():
         raise XmrError(f"--out {out} is a folder; name a file in it")
 
@@ -80,12 +85,15 @@ def _embedded(
 
 
 def _write_parquet(model: SavedModel, embedded: Iterable[Rows], path: Path) -> int:
-    writer: pq.ParquetWriter | None = None
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    writer: parquet.ParquetWriter | None = None
     waiting: list[pa.RecordBatch] = []
     count = 0
     try:
         for rows in embedded:
-            writer = writer or pq.ParquetWriter(path, _schema(model, rows), use_dictionary=["modality"])
+            writer = writer or parquet.ParquetWriter(path, _schema(model, rows), use_dictionary=["modality"])
             waiting.append(_batch(rows, writer.schema))
             count += len(rows.ids)
             if sum(map(len, waiting)) >= ROWS:
@@ -139,6 +147,8 @@ def _about(model: SavedModel) -> dict[str, str]:
 
 
 def _schema(model: SavedModel, rows: Rows) -> pa.Schema:
+    import pyarrow as pa
+
     columns = {
         "id": pa.string(),
         "modality": pa.string(),
@@ -149,6 +159,8 @@ def _schema(model: SavedModel, rows: Rows) -> pa.Schema:
 
 
 def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
     values = pa.array(np.ascontiguousarray(rows.embeddings, dtype=np.float32).reshape(-1))
     embeddings = pa.FixedSizeListArray.from_arrays(values, type=schema.field("embedding").type)
     columns = [pa.array(rows.ids), pa.array([rows.modality] * len(rows.ids)), pa.array(rows.texts, pa.string())]

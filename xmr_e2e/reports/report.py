@@ -265,7 +265,7 @@ def _command(environment: Mapping[str, Any]) -> str:
     words = environment.get("command")
     if not isinstance(words, list) or not words:
         return ""
-    line = shell("accelerate", "launch", "--num_processes", environment.get("processes", 1), words[0])
+    line = shell("torchrun", "--nproc-per-node", environment.get("processes", 1), words[0])
     return line + "".join(f"{OPTION if str(word).startswith('--') else ' '}{shell(word)}" for word in words[1:])
 
 

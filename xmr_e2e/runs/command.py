@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
+from xmr_e2e.extras import require_extra
 
 if TYPE_CHECKING:
     from xmr_e2e.evaluation.result import EvaluationResult
@@ -152,6 +153,8 @@ def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, on
     from xmr_e2e.runs.export import export
     from xmr_e2e.runs.run import Run
 
+    if onnx:
+        require_extra("onnx", "--onnx")
     console = Console(highlight=False, soft_wrap=True)
     model = export(Run(run), out, checkpoint)
     console.print(f"{len(model.method.state_dict())} weights written: {out}")

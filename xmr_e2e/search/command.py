@@ -15,6 +15,7 @@ from rich.text import Text
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
+from xmr_e2e.extras import require_extra
 from xmr_e2e.received import own_path
 
 TEXT_WIDTH = 100
@@ -51,6 +52,7 @@ def search_command(
         shards: where the shards lie now, if not where they lay in training
         full: show all texts of the hits, and whole; else of each its first one, on one line
     """
+    require_extra("serve", "xmr search")
     from xmr_e2e.models.saved_model import load, require_shards
     from xmr_e2e.search.index import DEFAULT, find_index, search_index
     from xmr_e2e.search.query import HEADING, remark_on, save_sheet, search, shorten
@@ -104,6 +106,7 @@ def index_command(
         add: add to the index that is there, without training anything; what it has already stays as it is
         overwrite: make the index that is there again
     """
+    require_extra("serve", "xmr index")
     from xmr_e2e.models.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index
     from xmr_e2e.search.indexing import make_index
@@ -153,6 +156,7 @@ def serve_command(
         token: ask for a token also on this machine, where others may work, too
         no_token: ask for none; a proxy does, or everybody may see all
     """
+    require_extra("serve", "xmr serve")
     from xmr_e2e.search.serve import open_endpoint, serve
 
     if token and no_token:

@@ -194,8 +194,6 @@ def _url_of(folder: Path) -> str:
     scheme, colon, rest = str(folder).partition(":")
     if not colon or not re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
         return ""
-    if scheme == "pipe":
-        return str(folder)
     return f"{scheme}:{'///' if scheme == 'file' else '//'}{rest[1:]}" if rest.startswith("/") else ""
 
 

@@ -69,20 +69,11 @@ class UnusableImage(Exception):
     """An image that cannot be decoded, and why. Whoever knows file and key adds them."""
 
 
-def image_extension(data: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
-    """The extension that fits what the bytes are, whatever the file is called. Reads the header only.
-
-    Raises:
-        UnusableImage: empty, not an image of a format that is supported, above the pixel cap, or longer than MAX_SIDE.
-    """
-    return _EXTENSION_OF_FORMAT[str(_open_header(data, max_pixels).format)]
-
-
 def count_pixels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
     """The pixels that an image has once it is decoded. Reads the header only.
 
     Raises:
-        UnusableImage: as `image_extension`.
+        UnusableImage: empty, not an image of a format that is supported, above the pixel cap, or longer than MAX_SIDE.
     """
     image = _open_header(data, max_pixels)
     return image.width * image.height
@@ -108,7 +99,7 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode to an upright RGB image: EXIF orientation applied, transparency laid on white, CMYK and grey converted.
 
     Raises:
-        UnusableImage: as `image_extension`, or the data ends early or is damaged.
+        UnusableImage: as `count_pixels`, or the data ends early or is damaged.
     """
     return upright_rgb(_open_header(data, max_pixels))
 

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -21,6 +21,7 @@ from accelerate.commands.launch import launch_command_parser
 
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
+from xmr_e2e.escape import shell
 from xmr_e2e.runs.experiment import Train
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,14 @@ _NOTHING = ("", "none", "no", "auto", "false", "0")
 
 
 def take_over(train: Train, given: Collection[str] = ()) -> Train:
-    """The training's options with what Accelerate's launcher was asked for; starts processes that it did not start.
+    """The training's options with what Accelerate's launcher was asked for.
 
     Args:
         given: options of the recipe's own command line, such as "--train.precision", which decide.
 
     Raises:
-        XmrError: a setting that cannot be followed, or that contradicts an option; says which option to use.
+        XmrError: a setting that cannot be followed, or that contradicts an option; says which option to use. Processes
+            that the launcher did not start; says what to type.
     """
     launch = _asked_of_accelerate()
     for variable, reason in REFUSED.items():
@@ -59,11 +61,13 @@ def take_over(train: Train, given: Collection[str] = ()) -> Train:
             f"--dynamo_backend {backend}: a step sees the whole batch and changes from step to step, so that "
             "torch.compile would compile it again and again; launch with --dynamo_backend no"
         )
+    asked = train.precision
     train = _with_precision(train, given)
     train = _with_deepspeed(train, given)
     _check_accumulation(train, launch)
     if not uses_gpu() and launch is not None:
-        _start_missing_processes(launch)
+        options = [] if train.precision == asked else ["--train.precision", train.precision]
+        _refuse_missing_processes(launch, options)
     return train
 
 
@@ -155,11 +159,13 @@ def _words_of_accelerate() -> list[str] | None:
     return words[starts[0] + 1 :] if starts and any("accelerate" in word for word in words[: starts[0] + 1]) else None
 
 
-def _start_missing_processes(launch: Namespace) -> None:
-    """Start the processes that `accelerate launch --num_processes N` was asked for and, on a CPU, did not start.
+def _refuse_missing_processes(launch: Namespace, options: Sequence[str]) -> None:
+    """Raise XmrError where `accelerate launch --num_processes N` was asked for processes that it did not start.
 
-    There it runs the script once on each machine and says nothing. torchrun, by which it starts processes on GPUs,
-    then takes this process's place.
+    Without GPUs it runs the script once on each machine and says nothing; torchrun starts them.
+
+    Args:
+        options: of the recipe, that stand for settings of Accelerate which torchrun does not know.
     """
     if "WORLD_SIZE" in os.environ:
         return
@@ -171,15 +177,19 @@ def _start_missing_processes(launch: Namespace) -> None:
             f"--num_processes {count} is the number of all processes, and cannot be divided among --num_machines "
             f"{machines}"
         )
-    os.execve(sys.executable, [sys.executable, *torchrun(launch, count // machines), *sys.argv], _environment())
+    on_cpu = "ACCELERATE_USE_CPU=true " if _value("ACCELERATE_USE_CPU") in ("true", "1", "yes") else ""
+    command = shell("torchrun", *_meeting_place(launch), "--nproc-per-node", count // machines, *sys.argv, *options)
+    _refuse(
+        f"--num_processes {count}: without GPUs, `accelerate launch` starts one process on each machine. Type: "
+        f"`{on_cpu}{command}`"
+    )
 
 
-def torchrun(launch: Namespace, local: int) -> list[str]:
-    """The arguments of Python by which torchrun starts `local` processes on this machine."""
-    words = ["-m", "torch.distributed.run", "--nproc-per-node", str(local)]
+def _meeting_place(launch: Namespace) -> list[str]:
+    """The options of torchrun that say where its processes meet those of other machines."""
     machines = launch.num_machines or 1
     if machines == 1:
-        return [*words, "--standalone"]
+        return ["--standalone"]
     address, port = launch.main_process_ip, launch.main_process_port
     if not address or not port:
         raise XmrError(
@@ -187,12 +197,7 @@ def torchrun(launch: Namespace, local: int) -> list[str]:
             "the address of the one with --machine_rank 0, and a free port there"
         )
     where = ["--master-addr", str(address), "--master-port", str(port)]
-    return [*words, "--nnodes", str(machines), "--node-rank", str(launch.machine_rank or 0), *where]
-
-
-def _environment() -> dict[str, str]:
-    # Accelerate's address and port are those of a group that does not exist.
-    return {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "MASTER_PORT")}
+    return ["--nnodes", str(machines), "--node-rank", str(launch.machine_rank or 0), *where]
 
 
 def _value(variable: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.extras import require_extra
 from xmr_e2e.methods.base import NotFinite
 from xmr_e2e.runs.experiment import Train
 
@@ -25,15 +26,16 @@ def zero_plugin(train: Train, world_size: int) -> DeepSpeedPlugin:
     """What Accelerate needs to train with DeepSpeed.
 
     Raises:
-        XmrError: options that do not go together with ZeRO.
+        XmrError: options that do not go together with ZeRO, or DeepSpeed is not installed.
     """
     if world_size == 1:
         raise XmrError(
             f"--train.zero {train.zero} divides the training's state among several processes, and there is one: set "
-            "--train.zero 0, or start more (accelerate launch --num_processes N)"
+            "--train.zero 0, or start more (torchrun --nproc-per-node N RECIPE)"
         )
     if train.micro_batches > 1:
         raise XmrError("--train.micro-batches needs --train.zero 0: DeepSpeed has no room for cached representations")
+    require_extra("deepspeed", f"--train.zero {train.zero}")
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # by which DeepSpeed is told; it cannot be configured
     from accelerate import DeepSpeedPlugin

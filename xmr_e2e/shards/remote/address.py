@@ -11,6 +11,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.received import shortened
 
 PIPE = "pipe:"
+"""what earlier versions took for a command to run, and no version runs any more"""
 PLACE = "{}"
 """where a file's name goes in a URL that does not end with it"""
 WEB = ("http", "https")
@@ -43,22 +44,21 @@ def is_plain_store(url: str) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raise XmrError for what is neither `SCHEME://…`, a path on one host and nothing else, nor `pipe:COMMAND`."""
+    """Raise XmrError for what is not `SCHEME://…`, a path on one host and nothing else."""
+    if url.startswith(PIPE):  # not shown: of what is no URL, nothing tells which words are secret
+        raise XmrError(
+            f"{PIPE} addresses are commands, which are not run. Mount what the command reads: sftp://HOST/FOLDER for "
+            "what lies behind ssh, another protocol of fsspec (--allow-protocol), or http://, by `python -m "
+            "http.server` in that folder"
+        )
     shown = shortened(_shown(url), quoted=False)
     if len(url) > LONGEST:
         raise XmrError(f"{shown}: {len(url):,} characters; a URL has at most {LONGEST:,}")
     if not url.isprintable() or url != url.strip():
         raise XmrError(f"{shown}: a URL has no line breaks, tabs or other characters that are not seen")
-    if url.startswith(PIPE):
-        if PLACE not in url:
-            raise XmrError(
-                f"{hide_secrets(url)}: the command needs a {PLACE} where the file's name goes: "
-                "pipe:ssh host cat /data/{}"
-            )
-        return
     found = _PARTS.fullmatch(url)
     if found is None:
-        raise XmrError(f"{shown}: not a URL; one begins with https://, s3://, file:// or pipe:")
+        raise XmrError(f"{shown}: not a URL; one begins with https://, s3:// or file://")
     if reason := _fault(url, found[1]):
         raise XmrError(f"{hide_secrets(url)}: {reason}")
 
@@ -104,7 +104,7 @@ def _shown(url: str) -> str:
     """The whole text as one URL, though it be none: blanks do not end it. To be called before it is cut: of the half of
     a password, nothing tells that it is no host."""
     scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{_hide(rest)}" if mark and not url.startswith(PIPE) else hide_secrets(url)
+    return f"{scheme}{mark}{_hide(rest)}" if mark else hide_secrets(url)
 
 
 def _hide(rest: str) -> str:

@@ -15,18 +15,16 @@ def mount_command(
     *,
     cache: Path | None = None,
     cache_gb: float = 100,
-    allow_pipe: bool = False,
     allow_protocol: str | None = None,
 ) -> None:
     """Make a folder of shards whose tars stay at a URL, and are fetched when they are needed. Run again, it brings the
     folder up to date.
 
     Args:
-        url: of the folder with manifest.json: https://, s3://, …; or pipe:COMMAND with {} where a file's name goes
+        url: of the folder with manifest.json: https://, s3://, …; or with {} where a file's name goes
         folder: the folder to make; it is then given as any folder of shards
         cache: folder of a node's disk for the tars that were fetched; by default xmr_e2e-USER in its temporary folder
         cache_gb: size of the cache in 10^9 bytes; the tars that were not used for longest make room for others
-        allow_pipe: let the command of a pipe: URL run, now and whenever a tar is needed
         allow_protocol: the protocol of the URL where it has to be allowed, such as hf or abfs
     """
     from xmr_e2e.shards.info import describe
@@ -35,8 +33,7 @@ def mount_command(
 
     if not 0 < cache_gb < float("inf"):
         raise XmrError(f"--cache-gb {cache_gb:g} must be a number above 0")
-    allowed = {allow_protocol, "pipe" if allow_pipe else None}
-    manifest = mount(url, folder, cache=cache, cache_bytes=round(cache_gb * 1e9), allowed=allowed)
+    manifest = mount(url, folder, cache=cache, cache_bytes=round(cache_gb * 1e9), allowed=allow_protocol)
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)

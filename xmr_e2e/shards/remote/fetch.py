@@ -1,14 +1,12 @@
-"""The bytes behind a URL: through fsspec (https, s3, gs, file, …), or from a command's output (`pipe:`)."""
+"""The bytes behind a URL, through fsspec (https, s3, gs, file, …)."""
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import fsspec
@@ -16,7 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.shards.remote.address import PIPE, WEB, hide_secrets, protocol_of
+from xmr_e2e.shards.remote.address import WEB, hide_secrets, protocol_of
 from xmr_e2e.shards.remote.http import PrivateAddress, read_url
 
 Result = TypeVar("Result")
@@ -41,8 +39,6 @@ class Failed(Exception):
 def check_protocol(url: str) -> None:
     """Raise XmrError where fsspec does not know the protocol, or has no package for it."""
     protocol = protocol_of(url)
-    if url.startswith(PIPE):
-        return
     try:
         fsspec.get_filesystem_class(protocol)
     except ValueError as error:
@@ -96,9 +92,6 @@ def fetch_bytes(url: str, *, most: int) -> bytes:
 
 
 def _chunks(url: str) -> Generator[bytes]:
-    if url.startswith(PIPE):
-        yield from _output_of(url.removeprefix(PIPE))
-        return
     try:
         if protocol_of(url) in WEB:
             yield from read_url(url, chunk=CHUNK, silence_s=SILENCE_S)
@@ -138,20 +131,3 @@ def _describe(error: Exception, url: str) -> str:
         return "there is no such file"
     words = hide_secrets(str(error).replace(url, hide_secrets(url)))
     return " ".join(f"{type(error).__name__}: {words}".removesuffix(": ").split())
-
-
-def _output_of(command: str) -> Iterator[bytes]:
-    with tempfile.TemporaryFile() as messages:
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": messages}
-        with subprocess.Popen(command, shell=True, **pipes) as process:
-            assert process.stdout is not None
-            try:
-                while chunk := process.stdout.read(CHUNK):
-                    yield chunk
-                status = process.wait()
-            finally:
-                process.kill()  # no effect on one that has ended
-        messages.seek(0)
-        last = messages.read().decode(errors="replace").strip().rpartition("\n")[2]
-    if status:
-        raise Failed(f"the command ended with status {status}{last and f': {hide_secrets(last)}'}")

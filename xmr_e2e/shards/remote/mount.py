@@ -16,7 +16,7 @@ import logging
 import os
 import pwd
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +45,6 @@ from xmr_e2e.shards.manifest import (
 from xmr_e2e.shards.parallel import map_shards
 from xmr_e2e.shards.remote.address import (
     LONGEST,
-    PIPE,
     PROTOCOLS,
     check_url,
     hide_secrets,
@@ -192,17 +191,14 @@ def open_tar(folder: Path, shard: Shard, mount: Mount | None) -> int:
     return mount.open(shard)
 
 
-def mount(
-    url: str, folder: Path, *, cache: Path | None, cache_bytes: int, allowed: Collection[str | None] = ()
-) -> Manifest:
+def mount(url: str, folder: Path, *, cache: Path | None, cache_bytes: int, allowed: str | None = None) -> Manifest:
     """Make `folder` a folder of the shards at `url`, without their tars; or bring it up to date.
 
     Args:
-        url: of the folder of shards; or with {} where a file's name goes, as in a `pipe:` command.
+        url: of the folder of shards; or with {} where a file's name goes.
         cache: where the tars are kept that have been fetched; None for `default_cache`.
         cache_bytes: how much they may take together.
-        allowed: what the URL may begin with besides PROTOCOLS; with "pipe", a command may run, now and whenever a tar
-            is needed.
+        allowed: the protocol that the URL may have besides PROTOCOLS.
 
     Raises:
         XmrError: a URL that is no use, a folder that holds shards of its own, or remote shards that cannot be fetched
@@ -212,7 +208,7 @@ def mount(
     mounted = Mount(folder, url, cache and cache.absolute(), cache_bytes)
     parse_mount(mounted.encode(), folder)  # what is written can be read again
     check_protocol(url)
-    if protocol_of(url) not in allowed:
+    if protocol_of(url) != allowed:
         _check_plain(mounted)
     _check_place(folder)
     where = url_of(url, NAME)
@@ -241,8 +237,8 @@ def trust_mount(folder: Path) -> Mount:
     """Allow a mounted folder that comes from somebody else: from now on, this user's programs fetch tars from its URL.
 
     Raises:
-        XmrError: it is not mounted; it needs more than to be trusted (`pipe:`, other protocols); or what is allowed
-            cannot be noted.
+        XmrError: it is not mounted; it needs more than to be trusted (other protocols); or what is allowed cannot be
+            noted.
     """
     mounted = load_mount(folder)
     if mounted is None:
@@ -282,12 +278,6 @@ def _check_plain(mounted: Mount) -> None:
     """Raise XmrError where a URL does more than to name bytes, and the user has not mounted it."""
     if is_plain_store(mounted.url) or is_trusted(mounted.url, mounted.cache_folder):
         return
-    if mounted.url.startswith(PIPE):
-        # In full, for it has to be judged.
-        raise XmrError(
-            f"{mounted.url}: this is a command that would run on this machine. If you trust it: "
-            f"`{_mount_command(mounted)} --allow-pipe`"
-        )
     protocol = protocol_of(mounted.url)
     raise XmrError(
         f"{hide_secrets(mounted.url)}: {protocol}:// is not among the protocols that are read without being asked for "
@@ -297,8 +287,7 @@ def _check_plain(mounted: Mount) -> None:
 
 def _mount_command(mounted: Mount) -> str:
     """For a shell, whatever is in the URL and in the names of folders."""
-    url = mounted.url if mounted.url.startswith(PIPE) else hide_secrets(mounted.url)
-    words = ["xmr", "shards", "mount", url, str(mounted.folder)]
+    words = ["xmr", "shards", "mount", hide_secrets(mounted.url), str(mounted.folder)]
     if mounted.cache_folder:
         words += ["--cache", str(mounted.cache_folder)]
     words += ["--cache-gb", str(mounted.cache_bytes / 1e9)]

@@ -1,0 +1,32 @@
+"""Packages that only some commands need, and that are installed by name: pyproject.toml's extras."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from xmr_e2e.errors import XmrError
+
+EXTRAS = {
+    "serve": ("fastapi", "starlette", "uvicorn", "h11", "python_multipart", "faiss"),
+    "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
+    "deepspeed": ("deepspeed",),
+    "parquet": ("pyarrow",),
+}
+"""extra -> the modules that its packages bring"""
+
+
+def require_extra(extra: str, needed_by: str) -> None:
+    """Look whether an extra is installed, without importing it; to be called before any work is done.
+
+    Args:
+        needed_by: the command or option that a person has given.
+
+    Raises:
+        XmrError: a module of it is missing; says what to install.
+    """
+    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if missing:
+        raise XmrError(
+            f"{needed_by} needs what is not installed ({', '.join(missing)}): pip install 'xmr-e2e[{extra}]', or "
+            f"'.[{extra}]' in the project's folder"
+        )
