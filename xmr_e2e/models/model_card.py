@@ -50,12 +50,16 @@ def model_card(model: CardModel, evaluations: Sequence[Mapping[str, Any]], notes
         evaluations: what the `evaluation/*.json` of the run say.
         notes: what a reader must know of the data.
     """
-    method = type(model.config).__name__
+    method = model.config.title
     datasets = sorted({str(evaluation["dataset"]) for evaluation in evaluations})
     metadata = ModelCardData(
         library_name="xmr_e2e",
         pipeline_tag="feature-extraction",
-        tags=["cross-modal-retrieval", *(f"{name}-retrieval" for name in model.method.modalities), method.lower()],
+        tags=[
+            "cross-modal-retrieval",
+            *(f"{name}-retrieval" for name in model.method.modalities),
+            _slug(method.lower()),
+        ],
         datasets=[_slug(dataset) for dataset in datasets] or None,
         metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
         model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
@@ -74,7 +78,10 @@ def model_card(model: CardModel, evaluations: Sequence[Mapping[str, Any]], notes
 
 
 def _introduction(model: CardModel) -> str:
-    about = (sys.modules[type(model.config).__module__].__doc__ or "").splitlines()[0]
+    module = sys.modules[type(model.config).__module__]
+    about = next(iter((module.__doc__ or "").splitlines()), model.config.title)
+    if model.config.citation:
+        about += f"\n\nThe method is of: {markdown(model.config.citation)}."
     towers = "\n".join(
         f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.input_kind}"
         for modality, tower in model.config.towers.items()

@@ -16,8 +16,8 @@ from xmr_e2e.evaluation.directions import CrossModalFigures
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
-from xmr_e2e.evaluation.protocol import protocol
 from xmr_e2e.fonts import describe_missing, font_for
+from xmr_e2e.methods.protocols import protocol
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
 from xmr_e2e.reports.report import Findings, write_report
@@ -86,6 +86,7 @@ def report_on_run(
 
 def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
     """What the run was, in a few rows."""
+    yield "method", ", ".join(filter(None, (model.config.title, model.config.citation)))
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
     yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import SelectedOn, protocol
+from xmr_e2e.evaluation.protocol import SelectedOn
 from xmr_e2e.methods.base import Stage
+from xmr_e2e.methods.protocols import protocol
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index
