@@ -20,11 +20,13 @@ from torch import nn
 
 import xmr_e2e
 from xmr_e2e.cli import main
+from xmr_e2e.configuration import document_type
 from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.text import Vocabulary
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods import all_methods, method_name
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
@@ -65,6 +67,9 @@ HEADS: dict[str, MethodConfig] = {
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
 }
+for kind in all_methods():
+    if kind is not SemanticSharing:  # on regions and words, further below
+        HEADS.setdefault(method_name(document_type(kind)), kind(**FEATURES))
 TOWERS: dict[str, tuple[TowerConfig, TowerConfig]] = {
     "VGG-19 and TextCNN": (ImageTower("vgg19", "none"), TextCnn(kernels=8)),
     "AlexNet and BiLSTM with CNN": (ImageTower("alexnet", "none"), BiLstmCnn(hidden=6, kernels=8)),

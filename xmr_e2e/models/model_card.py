@@ -99,13 +99,25 @@ def _named(tower: Any) -> str:
 
 
 def _usage(model: CardModel) -> str:
-    lines = ["import xmr_e2e", "", 'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")']
+    lines = [
+        *_foreign_imports(model),
+        "import xmr_e2e",
+        "",
+        'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")',
+    ]
     for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
     pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
     return f"{code}\n\n{pinned}"
+
+
+def _foreign_imports(model: CardModel) -> list[str]:
+    """Lines that import the modules of a method or towers that are not of this package; nothing else does."""
+    modules = {type(each).__module__ for each in (model.config, *model.config.towers.values())}
+    own = __name__.partition(".")[0]
+    return [f"import {name}  # of whoever made this model" for name in sorted(modules) if name.partition(".")[0] != own]
 
 
 def _figures(evaluation: Mapping[str, Any]) -> str:
