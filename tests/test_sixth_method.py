@@ -9,9 +9,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pages import blocks
@@ -24,7 +24,7 @@ from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.plugins import import_named, take_imports
-from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 ROOT = Path(__file__).parents[1]
 FILES = {re.findall(r"# (\w+\.py)", block.text)[0]: block.text for block in blocks("py")}
@@ -119,10 +119,10 @@ def test_a_class_of_the_recipes_own_file_never_begins(mine: Path, tiny_shards: P
 
 @dataclass(frozen=True, kw_only=True)
 class Toy(MethodConfig):
-    """Fields of all kinds that a document holds."""
+    """A method without options."""
 
-    image: Any = None
-    text: Any = None
+    image: TowerConfig | None = None
+    text: TowerConfig | None = None
 
     def build(self, dataset: DatasetInfo) -> Method:
         return build("cca")
@@ -180,7 +180,7 @@ def test_a_variant_is_not_given_out_for_the_papers_method() -> None:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file within two packages; what is imported of it, and from where, is forgotten after the test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     folder = tmp_path / "outer_of_test/inner"
