@@ -43,8 +43,8 @@ for words in (
     "eval RUN", "report RUN --out page.html", "export RUN exported", "embed RUN SHARDS --out rows.npy", "table runs"
 ):
     assert main([*own, *words.split()]) == 0, words
-from xmr_e2e.runs.run import Run
-assert type(Run("RUN").experiment().method) is sys.modules["my_method"].Contrast  # to go on with
+from pathlib import Path; from xmr_e2e.runs.run import Run
+assert type(Run(Path("RUN")).experiment().method) is sys.modules["my_method"].Contrast  # to go on with
 """
 LOAD = """
 import sys
