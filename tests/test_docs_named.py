@@ -23,6 +23,8 @@ from torch.distributed.run import get_args_parser
 from preprocessing.caption_labels import read_concepts
 from preprocessing.folder.command import folder as build_folder
 from xmr_e2e.cli import main
+from xmr_e2e.configuration import document_type
+from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.manifest import load_manifest
 
@@ -114,7 +116,7 @@ def test_names_of_the_architecture_exist() -> None:
 
 
 def test_the_recipes_of_the_tables_exist() -> None:
-    methods = "alscor|dscmr|sdcmr|drcl|semantic_sharing|deep_sm|cca|dcca|acmr|corr_ae|sdml|mars"
+    methods = "|".join(method_name(document_type(method)) for method in all_methods())
     for page in PAGES:
         names = [one for span in spans_of(page) for one in alternatives(span)]
         recipes = {name for name in names if re.fullmatch(rf"({methods})_[a-z]+\w*", name)}
@@ -152,7 +154,7 @@ def all_help() -> str:
     """The help of all commands and builders."""
     shown = io.StringIO()
     with redirect_stdout(shown):
-        for words in xmr_commands([*COMMANDS, *(span for page in PAGES for span in spans_of(page))]):
+        for words in {()} | xmr_commands([*COMMANDS, *(span for page in PAGES for span in spans_of(page))]):
             with suppress(SystemExit):
                 main([*words, "--help"])
         for name, module_name in sorted(BUILDERS.items()):

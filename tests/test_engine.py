@@ -38,6 +38,7 @@ from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.discovery import all_methods
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
@@ -280,7 +281,7 @@ def number_types(hint: Any) -> Iterator[Any]:
 
 def test_every_number_option_has_bounds() -> None:
     parts = {type(part) for experiment in CONFIGURATIONS for part in vars(experiment).values() if is_dataclass(part)}
-    parts |= {Tokenization, WordVectors, Augment}
+    parts |= {Tokenization, WordVectors, Augment, *all_methods()}
     # Other test files, imported by the same process, have towers of their own.
     parts |= {
         each for kind in (TowerConfig, MethodConfig) for each in classes_of(kind) if each.__module__.startswith("xmr_")

@@ -13,7 +13,9 @@ import resource
 import shutil
 import socket
 import struct
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -453,8 +455,6 @@ def test_a_run_of_an_earlier_version_goes_on_with_options_that_came_later() -> N
 
 
 def test_only_configurations_are_imported(tmp_path: Path) -> None:
-    import sys
-
     before = set(sys.modules)
     for name in (
         "xmr_e2e.doctor.examine:Examined",
@@ -465,6 +465,41 @@ def test_only_configurations_are_imported(tmp_path: Path) -> None:
         with pytest.raises(XmrError, match="is no configuration of this package"):
             from_document(MethodConfig, {"type": name}, "config.json")  # type: ignore[type-abstract]
     assert set(sys.modules) == before
+
+
+class Lazy(types.ModuleType):
+    """A module that imports another when it is asked for a name that it does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        pytest.fail(f"{name} was asked for")
+
+
+def test_classes_of_imported_modules_are_taken_only_where_they_are_made_for_the_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = Lazy("lent")
+    module.Config, module.Borrowed, module.text = MethodConfig, Cca, "Cca"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lent", module)
+    monkeypatch.setitem(sys.modules, "none", None)
+    before = set(sys.modules)
+    for name in (
+        "os:system", "subprocess:Popen", "pathlib:Path", "builtins:dict", "dataclasses:Field", "fractions:Fraction",
+        "torch.nn:Linear", "test_hostile_models:Lazy", "test_hostile_models:Cca", "xmr_e2e.runs.experiment:Experiment",
+        "xmr_e2e.data.config:Data", "xmr_e2e.towers.text:TextCnn", "transformers:BertConfig", "__main__:Cca",
+        "lent:Config", "lent:Borrowed", "lent:text", "lent:Absent", "lent:__dict__", "none:Cca", "Lent:Cca",
+    ):  # fmt: skip
+        with pytest.raises(XmrError, match="is no configuration of this package"):
+            from_document(MethodConfig, {"type": name}, "config.json")  # type: ignore[type-abstract]
+    assert set(sys.modules) == before
+
+
+def test_a_module_that_is_not_imported_is_named_for_whoever_trusts_it() -> None:
+    with pytest.raises(XmrError, match=r"If you have the module my\.own and trust it as a program.*--import my\.own"):
+        from_document(MethodConfig, {"type": "my.own:Method"}, "config.json")  # type: ignore[type-abstract]
+    for name in ("os:system", "xmr_e2e.methods.new:New", "my own:Method"):
+        with pytest.raises(XmrError) as caught:
+            from_document(MethodConfig, {"type": name}, "config.json")  # type: ignore[type-abstract]
+        assert "--import" not in str(caught.value)
 
 
 # ---- tokenisers

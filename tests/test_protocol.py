@@ -29,9 +29,10 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.by_protocol import concat, evaluate_protocol, first_samples, select_samples
 from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
-from xmr_e2e.evaluation.protocol import NAMES, fold_numbers, protocol
+from xmr_e2e.evaluation.protocol import fold_numbers
 from xmr_e2e.methods.base import MethodConfig, Stage
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.protocols import protocol, protocol_names
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.runs.evaluate import evaluate, evaluate_run
@@ -72,7 +73,7 @@ def model(tiny_shards: Path) -> SavedModel:
 
 
 def test_each_name_has_its_protocol_and_says_what_is_different() -> None:
-    for name in NAMES:
+    for name in protocol_names():
         chosen = protocol(name)
         differences = chosen.record(chosen.selected_on, "test").differences
         assert chosen.name == name
@@ -88,7 +89,7 @@ def test_papers_without_code_have_no_released_protocol(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused_with_all_names_where_the_options_are_read() -> None:
-    with pytest.raises(XmrError, match=r"'released:dscrm': unknown.*clean, coco5k, coco1k, released:dscmr"):
+    with pytest.raises(XmrError, match=r"'released:dscrm': unknown.*clean, coco5k, coco1k, released:acmr"):
         Train(protocol="released:dscrm")
 
 

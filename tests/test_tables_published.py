@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from made_runs import WAYS
 
+from xmr_e2e.configuration import document_type
+from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.studies.published import papers, published_tables
 
 # As read in the papers: paper, table, dataset there, method, figures from image to text, from text to image, average.
@@ -98,3 +100,9 @@ def test_known_suspicious_values_are_said() -> None:
     (pascal,) = [each for each in published_tables() if (each.paper, each.printed) == ("alscor", "Pascal Sentence")]
     assert "ALSCOR's" in pascal.doubts["acmr image_to_text"]
     assert "first 50" in papers()["dscmr"].note
+
+
+def test_published_rows_are_of_methods_that_there_are() -> None:
+    known = {method_name(document_type(kind)) for kind in all_methods()}
+    assert {method for table in published_tables() for method in table.rows} <= known
+    assert {table.paper for table in published_tables()} == set(papers()) <= known

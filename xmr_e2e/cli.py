@@ -16,12 +16,18 @@ from xmr_e2e.console import report_errors
 from xmr_e2e.data.command import sheet_command
 from xmr_e2e.doctor.command import doctor_command
 from xmr_e2e.models.command import embed_command
+from xmr_e2e.plugins import take_imports
 from xmr_e2e.runs.command import eval_command, export_command, report_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards import command as shards
 from xmr_e2e.shards.audit.command import audit_command
 from xmr_e2e.shards.remote.command import mount_command, trust_command
 from xmr_e2e.studies.command import copy_command, recipes_command, table_command
+
+DESCRIPTION = (
+    "Cross-modal retrieval: images and texts. For a model with a method of your own, name its module or file before "
+    "the command: xmr --import my_method.py eval RUN."
+)
 
 app = SubcommandApp()
 recipes_app = SubcommandApp()
@@ -51,17 +57,21 @@ shards_app.command(name="trust")(trust_command)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows.
-    `xmr recipes` alone is `xmr recipes list`: tyro has no default among subcommands.
+    `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows. Nor
+    does `--import` before the command, which all of them have. `xmr recipes` alone is `xmr recipes list`: tyro has no
+    default among subcommands.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
-    if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
-        return report_errors(lambda: doctor_command(Path(words[1]), options=words[2:]))
-    if words == ["recipes"]:
-        words = ["recipes", "list"]
-    return report_errors(
-        lambda: app.cli(prog="xmr", description="Cross-modal retrieval: images and texts.", args=words)
-    )
+
+    def command() -> int | None:
+        words = take_imports(sys.argv[1:] if argv is None else argv)
+        if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
+            return doctor_command(Path(words[1]), options=words[2:])
+        if words == ["recipes"]:
+            words = ["recipes", "list"]
+        status: int | None = app.cli(prog="xmr", description=DESCRIPTION, args=words)
+        return status
+
+    return report_errors(command)
 
 
 if __name__ == "__main__":

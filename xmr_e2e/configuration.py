@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
+import sys
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -32,8 +36,10 @@ _MOVED = {
     "xmr_e2e.data.tokenisers:Tokenisation": "xmr_e2e.data.tokenizers:Tokenization",
 }
 """classes of configurations as documents of earlier versions name them, and where they are now"""
+PLUGINS = "xmr_e2e.methods"
+"""group of entry points under which an installed package names the modules of its own methods and towers"""
 _TYPE = "type"
-_NAME = re.compile(r"([a-z_][a-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
+_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _ITEMS = 10_000
 """of a list or mapping, at most"""
 
@@ -42,7 +48,7 @@ def to_document(value: Any) -> Any:
     """A configuration as JSON values; each dataclass says its class under "type"."""
     if is_dataclass(value):
         own = {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
-        return {_TYPE: _name_of(type(value)), **own}
+        return {_TYPE: document_type(type(value)), **own}
     if isinstance(value, Mapping):
         return {key: to_document(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,8 +69,9 @@ def from_document(kind: type[Configuration], document: Any, where: str) -> Confi
     """The configuration that `to_document` wrote, whoever has changed it since.
 
     A field gets a value of its declared type, whose bounds are for `bounds.check_bounds`. A class that the document
-    names is the declared one; or, where that is abstract, one that is made from it in the same package, as each tower
-    and method is. No other module is imported.
+    names is the declared one; or, where that is abstract, one that is made from it: in the same package, as each tower
+    and method is; in a module that this process has imported already; or in one that an installed package names under
+    `PLUGINS`. No other module is imported.
 
     Args:
         kind: the class that is expected, or what it is made from.
@@ -87,8 +94,42 @@ def current_name(kind: Any, path: str) -> str:
     return path
 
 
-def _name_of(cls: type) -> str:
+def document_type(cls: type) -> str:
+    """The name of a class in documents: "xmr_e2e.methods.dscmr:Dscmr"."""
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def check_restorable(value: Any) -> None:
+    """Raise XmrError for a configuration that another process could not read from its document: with a class of the
+    file that is run, which has another name there, or with fields of types that JSON does not tell apart."""
+    for cls in dict.fromkeys(_classes(value)):
+        name = f"{cls.__qualname__} could not be loaded again: it"
+        if cls.__module__ == "__main__":
+            raise XmrError(
+                f"{name} is defined in the file that is run, which no other process finds under this name. Move it "
+                "into a file of its own beside that one, such as my_method.py, and import it from there"
+            )
+        if _class_of_module(document_type(cls)) is not cls:
+            raise XmrError(f"{name} is not what {cls.__module__} has under this name; define it at the module's top")
+    document, name = to_document(value), type(value).__qualname__
+    try:
+        read = to_document(from_document(type(value), json.loads(json.dumps(document)), name))
+    except (TypeError, NameError) as error:  # of values that JSON does not have, and of hints that nothing stands for
+        raise XmrError(f"{name} could not be loaded again: {error}") from error
+    if read != document:
+        changed = sorted(key for key, item in flatten(document) if dict(flatten(read)).get(key) != item)
+        raise XmrError(f"{name} could not be loaded again as it is: {', '.join(changed)} would be another")
+
+
+def _classes(value: Any) -> Iterator[type]:
+    """Of a configuration and of those within it."""
+    if is_dataclass(value):
+        yield type(value)
+        for field in fields(value):
+            yield from _classes(getattr(value, field.name))
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _classes(item)
 
 
 def _configuration(kind: Any, document: Any, where: str) -> Any:
@@ -120,19 +161,45 @@ def _class(kind: Any, name: Any, where: str) -> Any:
     """The class of this name, where it is the kind or one of those that are made from it."""
     if isinstance(name, str):
         name = _MOVED.get(name, name)
-    if name == _name_of(kind) and not inspect.isabstract(kind):
+    if name == document_type(kind) and not inspect.isabstract(kind):
         return kind
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
-    # By the name alone, before anything is imported: what is made from a class lies in the same package as this.
-    if found and found[1].rpartition(".")[0] == kind.__module__.rpartition(".")[0] and inspect.isabstract(kind):
-        try:
-            cls = getattr(importlib.import_module(found[1]), found[2], None)
-        except ImportError:
-            cls = None
-        own = isinstance(cls, type) and is_dataclass(cls) and _name_of(cls) == name
-        if own and issubclass(cls, kind) and not inspect.isabstract(cls):  # type: ignore[arg-type]
+    advice = ""
+    if found and inspect.isabstract(kind):
+        # By the name alone, before anything is imported: what is made from a class lies in the same package as this,
+        # or whoever runs or has installed it has named the module himself.
+        if found[1].rpartition(".")[0] == kind.__module__.rpartition(".")[0] or _is_plugin(found[1]):
+            with suppress(ImportError):
+                importlib.import_module(found[1])
+        cls = _class_of_module(found[0])
+        # Frozen, as the kind is: a dataclass that is made from a frozen one cannot be otherwise.
+        if cls and is_dataclass(cls) and issubclass(cls, kind) and not inspect.isabstract(cls):
             return cls
-    raise XmrError(f"{where}: {shortened(name)} is no configuration of this package, or none of {kind.__name__}")
+        if found[1] not in sys.modules and found[1].partition(".")[0] != __name__.partition(".")[0]:
+            advice = (
+                f". If you have the module {shortened(found[1], quoted=False)} and trust it as a program, import it "
+                f"first: xmr --import {shortened(found[1], quoted=False)} …, or --import with its file; in Python, by "
+                "an import"
+            )
+    raise XmrError(
+        f"{where}: {shortened(name)} is no configuration of this package, or none of {kind.__name__}{advice}"
+    )
+
+
+def _class_of_module(name: str) -> type | None:
+    """The class of this name in documents, where its module is imported and has it; imports nothing."""
+    module, _, own = name.partition(":")
+    # From the module's own names: lazy modules import when they are asked for others.
+    imported = sys.modules.get(module)
+    cls = vars(imported).get(own) if isinstance(imported, types.ModuleType) else None
+    return cls if isinstance(cls, type) and document_type(cls) == name else None
+
+
+def _is_plugin(module: str) -> bool:
+    """True for a module that an installed package names as one of methods."""
+    if module in sys.modules:
+        return False
+    return any(point.value.partition(":")[0] == module for point in entry_points(group=PLUGINS))
 
 
 def _restore(value: Any, hint: Any, where: str) -> Any:
@@ -143,8 +210,10 @@ def _restore(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
-        (declared,) = (option for option in inner if option is not type(None))
-        return _restore(value, declared, where)
+        declared = [option for option in inner if option is not type(None)]
+        if len(declared) > 1:
+            raise _unknown(where, hint)
+        return _restore(value, declared[0], where)
     if origin is Literal:
         # 1 == True == 1.0, which are not the same choice.
         if not any(type(value) is type(choice) and value == choice for choice in inner):
@@ -172,10 +241,20 @@ def _plain(value: Any, kind: Any, where: str) -> Any:
         return value
     if kind is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
+    if kind not in _WORDS:
+        raise _unknown(where, kind)
     raise _wrong(where, _WORDS[kind], value)
 
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+
+
+def _unknown(where: str, hint: Any) -> XmrError:
+    """Of a type that a method of its own may have, and whose values JSON does not give back."""
+    return XmrError(
+        f"{where}: a field of the type {hint} cannot be read from a document; there are bool, int, float, str, Path, "
+        "Literal, tuples and dicts of them, configurations, and each of these or None"
+    )
 
 
 def _wrong(where: str, expected: str, value: Any) -> XmrError:

@@ -1,8 +1,9 @@
-"""Protocols by name: on what the epoch is selected, what the items are, and how they are compared.
+"""Protocols: on what the epoch is selected, what the items are, and how they are compared.
 
 `clean` selects on validation and measures the test split once. The others are said by what they do otherwise: those of
-COCO's customary galleries, and those of released scripts, whose quirks change figures. A script's facts were read in
-its authors' code; docs/reproduction.md has them paper by paper.
+COCO's customary galleries, which are here, and those of released scripts, whose quirks change figures: each method
+declares its own (`xmr_e2e.methods.protocols` knows all by name). A script's facts were read in its authors' code;
+docs/reproduction.md has them paper by paper.
 """
 
 from __future__ import annotations
@@ -98,101 +99,27 @@ _SELECTED_ON: Mapping[SelectedOn, str] = {
     "training loss": "the loss of training batches",
     "nothing": "nothing: it is the last",
 }
-_COSINE = "Embeddings are compared by cosine, whatever the method's own score is."
-_FIVE_CAPTIONS = (
+COMPARED_BY_COSINE = "Embeddings are compared by cosine, whatever the method's own score is."
+FIVE_CAPTIONS = (
     "The first five captions of a picture are items of their own: a picture's query ranks five texts for each picture "
     "of the gallery, and each caption is a query."
 )
-_BATCH_LOSS = (
-    "The weights are those after the step with the lowest loss of a single training batch, looked at every tenth step: "
-    "no validation took part."
-)
 
 CLEAN = Protocol("clean")
-_ALL = (
+GENERAL = (
     CLEAN,
-    Protocol("coco5k", captions=Captions(most=5), quirks=(_FIVE_CAPTIONS,)),
+    Protocol("coco5k", captions=Captions(most=5), quirks=(FIVE_CAPTIONS,)),
     Protocol(
         "coco1k",
         captions=Captions(most=5),
         folds=True,
         quirks=(
-            _FIVE_CAPTIONS,
+            FIVE_CAPTIONS,
             "Figures are the mean over five folds of the test split, each a gallery of its own of a thousand pictures.",
         ),
     ),
-    Protocol(
-        "released:dscmr",
-        select="mAP@all",
-        selected_on="test",
-        choice="The epoch is the one with the best mAP@all on the test split itself, so the figures are too high.",
-        similarity="cosine",
-        quirks=(_COSINE,),
-    ),
-    # Its AP@k over the relevant items among the first k (Eq. 9) is the default of all protocols.
-    Protocol(
-        "released:drcl",
-        select="loss",
-        choice="The epoch is the one with the lowest validation loss, not the one with the best validation figure.",
-        similarity="cosine",
-        quirks=(_COSINE,),
-    ),
-    Protocol(
-        "released:semantic_sharing",
-        select="training loss",
-        selected_on="training loss",
-        choice=_BATCH_LOSS,
-        captions=Captions(distinct=True),
-        similarity="cosine",
-        quirks=(
-            "Each caption is an item of its own, and identical captions are one, with the labels and the picture of "
-            "the first sample that has it.",
-            _COSINE,
-        ),
-    ),
-    Protocol(
-        "released:semantic_sharing_coco",
-        select="training loss",
-        selected_on="training loss",
-        choice=_BATCH_LOSS,
-        captions=Captions(most=5),
-        similarity="dot",
-        ndcg_stride=5,
-        quirks=(
-            _FIVE_CAPTIONS,
-            "Embeddings are compared by dot product, whatever the method's own score is.",
-            "From text to image, NDCG discounts rank r (from 0) by 1 / log2(5 r + i + 2), i = 0 to 4 the number of the "
-            "caption that asks, instead of 1 / log2(r + 2): figures are higher.",
-            "The whole test split is one gallery, also where the script says five folds.",
-        ),
-    ),
-    Protocol(
-        "released:acmr",
-        select="last",
-        selected_on="nothing",
-        choice="The last epoch is kept: none is selected.",
-        whole_batches=64,
-        quirks=("Only whole batches of 64 samples are measured (640 of Wikipedia's 693), in the order of the shards.",),
-    ),
 )
-NAMES = tuple(each.name for each in _ALL)
-_UNPUBLISHED = ("released:alscor", "released:sdcmr")
-
-
-def protocol(name: str) -> Protocol:
-    """The protocol of this name.
-
-    Raises:
-        XmrError: there is none; says which there are, and of which papers there cannot be one.
-    """
-    for each in _ALL:
-        if each.name == name:
-            return each
-    reason = "its authors published no code, so there is no script to follow" if name in _UNPUBLISHED else "unknown"
-    raise XmrError(
-        f"protocol {name!r}: {reason}. There are {', '.join(NAMES)}; for ALSCOR and SDCMR, whose authors published no "
-        "code, clean is the one to use"
-    )
+"""those that belong to no paper; a method declares its own (`MethodConfig.protocols`)"""
 
 
 def fold_numbers(sources: Sequence[str], where: str) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
+from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.objectives.acmr import acmr_loss
@@ -27,6 +28,21 @@ HIDDEN = {"image": (512, 100), "text": (40, 100)}
 @dataclass(frozen=True, kw_only=True)
 class Acmr(MethodConfig):
     """ACMR's towers, widths and weights."""
+
+    title = "ACMR"
+    citation = "Wang et al., Adversarial Cross-Modal Retrieval, ACM Multimedia, 2017"
+    protocols = (
+        Protocol(
+            "released:acmr",
+            select="last",
+            selected_on="nothing",
+            choice="The last epoch is kept: none is selected.",
+            whole_batches=64,
+            quirks=(
+                "Only whole batches of 64 samples are measured (640 of Wikipedia's 693), in the order of the shards.",
+            ),
+        ),
+    )
 
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()

@@ -27,6 +27,12 @@ from xmr_e2e.towers.text import BiLstmCnn
 class Alscor(MethodConfig):
     """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
 
+    title = "ALSCOR"
+    citation = (
+        "Zhu et al., Adversarial Learning Based Semantic Correlation Representation for Cross-Modal Retrieval, 2019"
+    )
+    has_released_code = False
+
     image: TowerConfig = ImageTower(dropout=0.5)
     text: TowerConfig = BiLstmCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -58,7 +59,28 @@ def has_prefix(name: str, prefix: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(ABC):
-    """The options of one method; its `build` makes the method. The towers are the fields with a modality's name."""
+    """The options of one method; its `build` makes the method. The towers are the fields with a modality's name.
+
+    What a class does not declare of itself (`title`, `citation`, `protocols`, `has_released_code`) it does not have
+    from the class that it is made from: a variant of a paper's method is not the paper's.
+    """
+
+    title: ClassVar[str]
+    """its name in tables, reports and model cards; the class's where it declares none"""
+    citation: ClassVar[str]
+    """authors, title, venue and year of its paper; "" where it has none"""
+    protocols: ClassVar[tuple[Protocol, ...]]
+    """how its authors' released scripts select and measure, each named "released:…"; most methods have none"""
+    has_released_code: ClassVar[bool]
+    """False where its authors published none, so that there is no script to follow"""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        cls.title = own.get("title", cls.__name__)
+        cls.citation = own.get("citation", "")
+        cls.protocols = own.get("protocols", ())
+        cls.has_released_code = own.get("has_released_code", True)
 
     image: TowerConfig | None
     text: TowerConfig | None

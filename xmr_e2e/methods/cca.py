@@ -26,6 +26,9 @@ from xmr_e2e.towers.text import TextCnn
 class Cca(MethodConfig):
     """CCA's towers and options."""
 
+    title = "CCA"
+    citation = "Hotelling, Relations between Two Sets of Variates, Biometrika, 1936"
+
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()
     dim: Width = 10

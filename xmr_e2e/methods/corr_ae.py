@@ -27,6 +27,9 @@ LABELS, AUTOENCODERS = "labels", "autoencoders"
 class CorrAe(MethodConfig):
     """Corr-AE's towers, widths and weights."""
 
+    title = "Corr-AE"
+    citation = "Feng et al., Cross-modal Retrieval with Correspondence Autoencoder, ACM Multimedia, 2014"
+
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()
     variant: Variant = "plain"

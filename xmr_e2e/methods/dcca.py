@@ -24,6 +24,9 @@ from xmr_e2e.towers.text import TextCnn
 class Dcca(MethodConfig):
     """DCCA's towers, widths and options."""
 
+    title = "DCCA"
+    citation = "Andrew et al., Deep Canonical Correlation Analysis, ICML, 2013"
+
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()
     hidden: Width = 1024

@@ -22,6 +22,12 @@ from xmr_e2e.towers.text import TextCnn
 class DeepSm(MethodConfig):
     """Deep-SM's towers."""
 
+    title = "Deep-SM"
+    citation = (
+        "Wei et al., Cross-Modal Retrieval with CNN Visual Features: A New Baseline, IEEE Transactions on "
+        "Cybernetics, 2017"
+    )
+
     image: TowerConfig = ImageTower("alexnet", dropout=0.5)
     text: TowerConfig = TextCnn(dropout=0.5)
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import Count, Fraction, NotNegative, Seed, Width
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
 from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
 from xmr_e2e.methods.heads import label_prior
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
@@ -31,6 +32,19 @@ PRIOR, CONSISTENCY = "prior", "consistency"
 @dataclass(frozen=True, kw_only=True)
 class Drcl(ManyModalities):
     """DRCL's towers, widths and weights, as in the released code where the paper is silent."""
+
+    title = "DRCL"
+    citation = "Deep Reversible Consistency Learning for Cross-modal Retrieval, IEEE Transactions on Multimedia, 2025"
+    protocols = (
+        # Its AP@k over the relevant items among the first k (Eq. 9) is the default of all protocols.
+        Protocol(
+            "released:drcl",
+            select="loss",
+            choice="The epoch is the one with the lowest validation loss, not the one with the best validation figure.",
+            similarity="cosine",
+            quirks=(COMPARED_BY_COSINE,),
+        ),
+    )
 
     image: TowerConfig | None = ImageTower("vgg19")
     text: TowerConfig | None = TextCnn()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
+from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -23,6 +24,19 @@ from xmr_e2e.towers.text import TextCnn
 @dataclass(frozen=True, kw_only=True)
 class Dscmr(MethodConfig):
     """DSCMR's towers, widths and weights; where paper and released code differ, the default is the code's."""
+
+    title = "DSCMR"
+    citation = "Zhen et al., Deep Supervised Cross-modal Retrieval, CVPR, 2019"
+    protocols = (
+        Protocol(
+            "released:dscmr",
+            select="mAP@all",
+            selected_on="test",
+            choice="The epoch is the one with the best mAP@all on the test split itself, so the figures are too high.",
+            similarity="cosine",
+            quirks=(COMPARED_BY_COSINE,),
+        ),
+    )
 
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()

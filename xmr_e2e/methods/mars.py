@@ -31,6 +31,12 @@ EXCLUSION = {True: 0.5, False: 0.2}
 class Mars(ManyModalities):
     """MARS's towers, widths and weights."""
 
+    title = "MARS"
+    citation = (
+        "Wang and Peng, MARS: Learning Modality-Agnostic Representation for Scalable Cross-Media Retrieval, "
+        "IEEE Transactions on Circuits and Systems for Video Technology, 2021"
+    )
+
     image: TowerConfig | None = ImageTower("vgg19")
     text: TowerConfig | None = TextCnn()
     dim: Width = 128

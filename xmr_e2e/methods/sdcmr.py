@@ -31,6 +31,13 @@ HIDDEN = (2048, 1024)
 class Sdcmr(MethodConfig):
     """SDCMR's towers, widths and weights. There is no released code; what the paper leaves open is an option."""
 
+    title = "SDCMR"
+    citation = (
+        "Wang et al., Semantics Disentangling for Cross-Modal Retrieval, IEEE Transactions on Image "
+        "Processing, 2024, doi:10.1109/TIP.2024.3374111"
+    )
+    has_released_code = False
+
     image: TowerConfig = ImageTower("vgg19")
     text: TowerConfig = TextCnn()
     dim: Width = 32

@@ -27,6 +27,9 @@ HIDDEN = (1024, 1024)
 class Sdml(ManyModalities):
     """SDML's towers, widths and weights."""
 
+    title = "SDML"
+    citation = "Hu et al., Scalable Deep Multimodal Learning for Cross-Modal Retrieval, SIGIR, 2019"
+
     image: TowerConfig | None = ImageTower("vgg19")
     text: TowerConfig | None = TextCnn()
     dim: Width = 512

@@ -17,8 +17,10 @@ from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm impo
 
 from xmr_e2e.bounds import Fraction, Layers, NotNegative, Width
 from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, FIVE_CAPTIONS, Protocol
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.objectives.semantic_sharing import (
     label_score_loss,
@@ -35,9 +37,52 @@ from xmr_e2e.towers.text import BiGruWords
 DROPOUT = 0.1
 
 
+_BATCH_LOSS = (
+    "The weights are those after the step with the lowest loss of a single training batch, looked at every tenth step: "
+    "no validation took part."
+)
+_RELEASED = (
+    Protocol(
+        "released:semantic_sharing",
+        select="training loss",
+        selected_on="training loss",
+        choice=_BATCH_LOSS,
+        captions=Captions(distinct=True),
+        similarity="cosine",
+        quirks=(
+            "Each caption is an item of its own, and identical captions are one, with the labels and the picture of "
+            "the first sample that has it.",
+            COMPARED_BY_COSINE,
+        ),
+    ),
+    Protocol(
+        "released:semantic_sharing_coco",
+        select="training loss",
+        selected_on="training loss",
+        choice=_BATCH_LOSS,
+        captions=Captions(most=5),
+        similarity="dot",
+        ndcg_stride=5,
+        quirks=(
+            FIVE_CAPTIONS,
+            "Embeddings are compared by dot product, whatever the method's own score is.",
+            "From text to image, NDCG discounts rank r (from 0) by 1 / log2(5 r + i + 2), i = 0 to 4 the number of the "
+            "caption that asks, instead of 1 / log2(r + 2): figures are higher.",
+            "The whole test split is one gallery, also where the script says five folds.",
+        ),
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SemanticSharing(MethodConfig):
     """Semantic Sharing's towers, encoder and weights."""
+
+    title = "Semantic Sharing"
+    citation = (
+        "Yang et al., Rethinking Label-Wise Cross-Modal Retrieval from a Semantic Sharing Perspective, IJCAI, 2021"
+    )
+    protocols = _RELEASED
 
     image: TowerConfig = FasterRcnn()
     text: TowerConfig = BiGruWords()

@@ -51,12 +51,16 @@ def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes:
         evaluations: of the run.
         notes: what a reader must know of the data.
     """
-    method = type(model.config).__name__
+    method = model.config.title
     datasets = sorted({evaluation.dataset for evaluation in evaluations})
     metadata = ModelCardData(
         library_name="xmr_e2e",
         pipeline_tag="feature-extraction",
-        tags=["cross-modal-retrieval", *(f"{name}-retrieval" for name in model.method.modalities), method.lower()],
+        tags=[
+            "cross-modal-retrieval",
+            *(f"{name}-retrieval" for name in model.method.modalities),
+            _slug(method.lower()),
+        ],
         datasets=[_slug(dataset) for dataset in datasets] or None,
         metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
         model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
@@ -75,7 +79,10 @@ def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes:
 
 
 def _introduction(model: CardModel) -> str:
-    about = (sys.modules[type(model.config).__module__].__doc__ or "").splitlines()[0]
+    module = sys.modules[type(model.config).__module__]
+    about = next(iter((module.__doc__ or "").splitlines()), model.config.title)
+    if model.config.citation:
+        about += f"\n\nThe method is of: {markdown(model.config.citation)}."
     towers = "\n".join(
         f"- {modality}: {type(tower).__name__}{_named(tower)}, reads {tower.input_kind}"
         for modality, tower in model.config.towers.items()
@@ -93,13 +100,25 @@ def _named(tower: Any) -> str:
 
 
 def _usage(model: CardModel) -> str:
-    lines = ["import xmr_e2e", "", 'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")']
+    lines = [
+        *_foreign_imports(model),
+        "import xmr_e2e",
+        "",
+        'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")',
+    ]
     for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
     pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
     return f"{code}\n\n{pinned}"
+
+
+def _foreign_imports(model: CardModel) -> list[str]:
+    """Lines that import the modules of a method or towers that are not of this package; nothing else does."""
+    modules = {type(each).__module__ for each in (model.config, *model.config.towers.values())}
+    own = __name__.partition(".")[0]
+    return [f"import {name}  # of whoever made this model" for name in sorted(modules) if name.partition(".")[0] != own]
 
 
 def _metrics(evaluation: EvaluationResult) -> str:

@@ -26,9 +26,9 @@ from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol, SelectedOn
-from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.embed import embed_modality
 from xmr_e2e.models.hub import download
 from xmr_e2e.models.model_card import model_card

@@ -21,11 +21,11 @@ from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol
 from xmr_e2e.evaluation.directions import CrossModalMetrics, direction_title
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
-from xmr_e2e.evaluation.protocol import protocol as find_protocol
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel, load, require_shards
 from xmr_e2e.received import own_path

@@ -17,8 +17,9 @@ from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNeg
 from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import Protocol, protocol
+from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.methods.base import MethodConfig, has_prefix
+from xmr_e2e.methods.protocols import protocol
 
 Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 """up to a year: what is beyond it overflows in the libraries that wait"""

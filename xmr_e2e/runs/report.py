@@ -80,6 +80,7 @@ def report_on_run(
 
 def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
     """What the run was, in a few rows."""
+    yield "method", ", ".join(filter(None, (model.config.title, model.config.citation)))
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
     yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"

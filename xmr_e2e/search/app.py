@@ -245,7 +245,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Inference
 def _describe(index: Index, model: SavedModel) -> About:
     reads = model.method.input_kinds
     return About(
-        model=type(model.config).__name__,
+        model=model.config.title,
         run="/".join(index.run.parts[-2:]),
         similarity=model.similarity,
         exact=not index.is_approximate,

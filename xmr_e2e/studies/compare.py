@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.discovery import method_title
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import family, marks_of_group, marks_of_published
-from xmr_e2e.studies.published import PublishedTable, method_title, published_tables
+from xmr_e2e.studies.published import PublishedTable, published_tables
 from xmr_e2e.studies.runs import Setting
 
 PUBLISHED = ("mAP@all", "mAP@50", "NDCG@500")

@@ -7,42 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.discovery import method_title
 
 BOTH_WAYS = ("image_to_text", "text_to_image", "average")
-METHODS: Mapping[str, str] = MappingProxyType(
-    {
-        "acmr": "ACMR",
-        "alscor": "ALSCOR",
-        "cca": "CCA",
-        "corr_ae": "Corr-AE",
-        "dcca": "DCCA",
-        "deep_sm": "Deep-SM",
-        "drcl": "DRCL",
-        "dscmr": "DSCMR",
-        "mars": "MARS",
-        "sdcmr": "SDCMR",
-        "sdml": "SDML",
-        "semantic_sharing": "Semantic Sharing",
-    }
-)
-"""a method's module -> its name in papers"""
-
-
-def method_title(method: str) -> str:
-    """A method's name in papers; of one that is in none, its module's."""
-    return METHODS.get(method, method)
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a table stands."""
+    """How a paper came by its figures."""
 
-    title: str
-    cited: str
     selected_on: str = ""
     """on what the epoch of the paper's own method was chosen, in the words of evaluation/*.json; "" where neither paper
     nor released code say so"""
@@ -79,7 +55,7 @@ class PublishedTable:
 
     @property
     def source(self) -> str:
-        return f"{papers()[self.paper].title}, {self.place}"
+        return f"{method_title(self.paper)}, {self.place}"
 
     def figures(self, method: str) -> dict[str, str]:
         """Direction -> value, with the digits that are printed; none where the table has no such row."""

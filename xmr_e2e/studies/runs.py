@@ -17,6 +17,7 @@ from xmr_e2e.evaluation.directions import Directions
 from xmr_e2e.evaluation.protocol import Name, SelectedOn
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json, sha256_of
+from xmr_e2e.methods.discovery import method_name
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import RESUME_IGNORED_FIELDS
@@ -82,7 +83,7 @@ class Measurement:
     run: Path
     recipe: str
     method: str
-    """the method's module: "dscmr\""""
+    """as `method_name` has it: "dscmr\""""
     seed: int
     options: Mapping[str, Any]
     """the configuration, flat, without what does not change the result, and without the seed"""
@@ -179,7 +180,7 @@ def _measurement(run: Path, path: Path) -> Measurement:
     return Measurement(
         run=run,
         recipe=about.name,
-        method=about.method.type.partition(":")[0].rpartition(".")[2],
+        method=method_name(about.method.type),
         seed=about.train.seed,
         options=options_of(read_json(run / CONFIGURATION)),
         shards=trained_on.manifest_sha256[:12],

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from xmr_e2e.configuration import check_restorable
 from xmr_e2e.data.batch import InputKind, Regions, Tokens
 from xmr_e2e.data.batch_dataset import sample_bytes
 from xmr_e2e.data.config import Data
@@ -32,6 +33,7 @@ SLOW_PRECISION = (
 
 def check_start(experiment: Experiment, processes: int) -> None:
     """Raise XmrError for what would end the training later on; `processes` are all of the training."""
+    check_restorable(experiment)
     manifest = load_manifest(experiment.data.shards)
     check_splits(experiment, manifest)
     check_networks(experiment, manifest, processes)
