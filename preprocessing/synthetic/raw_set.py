@@ -1,57 +1,57 @@
-"""Writes the drawn pictures and the page that lists them."""
+"""The command that writes drawn pictures and the page that lists them."""
 
 from __future__ import annotations
 
 import html
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from preprocessing.common.command import OutFolder
 from preprocessing.synthetic import GENERATOR
-from preprocessing.synthetic.drawing import draw_picture
-from preprocessing.synthetic.kinds import KINDS
+from preprocessing.synthetic.picture import KINDS, draw_picture
 from preprocessing.synthetic.sentences import describe
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import CPUS, map_shards
 
-CHUNK = 10
-"""Pictures that one task draws."""
+PAGE = f"""<html><head>
+<meta charset="utf-8">
+<meta name="generator" content="{GENERATOR}">
+<title>Synthetic Pascal Sentence layout: drawn pictures, no photographs</title>
+</head><body>
+<h1>Synthetic Pascal Sentence layout: drawn pictures, no photographs</h1>
+<table border="0">
+%s
+</table>
+</body></html>
+"""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Some pictures of one class to draw."""
+def synthetic(
+    out: OutFolder,
+    /,
+    *,
+    per_class: int = 50,
+    size: tuple[int, int] = (240, 180),
+    seed: int = 0,
+    workers: int = CPUS,
+) -> None:
+    """Draw a synthetic raw set in the layout of the UIUC Pascal Sentence page.
 
-    folder: Path
-    name: str
-    indices: range
-    size: tuple[int, int]
-    seed: int
+    20 classes of drawn scenes, each with five sentences; needs no network. Build shards from it with
+    preprocessing.pascal_sentence.
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the page."""
-
-    source: str
-    sentences: tuple[str, ...]
-
-
-def draw_raw_set(
-    out: Path, *, per_class: int = 50, size: tuple[int, int] = (240, 180), seed: int = 0, workers: int = CPUS
-) -> int:
-    """Draw the set into `out`, which must not hold anything yet; return the number of pictures.
-
-    The same `per_class`, `size` and `seed` give the same bytes, whatever the number of workers.
+    Example: python -m preprocessing.synthetic data/raw/synthetic --per-class 50
 
     Args:
-        size: width and height in pixels.
-
-    Raises:
-        XmrError: `out` is not empty, or an option is out of range.
+        out: the folder to write, which must not hold anything yet
+        per_class: pictures of each class
+        size: width and height in pixels
+        seed: another seed draws another set; the same seed gives the same bytes
+        workers: processes that draw, which change no byte
     """
     if per_class < 1:
         raise XmrError(f"--per-class must be at least 1, not {per_class}")
@@ -64,48 +64,26 @@ def draw_raw_set(
     growing = place.with_name(place.name + ".partial")
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)
-    tasks = [
-        _Task(growing, kind.name, range(start, min(start + CHUNK, per_class)), size, seed)
-        for kind in KINDS
-        for start in range(0, per_class, CHUNK)
-    ]
-    drawn = map_shards(
-        _draw, tasks, sizes=[len(task.indices) for task in tasks], title="drawing pictures", workers=workers
-    )
-    entries = [entry for part in drawn for entry in part]
-    (growing / "index.html").write_text(page_of(entries), encoding="utf-8")
+    tasks = [(name, range(per_class)[start : start + 10]) for name in KINDS for start in range(0, per_class, 10)]
+    draw = partial(_draw, growing, size, seed)
+    sizes = [len(indices) for _, indices in tasks]
+    rows = map_shards(draw, tasks, sizes=sizes, title="drawing pictures", workers=workers)
+    (growing / "index.html").write_text(PAGE % "\n".join(rows), encoding="utf-8")
     os.replace(growing, place)
-    return len(entries)
+    message = f"{sum(sizes):,} synthetic pictures drawn: {out / 'index.html'}"
+    Console().print(message, highlight=False, soft_wrap=True)
 
 
-def _draw(task: _Task) -> list[Entry]:
-    (task.folder / task.name).mkdir(exist_ok=True)
-    entries = []
-    for index in task.indices:
-        picture, data = draw_picture(task.name, index, size=task.size, seed=task.seed)
-        source = f"{task.name}/synthetic_{index:06d}.jpg"
-        (task.folder / source).write_bytes(data)
-        entries.append(Entry(source, describe(picture, Random(f"{task.seed}/{source}"))))
-    return entries
-
-
-def page_of(entries: Iterable[Entry]) -> str:
-    """The HTML page: a table of images, each with a nested table of sentences."""
-    title = "Synthetic Pascal Sentence layout: drawn pictures, no photographs"
-    return "\n".join([
-        "<html><head>",
-        '<meta charset="utf-8">',
-        f'<meta name="generator" content="{GENERATOR}">',
-        f"<title>{title}</title>",
-        "</head><body>",
-        f"<h1>{title}</h1>",
-        '<table border="0">',
-        *(_row(entry) for entry in entries),
-        "</table>",
-        "</body></html>\n",
-    ])  # fmt: skip
-
-
-def _row(entry: Entry) -> str:
-    cells = "\n".join(f"<tr><td>{html.escape(sentence)}</td></tr>" for sentence in entry.sentences)
-    return f'<tr><td><img src="{entry.source}"></td>\n<td><table border="1">\n{cells}\n</table></td></tr>'
+def _draw(folder: Path, size: tuple[int, int], seed: int, task: tuple[str, range]) -> str:
+    """Draw some pictures of one class; return their rows of the page, each with a nested table of sentences."""
+    name, indices = task
+    (folder / name).mkdir(exist_ok=True)
+    rows = []
+    for index in indices:
+        picture, data = draw_picture(name, index, size=size, seed=seed)
+        source = f"{name}/synthetic_{index:06d}.jpg"
+        (folder / source).write_bytes(data)
+        cells = (f"<tr><td>{html.escape(told)}</td></tr>" for told in describe(picture, Random(f"{seed}/{source}")))
+        table = "\n".join(['<table border="1">', *cells, "</table>"])
+        rows.append(f'<tr><td><img src="{source}"></td>\n<td>{table}</td></tr>')
+    return "\n".join(rows)
