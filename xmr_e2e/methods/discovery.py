@@ -63,6 +63,7 @@ def _is_method(value: Any, kind: type) -> bool:
 
 
 def _made_from(kind: type) -> Iterator[type]:
+    each: type
     for each in kind.__subclasses__():
         yield each
         yield from _made_from(each)
