@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xmr_e2e.bounds import Bounds, Fraction
+from xmr_e2e.configuration import FORMERLY
 from xmr_e2e.data.randomness import uniform
 
 # torchvision's ImageNet weights expect RGB in [0, 1], normalised by these.
@@ -27,7 +28,7 @@ class Augment:
     image size"""
     flip: bool = True
     """mirror every other picture"""
-    color: Fraction = 0.0
+    color: Fraction = field(default=0.0, metadata={FORMERLY: "colour"})
     """brightness and contrast each vary by up to this share"""
 
 

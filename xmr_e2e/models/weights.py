@@ -46,11 +46,15 @@ def separated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+_FORMER = {"standardise": "standardize", "renormalise": "renormalize"}
+"""modules as earlier versions called them, and now"""
+
+
 def plain_name(name: str) -> str:
-    """The name of a weight without what wrappers have put before it."""
+    """The name of a weight without what wrappers have put before it, with its modules as they are called now."""
     for wrapper in _WRAPPERS * len(_WRAPPERS):  # in either order
         name = name.removeprefix(wrapper)
-    return name
+    return ".".join(_FORMER.get(part, part) for part in name.split("."))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -258,6 +258,9 @@ class Run:
 def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration in which options that came after the run have their defaults. A part that cannot be read,
     such as a method that is not of this package, stays as it is."""
+    with suppress(XmrError):
+        whole: dict[str, Any] = to_document(from_document(Experiment, document, "config.json"))
+        return whole
     known = {current_name(Experiment, name): value for name, value in document.items()}
     for name, kind in get_type_hints(Experiment).items():
         if isinstance(kind, type) and is_dataclass(kind):
