@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Augment:
-    """What varies in a training picture from epoch to epoch."""
+    """Random variation of a training picture from epoch to epoch."""
 
     min_area: Annotated[float, Bounds(float, above=0, most=1)] = 1.0
     """smallest share of the picture's area that a random crop takes before it is scaled; 1 means plain crops of the

@@ -1,4 +1,4 @@
-"""What a batch is made of."""
+"""The content of a batch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Regions(NamedTuple):
 
 
 class CachedFeatures(NamedTuple):
-    """What a frozen tower made of its inputs, once for all epochs; stands in their place."""
+    """The output of a frozen tower, computed once for all epochs; stands in the place of its inputs."""
 
     output: Any
     """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
@@ -69,7 +69,7 @@ class Batch:
     keys: tuple[str, ...]
     epoch: int = 0
     pixels: PixelPreparation | None = None
-    """how its pixels are prepared on the device; None where it has none as they come from the loader"""
+    """preparation of its pixels on the device; None where it has none as they come from the loader"""
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -104,7 +104,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """How many of the samples each of the folders has."""
+        """The number of the samples in each of the folders."""
         if isinstance(self.reader, SplitReader):
             return (len(self),)
         ends = np.cumsum(self.reader.sizes)
@@ -122,7 +122,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
 
     @property
     def reads(self) -> bool:
-        """Whether anything but labels has to be read."""
+        """True if anything but labels has to be read."""
         return bool(self._to_read)
 
     def __getitem__(self, request: Request) -> Batch | XmrError:
@@ -180,7 +180,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         return pad([self.tokenizer.encode(" ".join(text), max_tokens=self.data.max_tokens) for text in rows])
 
     def _rows_of_text(self, request: Request) -> Sequence[tuple[str, ...]]:
-        """What is joined to the text of each row."""
+        """The texts that are joined to the text of each row."""
         if self._captions is not None:
             return [(text,) for position in request.positions.tolist() for text in self._captions[position]]
         texts = [self.reader.metadata(position).texts for position in request.positions.tolist()]

@@ -10,14 +10,14 @@ from xmr_e2e.shards.schema import Metadata
 
 
 class Texts(Protocol):
-    """Where the samples' texts are read; a `SplitReader`."""
+    """The source of the samples' texts; a `SplitReader`."""
 
     def metadata(self, position: int) -> Metadata: ...
 
 
 @dataclass(frozen=True)
 class Captions:
-    """Which texts of a split are items."""
+    """The choice of the texts of a split that are items."""
 
     most: int | None = None
     """of each sample its first ones, as many as this; None takes all"""

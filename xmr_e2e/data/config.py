@@ -19,7 +19,7 @@ ImageSide = Annotated[int, Bounds(int, least=1, most=10_000)]
 
 @dataclass(frozen=True)
 class Data:
-    """What is read, and how it becomes batches."""
+    """The data to read, and their way into batches."""
 
     shards: Path
     """folder of shards, as the builders in preprocessing/ make it"""

@@ -59,7 +59,7 @@ class Loader:
             )
 
     def plan(self, epoch: int) -> Plan:
-        """What each batch of an epoch holds; a function of the data and the options, not of ranks and workers."""
+        """The content of each batch of an epoch; a function of the data and the options, not of ranks and workers."""
         batches, size, seed = self.batches, self.batch_size, self.batches.seed
         if batches.reader.split != "train":
             return EpochPlan(len(batches), size, shuffle=False)

@@ -196,7 +196,7 @@ class BalancedPlan:
         return np.concatenate(orders).reshape(-1, self.batch_classes)[: self.steps].astype(np.int32)
 
     def _turn(self, step: int, number: int) -> int:
-        """How often the class was in a batch of this epoch before this step."""
+        """The number of times that the class was in a batch of this epoch before this step."""
         return int(np.count_nonzero(self._schedule[:step] == number))
 
     def _samples(self, number: int, turn: int, count: int) -> NDArray[np.int64]:

@@ -117,7 +117,7 @@ class SplitReader:
         return features
 
     def regions(self, position: int) -> StoredRegions:
-        """What a detector found in the sample's image.
+        """The regions that a detector found in the sample's image.
 
         Raises:
             XmrError: the sample has no regions, or they cannot be read.
@@ -139,7 +139,7 @@ class SplitReader:
             )
 
     def has_all(self, modalities: Sequence[str]) -> bool:
-        """Whether each sample has all of these modalities, raw or as features; no index is read for it."""
+        """True if each sample has all of these modalities, raw or as features; no index is read for it."""
         counts = self.manifest.splits[self.split].modalities
         return all(counts.get(name, 0) == len(self) for name in modalities)
 
@@ -154,7 +154,7 @@ class SplitReader:
         return np.flatnonzero(np.concatenate(has))
 
     def modalities(self, position: int) -> tuple[str, ...]:
-        """What a sample has, raw or as features."""
+        """The modalities of a sample, raw or as features."""
         shard, row = self._locate(position)
         return tuple(name for name in MODALITIES if self._index(shard).has(name)[row])
 

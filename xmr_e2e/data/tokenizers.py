@@ -1,4 +1,4 @@
-"""What texts are cut into: words, subwords fitted on the training texts, or a pretrained model's own tokens."""
+"""Tokens of texts: words, subwords fitted on the training texts, or a pretrained model's own tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TRIAL = "A text, to try ten of its words. Ça va — 数据? " * 2
 
 @dataclass(frozen=True)
 class Tokenization:
-    """What texts are cut into."""
+    """The kind of tokens that texts are cut into."""
 
     kind: Literal["words", "sentencepiece", "transformers"] = "words"
     """words; sentencepiece: subwords of a unigram model (Kudo, 2018) fitted on the training split; transformers: the
@@ -70,7 +70,7 @@ class Tokenizer(Protocol):
         """The tokens as they are written, all of them."""
 
     def lookup(self, text: str) -> list[tuple[str, bool]]:
-        """What the text is cut into, without special tokens, and whether each part is known, or stands for nothing."""
+        """The parts of the text, without special tokens, and whether each is known, or stands for nothing."""
 
     def to_document(self) -> dict[str, Any]:
         """As JSON values, for `tokenizer_from_document`."""
@@ -258,7 +258,7 @@ def _check_growth(document: Any) -> None:
 
 
 def _growth(part: dict[str, Any]) -> int:
-    """How many times as long a text can be behind a step of a tokeniser; without what it adds once, or to each word."""
+    """The factor by which a step of a tokeniser can lengthen a text; without what it adds once, or to each word."""
     match part:
         case {"type": "Replace", "content": str(content), "pattern": {"String": str(found)}} if found:
             return max(1, len(content))

@@ -59,7 +59,7 @@ def describe_unknown(fractions: Mapping[str, float]) -> str:
 
 
 def warn_of_unknown(fractions: Mapping[str, float]) -> str | None:
-    """What to say and to do where a split has many unknown words; None where none has."""
+    """A warning with advice where a split has many unknown words; None where none has."""
     many = {split: share for split, share in fractions.items() if share >= MANY}
     if not many:
         return None

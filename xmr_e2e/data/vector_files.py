@@ -186,7 +186,7 @@ def _head(stream: BinaryIO, path: Path) -> Head:
 
 
 def _numbers_at_the_end(fields: list[bytes]) -> int:
-    """How many numbers a line ends with, behind its word, which may be a number itself."""
+    """The number of numbers at the end of a line, behind its word, which may be a number itself."""
     numbers = len(list(itertools.takewhile(_is_number, reversed(fields))))
     return min(numbers, len(fields) - 1) if fields else 0
 
@@ -200,7 +200,7 @@ def _is_number(field: bytes) -> bool:
 
 
 def _is_text(line: bytes) -> bool:
-    """Whether these bytes are not those of numbers in binary form."""
+    """True for bytes that are not those of numbers in binary form."""
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in line)
 
 

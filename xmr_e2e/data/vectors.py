@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Where the text tower's first layer starts from. Vocabulary and vectors come from the training split only."""
+    """The initial vectors of the text tower's first layer. Vocabulary and vectors come from the training split only."""
 
     dim: Width = 100
     """width of the word vectors"""
@@ -86,7 +86,7 @@ def load_vectors(words: Sequence[str], options: WordVectors, *, most: int | None
 
 
 def remarks(read: FileVectors, words: Sequence[str], path: Path) -> list[str]:
-    """What a person should know of the vectors of words that were read from a file."""
+    """Remarks for a person on the word vectors that were read from a file."""
     found = []
     if len(read.vectors) < FEW_FOUND * len(words):
         found.append(

@@ -36,7 +36,7 @@ def default_workers(world_size: int) -> int:
 
 
 def worker_options(workers: int | None, world_size: int = 1) -> dict[str, Any]:
-    """What torch's DataLoader is told of its processes; without any, it loads in this one. None: as many as fit."""
+    """Arguments of torch's DataLoader for its processes; without any, it loads in this one. None: as many as fit."""
     if workers is None:
         workers = default_workers(world_size)
     if workers == 0:
@@ -97,7 +97,7 @@ def _size(needed: int) -> str:
 
 
 def lost_worker(error: Exception) -> XmrError:
-    """What torch says, wherever the training stands, of a loader's worker that has died."""
+    """The error for torch's message, wherever the training stands, that a loader's worker has died."""
     said = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
     free = f" ({shutil.disk_usage(SHARED_MEMORY).free / 1e6:,.0f} MB free)" if SHARED_MEMORY.exists() else ""
     return XmrError(
@@ -108,8 +108,8 @@ def lost_worker(error: Exception) -> XmrError:
 
 
 def _start_server() -> None:
-    """Where none runs yet: with the signals blocked, in it and in all that it forks, which the training handles; Ctrl-C
-    reaches every process of the terminal, a cluster's signal every process of the job."""
+    """Start a fork server where none runs yet: with the signals blocked, in it and in all that it forks, which the
+    training handles; Ctrl-C reaches every process of the terminal, a cluster's signal every process of the job."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         resource_tracker.ensure_running()  # by itself ignores the others, and unblocks them here

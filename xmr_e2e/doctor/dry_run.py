@@ -54,7 +54,7 @@ class ActivationMemory:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What one stage takes, in bytes; activations and batches are those of SAMPLES samples."""
+    """The memory that one stage takes, in bytes; activations and batches are those of SAMPLES samples."""
 
     stage: Stage
     moving: int
@@ -64,7 +64,7 @@ class StageRun:
     raw: int
     """a batch as the loader hands it over"""
     prepared: int
-    """what is made of it on the device, or was, by a frozen tower"""
+    """all that is made of it on the device, or was, by a frozen tower"""
     without_gradient: tuple[str, ...]
     """parameters that the stage trains and its loss does not reach"""
     total: float

@@ -1,4 +1,4 @@
-"""What `xmr doctor` finds out: the lines of its table."""
+"""Findings of `xmr doctor`: the lines of its table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Finding:
     about: str
     """one or two words"""
     text: str
-    """what was found and, unless all is well, what to do about it"""
+    """the finding and, unless all is well, what to do about it"""
     level: Literal["ok", "note", "problem"] = "ok"
     """a note may cost time or be meant; with a problem, the training fails or wastes what it is given"""
 

@@ -27,7 +27,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """Which of a launcher's processes this is; 0 of 1 without a launcher."""
+    """The place of this process among a launcher's; 0 of 1 without a launcher."""
 
     rank: int = 0
     local_rank: int = 0

@@ -1,4 +1,4 @@
-"""Whether what is installed can be used. Imports none of it before it is looked at."""
+"""Check that what is installed can be used. Imports none of it before it is looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine has: GPUs, cores, memory, disks, a compiler."""
+"""The equipment of a machine: GPUs, cores, memory, disks, a compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a training fits: into the memory of its devices, the machine's, /dev/shm and the disk. All are estimates."""
+"""Check that a training fits into the memory of devices and machine, /dev/shm and the disk. All are estimates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def optimizer_copies(optimizer: Optimizer) -> int:
 
 
 def need(experiment: Experiment, weights: int, run: StageRun, batch: int, processes: int) -> Need:
-    """What a stage takes.
+    """The memory that a stage takes.
 
     Args:
         weights: bytes of the method's parameters and buffers.
@@ -108,7 +108,7 @@ def check_memory(needs: Sequence[Need], processes: Processes) -> Iterator[Findin
 
 
 def check_cached_features(run: DryRun, samples: int, processes: Processes) -> Iterator[Finding]:
-    """What frozen towers make of all `samples` is kept in the memory of every process."""
+    """Check the room for the outputs of frozen towers for all `samples`, kept in the memory of every process."""
     if not run.cached_features:
         return
     total = run.cached_features * samples // SAMPLES * processes.local

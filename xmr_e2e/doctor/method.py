@@ -29,7 +29,7 @@ TEXTS = 20_000
 
 @dataclass(frozen=True)
 class Words:
-    """What texts are cut into, and as many vectors of that width as the training has."""
+    """The tokeniser of the texts, and as many vectors of that width as the training has."""
 
     tokenizer: Tokenizer | None
     """None where no text is read"""
@@ -41,7 +41,7 @@ class Words:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """How a stage goes through its samples."""
+    """The plan of a stage's way through its samples."""
 
     stage: Stage
     samples: int

@@ -1,4 +1,4 @@
-"""Whether several processes can train together: who came, on what, and one all-reduce with all of them."""
+"""Check that several processes can train together: who came, on what, and one all-reduce with all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEY = "xmr doctor/"
 
 @dataclass(frozen=True)
 class Member:
-    """What a process tells the others of itself."""
+    """The account of itself that a process gives the others."""
 
     rank: int
     host: str
@@ -67,7 +67,7 @@ def meet(place: ProcessInfo, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _store(place: ProcessInfo) -> Store:
-    """Where the training's processes will meet; torchrun has opened it already."""
+    """The store at which the training's processes will meet; torchrun has opened it already."""
     return dist.TCPStore(
         os.environ.get("MASTER_ADDR", "localhost"),
         int(os.environ.get("MASTER_PORT", "29500")),

@@ -1,4 +1,4 @@
-"""Whether a recipe's configuration can be trained: its shards, its weights, its networks, and what they take."""
+"""Check that a recipe's configuration can be trained: its shards, its weights, its networks, and what they take."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
 
 
 def check_files(experiment: Experiment) -> Iterator[Finding]:
-    """What every node must have."""
+    """Check the files that every node must have."""
     yield from check_weights(experiment.method.towers)
     yield from check_word_file(experiment.data.words)
     for folder in (experiment.data.shards, *map(Path, experiment.data.extra_shards)):
@@ -122,7 +122,7 @@ def check_room(method: Method) -> None:
 
 
 def check_run(run: DryRun, processes: int) -> Iterator[Finding]:
-    """What the networks made of two samples, and of their loss."""
+    """Findings on what the networks made of two samples, and on their loss."""
     shapes = ", ".join(f"towers.{name} {' x '.join(map(str, shape))}" for name, shape in run.shapes.items())
     yield Finding("dry run", f"two samples give {shapes}, and embeddings of {run.width} numbers")
     for stage in run.stages:

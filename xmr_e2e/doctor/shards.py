@@ -1,4 +1,4 @@
-"""Whether a dataset's shards are there and can be read, at a glance; `xmr shards verify` looks at all of them."""
+"""Check at a glance that a dataset's shards are there and can be read; `xmr shards verify` looks at all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = 3
 
 
 def check_shards(folder: Path) -> Finding:
-    """Whether all files are there, in the size that the manifest says; the tars of a mounted dataset need not be."""
+    """Check that all files are there, in the size that the manifest says; the tars of a mounted dataset need not be."""
     try:
         manifest, mounted = load_manifest(folder), load_mount(folder) is not None
     except XmrError as error:

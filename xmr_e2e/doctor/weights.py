@@ -1,4 +1,4 @@
-"""Which pretrained weights a method would load, and whether they are at hand."""
+"""The pretrained weights that a method would load, and whether they are at hand."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class _Survey:
-    """What one tar holds."""
+    """The content of one tar."""
 
     problems: list[Problem]
     """of the tar as a whole"""
@@ -219,7 +219,7 @@ def _some(lines: Sequence[str]) -> list[str]:
 def _notes(
     splits: Mapping[str, Sequence[Path]], surveys: Mapping[Path, _Survey], classes: Sequence[str]
 ) -> Iterator[str]:
-    """What is taken, and may not be what was meant."""
+    """Notes on what is taken and may not be what was meant."""
     order = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
     for tar, survey in surveys.items():
         keys = survey.several_images

@@ -59,7 +59,7 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How shards are made."""
+    """Options of a build of shards."""
 
     resize: int | None = None
     """re-encode images with their shorter side at this many pixels; by default the original bytes are kept"""
@@ -272,7 +272,7 @@ def _make_missing(workshop: BuildDirectory, tasks: Sequence[_Task], workers: int
 
 
 def _is_to_publish(workshop: BuildDirectory, tasks: Sequence[_Task]) -> bool:
-    """Whether all shards are made, and no other part puts them in place."""
+    """True if all shards are made, and no other part puts them in place."""
     missing = workshop.missing([task.path for task in tasks])
     if missing and not (workshop.out / NAME).exists():
         logger.info(
@@ -346,7 +346,7 @@ def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> Non
 
 
 def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) -> list[str]:
-    """How many samples of each split have no label, where any have none."""
+    """The number of samples without a label in each split, where any have none."""
     unusable = {item.source for item in skipped}
     used = [sample for sample in samples if sample.source not in unusable]
     without = [sample for sample in used if not sample.labels]

@@ -62,7 +62,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class BuildDirectory:
-    """Where the shards of one build grow."""
+    """The working folder in which the shards of one build grow."""
 
     out: Path
     fingerprint: str
@@ -101,7 +101,7 @@ class BuildDirectory:
         return [shard for shard in shards if not _files(shard) <= present]
 
     def claim(self) -> bool:
-        """Whether this part is the one to publish: the first that asks, and the same one after it was killed."""
+        """True for the part that is to publish: the first that asks, and the same one after it was killed."""
         with suppress(FileNotFoundError):  # another part has published, and put the folder away
             try:
                 with naming(self._publisher), open(self._publisher, "x") as stream:

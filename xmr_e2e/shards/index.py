@@ -118,7 +118,7 @@ class ShardIndex:
         return [extension for extension in IMAGE_EXTENSIONS if extension in self.members]
 
     def span(self, extension: str, row: int) -> Span | None:
-        """Where the row's member with this extension lies, None if it has none."""
+        """The location in the tar of the row's member with this extension, None if it has none."""
         if extension not in self.members or self.members[extension][row, 0] < 0:
             return None
         offset, size = self.members[extension][row].tolist()
@@ -138,7 +138,7 @@ class ShardIndex:
         return np.sum(held, axis=0) > 1 if held else np.zeros(len(self), bool)
 
     def count_modalities(self) -> dict[str, int]:
-        """How many samples have each modality; those that none has are left out."""
+        """The number of samples with each modality; modalities that none has are left out."""
         counts = {name: int(self.has(name).sum()) for name in MODALITIES}
         return {name: count for name, count in counts.items() if count}
 

@@ -1,4 +1,4 @@
-"""What a manifest says, as tables for a terminal."""
+"""The content of a manifest, as tables for a terminal."""
 
 from __future__ import annotations
 

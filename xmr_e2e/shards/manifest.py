@@ -114,7 +114,7 @@ class Manifest:
     """modality -> shape (d,) of its published features; "regions" -> shape (r, d) of each picture's regions"""
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[Text, ...] = ()
-    """what the builder repaired or left out on purpose"""
+    """repairs and intended omissions of the builder"""
     options: Annotated[dict[Text, Option], Field(max_length=100)] = field(default_factory=dict)
     """the build options that shape the bytes"""
     fingerprint: Text = ""
@@ -296,7 +296,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
 
 
 def count_labels(labels: list[tuple[str, ...]], classes: tuple[str, ...]) -> dict[str, int]:
-    """How many samples carry each class, in the order of the classes."""
+    """The number of samples that carry each class, in the order of the classes."""
     counts = Counter(name for row in labels for name in row)
     return {name: counts[name] for name in classes}
 

@@ -190,7 +190,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
 
 
 def is_turned_jpeg(data: bytes) -> bool:
-    """Whether a JPEG says that it must be turned or mirrored to stand upright, in EXIF or XMP: as Pillow reads it."""
+    """True for a JPEG whose EXIF or XMP says it must be turned or mirrored to stand upright: as Pillow reads it."""
     if not _may_be_turned(data):
         return False
     try:
@@ -200,7 +200,7 @@ def is_turned_jpeg(data: bytes) -> bool:
 
 
 def _may_be_turned(jpeg: bytes) -> bool:
-    """Whether it pays to ask Pillow, which takes longer: a segment before the first scan is EXIF or an orientation in
+    """True if it pays to ask Pillow, which takes longer: a segment before the first scan is EXIF or an orientation in
     XMP, or the segments are not one behind the other."""
     place = 2
     with suppress(struct.error):  # the bytes have ended
@@ -259,7 +259,7 @@ def _decode_strictly(header: Image.Image, data: bytes, colors: str, **scaling: f
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Whatever a decoder raises for damaged bytes, as UnusableImage: for each kind of damage another type of error."""
+    """Raise a decoder's errors for damaged bytes as UnusableImage: each kind of damage has another type of error."""
     try:
         yield
     except UnusableImage:

@@ -99,7 +99,7 @@ class RawSample:
 
     @property
     def place(self) -> str:
-        """Where to look for it, for error messages: its image, another raw file, or else its source."""
+        """The place to look for it, for error messages: its image, another raw file, or else its source."""
         return str(next(filter(None, (self.image, *self.media.values())), self.source))
 
 
@@ -162,7 +162,7 @@ def _check_modalities(sample: RawSample, first_with: dict[str, RawSample]) -> No
 
 
 def fingerprint_of(sample: RawSample) -> bytes:
-    """What a build depends on in this sample; files by size and time, since reading all would be the build itself."""
+    """A build's dependence on this sample; files by size and time, since reading all would be the build itself."""
     files = [(name, _state(path)) for name, path in sorted(sample.media.items())]
     features = [(name, hashlib.sha256(row.tobytes()).hexdigest()) for name, row in sorted(sample.features.items())]
     image = _state(sample.image) if sample.image else None

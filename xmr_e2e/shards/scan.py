@@ -119,7 +119,7 @@ class _Member(NamedTuple):
     offset: int
     size: int
     odd: str
-    """what it is, where that is no plain file and no folder"""
+    """its kind, where that is no plain file and no folder"""
     is_folder: bool
 
 

@@ -1,4 +1,4 @@
-"""What one sample in a shard looks like.
+"""The format of one sample in a shard.
 
 A shard is a plain WebDataset tar. A sample is a run of adjacent members that share one key:
 
@@ -53,7 +53,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a sample's JSON member says: its texts, its class names and its id in the publisher's files."""
+    """The content of a sample's JSON member: its texts, its class names and its id in the publisher's files."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
@@ -66,7 +66,7 @@ class Metadata:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder is none of the user's: hidden (`._0.jpg` of a Mac, `.DS_Store`), or left by a system."""
+    """True for files and folders not the user's: hidden (`._0.jpg` of a Mac, `.DS_Store`), or left by a system."""
     return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
 
 
@@ -84,7 +84,7 @@ def key_of(source: str) -> str:
 
 
 def modalities_of(extensions: Collection[str], texts: int) -> tuple[str, ...]:
-    """What a sample with these members and this many texts has, in the order of MODALITIES."""
+    """The modalities of a sample with these members and this many texts, in the order of MODALITIES."""
     return tuple(
         name for name in MODALITIES if not set(MEMBERS[name]).isdisjoint(extensions) or (name == "text" and texts)
     )

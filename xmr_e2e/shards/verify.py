@@ -1,4 +1,4 @@
-"""Whether a folder of shards is whole: everything that can be wrong with it, not only the first thing."""
+"""Verification of a folder of shards: everything that is wrong with it, not only the first thing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Task:
 
 @dataclass
 class _Findings:
-    """What a shard really holds, and what is wrong with it."""
+    """The real content of a shard, and what is wrong with it."""
 
     problems: list[Problem] = field(default_factory=list)
     keys: tuple[str, ...] = ()
@@ -206,7 +206,7 @@ def _check_keys(split: Split, parts: Sequence[_Findings], *, ascending: bool) ->
 
 
 def _check_counts(name: str, split: Split, parts: Sequence[_Findings]) -> Iterator[Problem]:
-    """How many samples carry each class and have each modality."""
+    """Check the number of samples that carry each class and that have each modality."""
     if [len(found.keys) for found in parts] != [shard.samples for shard in split.shards]:
         return  # already told shard by shard; the counts can only differ, too
     for label, expected in split.labels.items():

@@ -1,4 +1,4 @@
-"""Whether samples occur twice, within a split or in several: the same pictures, pictures that look the same, texts."""
+"""Search for duplicates, within a split or across several: the same pictures, pictures that look the same, texts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class AuditedSplit:
 
 @dataclass(frozen=True)
 class Audit:
-    """What occurs more than once."""
+    """The samples that occur more than once."""
 
     parts: tuple[AuditedSplit, ...]
     found: Mapping[str, Pairs]
@@ -71,7 +71,7 @@ class Audit:
 
     @property
     def across(self) -> int:
-        """How many pairs lie in splits of different names: what was trained on is measured, too."""
+        """The number of pairs in splits of different names: what was trained on is measured, too."""
         return sum(
             int(pairs.counts[one, other])
             for pairs in self.found.values()

@@ -15,7 +15,7 @@ from xmr_e2e.shards.schema import SPLITS, key_of
 def exclude_listed(
     path: Path, samples: Sequence[RawSample], skipped: Sequence[Skipped]
 ) -> tuple[list[RawSample], list[Skipped], list[str]]:
-    """What is not in the list, and notes about what is.
+    """The samples that are not in the list, and notes about those that are.
 
     Args:
         path: a text file in UTF-8 with a source or a key a line.

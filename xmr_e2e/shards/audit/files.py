@@ -1,4 +1,4 @@
-"""What an audit writes: a table of all duplicates, and a list of the samples to leave out of a build."""
+"""The files that an audit writes: a table of all duplicates, and a list of the samples to leave out of a build."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a sample lies."""
+    """The location of a sample."""
 
     split: str
     folder: str
@@ -84,7 +84,7 @@ def exclude_list(result: Audit) -> list[str]:
 
 
 def _places(result: Audit, samples: set[int]) -> Mapping[int, _Place]:
-    """Where these samples lie; each shard is opened once."""
+    """The locations of these samples; each shard is opened once."""
     return {
         sample: place
         for _, numbers in itertools.groupby(sorted(samples), key=lambda sample: _shard_of(result, sample))

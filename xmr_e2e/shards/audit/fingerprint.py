@@ -1,4 +1,4 @@
-"""What tells two samples apart without keeping them: digests of their bytes and texts, and of how a picture looks."""
+"""Fingerprints to tell samples apart without keeping them: digests of bytes and texts, and of how a picture looks."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _shown(url: str) -> str:
 
 
 def _hide(rest: str) -> str:
-    """Of what stands behind ://."""
+    """Hide the secrets in what stands behind ://."""
     end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
     _, at, host = rest[:end].rpartition("@")
     rest = rest[end:]

@@ -41,7 +41,7 @@ class Cache:
     limit: int
 
     def copy_of(self, shard: Shard) -> Path:
-        """Where the copy lies, if there is one."""
+        """The path of the copy, if there is one."""
         return self.folder / f"{shard.sha256}.tar"
 
     def open(self, shard: Shard, fill: Fill) -> int:
@@ -145,7 +145,7 @@ class Cache:
 
 
 def _is_growing(part: Path) -> bool:
-    """Whether a process is filling this file; if not, it is removed."""
+    """True if a process is filling this file; if not, it is removed."""
     try:
         with FileLock(part.with_suffix(".lock"), timeout=0):
             part.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def check_protocol(url: str) -> None:
 
 
 def fetch(url: str, receive: Callable[[Iterator[bytes]], Result]) -> Result:
-    """What `receive` makes of the URL's bytes; after a failed connection, or a `Failed` of its own, it is called again.
+    """The result of `receive` for the URL's bytes; after a failed connection, or its own `Failed`, it is called again.
 
     Raises:
         XmrError: no such file, no permission, or ATTEMPTS failures.
@@ -110,7 +110,7 @@ def _chunks(url: str) -> Generator[bytes]:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again cannot help."""
+    """True for an error that trying again cannot help."""
     if isinstance(error, aiohttp.ClientResponseError):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)  # those three ask for patience
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):

@@ -81,7 +81,7 @@ class _Document:
 
 @dataclass(frozen=True)
 class Mount:
-    """Where the tars of a mounted folder come from, and where their copies are kept."""
+    """The source of the tars of a mounted folder, and the place of their copies."""
 
     folder: Path
     url: str
@@ -154,7 +154,7 @@ def _compare(size: int, sha256: str, shard: Shard) -> None:
 
 
 def load_mount(folder: Path) -> Mount | None:
-    """Where a folder's tars come from; None if it is not mounted. Raises XmrError when `remote.json` is damaged."""
+    """The source of a folder's tars; None if it is not mounted. Raises XmrError when `remote.json` is damaged."""
     try:
         content = read_bytes(inside(folder, REMOTE), most=REMOTE_BYTES)
     except FileNotFoundError:
