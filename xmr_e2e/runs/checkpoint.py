@@ -29,7 +29,7 @@ Done = Annotated[int, Field(ge=0, le=MOST)]
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training has come."""
+    """The progress of a training."""
 
     stage: Done = 0
     """stages that are done"""
@@ -38,7 +38,7 @@ class TrainingProgress:
     step: Done = 0
     """steps of this epoch that are done"""
     best: float | None = None
-    """by what the epoch kept so far was the best of this stage: a validation figure, or minus the validation loss"""
+    """score of the epoch kept so far, the best of this stage: a validation figure, or minus the validation loss"""
     skipped: Done = 0
     """steps that moved nothing, because a loss or gradient was not finite"""
 
@@ -81,12 +81,12 @@ class Checkpoint:
             ) from error
 
     def fits(self, zero: int, world_size: int) -> bool:
-        """Whether a training of this kind can load its whole state; if not, weights and position can be had from it."""
+        """True if a training of this kind can load its whole state; if not, weights and position can be had from it."""
         return self.zero == zero and (not zero or self.world_size == world_size)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint says of itself.
+    """Read a checkpoint's metadata and verify its files.
 
     Raises:
         XmrError: it is missing, unfinished or damaged.

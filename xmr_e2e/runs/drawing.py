@@ -75,7 +75,7 @@ def as_error(path: Path, error: BaseException) -> XmrError:
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in a line; of an error that nobody foresaw, with its kind and place."""
+    """The error in a line; one that nobody foresaw, with its kind and place."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, XmrError | _Stopped):

@@ -171,7 +171,7 @@ def evaluate_run(
 
 
 def heading(result: EvaluationResult) -> str:
-    """What must be read before the metrics: a line, and one for each known leak and difference from clean."""
+    """The text to be read before the metrics: a line, and one for each known leak and difference from clean."""
     protocol = result.require_protocol()
     first = (
         f"{result.dataset}, {result.split} split; protocol {protocol.name}, gallery {protocol.gallery}; "
@@ -198,7 +198,7 @@ def _say(text: str) -> None:
 
 
 def _has_own_shards(run: Run, model: SavedModel) -> bool:
-    """Whether the shards are those of the training; yes where the run does not say which these were."""
+    """True if the shards are those of the training, or if the run does not say which these were."""
     trained_on = run.document("environment.json").get("manifest_sha256")
     return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
 

@@ -1,4 +1,4 @@
-"""What a recipe chooses: everything about one training, in one frozen dataclass."""
+"""A recipe's choices: everything about one training, in one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How the parameters move."""
+    """The optimiser of the parameters."""
 
     kind: Literal["sgd", "adamw"] = field(default="adamw", metadata={FORMER_VALUES: {"adam": "adamw"}})
     """stochastic gradient descent with momentum, or Adam with decoupled weight decay (AdamW)"""
@@ -85,7 +85,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rates change, as a factor that depends on the step alone."""
+    """Schedule of the learning rates, as a factor that depends on the step alone."""
 
     kind: Literal["constant", "cosine", "step"] = "constant"
     warmup: Fraction = 0.0
@@ -105,7 +105,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Train:
-    """How long and in what way."""
+    """The length and the settings of the training."""
 
     epochs: Count = 60
     """of each stage"""
@@ -123,7 +123,7 @@ class Train:
     select: str = "mAP@all"
     """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
     protocol: str = "clean"
-    """how the epoch is chosen and the test split measured: "clean"; "coco5k", "coco1k"; or as a released script does
+    """choice of the epoch and measurement of the test split: "clean"; "coco5k", "coco1k"; or as a released script does
     it, "released:dscmr", ... (docs/reproduction.md), which then decides instead of --train.select"""
     seed: Seed = 0
     max_skipped_steps: Annotated[int, Bounds(int, least=0)] = 0

@@ -45,5 +45,5 @@ def _evaluations(run: Run) -> Iterator[EvaluationResult]:
 
 
 def _notes(shards: Path) -> tuple[str, ...]:
-    """What the builder of the data had to say, if the shards are at hand."""
+    """Notes of the builder of the data, if the shards are at hand."""
     return manifest.load_manifest(shards).notes if (shards / manifest.NAME).exists() else ()

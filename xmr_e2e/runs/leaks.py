@@ -26,7 +26,7 @@ _SEEN = {
 
 
 def known_leaks(method: MethodConfig, manifest: Manifest) -> tuple[str, ...]:
-    """What is known to make the figures of a method on a dataset too high, a sentence each.
+    """Known leaks that make the figures of a method on a dataset too high, a sentence each.
 
     What is not known here is not therefore clean: the weights of a file may have seen anything.
     """
@@ -42,7 +42,7 @@ def known_leaks(method: MethodConfig, manifest: Manifest) -> tuple[str, ...]:
 
 
 def _origin(tower: TowerConfig, manifest: Manifest) -> str:
-    """What a tower's weights are, or those that its stored features come from; "" where that is not known."""
+    """The origin of a tower's weights, or of those that its stored features come from; "" where that is not known."""
     is_coco = False
     if isinstance(tower, FasterRcnn):
         is_coco = tower.weights == "coco" or _COCO_FILE in Path(tower.weights).name

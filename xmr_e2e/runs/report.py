@@ -79,7 +79,7 @@ def report_on_run(
 
 
 def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What the run was, in a few rows."""
+    """Facts about the run, in a few rows."""
     yield "method", ", ".join(filter(None, (model.config.title, model.config.citation)))
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
@@ -119,7 +119,7 @@ def _findings(
 
 
 def _dataset_notes(manifest: Manifest) -> list[str]:
-    """What a reader of the figures must know of the data, shortly; the manifest lists each case."""
+    """Short notes on the data that a reader of the figures must know; the manifest lists each case."""
     notes = list(manifest.notes[:3])
     if len(manifest.notes) > 3:
         notes.append(f"… and {len(manifest.notes) - 3} more notes in the manifest")

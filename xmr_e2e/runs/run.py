@@ -89,7 +89,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether a training was started here, so that it can go on."""
+        """True if a training was started here, so that it can go on."""
         return (self.folder / "config.json").exists()
 
     @property
@@ -105,7 +105,7 @@ class Run:
 
     @property
     def is_marked(self) -> bool:
-        """Whether a training has used the folder, so that what has the names of its files is its own."""
+        """True if a training has used the folder, so that what has the names of its files is its own."""
         return any((self.folder / name).exists() for name in (LOCK, "environment.json"))
 
     @contextmanager
@@ -283,7 +283,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
 
 
 def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
-    """What the result may depend on besides the configuration."""
+    """The environment on which the result may depend besides the configuration."""
     return {
         "command": sys.argv,
         "commit": _commit(),

@@ -1,4 +1,4 @@
-"""Who may ask the server: by which names, from which pages, and with which token.
+"""Access rules of the server: the names by which, the pages from which and the token with which it may be asked.
 
 A page of any other site can send requests to a server on this machine, or give it a name of its own (DNS rebinding);
 without these rules it could read what is indexed, or make the model work.

@@ -67,7 +67,7 @@ class Collection(BaseModel):
 
 
 class Limits(BaseModel):
-    """What a request may hold."""
+    """Limits on the content of a request."""
 
     upload_bytes: int = UPLOAD_BYTES
     upload_pixels: int = UPLOAD_PIXELS
@@ -76,7 +76,7 @@ class Limits(BaseModel):
 
 
 class About(BaseModel):
-    """What is searched, and by what model."""
+    """The items that are searched, and the model that searches them."""
 
     model: str = Field(description="the method's name")
     run: str = Field(description="the last two folders of the run")
@@ -105,7 +105,7 @@ class Found(BaseModel):
 
 
 class Answer(BaseModel):
-    """What was found, best first."""
+    """The items found, best first."""
 
     finds: str = Field(description='by what the items were found: "image" or "text"')
     hits: list[Found]
@@ -115,7 +115,7 @@ class Answer(BaseModel):
 
 
 class Failure(BaseModel):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     detail: str
 
@@ -131,7 +131,7 @@ class Service:
         self.about_this = _describe(index, model)
 
     def about(self) -> About:
-        """What is searched, and by what model."""
+        """The items that are searched, and the model that searches them."""
         return self.about_this
 
     async def search_text(
@@ -292,7 +292,7 @@ def _constant(content: bytes, media_type: str):  # type: ignore[no-untyped-def]
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    """What does not fit the parameters, in one sentence; FastAPI's own answer repeats what was sent."""
+    """Answer with what does not fit the parameters, in one sentence; FastAPI's own answer repeats what was sent."""
     assert isinstance(error, RequestValidationError)
     reasons = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
     return JSONResponse({"detail": "; ".join(reasons)}, 422)

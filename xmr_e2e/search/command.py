@@ -204,7 +204,7 @@ def _shown(texts: Sequence[str], width: int | None) -> str:
 
 
 def _text_width(hits: Sequence[Hit], width: int) -> int:
-    """What the other columns of a console leave to the texts."""
+    """The width that the other columns of a console leave to the texts."""
     labels = max([cell_len(", ".join(hit.labels)) for hit in hits], default=0)
     sources = max([cell_len(hit.source or hit.key) for hit in hits], default=0)
     taken = len("rank") + len("-0.000") + max(labels, len("labels")) + max(sources, len("source")) + 16  # borders

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Added:
-    """What became of the items that were to be added."""
+    """The outcome for the items that were to be added."""
 
     added: int = 0
     present: int = 0
@@ -106,7 +106,7 @@ def make_index(
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether this is a folder of shards and not one of pictures.
+    """True for a folder of shards, False for one of pictures.
 
     Raises:
         XmrError: neither is there; says of shards that are unfinished how to go on.
@@ -272,7 +272,7 @@ def _leave_out(reason: str, result: Added) -> None:
 
 
 def _look_alike(one: bytes, other: bytes | None) -> bool:
-    """Whether two thumbnails are of the same picture, by the rule of `xmr shards audit`."""
+    """True for two thumbnails of the same picture, by the rule of `xmr shards audit`."""
     if other is None:
         return False
     images = [decode_rgb(jpeg) for jpeg in (one, other)]
@@ -285,7 +285,7 @@ def _look_alike(one: bytes, other: bytes | None) -> bool:
 
 
 def _write_graphs(store: Draft, model: SavedModel, flat_up_to: int) -> None:
-    """Where an index is larger than `flat_up_to`, keep its graph, which would take long to make at each start."""
+    """Keep the graph, which would take long to make at each start, of an index larger than `flat_up_to`."""
     for modality in MODALITIES:
         _, embeddings = store.embeddings(modality)
         if not len(embeddings):

@@ -1,4 +1,4 @@
-"""What keeps a server answering, whatever is sent to it: bounds on bodies, on patience and on the model's work.
+"""Limits that keep a server answering, whatever is sent to it: bounds on bodies, on patience and on the model's work.
 
 Of everything that there is only so much of, one client can have a part. A client is an address, in IPv6 a network: who
 asks through a proxy or a tunnel has the proxy's.

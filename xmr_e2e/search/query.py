@@ -28,21 +28,21 @@ HEADING = 300
 
 
 class Dataset(Protocol):
-    """Where a model's gallery lies."""
+    """The location of a model's gallery."""
 
     @property
     def shards(self) -> Path: ...
 
 
 class Method(Protocol):
-    """What a model embeds."""
+    """The modalities that a model embeds."""
 
     @property
     def modalities(self) -> tuple[str, ...]: ...
 
 
 class Model(Protocol):
-    """What a search needs of a trained model; `xmr_e2e.load(run)` gives one."""
+    """The interface of a trained model that a search needs; `xmr_e2e.load(run)` gives one."""
 
     @property
     def data(self) -> Dataset: ...
@@ -114,7 +114,7 @@ def embed_query(model: Model, query: str | Path, k: int) -> tuple[NDArray[np.flo
 
 
 def remark_on(model: Model, query: str | Path) -> str:
-    """What a person should know of the query's words; empty where the model knows all, and for a picture."""
+    """A remark for a person on the query's words; empty where the model knows all, and for a picture."""
     return "" if as_picture(query) else str(model.unknown_words(str(query)))
 
 

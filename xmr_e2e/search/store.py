@@ -179,7 +179,7 @@ class Store:
         return self._small(number, rows[0][0]) if rows else None
 
     def graph(self, modality: str) -> bytes | None:
-        """What `set_graph` stored; None for an index of a version that this program does not take graphs from."""
+        """The graph that `set_graph` stored; None for an index of a version whose graphs this program does not take."""
         if self.about.version != VERSION:
             return None
         pieces = self._rows([bytes], "SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])

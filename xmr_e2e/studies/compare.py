@@ -28,7 +28,7 @@ class Cell:
     value: Statistic | str
     """over seeds; or as published, with the digits that are printed"""
     marks: tuple[str, ...] = ()
-    """what is doubtful about this one"""
+    """doubts about this one"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Row:
     """direction, or "average" -> its figure, where there is one"""
     seeds: int | None = None
     marks: tuple[str, ...] = ()
-    """why they cannot be compared with the others as they stand"""
+    """reasons why they cannot be compared with the others as they stand"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Comparison:
     """and "average\""""
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
-    """what is missing, in sentences"""
+    """notes of what is missing, in sentences"""
 
 
 def compare(groups: Sequence[Group], metrics: Sequence[str] = ()) -> list[Comparison]:

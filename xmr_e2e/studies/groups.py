@@ -25,7 +25,7 @@ class Statistic(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """What runs that differ in nothing but the seed measured in one setting."""
+    """Measurements in one setting of runs that differ in nothing but the seed."""
 
     label: str
     """the recipe, and the options in which its groups differ"""

@@ -1,4 +1,4 @@
-"""Why a figure cannot be compared with those beside it, in words."""
+"""Reasons why a figure cannot be compared with those beside it, in words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def split_sizes(sizes: Sizes) -> str:
 
 
 def marks_of_published(table: PublishedTable, method: str, group: Group) -> Iterator[str]:
-    """What differs between published figures of a method and a group that measured the same metric."""
+    """Differences between published figures of a method and a group that measured the same metric."""
     setting, paper = group.first.setting, papers()[table.paper]
     if table.dataset != setting.dataset:
         yield f"published on {table.printed} ({table.dataset}); here {setting.dataset}"
@@ -62,7 +62,7 @@ def _other_sizes(table: PublishedTable, setting: Setting) -> Iterator[str]:
 
 
 def marks_of_group(group: Group) -> Iterator[str]:
-    """What keeps a group of runs from being compared with anything, or its runs with each other."""
+    """Obstacles to comparing a group of runs with anything, or its runs with each other."""
     first, setting = group.first, group.first.setting
     if SYNTHETIC.fullmatch(setting.dataset):
         yield "synthetic data, not the dataset's own"

@@ -33,7 +33,7 @@ class MissingRuns:
     begun: Mapping[int, Path]
     """seed -> a run that was begun, and has no evaluation"""
     obstacle: str
-    """why it cannot be run now; "" where it can"""
+    """the reason why it cannot be run now; "" where it can"""
     runs: Path
     """the folder for its runs"""
 
@@ -88,7 +88,7 @@ def _recipes(only: Collection[str]) -> list[Path]:
 
 
 def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -> Iterator[MissingRuns]:
-    """What is missing of each recipe; of one with nothing missing, no seeds.
+    """The missing runs of each recipe; of one with nothing missing, no seeds.
 
     A run counts where its options are the recipe's own, but for the seed and what does not change the result.
     """
@@ -103,7 +103,7 @@ def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -
 
 
 def _experiment(recipe: Path) -> Experiment:
-    """What the recipe returns, without a command line (whose parsing takes longer than all else here)."""
+    """The experiment of the recipe, without a command line (whose parsing takes longer than all else here)."""
     found = runpy.run_path(str(recipe)).get("experiment")
     if not callable(found):
         raise XmrError(f"{recipe} is no recipe: it has no function `experiment`")

@@ -17,11 +17,11 @@ BOTH_WAYS = ("image_to_text", "text_to_image", "average")
 
 @dataclass(frozen=True)
 class Paper:
-    """How a paper came by its figures."""
+    """The origin of a paper's figures."""
 
     selected_on: str = ""
-    """on what the epoch of the paper's own method was chosen, in the words of evaluation/*.json; "" where neither paper
-    nor released code say so"""
+    """basis of the choice of the epoch of the paper's own method, in the words of evaluation/*.json; "" where neither
+    paper nor released code say so"""
     note: str = ""
     """about all of its figures"""
     baselines: str = ""

@@ -19,7 +19,7 @@ PUBLISHED_AS = {"mirflickr": "mirflickr25k"}
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """What a recipe's docstring says of it."""
+    """A recipe as its docstring describes it."""
 
     name: str
     title: str

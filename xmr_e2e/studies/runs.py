@@ -1,4 +1,4 @@
-"""What runs measured, from the files in their folders: config.json, environment.json and evaluation/*.json."""
+"""Measurements of runs, from the files in their folders: config.json, environment.json and evaluation/*.json."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class Setting:
-    """On what and how was measured: only figures of one setting stand in one table."""
+    """The setting of a measurement, its data and protocol: only figures of one setting stand in one table."""
 
     dataset: str
     split: str
@@ -73,7 +73,7 @@ class Setting:
     """samples of train, val and test; None where the training's shards are not at hand to say so"""
     protocol: str
     with_train: bool
-    """whether the gallery holds the training split's items, too"""
+    """true if the gallery holds the training split's items, too"""
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class Measurement:
     commit: str
     setting: Setting
     selected_on: SelectedOn
-    """what the epoch was chosen on"""
+    """basis of the choice of the epoch"""
     differences: tuple[str, ...]
     """of the protocol, from clean, in sentences"""
     is_of_own_shards: bool
     """and not of another dataset than the run was trained on"""
     leaks: tuple[str, ...]
-    """what is known to make the figures too high, in sentences"""
+    """known leaks that make the figures too high, in sentences"""
     classes: int | None
     """of the dataset; None where the file does not say so"""
     scores: Mapping[str, Mapping[str, float]]
@@ -163,7 +163,7 @@ def read_environment(run: Path) -> TrainedOn:
 
 
 def read_run(run: Path) -> list[Measurement]:
-    """What was measured of a run; nothing where it has no evaluation.
+    """The measurements of a run; none where it has no evaluation.
 
     Raises:
         XmrError: a file of the run cannot be understood.

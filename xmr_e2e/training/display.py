@@ -1,4 +1,4 @@
-"""What a person sees while a training runs."""
+"""Console display of a running training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Throughput:
 
 
 class Pace:
-    """How long a training takes, by what its steps have taken since this start, with all that lies between them."""
+    """Estimate of a training's time from that of its steps since this start, with all that lies between them."""
 
     def __init__(self, first_step: int) -> None:
         self._first = first_step

@@ -149,7 +149,7 @@ def _configured(path: str | None) -> Mapping[str, Any]:
 
 
 def _words_of_accelerate() -> list[str] | None:
-    """What follows `accelerate launch` on the parent's command line; None if the parent is something else."""
+    """Arguments after `accelerate launch` on the parent's command line; None if the parent is something else."""
     parent = psutil.Process().parent()
     try:
         words = parent.cmdline() if parent else []

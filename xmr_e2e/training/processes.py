@@ -1,4 +1,4 @@
-"""How many processes train, and on what."""
+"""The processes of a training, and their devices."""
 
 from __future__ import annotations
 

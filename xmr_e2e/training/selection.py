@@ -1,4 +1,4 @@
-"""By what an epoch is chosen, and whether the data allow it."""
+"""Epoch selection and the checks it needs of the dataset."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "not
 
 
 def selection_criterion(stage: Stage, train: Train) -> str:
-    """By what the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
+    """The criterion by which the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
     if stage.closed_form:
         return "last"
     return (train.rules.select or train.select) if stage.select == "metric" else stage.select
 
 
 def validation_split(train: Train) -> Literal["val", "test"]:
-    """On what an epoch is validated. It is the test split only where a released script does so."""
+    """The split on which an epoch is validated. It is the test split only where a released script does so."""
     return "test" if train.rules.selected_on == "test" else "val"
 
 
 def selected_on(stages: Sequence[Stage], train: Train, splits: Container[str]) -> SelectedOn:
-    """What has had a say in the choice of a stage's epoch; of several, what spoils the figures most."""
+    """The basis of the choice of a stage's epoch; of several, the one that spoils the figures most."""
     split = validation_split(train)
     where: dict[str, SelectedOn] = {"training loss": "training loss", "last": "nothing"}
     found = {where.get(selection_criterion(stage, train), split if split in splits else "nothing") for stage in stages}
@@ -41,7 +41,7 @@ def selected_on(stages: Sequence[Stage], train: Train, splits: Container[str]) -
 
 
 def describe_selection(epoch: int, select: str, split: Literal["val", "test"] = "val") -> str:
-    """How an epoch was chosen, for whoever reads its figures."""
+    """The choice of an epoch in words, for whoever reads its figures."""
     name = {"val": "validation", "test": "test"}[split]
     if select == "last":
         return f"epoch {epoch + 1}, the last one"
@@ -141,8 +141,8 @@ def check_apart(folder: Path, manifest: Manifest) -> None:
 
 
 def _identities(folder: Path, shard: Shard, manifest: Manifest) -> Iterator[tuple[object, ...]]:
-    """What tells each sample of a shard from others: its key, made of its source; other tools' keys, such as numbers,
-    tell samples of different splits apart only with the sizes of what they hold."""
+    """The identity of each sample of a shard: its key, made of its source; other tools' keys, such as numbers, tell
+    samples of different splits apart only with the sizes of what they hold."""
     index = load_index(folder / shard.name, shard, len(manifest.classes))
     if not manifest.adopted:
         yield from ((key,) for key in index.keys)

@@ -1,4 +1,4 @@
-"""What the ranks must agree on between two steps: to save a checkpoint, to stop, to end with an error."""
+"""Agreement of the ranks between two steps: to save a checkpoint, to stop, to end with an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Action(IntEnum):
-    """What a rank wants to happen before the next step; the strongest wish of any rank counts."""
+    """A rank's wish for what happens before the next step; the strongest wish of any rank counts."""
 
     NOTHING = 0
     CHECKPOINT = 1
@@ -86,7 +86,7 @@ class Signals:
         self._error = error
 
     def error(self) -> XmrError:
-        """What to raise where the ranks agreed to fail."""
+        """The error to raise where the ranks agreed to fail."""
         return self._error or XmrError("stopped: another process met an error, which it names")
 
     def saved(self) -> None:

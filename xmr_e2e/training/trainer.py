@@ -64,7 +64,7 @@ class Trainer:
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
         self.has_begun = self.begun_from is not None
-        """whether all is checked, so that something would be lost with the run folder"""
+        """true once all is checked, so that something would be lost with the run folder"""
         self.progress = self._begin_progress()
         self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
         self.log = MetricsLog(
@@ -75,7 +75,7 @@ class Trainer:
         )
 
     def _begin_progress(self) -> TrainingProgress:
-        """How far the checkpoint has come from which the training goes on; nowhere without one."""
+        """The progress of the checkpoint from which the training goes on; the very beginning without one."""
         if self.begun_from is None:
             return TrainingProgress()
         found, stages = self.begun_from.progress, len(self.method.stages)
@@ -96,12 +96,12 @@ class Trainer:
 
     @property
     def _select(self) -> str:
-        """By what this stage's weights are kept."""
+        """The criterion by which this stage's weights are kept."""
         return selection_criterion(self.stage, self.experiment.train)
 
     @property
     def _is_as_found(self) -> bool:
-        """Whether the training stands where the checkpoint stands from which it goes on."""
+        """True if the training stands where the checkpoint stands from which it goes on."""
         return self.begun_from is not None and self.begun_from.progress == self.progress
 
     @property
@@ -266,11 +266,11 @@ class Trainer:
         return f"{name}epoch {epoch + 1}/{self.experiment.train.epochs}"
 
     def _left(self) -> str:
-        """How long the training will take to its end."""
+        """The time that the training will take to its end, in words."""
         return self.pace.left(self._global_step, sum(map(self._steps_of, range(len(self.loaders)))))
 
     def _tell(self, epoch: int, result: str) -> None:
-        """What an epoch came to: on the console."""
+        """Log an epoch's result to the console."""
         logger.info("%s: %s%s, %s", self._title(epoch), self.log.epoch_loss(), result, self._left())
 
     def _context(self) -> StepContext:

@@ -23,7 +23,7 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def zero_plugin(train: Train, world_size: int) -> DeepSpeedPlugin:
-    """What Accelerate needs to train with DeepSpeed.
+    """The plugin that Accelerate needs to train with DeepSpeed.
 
     Raises:
         XmrError: options that do not go together with ZeRO, or DeepSpeed is not installed.
