@@ -173,7 +173,7 @@ class Bench:
         return failed, seconds + more
 
     def _effort(self, test: str) -> tuple[bool, int]:
-        """By which files of tests that are not known yet are ordered."""
+        """The sort key of files of tests that are not known yet."""
         return _starts_processes(self.tree / test), (self.tree / test).stat().st_size
 
     def _limit(self, tests: Sequence[str]) -> float:

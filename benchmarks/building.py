@@ -1,4 +1,4 @@
-"""What the builders cost: shards against a plain tar, and regions against the bare detector."""
+"""The cost of the builders: shards against a plain tar, and regions against the bare detector."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ AGREEMENT = 1e-9
 
 @dataclass(frozen=True)
 class Direction:
-    """What one way of retrieval measured."""
+    """The measurements of one direction of retrieval."""
 
     direction: str
     map_at_all: float

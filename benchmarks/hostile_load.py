@@ -67,7 +67,7 @@ class Load:
     """of the server's memory (VmHWM), in 10^6 bytes"""
     quiet_mb: float
     hostile: dict[str, int]
-    """how often they got what: a status, or no answer"""
+    """number of times that they got each outcome: a status, or no answer"""
 
 
 def main(

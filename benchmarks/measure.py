@@ -21,15 +21,15 @@ from xmr_e2e.console import console
 from xmr_e2e.files import write_atomically
 
 BUILD = Path("build/benchmarks")
-"""What benchmarks make: a JSON line of each figure, and the shards and runs that they read."""
+"""The output of benchmarks: a JSON line of each figure, and the shards and runs that they read."""
 REPEATS = 5
 CORES = 2
-"""What measurements run on, but for those that say that they run on one"""
+"""The number of cores that measurements run on, but for those that say that they run on one"""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio must reach."""
+    """The bound that a ratio must reach."""
 
     bound: Literal["at least", "at most"]
     value: float
@@ -54,7 +54,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Side(Quantity):
-    """With how it is measured."""
+    """A quantity and its measurement."""
 
     measure: Callable[[], float]
 
@@ -71,7 +71,7 @@ class Figure:
     goal: str
     is_met: bool
     numerator: str
-    """what was measured, with its median"""
+    """the quantity that was measured, with its median"""
     denominator: str
     machine: str
     notes: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ def metric_of(name: str, goal: Goal, above: Quantity, below: Quantity, pairs: Se
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The duration of the work, in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -130,7 +130,7 @@ def on_cores(count: int) -> Iterator[None]:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """The hardware of the measurement."""
     cores = f"{CORES} cores of {_processor()}"
     return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores
 

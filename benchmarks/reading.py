@@ -175,7 +175,7 @@ def rate(items: Sequence[Item], work: Callable[[Item], object]) -> float:
 
 
 def rates(items: Sequence[Item], work: Callable[[Item], object]) -> Callable[[], float]:
-    """What measures the rate of the next tenth of the items each time that it is called."""
+    """A function that measures the rate of the next tenth of the items each time that it is called."""
     size = max(1, len(items) // SLICES)
     parts = itertools.cycle(items[first : first + size] for first in range(0, len(items), size))
     return lambda: rate(next(parts), work)

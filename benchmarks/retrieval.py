@@ -1,4 +1,4 @@
-"""What the evaluation costs, against a ranking alone and against the loops of released scripts."""
+"""The cost of the evaluation, against a ranking alone and against the loops of released scripts."""
 
 from __future__ import annotations
 

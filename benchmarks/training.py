@@ -1,4 +1,4 @@
-"""What the trainer adds to the networks' own work: on one process, on two, in pieces, and at a checkpoint."""
+"""The trainer's overhead on the networks' own work: on one process, on two, in pieces, and at a checkpoint."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def accelerate(
 
 
 def in_two_processes(photographs: Path, network: str, batch_size: int, steps: int, repeats: int, out: Path) -> None:
-    """What each of the two processes does: both ways in turn."""
+    """The work of each of the two processes: both ways in turn."""
     experiment = _experiment(photographs, network, batch_size, steps)
     pairs = [(_seconds_per_step(experiment), _by_hand(experiment)) for _ in range(repeats + 1)]
     if dist.get_rank() == 0:

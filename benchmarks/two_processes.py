@@ -1,4 +1,4 @@
-"""What torchrun starts for `python -m benchmarks accelerate`."""
+"""The script that torchrun starts for `python -m benchmarks accelerate`."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Bounds(PrimitiveConstructorSpec[Any]):
         )
 
     def complaint(self, value: float) -> str:
-        """What the number would have to be; empty where it is within the bounds."""
+        """The requirement that the number breaks, in words; empty where it is within the bounds."""
         if not (isinstance(value, int) or math.isfinite(value)):
             return "a finite number"
         broken = (limit for limit in self.limits if not limit.holds(value, limit.value))
@@ -76,7 +76,7 @@ class Bounds(PrimitiveConstructorSpec[Any]):
 MOST = 2**31 - 1
 """of counts: beyond it, libraries' own integers overflow"""
 MOST_SEED = 2**32 - 1
-"""what the seed of numpy's oldest generator, which gensim has, may be"""
+"""the largest seed of numpy's oldest generator, which gensim has"""
 
 Count = Annotated[int, Bounds(int, least=1, most=MOST)]
 Width = Annotated[int, Bounds(int, least=1, most=LARGE)]

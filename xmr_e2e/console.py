@@ -1,4 +1,4 @@
-"""Where commands speak to a person: messages on stderr, errors without a traceback.
+"""The commands' output for a person: messages on stderr, errors without a traceback.
 
 Names, captions and classes in these words are of others: what a terminal would obey in them is written out.
 """

@@ -1,4 +1,4 @@
-"""On what a training runs."""
+"""The device of a training."""
 
 from __future__ import annotations
 

@@ -62,6 +62,6 @@ class _Gather(torch.autograd.Function):
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether a collective failed because another process is gone; gloo says so in words alone."""
+    """True where a collective failed because another process is gone; gloo says so in words alone."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Application timeout")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

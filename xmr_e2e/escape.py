@@ -39,9 +39,9 @@ _LATEX = str.maketrans(
         "–": "--",
     }
 )
-"""what has another meaning in LaTeX, or is in no font of its by default"""
+"""characters that have another meaning in LaTeX, or are in no font of its by default"""
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
-"""with which a cell begins that spreadsheets compute"""
+"""first characters of cells that spreadsheets compute"""
 
 
 def printable(text: str) -> str:

@@ -23,8 +23,8 @@ CHUNK = 2**22
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Where writing this file fails meanwhile, its name is put into the OSError: of a full disk, Python does not say
-    which file it was."""
+    """Put this file's name into the OSError where writing it fails meanwhile: of a full disk, Python does not say which
+    file it was."""
     try:
         yield
     except OSError as error:
@@ -103,7 +103,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _unfinished(path: Path) -> Path:
-    """Where this process writes a file before it has its name: two processes may write the same one at the same time.
+    """The path of a file that this process has not finished: two processes may write the same one at the same time.
 
     What killed processes of this machine have left is removed; it may be a second name of a file in use
     (`link_or_copy`).

@@ -48,7 +48,7 @@ def font_for(text: str, *, bold: bool = False) -> Font:
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> float:
-    """How wide a text is at a size of the font, in the same unit."""
+    """The width of a text at a size of the font, in the same unit."""
     from PIL import ImageFont
 
     return ImageFont.truetype(font_for(text).path, size).getlength(text)

@@ -1,4 +1,4 @@
-"""Where each process of a training is, so that one that stands still or has died can be named.
+"""The activity of each process of a training, so that one that stands still or has died can be named.
 
 Each process writes every few seconds what it is at into a small file of the run folder. When its own main thread has
 stood still for too long, it reads everybody's files, says who keeps the others waiting and in what, and ends.
@@ -39,20 +39,20 @@ def report_activity(activity: str) -> None:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a process last said of itself."""
+    """The last report of a process on itself."""
 
     rank: int
     host: str
     pid: int
     activity: str
     activities: int
-    """how often it has begun something"""
+    """number of activities begun"""
     standing: float
     """seconds since then"""
     count: int
     """of its beats: it lives as long as this rises"""
     verdict: str = ""
-    """why it has ended, or ends: its own error, or whom it has found to be dead or to keep the others waiting"""
+    """cause of its end, past or coming: its own error, or whom it has found to be dead or to keep the others waiting"""
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -110,8 +110,8 @@ class Watchdog:
         return self._verdict
 
     def _diagnosis(self) -> str:
-        """Who has died, stands still as a whole, or keeps the others waiting, and in what. It looks twice, and takes
-        seconds for it."""
+        """The process that has died, stands still as a whole, or keeps the others waiting, and its activity. It looks
+        twice, and takes seconds for it."""
         before = self._beats()
         for _ in range(3):
             time.sleep(self._pause)
@@ -174,7 +174,7 @@ class Watchdog:
 
 
 def _lives(beat: Heartbeat, earlier: Heartbeat | None) -> bool:
-    """Whether it goes on beating; on this host, whether its process is there, which needs no waiting."""
+    """True where it goes on beating; on this host, where its process is there, which needs no waiting."""
     if beat.host == socket.gethostname():
         try:
             return psutil.Process(beat.pid).status() != psutil.STATUS_ZOMBIE

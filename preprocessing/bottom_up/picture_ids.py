@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 _COCO = re.compile(r"(?:COCO_\w+?_)?0*(\d+)", re.ASCII)
 _ADDED = re.compile(r"#fold\d$")
-"""by which the MSCOCO builder tells the fifths of the test split"""
+"""suffix by which the MSCOCO builder tells the fifths of the test split"""
 
 
 def names_of(picture: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ class PictureIds(Generic[Value]):
         return None
 
     def unused(self) -> int:
-        """How many ids no sample was found for."""
+        """The number of ids that no sample was found for."""
         return len(self._values) - len(self._taken)
 
 

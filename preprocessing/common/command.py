@@ -1,4 +1,4 @@
-"""What the builders' command lines have in common."""
+"""The common parts of the builders' command lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a publisher lays a dataset out, and what to say when it is not there."""
+"""The layout of a publisher's dataset, and the error for one that is not there."""
 
 from __future__ import annotations
 

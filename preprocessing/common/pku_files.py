@@ -30,7 +30,7 @@ LIST_FILES = (
 )
 PREFIXES = {"image": "img", "text": "txt"}
 FOLDERS = {"image": ("", "image", "images", "img"), "text": ("", "text", "texts", "txt")}
-"""where the paths of a list may begin, within the raw folder"""
+"""folders within the raw folder where the paths of a list may begin"""
 LIST_LINE = re.compile(r"(?P<path>[^\0]+?)\s+(?P<label>\d{1,9})")
 
 
@@ -45,12 +45,12 @@ class Item:
     text: str = ""
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     problem: str = ""
-    """why it cannot be used; it takes its place in a split all the same, so that mending it moves no other sample"""
+    """its defect, if any; it takes its place in a split all the same, so that mending it moves no other sample"""
 
 
 @dataclass
 class Selection:
-    """What goes into the shards, and what does not."""
+    """The samples that go into the shards, and those that are skipped."""
 
     classes: Sequence[str]
     samples: list[RawSample] = field(default_factory=list)
@@ -180,7 +180,7 @@ def _listed_texts(raw: Path, part: str, images: Sequence[Listed], classes: int) 
 def _find_folder(
     raw: Path, modality: str, part: str, listed: Sequence[Listed], has_features: bool, notes: list[str], layout: Layout
 ) -> Path | None:
-    """Where the paths of a list begin; None if none of the files are there, but their features are."""
+    """The folder where the paths of a list begin; None if none of the files are there, but their features are."""
     for name in FOLDERS[modality]:
         if any((raw / name / item.path).is_file() for item in listed):
             return raw / name

@@ -1,4 +1,4 @@
-"""Which sample is in which split: the publishers' names for splits, and splits drawn with a seed."""
+"""The assignment of samples to splits: the publishers' names for splits, and splits drawn with a seed."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def read_csv(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], li
 
 
 def _delimiter_of(text: str, usual: str, is_known: Callable[[str], bool]) -> str:
-    """By which the header has most columns that are known; of several, the usual one, if it parts anything."""
+    """The delimiter that gives the header most known columns; of several, the usual one, if it parts anything."""
 
     def fit(delimiter: str) -> tuple[int, bool]:
         try:

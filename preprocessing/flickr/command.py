@@ -38,7 +38,7 @@ class Labelled:
 
 @dataclass
 class Selection:
-    """What goes into the shards, and what does not."""
+    """The samples that go into the shards, and those that are skipped."""
 
     samples: list[RawSample] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -162,7 +162,7 @@ def select_published(published: Published) -> Selection:
 
 
 def _add(selection: Selection, published: Published, row: Labelled) -> None:
-    """Whether the image can be used is seen when it is decoded; here it only needs captions."""
+    """Select the image if it has captions, and skip it if not; a broken image is found when it is decoded."""
     captions = published.captions.get(row.image)
     if captions is None:
         selection.skipped.append(Skipped(row.image, row.split, "has no captions"))

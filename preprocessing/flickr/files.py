@@ -38,7 +38,7 @@ LAYOUT = Layout(
 
 @dataclass(frozen=True)
 class Published:
-    """What the publisher's files say.
+    """The content of the publisher's files.
 
     captions: image name -> its captions in their order. splits: image name -> "train" | "val" | "test"; empty where
     the dataset lies without them. images: the folder of photographs.

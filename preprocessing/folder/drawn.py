@@ -99,7 +99,7 @@ def _copies(found: Found, raw: Path, class_of: Collection[str]) -> list[list[str
 
 
 def _notes_on_copies(copies: Sequence[Sequence[str]], splits: Mapping[str, str]) -> list[str]:
-    """How many pictures have copies, where they stay together, and where a class has nothing else."""
+    """The numbers of pictures with copies, where they stay together, and where a class has nothing else."""
     texts = {
         True: "pictures have the same bytes as others and stay in one split with them",
         False: "pictures have the same bytes as some in another split: in their classes fewer than three differ",

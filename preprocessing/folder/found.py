@@ -18,7 +18,7 @@ UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Found:
-    """What lies there. Without `has_splits`, the split of each sample is still to be drawn."""
+    """The samples of a folder. Without `has_splits`, the split of each sample is still to be drawn."""
 
     samples: list[RawSample]
     has_splits: bool

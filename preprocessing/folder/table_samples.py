@@ -65,7 +65,7 @@ def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, out
 
 
 def _check_splits(rows: Sequence[Row], column: str) -> bool:
-    """Whether the rows have splits: all or none must."""
+    """True where the rows have splits: all or none must."""
     given = [row for row in rows if _split_of(row, column)]
     absent = [row for row in rows if not _split_of(row, column)]
     if given and absent:

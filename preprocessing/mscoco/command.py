@@ -30,7 +30,7 @@ RESTVAL = "restval"
 
 @dataclass
 class Selection:
-    """What goes into the shards, and what does not."""
+    """The samples that go into the shards, and those that are skipped."""
 
     samples: list[RawSample] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)

@@ -47,7 +47,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class Published:
-    """What the publisher's files say. images: in Karpathy's order. classes: by category id."""
+    """The content of the publisher's files. images: in Karpathy's order. classes: by category id."""
 
     classes: tuple[str, ...]
     images: tuple[CocoImage, ...]

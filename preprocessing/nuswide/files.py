@@ -43,7 +43,7 @@ OFFICIAL_LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
 
 @dataclass(frozen=True)
 class Published:
-    """What the publisher's files say of n images and c concepts.
+    """The content of the publisher's files on n images and c concepts.
 
     images: `<folder>/<name>.jpg` below `folder`. labels: (n, c). texts: the tags of each image, parted by spaces; ""
     where it has none.

@@ -25,7 +25,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page lists; `generator` is what its meta tag of that name says."""
+    """The entries of the page; `generator` is what its meta tag of that name says."""
 
     entries: tuple[Entry, ...]
     generator: str

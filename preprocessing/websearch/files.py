@@ -84,7 +84,7 @@ def _match(pattern: re.Pattern[str], line: str, where: str, wanted: str) -> re.M
 
 
 def read_words(path: Path) -> str:
-    """What a web page says about an image: the words before and behind it, the page's title, and the image's own
+    """The words of a web page about an image: those before and behind it, the page's title, and the image's own
     alternative text, a line each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which class a sample stands for where it is shown, and samples spread evenly over the classes."""
+"""The class that a sample stands for where it is shown, and samples spread evenly over the classes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class CrossModalMetrics:
     random: Directions
     """the same metrics for random rankings of the same items"""
     definitions: dict[Score, Annotated[str, Field(max_length=10_000)]] = field(default_factory=dict)
-    """how each metric was computed, in words; empty in results of early versions"""
+    """the definition of each metric as computed, in words; empty in results of early versions"""
 
     @property
     def is_complete(self) -> bool:

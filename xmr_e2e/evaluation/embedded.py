@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Items:
-    """What is ranked, or asks: the items of one modality."""
+    """The items of one modality, as gallery or as queries."""
 
     embeddings: Tensor
     """(m, d)"""

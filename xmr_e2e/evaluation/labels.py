@@ -1,4 +1,4 @@
-"""Which items share labels with which queries."""
+"""Relevance by labels: the items that share labels with each query."""
 
 from __future__ import annotations
 

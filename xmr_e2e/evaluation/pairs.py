@@ -1,4 +1,4 @@
-"""Which items belong to the same sample as a query, and how alike their embeddings are."""
+"""The items that belong to the same sample as a query, and the similarity of their embeddings."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Projection:
     classes: dict[str, NDArray[np.int64]]
     """modality -> (n_m,) the class that each stands for: the rarest of its labels"""
     items: int
-    """how many there were to choose from"""
+    """number of items to choose from"""
     is_multi_label: bool
 
     @property

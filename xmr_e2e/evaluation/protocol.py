@@ -42,19 +42,19 @@ class ProtocolRecord:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a figure comes about. Each field's default is what `clean` does."""
+    """The selection and measurement of a figure. Each field's default is what `clean` does."""
 
     name: str
     select: str | None = None
-    """by what the epoch is kept where a method's stage leaves it open, instead of --train.select: the name of a figure,
-    "loss" (on the split of `selected_on`), "training loss" or "last\""""
+    """criterion of the epoch to keep where a method's stage leaves it open, instead of --train.select: the name of a
+    figure, "loss" (on the split of `selected_on`), "training loss" or "last\""""
     selected_on: SelectedOn = "val"
     choice: str = ""
-    """in a sentence, what is different about the choice of the epoch"""
+    """the difference in the choice of the epoch, in a sentence"""
     captions: Captions | None = None
-    """which captions are items of their own; None: a sample has one text"""
+    """the captions that are items of their own; None: a sample has one text"""
     similarity: Similarity | None = None
-    """by which embeddings are compared; None: the method's own"""
+    """the similarity of embeddings; None: the method's own"""
     ndcg_stride: int | None = None
     """from text to image, NDCG discounts rank r (from 0) by 1 / log2(stride r + i + 2), i the number of the caption
     that asks among its picture's; None: by 1 / log2(r + 2)"""

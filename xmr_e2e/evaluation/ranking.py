@@ -41,11 +41,11 @@ class RankedChunk:
     """The rankings of m consecutive queries over a gallery of N items, best first."""
 
     rows: slice
-    """Which queries these are."""
+    """The positions of these queries among all."""
     keys: Tensor
     """(m, N) int64, ascending"""
     bits: int
-    """how many bits of a key are the number of shared labels"""
+    """number of bits of a key that hold the number of shared labels"""
     best_keys: Tensor | None = None
     """(m, 1) int64: of the first of the items that are paired with the query"""
 
@@ -91,7 +91,7 @@ class Ranking:
             raise ValueError(f"{source.shape[1]} items that share {self.bits} bits of labels do not fit in 31 bits")
 
     def chunks(self, rows: slice, function: Callable[[RankedChunk], T]) -> Iterator[T]:
-        """What the function makes of the rankings of these queries, a chunk after the other.
+        """Apply the function to the rankings of these queries, a chunk after the other, and yield its results.
 
         A chunk is the function's only until it returns; on a CPU several threads call it, each with its own chunk.
         """

@@ -22,12 +22,12 @@ class EvaluationResult:
     dataset: Name
     split: Literal["train", "val", "test"]
     selection: Words
-    """how the epoch was chosen, in words"""
+    """the selection of the epoch, in words"""
     metrics: CrossModalMetrics
     protocol: ProtocolRecord | None = None
     """None in results of versions that had no protocols: they measured as clean does"""
     leaks: tuple[Words, ...] = ()
-    """what is known to make the metrics too high, in sentences"""
+    """the known causes of metrics that are too high, in sentences"""
     classes: tuple[Name, ...] = ()
     """empty in results of early versions"""
 

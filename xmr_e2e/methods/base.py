@@ -1,4 +1,4 @@
-"""What every method is: towers, heads and losses in one module."""
+"""The base class of methods: towers, heads and losses in one module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in a training a step is: all that schedules and an objective's random numbers depend on."""
+    """The position of a step in a training: all that schedules and an objective's random numbers depend on."""
 
     stage: str = ""
     """name of the stage"""
@@ -30,7 +30,7 @@ class StepContext:
     progress: float = 0.0
     """share of the stage that is done, in [0, 1]"""
     seed: int = 0
-    """of what the objective draws by chance; the same on every rank"""
+    """seed of the objective's random numbers; the same on every rank"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stage:
     prefixes: tuple[str, ...] = ()
     """prefixes of the names of the parameters that are trained; all are where it is empty"""
     select: Literal["metric", "loss", "last"] = "metric"
-    """by what its epoch is kept: the validation figure that the training names, the validation loss, or none"""
+    """criterion of the epoch to keep: the validation figure that the training names, the validation loss, or none"""
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
 
@@ -70,7 +70,7 @@ class MethodConfig(ABC):
     citation: ClassVar[str]
     """authors, title, venue and year of its paper; "" where it has none"""
     protocols: ClassVar[tuple[Protocol, ...]]
-    """how its authors' released scripts select and measure, each named "released:…"; most methods have none"""
+    """selection and measurement of its authors' released scripts, each named "released:…"; most methods have none"""
     has_released_code: ClassVar[bool]
     """False where its authors published none, so that there is no script to follow"""
 
@@ -171,7 +171,7 @@ class Method(nn.Module, ABC):
     """
 
     similarity: ClassVar[Similarity] = "cosine"
-    """by which embeddings are compared"""
+    """the similarity of its embeddings"""
     freezable: ClassVar[tuple[str, ...]] = MODALITIES
     """modalities whose towers `frozen` keeps as they begin"""
 
@@ -193,7 +193,7 @@ class Method(nn.Module, ABC):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What the training consists of, in order."""
+        """The stages of the training, in order."""
         return (Stage("training", self.modalities),)
 
     def widths(self) -> dict[str, int]:
@@ -210,7 +210,7 @@ class Method(nn.Module, ABC):
         return self
 
     def features(self, modality: str, inputs: Any) -> Any:
-        """What the modality's tower makes of its inputs: (n, dim), or a `Sequence`."""
+        """The output of the modality's tower for these inputs: (n, dim), or a `Sequence`."""
         return inputs.output if isinstance(inputs, CachedFeatures) else self.towers[modality](inputs)
 
     @abstractmethod

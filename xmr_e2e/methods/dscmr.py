@@ -51,7 +51,7 @@ class Dscmr(MethodConfig):
     norm: Literal["rows", "frobenius"] = "rows"
     """of the residuals: the mean norm of rows, as released, or the Frobenius norm over n, as printed in Eq. 1 and 4"""
     similar: Literal["indicator", "count"] = "indicator"
-    """what a pair of samples counts in Eq. 2: 1 if they share a label, as printed, or the number of shared labels, as
+    """weight of a pair of samples in Eq. 2: 1 if they share a label, as printed, or the number of shared labels, as
     released; the same where samples have one label"""
     activation: Literal["linear", "relu"] = "linear"
     """after the shared layer: nothing, as released, or a ReLU, as printed"""

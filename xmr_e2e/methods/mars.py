@@ -85,7 +85,7 @@ class MarsModel(Method):
         return F.normalize(self.shared[modality](self.encoders[modality](self.features(modality, inputs))), dim=1)
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What both heads make of the modality's features."""
+        """The outputs of both heads for the modality's features."""
         ((name, item),) = inputs.items()
         states = self.encoders[name](self.features(name, item))
         return {key: F.normalize(getattr(self, key)[name](states), dim=1) for key in ("shared", "exclusive")}

@@ -56,13 +56,13 @@ class Sdcmr(MethodConfig):
     kl: NotNegative = 1.0
     """weight of the divergences from the standard normal distribution within the bound of Eq. 4"""
     latent: Literal["mean", "sample"] = "mean"
-    """what distance, independence and classifiers see of a factor: the mean of its posterior, by which is retrieved, or
+    """a factor's value for distance, independence and classifiers: the mean of its posterior, by which is retrieved, or
     the sample that the decoders need, whose noise is most of both at first"""
     towers_learn_from: Literal["shared", "both"] = "shared"
     """the factors whose encoders send gradients on to the towers: through the unrelated one's comes the reversed
     gradient of the class, which tells the towers to make classes unreadable"""
     likelihood: Literal["mse", "gaussian"] = "mse"
-    """what of the features stands beside the divergences in the bound: their mean squared error, or their Gaussian
+    """the features' term beside the divergences in the bound: their mean squared error, or their Gaussian
     likelihood, a sum over thousands of dimensions that outweighs all other terms"""
     reversal: Literal["schedule", "constant"] = "schedule"
     """strength of the gradient reversal: rising from 0 over the training, or the largest throughout"""

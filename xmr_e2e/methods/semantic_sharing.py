@@ -103,9 +103,9 @@ class SemanticSharing(MethodConfig):
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
     """of a region or word: sigmoid brought to length 1, as released, or softmax, as printed"""
     positions: Literal["number", "sinusoids"] = "number"
-    """of words, what goes into their linear layer: the word's number over 100, or its sines and cosines, as printed"""
+    """input of the linear layer for words: the word's number over 100, or its sines and cosines, as printed"""
     phi: Literal["half", "layer"] = "half"
-    """what joins features and positions (Eq. 3): half their sum, as released, or a linear layer with ReLU on their sum,
+    """fusion of features and positions (Eq. 3): half their sum, as released, or a linear layer with ReLU on their sum,
     as the paper's "non-linear mapping" may be read"""
     released: bool = False
     """do as the released code did: no positions, no masks on regions, <unk> in place of masked words, padding attended
@@ -206,7 +206,7 @@ class SemanticSharingModel(Method):
         return sequence._replace(features=rows), masked
 
     def _draw(self, real: Tensor) -> Tensor:
-        """Which of the places to mask, by chance; none in evaluation."""
+        """A random mask of the places; none is masked in evaluation."""
         if not self.training:
             return torch.zeros_like(real)
         return (torch.rand(real.shape, device=real.device) < self.config.masked) & real
@@ -226,7 +226,7 @@ class SemanticSharingModel(Method):
         return torch.relu(self.norm(encoded))
 
     def _of_words(self, numbers: Tensor) -> Tensor:
-        """What is told of the words' places, (n, t, 1) -> (n, t, p)."""
+        """The encoding of the words' places, (n, t, 1) -> (n, t, p)."""
         # In hundreds, so that one step of learning suits words and boxes, which are shares of the picture.
         return numbers / 100 if self.config.positions == "number" else sinusoids(numbers, self.config.dim)
 

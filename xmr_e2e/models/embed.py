@@ -96,7 +96,7 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
 def cache_frozen_features(
     method: Method, data: Data, tokenizer: Tokenizer | None, splits: Sequence[str]
 ) -> dict[str, dict[str, CachedFeatures]]:
-    """What the frozen towers make of the splits' samples, once and without augmentation. Called by every rank."""
+    """The frozen towers' outputs for the splits' samples, once and without augmentation. Called by every rank."""
     cached_features: dict[str, dict[str, CachedFeatures]] = {split: {} for split in splits}
     for split in splits:
         for modality in method.frozen:
@@ -122,7 +122,7 @@ def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:
 
 @torch.no_grad()
 def collect(method: Method, batches: BatchDataset, function: Callable[[dict[str, Any]], Any]) -> Any:
-    """What the function makes of the items' inputs, as tensors whose rows are in order of position; on every rank.
+    """The function's outputs for the items' inputs, as tensors whose rows are in order of position; on every rank.
 
     The method is in evaluation mode meanwhile.
 

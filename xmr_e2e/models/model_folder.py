@@ -48,7 +48,7 @@ CARD = "README.md"
 TOWERS = "towers"
 RUNS_SHOWN = 5
 LIBRARY = "xmr_e2e"
-"""by which an exported model's config.json is told from a run's, which is the training's"""
+"""mark that tells an exported model's config.json from a run's, which is the training's"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Description:
 
 @dataclass(frozen=True)
 class _TokenizerFile:
-    """Where the bulk of a tokeniser's document lies in an exported model."""
+    """The file that holds the bulk of a tokeniser's document in an exported model."""
 
     key: str
     name: str

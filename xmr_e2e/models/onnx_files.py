@@ -66,7 +66,7 @@ def save_onnx(model: SavedModel, folder: Path) -> dict[str, float]:
 
 
 def describe(model: SavedModel, worst: dict[str, float]) -> dict[str, Any]:
-    """What `onnx.json` says."""
+    """The content of `onnx.json`."""
     models = {}
     for modality, difference in worst.items():
         inputs = {part.name: _without_name(asdict(part)) for part in onnx_inputs(model, modality).inputs}

@@ -1,4 +1,4 @@
-"""What is fed to the network of one modality outside of this package: plain arrays instead of `Batch.inputs`."""
+"""The inputs of one modality's network outside of this package: plain arrays instead of `Batch.inputs`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _IMAGE_TYPES = (Path, str, bytes, Image.Image)
 
 @dataclass(frozen=True)
 class UnknownWords:
-    """What a model does not know of a text."""
+    """The words of a text that a model does not know."""
 
     words: tuple[str, ...]
     """each once, in order"""
@@ -112,7 +112,7 @@ class SavedModel:
 
     @property
     def similarity(self) -> Similarity:
-        """By which its embeddings are compared: "cosine", "pearson", …"""
+        """The similarity of its embeddings: "cosine", "pearson", …"""
         return self.method.similarity
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a person wants embedded: picture files, text files, and splits of shards, batch by batch."""
+"""The sources that a person wants embedded: picture files, text files, and splits of shards, batch by batch."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class ShardSplit:
 
 
 def find_sources(model: SavedModel, paths: Sequence[Path], split: str, skipped: Skipped) -> list[Source]:
-    """What lies at these paths: the pictures come first, then the texts, then the splits.
+    """The sources at these paths: the pictures come first, then the texts, then the splits.
 
     Args:
         paths: pictures, .txt files, folders of both (with all folders in them), folders of shards.

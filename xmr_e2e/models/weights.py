@@ -24,7 +24,7 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """name -> shape of every parameter and buffer of a plain module"""
 
 _WRAPPERS = ("module.", "_orig_mod.")
-"""what DistributedDataParallel and torch.compile put before the names"""
+"""prefixes that DistributedDataParallel and torch.compile put before the names"""
 _NAMED = 3
 """of the weights that are missing, in a message"""
 

@@ -18,7 +18,7 @@ RECONSTRUCTIONS: Mapping[Variant, tuple[tuple[str, str], ...]] = {
     "cross": (("text", "image"), ("image", "text")),
     "full": (("image", "image"), ("text", "image"), ("image", "text"), ("text", "text")),
 }
-"""What is reconstructed from what: (modality of the hidden layer, modality of the input that is reconstructed)."""
+"""The reconstructions of each variant: (modality of the hidden layer, modality of the input that is reconstructed)."""
 
 
 def correspondence_loss(

@@ -16,7 +16,7 @@ from xmr_e2e.objectives.similarity import full_precision
 
 
 class ClassifierLogits(NamedTuple):
-    """What both classifiers make of one latent factor of one modality."""
+    """The outputs of both classifiers for one latent factor of one modality."""
 
     classes: Tensor
     """(n, c) logits of the semantic classifier C^s"""

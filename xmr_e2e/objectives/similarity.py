@@ -1,4 +1,4 @@
-"""What several objectives share: full precision, cosines, the likelihood of pairs, norms of rows."""
+"""Functions that several objectives share: full precision, cosines, the likelihood of pairs, norms of rows."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ComparedRun:
 
     @property
     def is_cautioned(self) -> bool:
-        """Whether the epoch was not selected on validation."""
+        """True where the epoch was not selected on validation."""
         return self.protocol.selected_on in CAUTIONS
 
     def scores(self, direction: str, side: Side) -> Mapping[str, float]:

@@ -38,7 +38,7 @@ class Coloring:
 
     colors: dict[int, str]
     others: int
-    """how many further classes are drawn in grey"""
+    """number of further classes, drawn in grey"""
 
 
 @dataclass(frozen=True)

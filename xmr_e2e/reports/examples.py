@@ -70,12 +70,12 @@ class Example:
 
     @property
     def shows_pair(self) -> bool:
-        """Whether its pair is among the results."""
+        """True where its pair is among the results."""
         return any(result.paired for result in self.results)
 
 
 class SampleLookup:
-    """Where the samples of some splits are found by their keys.
+    """A lookup of the samples of some splits by their keys.
 
     captions: which texts are items of their own; None where a sample has one text, all that are written for it.
     """
@@ -159,5 +159,5 @@ def _example(inspected: RankingSample, shelf: SampleLookup, number: int, scores:
 
 
 def _shared(one: Tensor, other: Tensor) -> bool:
-    """Whether two items share a label: classes (), or multi-hot (c,)."""
+    """True where two items share a label: classes (), or multi-hot (c,)."""
     return bool((one == other) if one.ndim == 0 else (one * other).any())

@@ -1,4 +1,4 @@
-"""What pages have in common: their templates, and how numbers and settings are written."""
+"""The common parts of pages: their templates, and the format of numbers and settings."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ CAUTIONS = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What the rankings show beside the figures."""
+    """The findings in the rankings beside the figures."""
 
     examples: Sequence[Example] = ()
     failures: Sequence[Example] = ()
@@ -181,7 +181,7 @@ def _chapters(findings: Findings, sections: Sequence[_Section]) -> Iterator[tupl
 
 
 def _contents(metrics: CrossModalMetrics) -> list[str]:
-    """How much was ranked: pairs, or the items of each modality where samples are not all pairs."""
+    """The numbers of ranked items: of pairs, or of each modality's items where samples are not all pairs."""
     directions = list(metrics.model.directions.values())
     if len(directions) == 2 and all(row.queries == row.gallery == row.queries_with_pair for row in directions):
         return [f"{directions[0].queries:,} {'–'.join(map(modality_title, metrics.model.modalities))} pairs"]
@@ -240,7 +240,7 @@ def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_Section]:
 
 
 def _confusion_note(confusions: Sequence[Confusion]) -> str:
-    """What a cell of the heat maps is."""
+    """The definition of a cell of the heat maps."""
     if not confusions:
         return ""
     ks = sorted({each.k for each in confusions})

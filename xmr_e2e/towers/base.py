@@ -1,4 +1,4 @@
-"""What every tower is: the network of one modality, and the configuration that builds it."""
+"""The base classes of towers: the network of one modality, and the configuration that builds it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xmr_e2e.data.batch import InputKind
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What networks have to know of the data in order to be built."""
+    """The properties of the data that networks need in order to be built."""
 
     classes: int
     multi_label: bool
@@ -43,7 +43,7 @@ class TowerConfig(ABC):
     """The options of one tower; its `build` makes the network."""
 
     input_kind: ClassVar[InputKind]
-    """what of a sample it takes, as in `Batch.inputs`"""
+    """the kind of input that it takes of a sample, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
 
@@ -56,7 +56,7 @@ class TowerConfig(ABC):
 
 
 class TokenFeatures(NamedTuple):
-    """What the towers of `SequenceTower` give: n samples as t places each (regions, or words)."""
+    """The output of the towers of `SequenceTower`: n samples as t places each (regions, or words)."""
 
     features: Tensor
     """(n, t, d)"""

@@ -82,7 +82,7 @@ class Detector(nn.Module):
         return describe(self.network.roi_heads.box_head, pooled)
 
     def pool(self, maps: Mapping[str, Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor:
-        """What a box head sees of proposals (n, r, 4), with gradient to the maps: (n, r, 256, 7, 7), fp32.
+        """A box head's input for proposals (n, r, 4), with gradient to the maps: (n, r, 256, 7, 7), fp32.
 
         maps: of a backbone, by level, of n images of this size, (h, w). The proposals are in their pixels.
         """

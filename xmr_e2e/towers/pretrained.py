@@ -36,14 +36,14 @@ _ADDED_TOKENS = 64  # that a tokeniser may have beyond its model's, such as <ima
 
 @dataclass(frozen=True)
 class _Part:
-    """What of a model of several modalities makes one tower."""
+    """The part of a model of several modalities that makes one tower."""
 
     model: str
     """class in transformers"""
     config: str | None = "vision_config"
     """the part's own configuration within the model's"""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """how the parameters are named in the whole model (a pattern) and in the part"""
+    """the names of the parameters in the whole model (a pattern) and in the part"""
 
 
 # By the model type, and by `projected`. SigLIP's towers end in the space that both share, without a layer of its own.

@@ -83,7 +83,7 @@ class GridEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class FasterRcnn(SequenceTower):
-    """What Faster R-CNN finds: fc7 of its box head for the best regions (Semantic Sharing, Sec. 3.1).
+    """Regions that Faster R-CNN finds: fc7 of its box head for the best ones (Semantic Sharing, Sec. 3.1).
 
     torchvision's detector with ResNet-50 and feature pyramid, on images of the size that they have: 600 pixels or more
     are its element. It sees the centred square of a picture, as all towers of pixels do, so objects at the sides of a
@@ -98,7 +98,7 @@ class FasterRcnn(SequenceTower):
     regions: Annotated[int, Bounds(int, least=1, most=1000)] = 36
     """regions of each picture, the most certain ones"""
     trained: Literal["none", "box_head", "backbone"] = "box_head"
-    """what learns: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it as well,
+    """trained part: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it too,
     from the pixels on (at a rate of 1e-5 or less, --optimizer.lr-overrides); none, nothing. What finds the regions and
     names their classes never learns"""
 

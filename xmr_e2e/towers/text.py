@@ -152,7 +152,7 @@ class BiGruWords(SequenceTower):
     hidden: Width = 1024
     """width of the GRU, per direction: the width of each word's output"""
     embedding: Literal["word2vec", "random"] = "word2vec"
-    """what the word vectors start from: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""
+    """initial word vectors: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> BiGruWordsEncoder:
         """Raises XmrError where the data has no word vectors and the embedding is word2vec."""
