@@ -222,13 +222,13 @@ def test_a_report_that_fails_costs_no_figure_and_its_command_is_named(
     monkeypatch.setattr(report, "report_on_run", FAILURES[reason])
     before = [signal.getsignal(number) for number in drawing.SIGNALS]
     with caplog.at_level(logging.WARNING, "xmr_e2e"):
-        metrics = evaluate_run(run, "val")
+        result = evaluate_run(run, "val")
     assert [signal.getsignal(number) for number in drawing.SIGNALS] == before
     (warning,) = caplog.messages
     assert reason in warning
     assert warning.endswith(f"to draw it: xmr report {run.folder} --figures val")
     document = json.loads((run.folder / "evaluation" / "val.json").read_text())
-    assert document["model"]["average"] == metrics.model.average
+    assert document["model"]["average"] == result.metrics.model.average
     assert "times random" in printed.getvalue()
 
 
