@@ -77,7 +77,7 @@ class Model:
 
     def __init__(self, sources: dict[str, str] | None = None) -> None:
         self.data = SimpleNamespace(load_size=32)
-        self.method = SimpleNamespace(sources=sources or {"image": "pixels", "text": "tokens"})
+        self.method = SimpleNamespace(input_kinds=sources or {"image": "pixels", "text": "tokens"})
 
     def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
         if texts[0] == FAIL:

@@ -36,9 +36,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import NAME, REMOTE, Shard, load_manifest
 from xmr_e2e.shards.remote import fetch, http
+from xmr_e2e.shards.remote import mount as remote
 from xmr_e2e.shards.remote.address import check_url, hide_secrets, holds_secret
 from xmr_e2e.shards.remote.cache import Cache, make_folder
-from xmr_e2e.shards.remote.mount import mount as remote
 from xmr_e2e.shards.remote.trust import is_trusted, permissions_folder, trust
 
 TAR = "train-00000.tar"
@@ -666,7 +666,7 @@ def test_a_manifest_has_a_bound_which_is_counted_as_it_comes(
         site.answers[""] = endless(b" " * 2**20)
     code = (
         "import resource, sys; from pathlib import Path; from xmr_e2e.errors import XmrError\n"
-        "from xmr_e2e.shards import remote\n"
+        "from xmr_e2e.shards.remote import mount as remote\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "try: remote.mount(sys.argv[1], Path(sys.argv[2]), cache=None, cache_bytes=1)\n"

@@ -28,9 +28,10 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.extend import extend_shards
 from xmr_e2e.shards.index import index_path
 from xmr_e2e.shards.manifest import NAME, Shard, load_manifest
+from xmr_e2e.shards.remote import fetch
+from xmr_e2e.shards.remote import mount as remote
 from xmr_e2e.shards.remote.cache import Cache
-from xmr_e2e.shards.remote.mount import Mount, fetch
-from xmr_e2e.shards.remote.mount import mount as remote
+from xmr_e2e.shards.remote.mount import Mount
 from xmr_e2e.shards.remote.trust import trust
 from xmr_e2e.shards.verify import verify
 
@@ -152,7 +153,7 @@ def kept(cache: Path) -> set[str]:
 def in_process(code: str, folder: Path) -> subprocess.Popen[str]:
     """Another Python process with `folder`, `open_tar(name)` and the module `sys`."""
     head = (
-        "import logging, os, sys; from pathlib import Path; from xmr_e2e.shards import remote\n"
+        "import logging, os, sys; from pathlib import Path; from xmr_e2e.shards.remote import mount as remote\n"
         "from xmr_e2e.shards.manifest import load_manifest\n"
         f"folder = Path({str(folder)!r})\n"
         "shards = {s.name: s for split in load_manifest(folder).splits.values() for s in split.shards}\n"

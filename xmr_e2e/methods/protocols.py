@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from xmr_e2e.configuration import document_type
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import GENERAL, Protocol
@@ -19,8 +21,7 @@ def protocol(name: str) -> Protocol:
     Raises:
         XmrError: there is none; says which there are, and of which papers there cannot be one.
     """
-    # Those of no paper first: methods take long to import.
-    for each in (*GENERAL, *_all()):
+    for each in _all():
         if each.name == name:
             return each
     without_code = {
@@ -35,5 +36,7 @@ def protocol(name: str) -> Protocol:
     )
 
 
-def _all() -> tuple[Protocol, ...]:
-    return (*GENERAL, *(each for method in imported_methods() for each in method.protocols))
+def _all() -> Iterator[Protocol]:
+    yield from GENERAL  # first, and one by one: methods take long to import
+    for method in imported_methods():
+        yield from method.protocols
