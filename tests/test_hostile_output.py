@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -43,7 +42,7 @@ from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import csv_cell, latex, markdown, on_plot, one_line, printable, shell, shell_comment
 from xmr_e2e.evaluation.directions import cross_modal_metrics
-from xmr_e2e.evaluation.result import read_result
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.reports.plots import training_plots
 from xmr_e2e.runs.command import report_command
 from xmr_e2e.runs.run import Run
@@ -549,7 +548,9 @@ def measured(noise: float, **changes: Any) -> dict[str, Any]:
     metrics = cross_modal_metrics(embedded_split(rows, labels))
     protocol = {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
     about = {"dataset": "mine", "split": "test", "selection": "", "protocol": protocol, "classes": CLASSES}
-    return json.loads(json.dumps({**about, **asdict(metrics), **changes}))
+    own = EvaluationResult("x", "test", "", metrics).to_dict()
+    sides = {name: own[name] for name in ("model", "random", "definitions")}
+    return json.loads(json.dumps({**about, **sides, **changes}))
 
 
 def test_a_comparison_shows_names_of_others_and_nothing_of_them_runs(browser: Browser, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Model:
     """Embeds by the first letters of a text and the mean colour of a picture."""
 
     similarity: Similarity = "cosine"
-    config = SimpleNamespace()
+    config = SimpleNamespace(title="Model")
     fingerprint = "0"
 
     def __init__(self, sources: dict[str, str] | None = None) -> None:

@@ -141,7 +141,7 @@ def test_each_method_of_the_package_is_tested_and_says_of_which_paper_it_is() ->
     assert {type(make()) for make in METHODS.values()} == set(all_methods())
     modules = {path.stem for path in Path(inspect.getfile(MethodConfig)).parent.glob("[!_]*.py")}
     assert modules - {method_name(document_type(kind)) for kind in all_methods()} == {
-        "base", "canonical", "heads", "protocols"
+        "base", "canonical", "discovery", "heads", "protocols"
     }  # fmt: skip
     for kind in all_methods():
         assert {"title", "citation"} <= vars(kind).keys()
@@ -273,9 +273,9 @@ def test_masked_words_and_regions_do_not_reach_the_encoder() -> None:
     masked[:, 0] = True
     other = Tokens(inputs.ids.clone(), inputs.lengths)
     other.ids[:, 0] = (inputs.ids[:, 0] + 5) % 18 + 2
-    one, two = (method.towers["text"](tokens, masked).rows for tokens in (inputs, other))
+    one, two = (method.towers["text"](tokens, masked).features for tokens in (inputs, other))
     assert torch.equal(one, two)
-    assert not torch.equal(one, method.towers["text"](inputs).rows)
+    assert not torch.equal(one, method.towers["text"](inputs).features)
 
 
 def test_places_reach_the_scores_of_semantic_sharing() -> None:

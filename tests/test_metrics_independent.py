@@ -76,7 +76,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_the_cases_have_ties_queries_without_relevant_items_and_several_pairs(case: Case) -> None:
     scores = case.queries @ case.gallery.T
     assert all(len(np.unique(row)) < len(row) for row in scores)
-    metrics = case.directions()
+    metrics = case.metrics()
     assert 0 < metrics.queries_without_relevant < metrics.queries
     paired = np.array([pairs.sum() for _, pairs in case.rankings()])
     assert (paired == 0).any() and (paired > 1).any()
@@ -84,7 +84,7 @@ def test_the_cases_have_ties_queries_without_relevant_items_and_several_pairs(ca
 
 
 def test_figures_by_label_equal_scikit_learn_and_torchmetrics(case: Case) -> None:
-    metrics = case.directions()
+    metrics = case.metrics()
     by_rank = -np.arange(len(case.gallery), dtype=float)
     scores = torch.from_numpy(by_rank - by_rank.min() + 1)
     gains = [gain for gain, _ in case.rankings()]
@@ -109,7 +109,7 @@ def test_figures_by_label_equal_scikit_learn_and_torchmetrics(case: Case) -> Non
 def test_figures_by_label_and_by_pair_equal_trec_eval(case: Case) -> None:
     relevant, paired = [gain for gain, _ in case.rankings()], [pairs for _, pairs in case.rankings()]
     by_label = trec([AP, AP @ 5, nDCG @ 4, P @ 10], relevant)
-    metrics = case.directions(), case.directions()
+    metrics = case.metrics(), case.metrics()
     assert metrics[0].scores["mAP@all"] == pytest.approx(by_label[AP], abs=1e-9)
     assert metrics[0].scores["NDCG@4"] == pytest.approx(by_label[nDCG @ 4], abs=1e-9)
     assert metrics[0].scope.precision[2] == pytest.approx(by_label[P @ 10], abs=1e-9)
@@ -148,7 +148,7 @@ def trec(spec: list[Any], relevance: list[np.ndarray]) -> dict[Any, float]:
 
 
 def test_figures_by_pair_equal_torchmetrics_and_numpy(case: Case) -> None:
-    metrics = case.directions()
+    metrics = case.metrics()
     scores = torch.arange(len(case.gallery), 0, -1).double()
     paired = [pairs for _, pairs in case.rankings() if pairs.any()]
     for k in (1, 3):
@@ -166,7 +166,7 @@ def test_the_correlation_of_pairs_equals_scipy(case: Case) -> None:
         for item, owner in zip(other.gallery, case.gallery_ids)
         if name == owner
     ]
-    assert other.directions().scores["Pearson"] == pytest.approx(mean(alike), abs=1e-12)
+    assert other.metrics().scores["Pearson"] == pytest.approx(mean(alike), abs=1e-12)
 
 
 def test_precision_of_a_class_is_that_of_the_queries_that_have_it(case: Case) -> None:
@@ -177,7 +177,7 @@ def test_precision_of_a_class_is_that_of_the_queries_that_have_it(case: Case) ->
         name: mean(value for value, names in zip(values, own) if name in names)
         for name in {n for row in own for n in row}
     }
-    assert case.directions().per_class == pytest.approx(expected, abs=1e-12)
+    assert case.metrics().per_class == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_discount_of_the_released_coco_evaluation_equals_loops(case: Case) -> None:
@@ -192,16 +192,16 @@ def test_the_discount_of_the_released_coco_evaluation_equals_loops(case: Case) -
     for (gains, _), offset in zip(case.rankings(), offsets.tolist()):
         ideal = discounted(sorted(gains.tolist(), reverse=True), offset)
         values.append(discounted(gains.tolist(), offset) / ideal if ideal else 0.0)
-    metrics = case.directions(ndcg_discount=discount)
+    metrics = case.metrics(ndcg_discount=discount)
     assert metrics.scores["NDCG@4"] == pytest.approx(mean(values), abs=1e-12)
-    assert metrics.scores["NDCG@4"] != pytest.approx(case.directions().scores["NDCG@4"], abs=1e-4)
+    assert metrics.scores["NDCG@4"] != pytest.approx(case.metrics().scores["NDCG@4"], abs=1e-4)
     assert ndcg(*case.arguments, similarity="dot", k=k, discount=discount) == metrics.scores["NDCG@4"]
     assert Discount().words == Discount(1, None).words == "log2(r + 1)"
     assert discount.words == "log2(5 (r - 1) + i + 2)"
 
 
 def test_an_average_is_over_the_figures_that_there_are() -> None:
-    larger, smaller = Case(60, 60, multi_hot=True).directions(), Case(17, 17, multi_hot=True).directions()
+    larger, smaller = Case(60, 60, multi_hot=True).metrics(), Case(17, 17, multi_hot=True).metrics()
     both = average_metrics([larger, smaller])
     assert both.scores["MedR"] == (larger.scores["MedR"] + smaller.scores["MedR"]) / 2
     assert both.scope.k == [1, 3, 10, 17]
@@ -226,7 +226,7 @@ def test_random_figures_have_all_but_the_correlation() -> None:
 
 
 def test_standard_errors_are_those_of_means_over_queries() -> None:
-    metrics = Case(60, 60, multi_hot=True).directions()
+    metrics = Case(60, 60, multi_hot=True).metrics()
     generator = np.random.default_rng(0)
     labels = generator.integers(4, size=50)
     queries, gallery = (generator.standard_normal((50, 6)) for _ in range(2))
