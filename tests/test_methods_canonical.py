@@ -134,7 +134,7 @@ def test_the_closed_form_of_each_method_has_the_ridge_of_its_option(config: Meth
 def test_the_towers_of_cca_are_kept_by_their_validation_loss() -> None:
     """No figure of retrieval is there before the closed form."""
     found = [(stage.name, stage.select, stage.closed_form) for stage in build(Cca(**TOWERS, dim=3)).stages]
-    assert found == [("labels", "loss", False), ("correlation", "figure", True)]
+    assert found == [("labels", "loss", False), ("correlation", "metric", True)]
     assert [stage.name for stage in build(Cca(**TOWERS, dim=3, frozen=True)).stages] == ["correlation"]
 
 

@@ -439,7 +439,7 @@ def test_dscmrs_protocol_selects_on_test_and_every_output_says_so(on_test: tuple
     assert (about["name"], about["gallery"], about["selected_on"]) == ("released:dscmr", "test", "test")
     assert "too high" in about["differences"][0]
     model = load(run.folder)
-    assert (model.protocol, model.selected_on) == ("released:dscmr", "test")
+    assert (model.protocol.name, model.selected_on) == ("released:dscmr", "test")
 
 
 def test_a_run_selected_on_test_is_not_measured_as_clean(on_test: tuple[Experiment, Run]) -> None:
@@ -478,7 +478,7 @@ def test_a_model_of_an_older_version_is_clean(on_test: tuple[Experiment, Run], t
     shutil.copy(run.folder / "model.safetensors", tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(document))
     model = load(tmp_path)
-    assert (model.protocol, model.selected_on) == ("clean", "val")
+    assert (model.protocol.name, model.selected_on) == ("clean", "val")
 
 
 def test_the_lowest_loss_of_a_batch_keeps_the_weights_of_that_step(tiny_shards: Path, tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def test_the_builder_of_the_docstring_accepts_its_options_and_fills_the_recipes_
     assert (python, dash_m, raw) == ("python", "-m", "RAW")
     assert Path(out) == recipe(name).experiment().data.shards
     monkeypatch.chdir(tmp_path)
-    builder = getattr(importlib.import_module(module), module.rpartition(".")[2])
+    is_folder = (ROOT / module.replace(".", "/")).is_dir()
+    started = importlib.import_module(f"{module}.__main__" if is_folder else module)
+    builder = getattr(started, module.rpartition(".")[2])
     # An option that the builder does not know ends in SystemExit, before it looks for the raw data.
     with pytest.raises(XmrError, match="RAW"):
         tyro.cli(builder, args=[raw, out, *options], config=(tyro.conf.OmitArgPrefixes,))

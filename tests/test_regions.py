@@ -294,7 +294,8 @@ def test_a_trained_backbone_takes_mixed_precision(detector: Detector) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = tower(photos(1))
     assert torch.equal(found.positions, expected.positions)
-    torch.testing.assert_close(found.features.float(), expected.features, rtol=0.1, atol=0.1)
+    difference = (found.features.float() - expected.features).norm()
+    assert difference < 0.1 * expected.features.norm()  # single ones are off by more, in bf16 through ResNet's layers
     found.features.float().square().mean().backward()
     assert moving(tower)["backbone.body.conv1.weight"].grad.any()
 

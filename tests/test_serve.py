@@ -188,7 +188,7 @@ def drop(browser: Browser, path: Path) -> None:
 
 def test_a_sentence_that_is_typed_finds_pictures(browser: Browser, server: Server) -> None:
     open_page(browser, server)
-    assert "13 items · tiny, test · pictures · DeepSm (" in browser.find_element(By.ID, "about").text
+    assert "13 items · tiny, test · pictures · Deep-SM (" in browser.find_element(By.ID, "about").text
     browser.switch_to.active_element.send_keys("here is one more leaf" + Keys.ENTER)  # the cursor is in the field
     wait_for_hits(browser, "image")
     assert len(shown(browser, "#hits li")) == 13

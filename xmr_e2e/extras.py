@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from xmr_e2e.errors import XmrError
 
 EXTRAS = {
-    "serve": ("fastapi", "starlette", "uvicorn", "h11", "python_multipart", "faiss"),
+    "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "faiss"),
     "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
     "deepspeed": ("deepspeed",),
     "parquet": ("pyarrow",),

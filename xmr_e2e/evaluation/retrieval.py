@@ -58,7 +58,9 @@ class PrecisionScopeCurve:
     """Mean fraction of relevant items among the first k; no k is more than the gallery's items. Empty where it was not
     measured."""
 
-    k: Points = field(default_factory=list)
+    k: Annotated[list[Annotated[int, Field(ge=-(10**15), le=10**15)]], Field(max_length=10_000)] = field(
+        default_factory=list
+    )
     precision: Points = field(default_factory=list)
 
 
