@@ -308,8 +308,9 @@ def test_a_pretrained_transformers_architecture_travels_with_the_model(
     expected = model.embed_images([photo]), model.embed_texts(TEXTS)
     shutil.rmtree(tmp_path / "hub")
     loaded = xmr_e2e.load(tmp_path / "out")
-    np.testing.assert_array_equal(loaded.embed_images([photo]), expected[0])
-    np.testing.assert_array_equal(loaded.embed_texts(TEXTS), expected[1])
+    # Where weights lie in memory decides in which order a CPU adds up.
+    np.testing.assert_allclose(loaded.embed_images([photo]), expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loaded.embed_texts(TEXTS), expected[1], rtol=1e-5, atol=1e-6)
     assert loaded.fingerprint == model.fingerprint
     own = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
     assert own.encode("a picture").ids == [2, 4, 5, 3]

@@ -47,7 +47,7 @@ class Trained:
         optimizer = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
         experiment = Experiment("tiny", data, METHOD, optimizer, schedule, Train(**train))
         tokenizer, words = words_of(data.shards)
-        batches = BatchDataset(data, "train", METHOD.input_kinds, tokenizer, seed=0)
+        batches = BatchDataset(data, "train", METHOD.input_kinds, tokenizer, seed=experiment.train.seed)
         torch.manual_seed(0)
         self.method: Method = METHOD.build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
         self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training")
