@@ -87,9 +87,10 @@ def test_a_run_of_zero_goes_on_without_it(plain: Path, tiny_shards: Path, tmp_pa
     resumed = launch([str(RECIPE), "--train.zero", "0", "--train.resume", str(run)])
     assert resumed.returncode == 0, resumed.stderr
     said = " ".join(resumed.stderr.split())
-    assert (
-        "saved by 2 process(es) with --train.zero 2: weights and position go on, BUT THE OPTIMIZER BEGINS ANEW" in said
+    expected = (
+        "saved by 2 process(es) with --train.zero 2: weights and progress go on, BUT THE OPTIMIZER'S STATE IS RESET"
     )
+    assert expected in said
     assert losses(run)[:12] == found[:12]
     assert [r["samples"] for r in records(run) if "loss" in r] == [r["samples"] for r in records(plain) if "loss" in r]
 
