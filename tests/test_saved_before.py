@@ -19,12 +19,14 @@ import pytest
 from safetensors.numpy import load_file
 
 import xmr_e2e
+from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.export import export
 from xmr_e2e.runs.run import Run
+from xmr_e2e.studies.runs import options_of
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
@@ -60,6 +62,15 @@ def test_a_run_is_measured_and_exported_as_before(saved: Path) -> None:
     export(run, saved / "again")
     again, model = xmr_e2e.load(saved / "again"), xmr_e2e.load(saved / "model")
     np.testing.assert_array_equal(again.embed_texts(TEXTS), model.embed_texts(TEXTS))
+
+
+def test_tables_find_the_runs_and_know_their_options(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", str(saved / "runs"), "--metrics", "mAP@all", "--format", "csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "ALSCOR" in printed and "tiny_alscor" in printed
+    options = options_of(Run(saved / "runs/tiny_alscor/finished").document("config.json"))
+    assert options["optimizer.kind"] == "adamw" and options["train.micro_batches"] == 2
+    assert options["optimizer.lr_overrides.towers.text"] == 5e-4
 
 
 def losses(run: Run) -> list[Any]:

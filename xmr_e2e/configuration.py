@@ -84,6 +84,11 @@ def from_document(kind: type[Configuration], document: Any, where: str) -> Confi
     return found
 
 
+def current_type(name: Any) -> Any:
+    """The class that a document names, as it is called now."""
+    return _MOVED.get(name, name) if isinstance(name, str) else name
+
+
 def current_name(kind: Any, path: str) -> str:
     """The dotted name of an option as it is now, whatever version of a configuration of this kind it is from."""
     name, dot, rest = path.partition(".")
@@ -159,8 +164,7 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
 
 def _class(kind: Any, name: Any, where: str) -> Any:
     """The class of this name, where it is the kind or one of those that are made from it."""
-    if isinstance(name, str):
-        name = _MOVED.get(name, name)
+    name = current_type(name)
     if name == document_type(kind) and not inspect.isabstract(kind):
         return kind
     found = _NAME.fullmatch(name) if isinstance(name, str) else None

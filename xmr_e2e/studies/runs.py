@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from xmr_e2e.configuration import flatten, from_document, to_document
+from xmr_e2e.configuration import current_type, flatten, from_document, to_document
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import Directions
 from xmr_e2e.evaluation.protocol import Name, SelectedOn
@@ -127,7 +127,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def runs_below(folder: Path) -> Iterator[Path]:
     """The run folders in a folder, or itself."""
     for root, folders, files in os.walk(folder):
-        if CONFIGURATION in files and read_json(Path(root, CONFIGURATION)).get("type") == EXPERIMENT:
+        if CONFIGURATION in files and current_type(read_json(Path(root, CONFIGURATION)).get("type")) == EXPERIMENT:
             folders.clear()
             yield Path(root)
 
