@@ -31,7 +31,7 @@ from xmr_e2e.search.database import Database
 from xmr_e2e.search.graph import graph_bytes
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, rewritten
-from xmr_e2e.search.vectors import Neighbours
+from xmr_e2e.search.vectors import Neighbors
 from xmr_e2e.similarity import Similarity
 
 WIDTH = 4
@@ -59,7 +59,7 @@ def write_graphs(draft: Draft, similarity: Similarity = "cosine") -> None:
     """As `make_index` does."""
     for modality in MODALITIES:
         _, rows = draft.embeddings(modality)
-        draft.set_graph(modality, Neighbours.of(rows, similarity, graph=draft.graph(modality), flat_up_to=50).graph())
+        draft.set_graph(modality, Neighbors.of(rows, similarity, graph=draft.graph(modality), flat_up_to=50).graph())
 
 
 def make(folder: Path) -> Path:
@@ -453,8 +453,8 @@ def one_thread() -> Any:
     faiss.omp_set_num_threads(before)
 
 
-def direct(rows: np.ndarray, similarity: Similarity) -> Neighbours:
-    return Neighbours.of(rows, similarity, flat_up_to=0)
+def direct(rows: np.ndarray, similarity: Similarity) -> Neighbors:
+    return Neighbors.of(rows, similarity, flat_up_to=0)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -463,9 +463,9 @@ def test_a_graph_that_was_stored_is_the_one_that_was_made(similarity: Similarity
     made = direct(rows[:4000], similarity)
     graph = made.graph()
     assert graph is not None
-    restored = Neighbours.of(rows[:4000], similarity, graph=graph)
+    restored = Neighbors.of(rows[:4000], similarity, graph=graph)
     serialized = faiss.serialize_index(made._index)
-    as_before = Neighbours(similarity, faiss.deserialize_index(serialized))
+    as_before = Neighbors(similarity, faiss.deserialize_index(serialized))
     assert restored.graph() == graph == as_before.graph() and len(graph) < serialized.nbytes - rows[:4000].nbytes
     for k in (1, 10, 300, 5000):
         for query in queries:
@@ -473,11 +473,11 @@ def test_a_graph_that_was_stored_is_the_one_that_was_made(similarity: Similarity
             assert np.array_equal(restored.candidates(query, k), expected)
             assert np.array_equal(as_before.candidates(query, k), expected)
     as_before._index.add(restored_rows(restored, rows[4000:]))
-    grown = Neighbours.of(rows, similarity, graph=graph)
+    grown = Neighbors.of(rows, similarity, graph=graph)
     assert grown.graph() == as_before.graph()
 
 
-def restored_rows(neighbors: Neighbours, rows: np.ndarray) -> np.ndarray:
+def restored_rows(neighbors: Neighbors, rows: np.ndarray) -> np.ndarray:
     """As faiss is given them."""
     return direct(rows, neighbors.similarity)._index.reconstruct_n(0, len(rows))
 
@@ -554,7 +554,7 @@ def test_a_graph_is_checked(path: Path, graph: bytes, alter: Callable[[Numbers],
 def test_a_graph_is_whole(graph: bytes, cut: int) -> None:
     for content in (graph[:cut], graph + bytes(4)):
         with pytest.raises(XmrError, match="the graph: no graph that can be used"):
-            Neighbours.of(embeddings(), "cosine", graph=content)
+            Neighbors.of(embeddings(), "cosine", graph=content)
 
 
 WRITE = """
@@ -761,7 +761,7 @@ def test_any_graph_ends_in_a_search_or_an_error(graph: bytes, data: st.DataObjec
     rows = np.concatenate([embeddings(), embeddings(30, seed=3)])
     for count in (ITEMS, ITEMS + 30):  # and 30 to be added
         try:
-            neighbors = Neighbours.of(rows[:count], similarity, graph=content)
+            neighbors = Neighbors.of(rows[:count], similarity, graph=content)
         except XmrError as error:
             assert str(error).startswith("the graph: no graph that can be used")
         else:

@@ -30,7 +30,7 @@ from xmr_e2e.search.index import Index, search_index
 from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.query import search
 from xmr_e2e.search.store import Item, NewItem, rewritten
-from xmr_e2e.search.vectors import Neighbours
+from xmr_e2e.search.vectors import Neighbors
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.similarity import Similarity
 
@@ -39,7 +39,7 @@ pytest_plugins = ["searched"]
 SIMILARITIES = get_args(Similarity)
 
 
-# Neighbours
+# Neighbors
 
 
 def gallery(seed: int, count: int, width: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def gallery(seed: int, count: int, width: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def ranked(neighbors: Neighbours, items: np.ndarray, query: np.ndarray, k: int) -> list[int]:
+def ranked(neighbors: Neighbors, items: np.ndarray, query: np.ndarray, k: int) -> list[int]:
     candidates = neighbors.candidates(query, k)
     rows, _ = nearest(query[None], items[candidates], similarity=neighbors.similarity, k=k)
     return candidates[rows[0].numpy()].tolist()
@@ -61,7 +61,7 @@ def ranked(neighbors: Neighbours, items: np.ndarray, query: np.ndarray, k: int) 
 def test_an_exact_index_ranks_as_the_evaluation_with_its_ties(similarity: Similarity) -> None:
     items, queries = gallery(0, 500, 7), gallery(1, 20, 7)
     expected, _ = nearest(queries, items, similarity=similarity)
-    neighbors = Neighbours.of(items, similarity)
+    neighbors = Neighbors.of(items, similarity)
     assert not neighbors.is_approximate
     for k in (1, 10, 499, 800):
         found = [ranked(neighbors, items, query, k) for query in queries]
@@ -71,15 +71,15 @@ def test_an_exact_index_ranks_as_the_evaluation_with_its_ties(similarity: Simila
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_of_items_that_are_all_alike_the_first_ones_win(similarity: Similarity) -> None:
     items = np.tile(np.array([[3, 1, 2]], np.float32), (300, 1))
-    assert ranked(Neighbours.of(items, similarity), items, np.array([1, 0, 5], np.float32), 10) == list(range(10))
+    assert ranked(Neighbors.of(items, similarity), items, np.array([1, 0, 5], np.float32), 10) == list(range(10))
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_a_graph_finds_nearly_all_that_an_exact_index_finds(similarity: Similarity) -> None:
     items, queries = np.unique(gallery(2, 4500, 24), axis=0), gallery(3, 100, 24)
     expected, _ = nearest(queries, items, similarity=similarity, k=10)
-    begun = Neighbours.of(items[:2000], similarity, flat_up_to=1000)
-    neighbors = Neighbours.of(items, similarity, graph=begun.graph(), flat_up_to=1000)  # to which the rest is added
+    begun = Neighbors.of(items[:2000], similarity, flat_up_to=1000)
+    neighbors = Neighbors.of(items, similarity, graph=begun.graph(), flat_up_to=1000)  # to which the rest is added
     assert begun.is_approximate and neighbors.is_approximate and len(neighbors) == len(items)
     found = [set(ranked(neighbors, items, query, 10)) for query in queries]
     recall = np.mean([len(own & set(best)) / 10 for own, best in zip(found, expected.tolist())])
@@ -88,7 +88,7 @@ def test_a_graph_finds_nearly_all_that_an_exact_index_finds(similarity: Similari
 
 def test_embeddings_of_a_diverged_model_are_refused() -> None:
     with pytest.raises(XmrError, match="diverged"):
-        Neighbours.of(np.array([[1, np.nan]], np.float32), "cosine")
+        Neighbors.of(np.array([[1, np.nan]], np.float32), "cosine")
 
 
 # The file

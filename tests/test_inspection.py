@@ -14,7 +14,7 @@ from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import Projection, project
-from xmr_e2e.reports.embedding_plot import colour_classes, embedding_plot
+from xmr_e2e.reports.embedding_plot import color_classes, embedding_plot
 
 
 def split(count: int = 60, classes: int = 6, *, several: bool = False, noise: float = 0.7) -> EmbeddedSplit:
@@ -160,7 +160,7 @@ def test_the_legend_names_classes_by_frequency_and_counts_those_without_a_colour
     page = embedding_plot(given, [f"class {number}" for number in range(25)])
     assert [name for name, _ in page.classes] == [*(f"class {number}" for number in range(18)), "7 other classes"]
     assert len({color for _, color in page.classes}) == 19
-    assert colour_classes(given).others == 7
+    assert color_classes(given).others == 7
     assert [(name, sign) for name, sign, _ in page.modalities] == [("audio", "■")]
     assert f"{len(classes):,} of 5,000 items" in page.note and "rarest" in page.note
     assert page.by_class.startswith(b"\x89PNG") and page.by_class != page.by_modality

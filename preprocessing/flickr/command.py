@@ -26,7 +26,7 @@ LABEL_TABLE = ("image", "split", "label", "labels")
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """One row of the label table; without a split ("") the image is not used."""
 
     image: str
@@ -99,7 +99,7 @@ def flickr(
     show_built(manifest, out)
 
 
-def read_labels(path: Path) -> list[Labelled]:
+def read_labels(path: Path) -> list[Labeled]:
     """Read a label table.
 
     Raises:
@@ -110,7 +110,7 @@ def read_labels(path: Path) -> list[Labelled]:
     if not {"image", "split"} <= set(columns) or several == ("label" in columns):
         raise missing_columns(path, columns, "image, split, and either label or labels")
     return [
-        Labelled(
+        Labeled(
             image=row.cells["image"],
             split=canonical_split(row.cells["split"], row.where) if row.cells["split"] else "",
             labels=tuple(row.cells["labels"].split()) if several else tuple(filter(None, [row.cells["label"]])),
@@ -120,14 +120,14 @@ def read_labels(path: Path) -> list[Labelled]:
     ]
 
 
-def select_labeled(published: Published, rows: Sequence[Labelled]) -> Selection:
+def select_labeled(published: Published, rows: Sequence[Labeled]) -> Selection:
     """The images of the label table that have a split, a label and captions.
 
     Raises:
         XmrError: two such rows are of one image; names both lines.
     """
     selection = Selection()
-    used: dict[str, Labelled] = {}
+    used: dict[str, Labeled] = {}
     for row in rows:
         if row.split and row.labels:
             first = used.setdefault(row.image, row)
@@ -156,12 +156,12 @@ def select_published(published: Published) -> Selection:
         )
     selection = Selection()
     for image, split in published.splits.items():
-        _add(selection, published, Labelled(image, split, ()))
+        _add(selection, published, Labeled(image, split, ()))
     _note_unused(selection, len(published.captions.keys() - published.splits.keys()), "images are in no split")
     return selection
 
 
-def _add(selection: Selection, published: Published, row: Labelled) -> None:
+def _add(selection: Selection, published: Published, row: Labeled) -> None:
     """Select the image if it has captions, and skip it if not; a broken image is found when it is decoded."""
     captions = published.captions.get(row.image)
     if captions is None:

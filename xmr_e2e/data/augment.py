@@ -67,7 +67,7 @@ def prepare_training(
         _crops(random, size / images.shape[2], options), [len(images), 3, size, size], align_corners=False
     )
     crops = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return normalize(_vary_colour(crops, random, options.color))
+    return normalize(_vary_color(crops, random, options.color))
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def _crops(random: Tensor, plain: float, options: Augment) -> Tensor:
     return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 
-def _vary_colour(images: Tensor, random: Tensor, amount: float) -> Tensor:
+def _vary_color(images: Tensor, random: Tensor, amount: float) -> Tensor:
     if not amount:
         return images
     brightness, contrast = (1 + amount * (2 * row.view(-1, 1, 1, 1) - 1) for row in random[5:7])

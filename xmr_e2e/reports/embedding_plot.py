@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.fonts import text_width
 from xmr_e2e.reports.page import short_name
-from xmr_e2e.reports.plots import GALLERY_COLOURS, GREY, WIDTH, as_png
+from xmr_e2e.reports.plots import GALLERY_COLORS, GREY, WIDTH, as_png
 
 MARKERS = {"image": ("o", "●"), "text": ("^", "▲"), "audio": ("s", "■"), "video": ("D", "◆"), "shape3d": ("P", "✚")}
 """modality -> matplotlib's marker and the sign in the legend that looks like it"""
@@ -68,7 +68,7 @@ class EmbeddingPlot:
     font: int = FONT
 
 
-def colour_classes(projection: Projection) -> Coloring:
+def color_classes(projection: Projection) -> Coloring:
     """A colour for each of the 18 most frequent classes of a map; more could not be told apart."""
     classes, counts = np.unique(np.concatenate(list(projection.classes.values())), return_counts=True)
     frequent = classes[np.argsort(-counts, kind="stable")].tolist()
@@ -92,18 +92,18 @@ def class_plot(projection: Projection, coloring: Coloring, names: Sequence[str])
 def modality_plot(projection: Projection) -> bytes:
     """The same map with a colour and a marker for each modality: do they share the space?"""
     figure, axes = _empty_map()
-    for (modality, points), color in zip(projection.points.items(), GALLERY_COLOURS):
+    for (modality, points), color in zip(projection.points.items(), GALLERY_COLORS):
         axes.scatter(points[:, 0], points[:, 1], c=color, marker=MARKERS[modality][0], s=18, alpha=0.6, linewidths=0)
     return as_png(figure)
 
 
 def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlot:
     """Both drawings of a map, their legends, and what they show in words."""
-    coloring = colour_classes(projection)
+    coloring = color_classes(projection)
     legend = [(names[number], color) for number, color in coloring.colors.items()]
     if coloring.others:
         legend.append((f"{coloring.others} other classes", GREY))
-    modalities = [(name, MARKERS[name][1], color) for name, color in zip(projection.points, GALLERY_COLOURS)]
+    modalities = [(name, MARKERS[name][1], color) for name, color in zip(projection.points, GALLERY_COLORS)]
     drawn = (
         f"{projection.shown:,} items"
         if projection.shown == projection.items

@@ -33,7 +33,7 @@ Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
 # Okabe and Ito's palette, which the colour-blind can tell apart
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#767676"
-GALLERY_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
+GALLERY_COLORS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
 LINE_MARKERS = ("o", "^", "s", "D", "P")
 """beside the colour, for whoever does not see it"""
 SCOPE = "scope: the first k results"
@@ -41,7 +41,7 @@ SCOPE = "scope: the first k results"
 WIDTH = 5.4  # inches: 540 px at the 100 dpi that the sizes below are chosen for
 LARGEST = 1e30  # of a loss: what is larger is a failure, and axes to it show nothing of the others
 MOST_PARTS = 400  # of a curve over steps, in a panel of some 340 px
-COLOURS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
+COLORS_OF_A_FILE = 128  # a palette: a third of the bytes, and no difference to see
 
 
 def precision_recall_plot(metrics: CrossModalMetrics) -> bytes:
@@ -136,7 +136,7 @@ def _plot_curves(
     """The curves of these directions, each modality of the gallery in its own colour, and the random ones in grey."""
     for direction, label in labels.items():
         number = metrics.model.modalities.index(split_direction(direction)[1])
-        color, marker = GALLERY_COLOURS[number], LINE_MARKERS[number]
+        color, marker = GALLERY_COLORS[number], LINE_MARKERS[number]
         _line(axes, points(metrics.model.directions[direction]), color, marker, label)
     random_label = "random ranking"
     for direction in labels:
@@ -188,7 +188,7 @@ def _scores_plot(scores: Series) -> bytes:
         title, color, marker = directions[name], GREY, "s"
         if "_to_" in title:
             number = modalities.index(split_direction(title)[1])
-            title, color, marker = direction_title(title), GALLERY_COLOURS[number], LINE_MARKERS[number]
+            title, color, marker = direction_title(title), GALLERY_COLORS[number], LINE_MARKERS[number]
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.4, color=color, label=on_plot(title))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
@@ -258,7 +258,7 @@ def as_png(figure: Figure) -> bytes:
     figure.savefig(drawn, format="png", dpi=200)
     out = io.BytesIO()
     image = Image.open(drawn).convert("RGB")
-    image.quantize(COLOURS_OF_A_FILE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    image.quantize(COLORS_OF_A_FILE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

@@ -14,7 +14,7 @@ from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search.query import Hit, embed_query
 from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
-from xmr_e2e.search.vectors import Neighbours
+from xmr_e2e.search.vectors import Neighbors
 
 DEFAULT = "index"
 """the folder of a run's index within the run"""
@@ -37,11 +37,11 @@ class Index:
         """the folder of the model, when the index was made: a word of whoever made it, not to be opened for that"""
         self.fingerprint = about.fingerprint
         self._numbers: dict[str, NDArray[np.int64]] = {}
-        self._neighbors: dict[str, Neighbours] = {}
+        self._neighbors: dict[str, Neighbors] = {}
         for name in MODALITIES:
             self._numbers[name], embeddings = self.store.embeddings(name)
             if len(embeddings):
-                self._neighbors[name] = Neighbours.of(
+                self._neighbors[name] = Neighbors.of(
                     embeddings,
                     about.similarity,
                     graph=self.store.graph(name),

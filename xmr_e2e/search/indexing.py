@@ -27,7 +27,7 @@ from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.received import read_bytes
 from xmr_e2e.search.query import require_searchable
 from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, Store, rewritten
-from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbours
+from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbors
 from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL
 from xmr_e2e.shards.audit.fingerprint import FLAT, perceptual_hashes
 from xmr_e2e.shards.manifest import load_manifest
@@ -292,7 +292,7 @@ def _write_graphs(store: Draft, model: SavedModel, flat_up_to: int) -> None:
             continue
         if len(embeddings) > flat_up_to:
             logger.info("making the graph of %s %ss for approximate search", f"{len(embeddings):,}", modality)
-        neighbors = Neighbours.of(
+        neighbors = Neighbors.of(
             embeddings,
             model.similarity,
             graph=store.graph(modality),

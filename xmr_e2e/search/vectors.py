@@ -19,14 +19,14 @@ from xmr_e2e.similarity import Similarity
 
 FLAT_UP_TO = 50_000
 """items; comparing a query with all of so many takes milliseconds"""
-NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
+NEIGHBORS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
 """M, efConstruction and efSearch of HNSW (Malkov and Yashunin, 2018), chosen for recall: `tests/test_index.py` asks for
 0.99 of the first ten"""
 SLACK = 1e-5
 """by which a score in fp32 may be off, relative to the largest; faiss sums in fp32, the ranking in fp64"""
 
 
-class Neighbours:
+class Neighbors:
     """The embeddings of one modality, ready to be searched. Rows are numbered from 0."""
 
     def __init__(self, similarity: Similarity, index: Any) -> None:
@@ -42,7 +42,7 @@ class Neighbours:
         graph: bytes | None = None,
         flat_up_to: int = FLAT_UP_TO,
         where: str = "the graph",
-    ) -> Neighbours:
+    ) -> Neighbors:
         """An index of embeddings (n, d).
 
         Args:
@@ -108,7 +108,7 @@ def _empty(width: int, similarity: Similarity, *, is_flat: bool) -> Any:
         return faiss.IndexFlatL2(width) if similarity == "euclidean" else faiss.IndexFlatIP(width)
     # Of rows of length 1, the nearest have the largest product; graphs are made for distances.
     metric = faiss.METRIC_INNER_PRODUCT if similarity == "dot" else faiss.METRIC_L2
-    index = faiss.IndexHNSWFlat(width, NEIGHBOURS, metric)
+    index = faiss.IndexHNSWFlat(width, NEIGHBORS, metric)
     index.hnsw.efConstruction = BUILD_BREADTH
     return index
 

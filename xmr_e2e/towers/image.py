@@ -67,12 +67,12 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, network: nn.Module, dim: int, mean: Tensor, std: Tensor) -> None:
         """mean, std: (3,), the normalisation that the network itself was trained with."""
-        from xmr_e2e.towers.networks import Renormalise
+        from xmr_e2e.towers.networks import Renormalize
 
         super().__init__()
         self.dim = dim
         self.network = network
-        self.renormalize = Renormalise(mean, std)
+        self.renormalize = Renormalize(mean, std)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(self.renormalize(images))

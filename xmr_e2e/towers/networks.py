@@ -85,13 +85,13 @@ class AlexNetPaper(nn.Module):
             *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True)),
             nn.Linear(4096, _CLASSES),
         )
-        self._initialise()
+        self._initialize()
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
         return logits
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
                 grouped = isinstance(layer, nn.Conv2d) and layer.groups == 2
@@ -127,7 +127,7 @@ OWN = {"alexnet_paper": AlexNetPaper, "resnet10_slim": SlimResNet}
 """The networks that are not torchvision's."""
 
 
-class Renormalise(nn.Module):
+class Renormalize(nn.Module):
     """From ImageNet's statistics to the network's own: alexnet_paper's and efficientnet_v2_l's differ."""
 
     scale: Tensor

@@ -22,7 +22,7 @@ from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
-from xmr_e2e.towers.networks import Renormalise
+from xmr_e2e.towers.networks import Renormalize
 from xmr_e2e.towers.sizes import run_on_sizes
 from xmr_e2e.towers.text import real_words
 
@@ -116,7 +116,7 @@ class VisionEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, statistics: tuple[Tensor, Tensor], image_size: int) -> None:
         super().__init__()
         self.network = model
-        self.renormalize = Renormalise(*statistics, saved=True)
+        self.renormalize = Renormalize(*statistics, saved=True)
         # The projected BLIP-2 hands the option on to its vision model, which has it.
         takes_it = getattr(model, "vision_model", model).forward
         interpolates = "interpolate_pos_encoding" in inspect.signature(takes_it).parameters

@@ -61,7 +61,7 @@ class GridEncoder(nn.Module):
         """mean, std: (3,), the normalisation that the network itself was trained with."""
         from torchvision.models.feature_extraction import create_feature_extractor
 
-        from xmr_e2e.towers.networks import Renormalise, ResponseNorm
+        from xmr_e2e.towers.networks import Renormalize, ResponseNorm
 
         super().__init__()
         self.cells = cells
@@ -69,7 +69,7 @@ class GridEncoder(nn.Module):
         # What lies above the map, such as fully-connected layers, is left away.
         leaves = {"leaf_modules": [ResponseNorm]}
         self.network = create_feature_extractor(network, {node: "map"}, tracer_kwargs=leaves)
-        self.renormalize = Renormalise(mean, std)
+        self.renormalize = Renormalize(mean, std)
         self.register_buffer("boxes", _grid(cells), persistent=False)
 
     def forward(self, images: Tensor) -> TokenFeatures:
