@@ -1,4 +1,4 @@
-"""Which texts of a split are items of their own."""
+"""Texts of a split that are items of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every method has: its stages' parameters, its towers, the halves of its step, and what is refused."""
+"""The parts of every method: its stages' parameters, its towers, the halves of its step, and what is refused."""
 
 from __future__ import annotations
 

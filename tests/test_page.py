@@ -1,4 +1,4 @@
-"""What a page shows of names, numbers and nested values."""
+"""Names, numbers and nested values on a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is put on the map of the common space."""
+"""The items on the map of the common space."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _side(directions: Directions) -> dict[str, Any]:
 
 
 def _in_present_form(document: dict[str, Any]) -> dict[str, Any]:
-    """The first versions wrote the directions beside the average, without a name around, and null for what is empty."""
+    """The first versions wrote the directions beside the average, without a name around."""
     found = dict(document)
     for side in ("model", "random"):
         own = found.get(side)

@@ -36,7 +36,7 @@ Name = TypeVar("Name", bound=Hashable)
 # Within bounds, since results are read from files of others as well: neither NaN nor infinite.
 Number = Annotated[float, Field(ge=-(10.0**15), le=10.0**15)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Points = Annotated[list[Number], Field(max_length=10_000)]
+Points = Annotated[list[Number], Field(min_length=1, max_length=10_000)]
 Score = Annotated[str, Field(max_length=1000)]
 
 
@@ -44,8 +44,8 @@ Score = Annotated[str, Field(max_length=1000)]
 class PrecisionRecallCurve:
     """Mean interpolated precision at fixed levels of recall; empty where it was not measured."""
 
-    recall: Points = field(default_factory=list)
-    precision: Points = field(default_factory=list)
+    recall: Points
+    precision: Points
 
     @classmethod
     def of(cls, precision: Tensor) -> PrecisionRecallCurve:
@@ -58,10 +58,8 @@ class PrecisionScopeCurve:
     """Mean fraction of relevant items among the first k; no k is more than the gallery's items. Empty where it was not
     measured."""
 
-    k: Annotated[list[Annotated[int, Field(ge=-(10**15), le=10**15)]], Field(max_length=10_000)] = field(
-        default_factory=list
-    )
-    precision: Points = field(default_factory=list)
+    k: Annotated[list[Annotated[int, Field(ge=-(10**15), le=10**15)]], Field(min_length=1, max_length=10_000)]
+    precision: Points
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class RetrievalMetrics:
     """"mAP@all", "mAP@k" and "NDCG@k" by labels. By pair, and missing where no query has one in the gallery: "R@k", the
     share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
     the mean correlation coefficient of the embeddings of a pair."""
-    curve: PrecisionRecallCurve = PrecisionRecallCurve()
-    scope: PrecisionScopeCurve = PrecisionScopeCurve()
+    curve: PrecisionRecallCurve = PrecisionRecallCurve([], [])
+    scope: PrecisionScopeCurve = PrecisionScopeCurve([], [])
     per_class: dict[int, Number] = field(default_factory=dict)
     """class -> mAP@all of the queries that have it; classes that no query has are missing"""
     queries: Count
