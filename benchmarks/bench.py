@@ -30,7 +30,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
-OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "conftest"}
+OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "tests"}
 """packages that each fork imports again, from the copy"""
 DEPTH = 2
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
@@ -58,8 +58,7 @@ def _imported(root: Path, file: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     paths = {name.replace(".", "/") for name in names}
-    candidates = {f"{path}.py" for path in paths} | {f"tests/{path}.py" for path in paths}
-    return frozenset(each for each in candidates if (root / each).is_file())
+    return frozenset(each for each in (f"{path}.py" for path in paths) if (root / each).is_file())
 
 
 def _seen_from(root: Path, test: str) -> dict[str, int]:
@@ -90,7 +89,7 @@ def tests_of(root: Path, file: str) -> tuple[tuple[str, ...], ...]:
     those that start processes)."""
     groups: tuple[list[str], ...] = tuple([] for _ in range(DEPTH + 1))
     words = set(Path(file).stem.split("_"))
-    for path in sorted((root / "tests").glob("test_*.py")):
+    for path in sorted((root / "tests").rglob("test_*.py")):
         test = str(path.relative_to(root))
         distance = _seen_from(root, test).get(file, DEPTH + 1)
         if words <= set(path.stem.split("_")):
@@ -274,7 +273,7 @@ def import_others(root: Path) -> None:
     """Import what the project and its tests import from elsewhere, so that forks need not."""
     for plugin in entry_points(group="pytest11"):
         plugin.load()
-    for path in sorted([*(root / "xmr_e2e").rglob("*.py"), *(root / "tests").glob("*.py")]):
+    for path in sorted([*(root / "xmr_e2e").rglob("*.py"), *(root / "tests").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 wanted = [(alias.name, "") for alias in node.names]
@@ -283,6 +282,6 @@ def import_others(root: Path) -> None:
             else:
                 continue
             for module, name in wanted:
-                if module.partition(".")[0] not in OWN and not (root / "tests" / f"{module}.py").exists():
+                if module.partition(".")[0] not in OWN:
                     with suppress(Exception):  # optional ones; and some load what they offer when it is asked for
                         getattr(importlib.import_module(module), name, None)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from devices import GPUS, hide_gpus
-from PIL import Image, ImageDraw
 
+from tests.helpers.devices import GPUS, hide_gpus
+from tests.helpers.drawn import COLORS, draw_image
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
-COLORS = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200), "sun": (235, 200, 50)}
 SAMPLES = {"train": 40, "val": 12, "test": 12}
 SLOW = frozenset(
     "benchmarks docs faults killed launcher mutation protocol recipes same_answer security serve slurm slurm_requeue "
@@ -62,41 +58,6 @@ def handlers() -> Iterator[None]:
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
-
-
-def draw_image(
-    path: Path,
-    *,
-    color: tuple[int, int, int] = (120, 120, 120),
-    size: tuple[int, int] = (64, 48),
-    mode: str = "RGB",
-    format: str | None = None,
-    seed: int = 0,
-    **save_options: Any,
-) -> Path:
-    """Write a picture: a pale disc, its place chosen by the seed, on a background of this colour; return its path.
-
-    The file's suffix chooses the format where `format` does not; `mode` is one of Pillow's: "L", "RGBA", "CMYK", ….
-    """
-    image = Image.new("RGB", size, color)
-    place = np.random.default_rng(seed).uniform(0.2, 0.8, 2) * size
-    radius = min(size) / 5
-    ImageDraw.Draw(image).ellipse((*(place - radius), *(place + radius)), fill=(240, 240, 235))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.convert(mode).save(path, format, **save_options)
-    return path
-
-
-def die_after(last_file: str) -> None:
-    """In a process of its own: be killed as soon as a file of this name has come into its place."""
-    replace_file = os.replace
-
-    def replace_and_die(source: Path, target: Path) -> None:
-        replace_file(source, target)
-        if Path(target).name == last_file:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = replace_and_die  # type: ignore[assignment]
 
 
 @pytest.fixture

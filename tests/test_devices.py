@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 from accelerate.utils import is_cuda_available
-from devices import hide_gpus
 
+from tests.helpers.devices import hide_gpus
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.training.processes import make_accelerator
 

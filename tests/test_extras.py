@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_training import SMALL
 
+from tests import ROOT
+from tests.training.test_training import SMALL
 from xmr_e2e.cli import main
 from xmr_e2e.extras import EXTRAS
 
-ROOT = Path(__file__).parents[1]
 MODULES = [module for modules in EXTRAS.values() for module in modules]
 
 

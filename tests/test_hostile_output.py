@@ -23,20 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import draw_image
-from embedded import embedded_split
-from fuzzing import fuzzed, hostile
 from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import Made
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from PIL import Image
-from test_builders import write
-from test_tables_missing import PROJECT, here, make_run, missing
 
 import xmr_e2e.reports.comparison
+from tests import ROOT
+from tests.helpers.drawn import draw_image
+from tests.helpers.embedded import embedded_split
+from tests.helpers.fuzzing import fuzzed, hostile
+from tests.helpers.made_runs import Made
+from tests.preprocessing.test_builders import write
+from tests.studies.test_missing import here, make_run, missing
 from xmr_e2e.cli import main
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
@@ -51,9 +52,9 @@ from xmr_e2e.shards.sheet import Tile, write_sheet
 from xmr_e2e.studies.command import _table
 
 if TYPE_CHECKING:
-    from browser import Browser
+    from tests.helpers.browser import Browser
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["tests.helpers.browser"]
 __all__ = ["here"]
 
 NAMES = [
@@ -442,7 +443,7 @@ def hostile_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(hostile_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as a stranger's could be: model, configuration, log and figures."""
-    from test_portable import make_model
+    from tests.models.test_model_folder import make_model
 
     model = make_model(hostile_shards)
     model.classes = tuple(CLASSES)
@@ -633,9 +634,9 @@ def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shard
     from dataclasses import replace
 
     import onnx
-    from test_portable import make_model, pretrained, save_transformers
 
     import xmr_e2e
+    from tests.models.test_model_folder import make_model, pretrained, save_transformers
     from xmr_e2e.methods.cca import Cca
     from xmr_e2e.models.onnx_files import save_onnx
     from xmr_e2e.towers.vector import VectorTower
@@ -656,7 +657,7 @@ def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shard
     places = [
         b"/home/",
         b"home/maker",
-        str(PROJECT).encode(),
+        str(ROOT).encode(),
         str(tmp_path).encode(),
         sys.prefix.encode(),
         b"site-packages",

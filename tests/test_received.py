@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing import EXAMPLES, fuzzed, hostile
 from hypothesis import given
 from pydantic import ConfigDict
 from rich.table import Table
 
+from tests.helpers.fuzzing import EXAMPLES, fuzzed, hostile
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, printable

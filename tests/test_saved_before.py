@@ -19,6 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import xmr_e2e
+from tests import ROOT
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.errors import XmrError
@@ -38,7 +39,7 @@ FEATURES = np.arange(18, dtype=np.float32).reshape(3, 6) / 10
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of what was saved, which is the working directory: the run names its shards from there."""
-    with tarfile.open(Path(__file__).parent / "saved/before_rooms.tar.gz") as archive:
+    with tarfile.open(ROOT / "tests/saved/before_rooms.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from forked import train, trainings
 from PIL import Image
-from test_faults import before_step, failed, go_on, small
 
+from tests.helpers.forked import train, trainings
+from tests.training.test_faults import before_step, failed, go_on, small
 from xmr_e2e.files import crc32_of
 from xmr_e2e.shards.adopt import adopt_shards
 

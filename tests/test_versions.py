@@ -16,9 +16,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests import ROOT
 from xmr_e2e import extras
 
-ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SERVED_DIFFERENTLY = re.compile(r"torch|torchvision|triton|setuptools|pip|nvidia-.*|cuda-.*")
 """packages of which machines are served different versions, and what is tied to these"""
@@ -151,7 +151,7 @@ def test_of_torch_the_lowest_is_asked_for_that_is_served(
 )
 def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: dict[str, Requirement]) -> None:
     """Else it is there by chance, until the package that brought it along does without it."""
-    own = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", *(path.stem for path in ROOT.glob("tests/*.py"))}
+    own = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "tests"}
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     imported = {name: path for path in sources for name in imports(path)}
     packages = packages_distributions()

@@ -1,0 +1,155 @@
+"""The commands in benchmarks/, on a miniature."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
+from benchmarks.measure import Figure, Goal, Side, compare, recorded
+from tests import ROOT
+from tests.helpers.drawn import draw_image
+from xmr_e2e.errors import XmrError
+from xmr_e2e.models.saved_model import load
+
+SMALL = "--train.epochs=1 --train.batch-size=20 --data.image-size=32 --data.load-size=32 --data.workers=0"
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.methods", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+
+
+def test_the_table_of_methods_has_each_setting_and_the_random_row_and_is_gone_on_with(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "flickr8k").symlink_to(tiny_shards)
+    out = tmp_path / "table.csv"
+    arguments = [str(tmp_path), str(out), "--runs", str(tmp_path / "runs"), f"--options={SMALL}"]
+    first = command(*arguments, "--only", "deep_sm_flickr8k")
+    assert first.returncode == 0, first.stderr
+    with open(out, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["method"], row["towers"]) for row in rows[:2]] == [("deep_sm", "end to end"), ("deep_sm", "frozen")]
+    assert rows[2]["method"] == "random ranking"
+    assert all(0 < float(row["image_to_text mAP@all"]) <= 1 for row in rows)
+    assert rows[1]["command"].startswith("accelerate launch recipes/deep_sm_flickr8k.py --method.frozen")
+    assert str(tmp_path) not in out.read_text()
+    before = out.read_bytes()
+    again = command(*arguments, "--only", "deep_sm_flickr8k")
+    assert again.returncode == 0
+    assert "deep_sm_flickr8k, frozen" not in again.stdout  # it is in the table already
+    assert out.read_bytes() == before
+
+
+def test_an_unknown_recipe_is_an_error(tmp_path: Path) -> None:
+    result = command(str(tmp_path), str(tmp_path / "x.csv"), "--only", "nothing")
+    assert result.returncode == 2
+    assert "--only nothing: no such recipe" in result.stdout + result.stderr
+
+
+# Ratios. Nothing here looks at the clock: that each command measures what it says, and keeps it.
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # they build in ./build
+    monkeypatch.setattr(reading, "SAMPLES", 130)
+    folder = tmp_path / "photos"
+    for number in range(3):
+        draw_image(folder / f"{number}.jpg")
+    return folder
+
+
+MEASURES: dict[str, Callable[[Path], Figure]] = {
+    "transform": partial(reading.transform, repeats=2, side=32),
+    "loader": partial(reading.loader, repeats=1),
+    "tar": partial(reading.tar, repeats=2),
+    "resume": partial(reading.resume, repeats=1),
+    "memory": partial(reading.memory, batches=3),
+    "step": partial(training.step, repeats=1, network="alexnet", batch_size=4, steps=2),
+    "micro_batches": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),
+    "checkpoint": partial(training.checkpoint, repeats=2, network="resnet18"),
+    "evaluation": lambda _: retrieval.evaluation(repeats=1, items=300, dim=8),
+    "released": lambda _: retrieval.released(repeats=1, items=100, dim=8),
+    "evals": partial(reporting.evals, repeats=1, samples=12, at_once=2),
+    "build": partial(building.build, repeats=1, samples=20, cores=1),
+    "resized": partial(building.resized, repeats=1, samples=20, cores=1),
+    "regions": partial(building.regions, repeats=1, samples=1),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_figure_is_measured_and_kept_with_both_of_its_sides(
+    name: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In place of whole evaluations, each of which takes seconds.
+    monkeypatch.setattr(reporting, "_evaluate", lambda runs: [load(run) for run in runs])
+    figure = MEASURES[name](photographs)
+    measure.record(figure)
+    assert figure.name == name and figure.ratio > 0 and sorted(figure.ratios)[0] <= figure.ratio
+    assert ": " in figure.numerator and ": " in figure.denominator and figure.machine
+    assert recorded() == [figure]
+    if name == "transform":
+        assert float(figure.notes[0].split()[-5]) >= 35
+    if name == "released":
+        assert float(figure.notes[0].split()[-1]) < 1e-6
+
+
+def test_the_loader_is_compared_with_four_others(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    pytest.importorskip("streaming")  # its package, mosaicml-streaming, cannot be installed beside our transformers
+    monkeypatch.setattr(peers, "SAMPLES", 130)
+    figure = peers.peers(photographs, repeats=1, workers=1)  # one shard, of which webdataset gives a worker all
+    assert figure.name == "peers" and figure.ratio > 0
+    assert figure.notes[0].count(" images/s") == 4
+
+
+def test_the_trainer_on_two_processes_is_compared_with_a_loop_by_hand(photographs: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = ["--repeats", "1", "--network", "alexnet", "--batch-size", "4", "--steps", "2"]
+    command = [sys.executable, "-m", "benchmarks", "accelerate", str(photographs), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert document["name"] == "accelerate" and document["ratio"] > 0 and len(document["ratios"]) == 1
+
+
+def test_a_figure_is_the_median_of_ratios_of_medians(tmp_path: Path) -> None:
+    above, below = itertools.cycle([6.0, 100.0, 4.0]), itertools.cycle([2.0])
+    sides = Side("a", "s", lambda: next(above)), Side("b", "s", lambda: next(below))
+    figure = compare("x", Goal("at most", 2.9), *sides, repeats=1, slices=3, warm=False)
+    assert figure.ratios == (3.0,) and not figure.is_met
+    figure = compare("x", Goal("at least", 3), *sides, repeats=3, warm=False)
+    assert figure.ratios == (3.0, 50.0, 2.0) and figure.ratio == 3.0 and figure.is_met
+
+
+def test_the_table_stands_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sides = Side("ours", "images/s", lambda: 3.0), Side("theirs", "images/s", lambda: 2.0)
+    measure.record(compare("loader", Goal("at least", 2), *sides, repeats=2).note("a remark"))
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{performance.BEGIN}\nold\n{performance.END}\nafter\n")
+    performance.everything(tmp_path, out=page, measure=False)
+    text = page.read_text()
+    assert "| loader | 1.5 | at least 2: **not reached** | ours: 3 images/s | theirs: 2 images/s | 1.5 1.5 |" in text
+    assert "- loader: a remark" in text and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n")
+    page.write_text("no marks")
+    with pytest.raises(XmrError, match="must have the lines"):
+        performance.everything(tmp_path, out=page, measure=False)

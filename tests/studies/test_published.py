@@ -1,0 +1,109 @@
+"""The published figures in the package are those that the papers print, and what is doubtful about them is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import ROOT
+from tests.helpers.made_runs import WAYS
+from xmr_e2e.configuration import document_type
+from xmr_e2e.methods.discovery import all_methods, method_name
+from xmr_e2e.studies.published import papers, published_tables
+
+# As read in the papers: paper, table, dataset there, method, figures from image to text, from text to image, average.
+PRINTED = """
+dscmr            | Table 2   | Wikipedia        | dscmr            | 0.521  0.478  0.499
+dscmr            | Table 2   | Wikipedia        | dcca             | 0.444  0.396  0.420
+dscmr            | Table 3   | Pascal Sentence  | cca              | 0.225  0.227  0.226
+dscmr            | Table 4   | NUS-WIDE-10K     | acmr             | 0.588  0.599  0.593
+dscmr            | Table 5   | XMEDIANET        | cca              | 0.598  0.595  0.597
+sdcmr            | Table II  | Wikipedia        | sdcmr            | 0.683  0.475  0.579
+sdcmr            | Table II  | Pascal Sentences | deep_sm          | 0.560  0.539  0.550
+sdcmr            | Table II  | NUS-WIDE-10k     | corr_ae          | 0.441  0.494  0.468
+sdcmr            | Table II  | PKU-XMediaNet    | dscmr            | 0.622  0.632  0.627
+drcl             | Table III | Wikipedia        | mars             | 0.531  0.479  0.505
+drcl             | Table III | INRIA-Websearch  | drcl             | 0.567  0.588  0.578
+drcl             | Table III | NUS-WIDE         | sdml             | 0.597  0.592  0.595
+semantic_sharing | Table 1   | FLICKR25K        | semantic_sharing | 0.663  0.713  0.688
+semantic_sharing | Table 1   | NUS-WIDE         | cca              | 0.513  0.505  0.509
+semantic_sharing | Table 1   | COCO1K           | dscmr            | 0.745  0.856  0.801
+semantic_sharing | Table 1   | COCO5K           | semantic_sharing | 0.721  0.827  0.774
+alscor           | Table 2   | Wikipedia        | acmr             | 0.5033 0.6171 0.5602
+alscor           | Table 2   | NUS-WIDE         | deep_sm          | 0.5780 0.6255 0.6018
+alscor           | Table 2   | Pascal Sentence  | alscor           | 0.6392 0.6841 0.6617
+"""
+# Of Table II of DRCL: dataset, method, direction, figure.
+OF_FIVE_MODALITIES = [
+    ("XMedia", "drcl", "image_to_text", "0.902"),
+    ("XMedia", "drcl", "shape3d_to_text", "0.712"),
+    ("XMedia", "drcl", "video_to_shape3d", "0.539"),
+    ("XMedia", "sdml", "image_to_audio", "0.480"),
+    ("XMedia", "mars", "average", "0.590"),
+    ("XMediaNet", "mars", "audio_to_video", "0.197"),
+    ("XMediaNet", "sdml", "text_to_shape3d", "0.240"),
+    ("XMediaNet", "drcl", "average", "0.345"),
+]
+RECIPES = ROOT / "recipes"
+QUOTED = re.compile(
+    r"Published, (mAP@\w+|NDCG).*?image to text (\d+\.\d+), text to image (\d+\.\d+)( percent)?", re.DOTALL
+)
+
+
+@pytest.mark.parametrize("line", PRINTED.strip().splitlines())
+def test_published_figures_are_those_that_the_papers_print(line: str) -> None:
+    paper, place, printed, method, values = (part.strip() for part in line.split("|"))
+    (table,) = [
+        each for each in published_tables() if (each.paper, each.place, each.printed) == (paper, place, printed)
+    ]
+    assert list(table.figures(method).values()) == values.split()
+    assert list(table.figures(method)) == ["image_to_text", "text_to_image", "average"]
+
+
+@pytest.mark.parametrize(("printed", "method", "direction", "value"), OF_FIVE_MODALITIES)
+def test_published_figures_of_five_modalities(printed: str, method: str, direction: str, value: str) -> None:
+    (table,) = [
+        each for each in published_tables() if (each.place, each.printed, each.paper) == ("Table II", printed, "drcl")
+    ]
+    assert table.figures(method)[direction] == value
+
+
+def test_published_averages_are_those_of_their_directions_where_nothing_is_doubted() -> None:
+    for table in published_tables():
+        for method, values in table.rows.items():
+            away = abs(np.mean(values[:-1]) - values[-1])
+            is_doubted = f"{method} average" in table.doubts and table.paper != "sdcmr"
+            assert (away > 0.51 * 10**-table.decimals) == is_doubted, (table.source, table.printed, method)
+
+
+@pytest.mark.parametrize("recipe", [path for path in sorted(RECIPES.glob("*.py")) if QUOTED.search(path.read_text())])
+def test_what_recipes_quote_is_what_the_tables_hold(recipe: Path) -> None:
+    quoted = QUOTED.search(recipe.read_text())
+    assert quoted
+    paper = next(name for name in papers() if recipe.stem.startswith(name))
+    share = 100 if quoted[4] else 1
+    figures = [float(quoted[2]) / share, float(quoted[3]) / share]
+    metric = quoted[1].replace("NDCG", "NDCG@500")
+    own = [table for table in published_tables() if (table.paper, table.metric) == (paper, metric)]
+    assert any(
+        [table.rows[paper][table.directions.index(way)] for way in WAYS] == pytest.approx(figures) for table in own
+    )
+
+
+def test_known_suspicious_values_are_said() -> None:
+    (wikipedia,) = [each for each in published_tables() if (each.paper, each.printed) == ("sdcmr", "Wikipedia")]
+    assert "outlier" in wikipedia.doubts["sdcmr image_to_text"]
+    (nuswide,) = [each for each in published_tables() if (each.paper, each.dataset) == ("sdcmr", "nuswide_10_class")]
+    assert "71,602" in nuswide.notes[0] and sum(nuswide.samples.values()) == 71602
+    (pascal,) = [each for each in published_tables() if (each.paper, each.printed) == ("alscor", "Pascal Sentence")]
+    assert "ALSCOR's" in pascal.doubts["acmr image_to_text"]
+    assert "first 50" in papers()["dscmr"].note
+
+
+def test_published_rows_are_of_methods_that_there_are() -> None:
+    known = {method_name(document_type(kind)) for kind in all_methods()}
+    assert {method for table in published_tables() for method in table.rows} <= known
+    assert {table.paper for table in published_tables()} == set(papers()) <= known

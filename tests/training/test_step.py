@@ -1,0 +1,210 @@
+"""One step of the optimizer: its rates, its gradients, and what stays as it was when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from tests.training.test_trainer import batch as made_batch
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader, fit_words
+from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.methods.base import Method, NotFinite, StepContext
+from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
+from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.step import Stepper
+
+METHOD = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
+CONTEXT, SEED = StepContext("training", progress=0.55), (0, 0, 0)
+
+
+@cache
+def words_of(shards: Path) -> Any:
+    return fit_words(Data(shards, image_size=32, load_size=40, words=WordVectors(dim=6), workers=0))
+
+
+class Trained:
+    """A miniature's stepper, its method, and the first batch of the training split."""
+
+    def __init__(self, shards: Path, schedule: Schedule = Schedule(), **train: Any) -> None:
+        data = Data(shards, image_size=32, load_size=40, words=WordVectors(dim=6), workers=0)
+        optimizer = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
+        experiment = Experiment("tiny", data, METHOD, optimizer, schedule, Train(**train))
+        tokenizer, words = words_of(data.shards)
+        batches = BatchDataset(data, "train", METHOD.input_kinds, tokenizer, seed=experiment.train.seed)
+        torch.manual_seed(0)
+        self.method: Method = METHOD.build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
+        self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training")
+        self.batch = next(Loader(batches, 8).epoch())
+
+    def step(self, context: StepContext = CONTEXT) -> dict[str, torch.Tensor]:
+        return self.stepper.step(self.batch, context, SEED)
+
+    def moved(self) -> dict[str, torch.Tensor]:
+        """Take a step; by how much each parameter has moved."""
+        before = {name: p.detach().clone() for name, p in self.method.named_parameters()}
+        self.step()
+        return {name: p.detach() - before[name] for name, p in self.method.named_parameters()}
+
+
+def test_the_schedules_factor_is_applied_to_each_rate(tiny_shards: Path) -> None:
+    trained = Trained(tiny_shards, Schedule("cosine"))
+    factor = (1 + math.cos(math.pi * 0.55)) / 2
+    first = trained.moved()
+    assert sorted(trained.stepper.rates) == pytest.approx([0.01 * factor, 0.1 * factor])
+    plain = Trained(tiny_shards).moved()
+    for name, change in plain.items():
+        torch.testing.assert_close(first[name], factor * change, rtol=1e-3, atol=1e-6)
+    trained.step(replace(CONTEXT, progress=0.0))  # of the rates at the beginning, not of those of the last step
+    assert sorted(trained.stepper.rates) == pytest.approx([0.01, 0.1])
+
+
+def test_a_step_without_a_bound_moves_by_the_gradient_and_one_with_it_by_so_much(tiny_shards: Path) -> None:
+    plain, clipped = Trained(tiny_shards).moved(), Trained(tiny_shards, clip_norm=1e-3).moved()
+
+    def norm(is_trained: dict[str, torch.Tensor]) -> float:
+        rates = {name: 0.01 if name.startswith("towers.image") else 0.1 for name in is_trained}
+        return math.sqrt(sum(float((change / rates[name]).square().sum()) for name, change in is_trained.items()))
+
+    assert norm(plain) > 1e-2
+    assert norm(clipped) == pytest.approx(1e-3, rel=0.02)
+
+
+def test_gradients_of_one_step_are_gone_before_the_next(tiny_shards: Path) -> None:
+    trained = Trained(tiny_shards)
+    trained.step()
+    assert all(p.grad is None for p in trained.method.parameters())
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing(tiny_shards: Path) -> None:
+    trained = Trained(tiny_shards)
+    name, weight = next((n, p) for n, p in trained.method.named_parameters() if "towers.text" in n)
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    before = {key: value.clone() for key, value in trained.method.state_dict().items()}
+    assert any("running_mean" in key for key in before)
+    with pytest.raises(NotFinite, match=rf"the gradient of {name}"):
+        trained.step()
+    for key, value in trained.method.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert all(p.grad is None for p in trained.method.parameters())
+
+
+def test_training_pictures_vary_with_epoch_and_seed_and_are_those_of_their_positions(tiny_shards: Path) -> None:
+    def pictures(batch: Batch, **train: Any) -> torch.Tensor:
+        return replace(batch, pixels=Trained(tiny_shards, **train).batch.pixels).augmented().inputs["image"]
+
+    whole = Trained(tiny_shards).batch
+    first = pictures(whole)
+    assert first.shape == (8, 3, 32, 32) and first.dtype == torch.float32
+    assert torch.equal(first, pictures(whole))
+    assert torch.equal(first[3:5], pictures(whole._rows(slice(3, 5))))
+    assert not torch.equal(first, pictures(replace(whole, epoch=1)))
+    assert not torch.equal(first, pictures(whole, seed=1))
+
+
+# ---- in pieces
+
+
+def made_method() -> Method:
+    torch.manual_seed(0)
+    return METHOD.build(DatasetInfo(4, False, 48, torch.randn(30, 6))).double().train()
+
+
+class Recorder(nn.Module):
+    """A method that notes, of each pass, whether gradients stay local in it."""
+
+    def __init__(self, method: Method, local: list[bool]) -> None:
+        super().__init__()
+        self.method, self.local, self.seen = method, local, list[tuple[int, bool]]()
+
+    def forward(self, batch: Batch, *arguments: Any, **options: Any) -> Any:
+        self.seen.append((len(batch), bool(self.local)))
+        return self.method(batch, *arguments, **options)
+
+
+@pytest.mark.parametrize(("samples", "micro_batches", "expected"), [(14, 3, [4, 5, 5]), (14, 2, [7, 7]), (1, 4, [1])])
+def test_only_the_last_pieces_gradients_travel(
+    monkeypatch: pytest.MonkeyPatch, samples: int, micro_batches: int, expected: list[int]
+) -> None:
+    accelerator, method, local = Accelerator(cpu=True), made_method(), list[bool]()
+
+    @contextlib.contextmanager
+    def no_sync(model: nn.Module) -> Iterator[None]:
+        local.append(True)
+        yield
+        local.pop()
+
+    model = Recorder(method, local)
+    monkeypatch.setattr(accelerator, "no_sync", no_sync)
+    monkeypatch.setattr(accelerator, "unwrap_model", lambda model: model.method)
+    part = made_batch(slice(0, samples))
+    backward(
+        accelerator,
+        model,
+        part,
+        micro_batches=micro_batches,
+        context=StepContext(),
+        seed=(0,),
+    )
+    assert model.seen == [(size, number < len(expected) - 1) for number, size in enumerate(expected)]
+
+
+def test_a_rank_with_a_single_sample_takes_part_in_pieces() -> None:
+    one = made_batch(slice(0, 1))
+    gradients = []
+    for micro_batches in (1, 3):
+        method = made_method()
+        backward(
+            Accelerator(cpu=True),
+            method,
+            one,
+            micro_batches=micro_batches,
+            context=StepContext(),
+            seed=(0,),
+        )
+        gradients.append({name: p.grad for name, p in method.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-7, atol=1e-12)
+
+
+def test_dropout_is_one_of_the_seed_and_of_the_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(seed: tuple[int, ...], micro_batches: int) -> list[float]:
+        found: list[float] = []
+
+        def augmented(batch: Batch) -> Batch:
+            found.append(float(torch.rand(())))
+            return batch
+
+        monkeypatch.setattr(Batch, "augmented", augmented)
+        backward(
+            Accelerator(cpu=True),
+            made_method(),
+            made_batch(slice(0, 4)),
+            micro_batches=micro_batches,
+            context=StepContext(),
+            seed=seed,
+        )
+        return found
+
+    once, again = drawn((0, 1), 2), drawn((0, 1), 2)
+    assert once == again
+    assert once[:2] == once[2:]  # the second pass draws what the first one drew
+    assert once[0] != once[1]
+    assert drawn((0, 2), 2)[0] != once[0]
+    assert len(drawn((0, 1), 1)) == 1
