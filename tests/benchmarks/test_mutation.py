@@ -105,7 +105,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "xmr_e2e/a/endless.py": "def count(n):\n    while n > 0:\n        n -= 1\n    return n\n",
         "xmr_e2e/a/far.py": "from xmr_e2e.a.seen import double\n",
         "xmr_e2e/a/heavy.py": "def third(x):\n    return x / 3\n",
-        "tests/helpers/__init__.py": "",
+        "tests/__init__.py": "",
         "tests/helper.py": "from xmr_e2e.a.unseen import half\n",
         "tests/test_seen.py": "from xmr_e2e.a.seen import double\ndef test_double():\n    assert double(3) == 6\n",
         "tests/test_other.py": "from tests import helper\ndef test_half():\n    assert helper.half(4)\n",
