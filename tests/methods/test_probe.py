@@ -24,7 +24,7 @@ def test_embeddings_are_class_probabilities(multi_label: bool) -> None:
     rows = rows_of(labels) * torch.tensor([1e-3, 1, 1, 1, 1e3]) + 7  # of any scale
     classifier = Classifier(5, 3, multi_label)
     assert torch.equal(classifier(rows), rows)
-    classifier.fit(rows, labels, 1e-2)
+    classifier.fit(rows, labels, 1.0)
     found = classifier(rows)
     assert ((found > 0.5) == labels.bool()).all()
     assert multi_label or torch.allclose(found.sum(1), torch.ones(30))
@@ -34,13 +34,13 @@ def test_a_feature_that_is_the_same_for_all_does_no_harm() -> None:
     labels = torch.eye(3)[torch.arange(30) % 3]
     rows = torch.cat([rows_of(labels), torch.ones(30, 1)], 1)
     classifier = Classifier(6, 3, False)
-    classifier.fit(rows, labels, 1e-2)
+    classifier.fit(rows, labels, 1.0)
     assert classifier(rows).isfinite().all()
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
     with pytest.raises(XmrError, match="NaN or infinite features"):
-        Classifier(5, 3, False).fit(torch.full((4, 5), float("nan")), torch.eye(3)[[0, 1, 2, 0]], 1e-2)
+        Classifier(5, 3, False).fit(torch.full((4, 5), float("nan")), torch.eye(3)[[0, 1, 2, 0]], 1.0)
 
 
 def test_towers_stand_still() -> None:

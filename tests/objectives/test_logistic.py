@@ -29,15 +29,15 @@ def loss_of(numbers: list[float], labels: Tensor, multi_label: bool, penalty: fl
             total += sum(math.log1p(math.exp(-z if y else z)) for z, y in zip(logits, wanted))
         else:
             total += math.log(sum(map(math.exp, logits))) - logits[wanted.index(1)]
-    return total / len(ROWS) + penalty / 2 * sum(each**2 for each in numbers[: 3 * classes])
+    return total / len(ROWS) + penalty / len(ROWS) / 2 * sum(each**2 for each in numbers[: 3 * classes])
 
 
 @pytest.mark.parametrize(("labels", "multi_label"), [(SINGLE, False), (MULTI, True)], ids=["single", "multi"])
 def test_it_is_the_optimum_of_the_loss(labels: Tensor, multi_label: bool) -> None:
-    found = fit_logistic_regression(ROWS, labels, penalty=0.05, multi_label=multi_label)
-    best = minimize(lambda x: loss_of(x, labels, multi_label, 0.05), [0.0] * 4 * labels.shape[1], method="L-BFGS-B")
+    found = fit_logistic_regression(ROWS, labels, penalty=2.0, multi_label=multi_label)
+    best = minimize(lambda x: loss_of(x, labels, multi_label, 2.0), [0.0] * 4 * labels.shape[1], method="L-BFGS-B")
     numbers = [*found.weight.flatten().tolist(), *found.bias.tolist()]
-    assert loss_of(numbers, labels, multi_label, 0.05) <= best.fun + 1e-9
+    assert loss_of(numbers, labels, multi_label, 2.0) <= best.fun + 1e-9
     assert found.weight.flatten().tolist() == pytest.approx(best.x[: found.weight.numel()], abs=1e-3)
 
 
@@ -49,6 +49,6 @@ def test_without_a_penalty_worth_the_name_separable_classes_are_told_apart() -> 
 
 
 def test_a_class_that_no_sample_has_gets_the_least_probability() -> None:
-    found = fit_logistic_regression(ROWS, torch.cat([SINGLE, torch.zeros(40, 1)], 1), penalty=0.05, multi_label=False)
+    found = fit_logistic_regression(ROWS, torch.cat([SINGLE, torch.zeros(40, 1)], 1), penalty=2.0, multi_label=False)
     probabilities = (ROWS @ found.weight + found.bias).softmax(1)
     assert probabilities[:, 3].max() < 0.01 and found.bias.isfinite().all()

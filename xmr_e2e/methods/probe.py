@@ -34,8 +34,8 @@ class Probe(MethodConfig):
     text: TowerConfig = TextCnn()
     frozen: bool = True
     """keep the towers as they begin: a probe says what their features are worth, so nothing else is possible"""
-    penalty: Positive = 1e-2
-    """of half the sum of the squared weights, beside the mean cross-entropy over the samples"""
+    penalty: Positive = 1.0
+    """of half the sum of the squared weights, beside the sum of the samples' cross-entropies"""
 
     def __post_init__(self) -> None:
         if not self.frozen:
@@ -47,6 +47,9 @@ class Probe(MethodConfig):
 
 class ProbeModel(Method):
     """Towers and a logistic regression for each modality. Stages: probe."""
+
+    similarity = "dot"
+    """of class probabilities: the probability that a sample of each is of the same class"""
 
     def __init__(self, config: Probe, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)

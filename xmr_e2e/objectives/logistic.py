@@ -23,7 +23,7 @@ class LogisticRegression:
 
 
 def fit_logistic_regression(rows: Tensor, labels: Tensor, *, penalty: float, multi_label: bool) -> LogisticRegression:
-    """The classifier of the least mean cross-entropy plus penalty / 2 times the sum of the squared weights.
+    """The classifier of the least sum of cross-entropies plus penalty / 2 times the sum of the squared weights.
 
     Args:
         rows: (n, d) float64, standardized, so that one penalty suits all features.
@@ -39,7 +39,9 @@ def fit_logistic_regression(rows: Tensor, labels: Tensor, *, penalty: float, mul
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = cross_entropy(rows @ weight + bias, labels, multi_label) + penalty / 2 * weight.square().sum()
+        total = (
+            cross_entropy(rows @ weight + bias, labels, multi_label) + penalty / 2 / len(rows) * weight.square().sum()
+        )
         total.backward()
         return total
 
