@@ -43,10 +43,20 @@ class CachedFeatures(NamedTuple):
 
     output: Any
     """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
+    first: Tensor | None = None
+    """(n + 1,) int64: where each of n texts of its own are and not one, the row of each sample's first one, and the
+    number of rows"""
 
-    def rows(self, positions: NDArray[np.int64]) -> CachedFeatures:
-        """Those of the samples at these positions."""
+    def rows(self, positions: NDArray[np.int64], chances: NDArray[np.float64] | None = None) -> CachedFeatures:
+        """Those of the samples at these positions.
+
+        Args:
+            chances: (n,) in [0, 1), which of its texts each sample has, where it has some of its own.
+        """
         chosen = torch.from_numpy(positions)
+        if self.first is not None and chances is not None:
+            start, end = self.first[chosen], self.first[chosen + 1]
+            chosen = start + (torch.from_numpy(chances) * (end - start)).long()
         return CachedFeatures(map_tensors(self.output, lambda tensor: tensor[chosen]))
 
 

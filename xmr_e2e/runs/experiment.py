@@ -140,6 +140,9 @@ class Train:
     """a process that stands still for so long is named, and the training ends"""
     runs: Path = Path("runs")
     """folder of the run folders"""
+    features: str = "auto"
+    """folder in which the features of frozen towers are kept, for all runs with the same tower and data; auto: the
+    folder "features" in RUNS; none: they are extracted by each run, and kept in memory"""
     name: str | None = None
     """of the run folder, RUNS/RECIPE/NAME; by default the time of the start. A run of this name that exists goes on"""
     resume: Path | None = None

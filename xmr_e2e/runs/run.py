@@ -70,6 +70,7 @@ RESUME_IGNORED_FIELDS = (
     "train.resume",
     "train.runs",
     "train.name",
+    "train.features",
     "train.zero",
     "train.max_skipped_steps",
     "train.timeout_minutes",

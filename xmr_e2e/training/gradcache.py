@@ -62,7 +62,7 @@ def _backward_in_micro_batches(
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
-        representations = _represent(accelerator, method, micro_batches, seed)
+        representations = _represent(accelerator, method, micro_batches, context.stage, seed)
         terms = method.global_objective(representations, labels, context)
         accelerator.backward(terms["total"])
     start = 0
@@ -83,13 +83,13 @@ def _backward_in_micro_batches(
 
 
 def _represent(
-    accelerator: Accelerator, method: Method, micro_batches: list[Batch], seed: tuple[int, ...]
+    accelerator: Accelerator, method: Method, micro_batches: list[Batch], stage: str, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     parts = []
     for number, micro_batch in enumerate(micro_batches):
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
-            parts.append(method.represent_batch(micro_batch.augmented()))
+            parts.append(method.represent_batch(micro_batch.augmented(), stage))
     return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 

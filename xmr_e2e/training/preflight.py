@@ -96,15 +96,18 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     """Run each stage's networks as in training, at random weights and on zeros."""
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
-    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
+    dataset = DatasetInfo(
+        len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths,
+        published=experiment.method.published,
+    )  # fmt: skip
     method = build_method(config, dataset)
-    for stage in method.stages:
+    for stage in method.training_stages:
         if not stage.closed_form:
             inputs = {
                 name: _zeros(config.input_kinds[name], name, samples, data, manifest) for name in stage.modalities
             }
             with torch.autocast("cpu", torch.float16, enabled=is_half):
-                method.represent(inputs)
+                method.represent_stage(inputs, stage.name)
 
 
 def smallest_piece(experiment: Experiment, processes: int) -> int:
