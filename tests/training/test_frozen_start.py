@@ -74,7 +74,7 @@ def test_the_features_of_the_methods_own_stage_are_those_after_the_start(finishe
 
 @pytest.mark.parametrize("steps", [7, 18, 27])
 def test_stopped_in_any_stage_it_goes_on_as_if_nothing_had_been(
-    steps: int, tiny_shards: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+    steps: int, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tiny(tiny_shards, tmp_path, METHOD, epochs=2, features="none")
     expected = losses(

@@ -206,7 +206,8 @@ class Method(nn.Module, ABC):
         """modality -> the layer on which its tower learns before it stands still"""
         learnable = [f"towers.{name}" for name, parameter in self.towers.named_parameters() if parameter.requires_grad]
         for name in self.frozen:
-            if any(has_prefix(each, f"towers.{name}") for each in learnable):
+            own = [each for each in learnable if has_prefix(each, f"towers.{name}")]
+            if set(own) - {f"towers.{name}.words.weight"}:  # word vectors alone have learnt something already
                 self._add_start(name, config, dataset)
         learnable += [f"starts.{name}" for name, _ in self.starts.named_parameters()]
         self._learnt_at_start = frozenset(learnable)

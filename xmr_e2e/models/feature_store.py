@@ -1,7 +1,7 @@
 """Features of frozen towers on disk: extracted once, and shared by all trainings with the same tower and data.
 
 A file is named by the fingerprint of all that its rows depend on: the tower's weights and configuration, how samples
-are brought to it, and the samples. So nothing in it ever has to be brought up to date; whatever changes has another name.
+are brought to it, and the samples. So nothing in it has to be brought up to date; whatever changes has another name.
 Whatever is in such a folder is data: it is compared with what is expected, and extracted again where it differs.
 """
 
