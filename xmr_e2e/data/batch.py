@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -121,13 +120,13 @@ class Batch:
         """The same samples, as something else to read."""
         return replace(self, inputs=inputs)
 
-    def micro_batches(self, count: int) -> list[Batch]:
-        """The batch in `count` parts of nearly equal size, in order; fewer where there are fewer samples."""
-        if not len(self):
-            return [self]
-        count = min(count, len(self))
-        bounds = [len(self) * part // count for part in range(count + 1)]
-        return [self._rows(slice(a, b)) for a, b in itertools.pairwise(bounds)]
+    def rows(self, numbers: Tensor) -> Batch:
+        """The samples of these numbers, in this order; without a copy where they follow each other."""
+        first, count = int(numbers[0]), len(numbers)
+        if torch.equal(numbers, torch.arange(first, first + count)):
+            return self._rows(slice(first, first + count))
+        keys = tuple(self.keys[number] for number in numbers.tolist())
+        return replace(self._map(lambda tensor: tensor[numbers.to(tensor.device)]), keys=keys)
 
     def _rows(self, rows: slice) -> Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])

@@ -61,6 +61,11 @@ def has_prefix(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}.")
 
 
+def _start_before(options: Mapping[str, Any]) -> FrozenStart:
+    """What `frozen_start` was of runs that did not have it; of no consequence where towers trained."""
+    return "random" if options.get("frozen") else "labels"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(ABC):
     """The options of one method; its `build` makes the method. The towers are the fields with a modality's name.
@@ -90,7 +95,7 @@ class MethodConfig(ABC):
     text: TowerConfig | None
     frozen: bool = False
     """keep the towers as they begin: what they make of the samples is extracted once, and only the heads train"""
-    frozen_start: FrozenStart = field(default="labels", metadata={BEFORE: "random"})
+    frozen_start: FrozenStart = field(default="labels", metadata={BEFORE: _start_before})
     """with frozen, of a tower without published weights: it first learns the labels in a stage of its own (of data
     without labels: the words of its text), or the words in any case, or stays the random network that it is"""
 

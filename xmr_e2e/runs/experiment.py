@@ -116,6 +116,11 @@ class Train:
     micro_batches: Count = field(default=1, metadata={FORMERLY: "accumulate"})
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""
+    micro_pixels: Count | None = None
+    """in place of a number of pieces, the most pixels of each (images x height x width)"""
+    micro_tokens: Count | None = None
+    """in place of a number of pieces, the most tokens of each (texts x the longest of them), which then holds texts of
+    like lengths"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the networks; losses are always computed in fp32 or fp64"""
     clip_norm: Positive | None = None

@@ -23,10 +23,12 @@ from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.display import busy
 from xmr_e2e.training.selection import selected_on, validation_split
+from xmr_e2e.training.tower_weights import given_tokenizer, given_towers, without_given
 
 
 def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, manifest: Manifest) -> SavedModel:
-    """The method with the weights that it begins with, on the device, and what is saved with it. Called by every rank.
+    """The method with the weights that it begins with, on the device, and what is saved with it; but for those of other
+    runs' towers (`tower_weights`), for which a run that goes on has no need. Called by every rank.
 
     Raises:
         XmrError: words, weights or learning rates that do not fit.
@@ -35,13 +37,14 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
     with accelerator.main_process_first():
         if accelerator.is_main_process and "tokens" in experiment.method.input_kinds.values():
             with busy("fitting words to the training texts"):
-                run.fit_words(data)
+                run.fit_words(data, None if run.has_words else given_tokenizer(experiment.method, data))
         tokenizer, words = run.words()
         torch.manual_seed(train.seed)
         info = DatasetInfo(
-            len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words), manifest.widths
-        )
-        method = build_method(experiment.method, info).to(accelerator.device)
+            len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words), manifest.widths,
+            published=frozenset(given_towers(experiment.method)),
+        )  # fmt: skip
+        method = build_method(without_given(experiment.method), info).to(accelerator.device)
     experiment.optimizer.check(method, [stage.name for stage in method.training_stages])
     return SavedModel(
         experiment.method, data, manifest.classes, manifest.multi_label, tokenizer, manifest.widths, method,
