@@ -63,7 +63,7 @@ def has_prefix(name: str, prefix: str) -> bool:
 
 
 def _start_before(options: Mapping[str, Any]) -> FrozenStart:
-    """What `frozen_start` was of runs that did not have it; of no consequence where towers trained."""
+    """The value that `frozen_start` would have had in runs without it; of no consequence where towers trained."""
     return "random" if options.get("frozen") else "labels"
 
 

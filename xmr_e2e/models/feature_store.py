@@ -113,7 +113,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 
 
 def _problem(found: Mapping[str, Tensor], about: Mapping[str, str], fingerprint: str, samples: int) -> str:
-    """What keeps a file's content from being used; empty where nothing does."""
+    """The reason for which a file's content cannot be used; empty where it can."""
     if about.get("format") != FORMAT or about.get("fingerprint") != fingerprint:
         return "it holds other features than its name says"
     if about.get(_CHECKSUM) != _checksum(found):
