@@ -4,8 +4,8 @@
     python recipes/cca_flickr8k.py
     python recipes/cca_flickr8k.py --method.frozen
 
-The small setting of recipes/_flickr8k_small.py, on labels that are weak. With --method.frozen the towers learn nothing
-at all, and only CCA is fitted.
+The small setting of recipes/_flickr8k_small.py, on labels that are weak. With --method.frozen
+--method.frozen-start random the towers learn nothing at all, and only CCA is fitted.
 """
 
 from xmr_e2e import Experiment, main

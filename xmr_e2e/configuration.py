@@ -22,7 +22,7 @@ Configuration = TypeVar("Configuration")
 
 BEFORE = "before"
 """key of a field's metadata: its value in documents that were written before there was the field, where that is not its
-default"""
+default; or a function that tells it from the other fields' values"""
 FORMERLY = "formerly"
 """key of a field's metadata: its name in documents and on command lines of earlier versions"""
 FORMER_VALUES = "former values"
@@ -152,8 +152,9 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
         raise XmrError(
             f"{where}: {document[_TYPE]} has no field {shortened(unknown[0])}; it was written by another version"
         )
-    earlier = {name: field.metadata[BEFORE] for name, field in own.items() if BEFORE in field.metadata}
     given = {name: _restore(document[name], hints[name], f"{where}: {name}") for name in own if name in document}
+    before = {name: field.metadata[BEFORE] for name, field in own.items() if BEFORE in field.metadata}
+    earlier = {name: value(given) if callable(value) else value for name, value in before.items()}
     try:
         return cls(**{**earlier, **given})
     except TypeError as error:  # of fields without a default

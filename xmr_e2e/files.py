@@ -54,17 +54,30 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     Raises:
         OSError: it cannot be written; has the file's name.
     """
+    with (
+        writing(path) as temporary,
+        open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+    ):
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A path to write to, in the place of a file that it becomes at the end, whole and on the disk, or not at all.
+
+    Raises:
+        OSError: it cannot be written; has the file's name.
+    """
     temporary = _unfinished(path)
     try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        fsync_file(temporary)
         os.replace(temporary, path)
     except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         with suppress(OSError):  # which would hide what went wrong
             temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def fsync_file(path: Path) -> None:

@@ -370,7 +370,6 @@ def test_a_rank_without_a_sample_gets_a_stand_in_that_does_not_count(tiny_shards
     empty = next(batch for part in parts for batch in part if not len(batch))
     assert len(empty.labels) == len(empty.positions) == 0
     assert len(empty.inputs["image"]) == len(empty.inputs["text"].ids) == 1
-    assert empty.micro_batches(4) == [empty]
 
 
 def test_class_balanced_batches_hold_as_many_samples_of_each_class(tiny_shards: Path) -> None:
@@ -432,20 +431,19 @@ def test_texts_are_joined_or_one_is_chosen_per_epoch(tiny_shards: Path) -> None:
     assert torch.equal(first, again)
 
 
-def test_pieces_of_a_batch_are_the_batch() -> None:
+def test_samples_of_a_batch_by_their_numbers() -> None:
     batch = Batch(
         inputs={"image": torch.arange(7), "text": Tokens(torch.arange(14).view(7, 2), torch.ones(7))},
         labels=torch.eye(7),
         positions=torch.arange(7),
         keys=tuple("abcdefg"),
     )
-    micro_batches = batch.micro_batches(3)
-    assert [len(micro_batch) for micro_batch in micro_batches] == [2, 2, 3]
-    assert "".join(key for micro_batch in micro_batches for key in micro_batch.keys) == "abcdefg"
-    assert torch.equal(
-        torch.cat([micro_batch.inputs["text"].ids for micro_batch in micro_batches]), batch.inputs["text"].ids
-    )
-    assert len(batch.micro_batches(99)) == 7
+    for numbers in ([2, 3, 4], [5, 0, 6], [3]):
+        rows = batch.rows(torch.tensor(numbers))
+        assert rows.keys == tuple("abcdefg"[number] for number in numbers) and len(rows) == len(numbers)
+        assert rows.inputs["image"].tolist() == rows.positions.tolist() == rows.labels.argmax(1).tolist() == numbers
+        assert torch.equal(rows.inputs["text"].ids, batch.inputs["text"].ids[numbers])
+    assert batch.rows(torch.arange(1, 4)).labels.data_ptr() == batch.labels[1:].data_ptr()  # no copy
 
 
 def test_an_image_larger_than_loaded_is_refused() -> None:

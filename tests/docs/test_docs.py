@@ -179,6 +179,10 @@ def shrink(experiment: Experiment, shards: Path) -> Experiment:
         torch.save(network.state_dict(), weights)
         tower = replace(tiny.method.towers["image"], weights=str(weights))
         tiny = replace(tiny, method=replace(tiny.method, image=tower))
+    for name, tower in experiment.method.towers.items():  # those of the run that stands for any
+        if Path(weights := getattr(tower, "weights", "none")).is_dir():
+            given: Any = replace(tiny.method.towers[name], weights=weights)  # type: ignore[call-arg]
+            tiny = replace(tiny, method=replace(tiny.method, **{name: given}))
     return tiny
 
 

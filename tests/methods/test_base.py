@@ -135,7 +135,7 @@ def test_labels_are_needed_where_a_stages_loss_depends_on_them(name: str) -> Non
 
 
 def test_towers_that_stand_still_stay_in_evaluation_mode() -> None:
-    method = build(replace(CONFIG, frozen=True))
+    method = build(replace(CONFIG, frozen=True, frozen_start="random"))
     assert not any(p.requires_grad for p in method.towers.parameters())
     assert all(p.requires_grad for name, p in method.named_parameters() if not name.startswith("towers"))
     assert method.training and not any(tower.training for tower in method.towers.values())

@@ -145,7 +145,7 @@ def test_each_method_of_the_package_is_tested_and_says_of_which_paper_it_is() ->
     assert {type(make()) for make in METHODS.values()} == set(all_methods())
     modules = {path.stem for path in Path(inspect.getfile(MethodConfig)).parent.glob("[!_]*.py")}
     assert modules - {method_name(document_type(kind)) for kind in all_methods()} == {
-        "base", "canonical", "discovery", "heads", "protocols"
+        "base", "canonical", "discovery", "heads", "protocols", "start"
     }  # fmt: skip
     for kind in all_methods():
         assert {"title", "citation"} <= vars(kind).keys()
@@ -243,7 +243,7 @@ def test_every_method_trains_to_a_model_that_loads(name: str, frozen: bool, tiny
     assert len(rows) == 12
     stages = dict.fromkeys(json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines())
     torch.manual_seed(0)
-    assert list(stages) == [stage.name for stage in METHODS[name](frozen=frozen).build(DATASET).stages]
+    assert list(stages) == [stage.name for stage in METHODS[name](frozen=frozen).build(DATASET).training_stages]
 
 
 def test_the_best_prior_of_drcl_is_the_one_of_the_highest_score() -> None:

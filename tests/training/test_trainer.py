@@ -49,6 +49,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.launch import parse
+from xmr_e2e.training.micro_batches import MicroBatches
 
 METHOD = Alscor(image=ImageTower("squeezenet1_1", "none"), text=BiLstmCnn(hidden=8, kernels=16), dim=4)
 
@@ -81,7 +82,9 @@ def batch(rows: slice = slice(None)) -> Batch:
     )
 
 
-def losses_and_gradients(accelerator: Accelerator, model: Any, part: Batch, micro_batches: int) -> dict[str, Tensor]:
+def losses_and_gradients(
+    accelerator: Accelerator, model: Any, part: Batch, micro_batches: int | MicroBatches
+) -> dict[str, Tensor]:
     terms = backward(
         accelerator,
         model,
@@ -163,7 +166,7 @@ def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
     assert (values[1] - values[0]) == pytest.approx(expected, rel=0.05)
 
 
-def run_rank(rank: int, world: int, port: int, micro_batches: int, out: str) -> None:
+def run_rank(rank: int, world: int, port: int, micro_batches: int | MicroBatches, out: str) -> None:
     """One of several real processes over gloo."""
     torch.set_num_threads(1)
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

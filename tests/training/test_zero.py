@@ -117,6 +117,7 @@ def test_zero_trains_in_fp16(tiny_shards: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--train.micro-batches", "2"], "--train.micro-batches needs --train.zero 0"),
+        (["--train.micro-tokens", "90"], "--train.micro-tokens needs --train.zero 0"),
         ([], "--train.zero 1 divides the training's state among several processes, and there is one"),
     ],
 )

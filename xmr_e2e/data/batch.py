@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -43,10 +42,20 @@ class CachedFeatures(NamedTuple):
 
     output: Any
     """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
+    first: Tensor | None = None
+    """(n + 1,) int64: where each of n texts of its own are and not one, the row of each sample's first one, and the
+    number of rows"""
 
-    def rows(self, positions: NDArray[np.int64]) -> CachedFeatures:
-        """Those of the samples at these positions."""
+    def rows(self, positions: NDArray[np.int64], chances: NDArray[np.float64] | None = None) -> CachedFeatures:
+        """Those of the samples at these positions.
+
+        Args:
+            chances: (n,) in [0, 1), which of its texts each sample has, where it has some of its own.
+        """
         chosen = torch.from_numpy(positions)
+        if self.first is not None and chances is not None:
+            start, end = self.first[chosen], self.first[chosen + 1]
+            chosen = start + (torch.from_numpy(chances) * (end - start)).long()
         return CachedFeatures(map_tensors(self.output, lambda tensor: tensor[chosen]))
 
 
@@ -111,13 +120,13 @@ class Batch:
         """The same samples, as something else to read."""
         return replace(self, inputs=inputs)
 
-    def micro_batches(self, count: int) -> list[Batch]:
-        """The batch in `count` parts of nearly equal size, in order; fewer where there are fewer samples."""
-        if not len(self):
-            return [self]
-        count = min(count, len(self))
-        bounds = [len(self) * part // count for part in range(count + 1)]
-        return [self._rows(slice(a, b)) for a, b in itertools.pairwise(bounds)]
+    def rows(self, numbers: Tensor) -> Batch:
+        """The samples of these numbers, in this order; without a copy where they follow each other."""
+        first, count = int(numbers[0]), len(numbers)
+        if torch.equal(numbers, torch.arange(first, first + count)):
+            return self._rows(slice(first, first + count))
+        keys = tuple(self.keys[number] for number in numbers.tolist())
+        return replace(self._map(lambda tensor: tensor[numbers.to(tensor.device)]), keys=keys)
 
     def _rows(self, rows: slice) -> Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])

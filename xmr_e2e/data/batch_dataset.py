@@ -137,7 +137,8 @@ class BatchDataset(Dataset[Batch | XmrError]):
         """The batch, with what frozen towers made of its samples."""
         # A padding sample may be any sample.
         positions = batch.positions.numpy() if len(batch) else np.zeros(1, np.int64)
-        cached_features = {name: item.rows(positions) for name, item in self.cached_features.items()}
+        chances = uniform(self.seed, batch.epoch, positions, TEXT_STREAM)
+        cached_features = {name: item.rows(positions, chances) for name, item in self.cached_features.items()}
         return batch.with_inputs({name: {**cached_features, **batch.inputs}[name] for name in self.sources})
 
     def _load(self, request: Request) -> Batch:

@@ -5,7 +5,7 @@ Networks and word vectors are random here, and of the sizes that they will have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,10 +97,10 @@ def dry_run(experiment: Experiment, method: Method, tokenizer: Tokenizer | None)
     handles = [tower.register_forward_hook(_note_shape(shapes, name)) for name, tower in method.towers.items()]
     runs: list[StageRun] = []
     width, cached_features = 0, dict[str, CachedFeatures]()
-    for stage in method.stages:
+    for stage in method.training_stages:
         batches = _batches(experiment, method, stage, tokenizer)
         batch = _read(batches)
-        width, outputs = _evaluate(method, batch.prepared().inputs)
+        width, outputs = _evaluate(method, batch.prepared().inputs, method.standing_still(stage))
         cached_features |= outputs
         if not stage.closed_form:
             runs.append(_run_stage(experiment, method, stage, trainable, batch, outputs))
@@ -123,10 +123,10 @@ def _read(batches: BatchDataset) -> Batch:
 
 
 @torch.no_grad()
-def _evaluate(method: Method, inputs: Mapping[str, Any]) -> tuple[int, dict[str, CachedFeatures]]:
-    """Width of the embeddings, and what the frozen towers give."""
+def _evaluate(method: Method, inputs: Mapping[str, Any], still: Sequence[str]) -> tuple[int, dict[str, CachedFeatures]]:
+    """Width of the embeddings, and what the towers give that stand still."""
     method.eval()
-    outputs = {name: CachedFeatures(method.features(name, inputs[name])) for name in method.frozen if name in inputs}
+    outputs = {name: CachedFeatures(method.features(name, inputs[name])) for name in still if name in inputs}
     embeddings = [method.embed(name, outputs.get(name, item)) for name, item in inputs.items()]
     method.train()
     return embeddings[0].shape[1], outputs
@@ -142,15 +142,14 @@ def _run_stage(
 ) -> StageRun:
     """A step of a stage without the optimiser's: the gradients, and what they took."""
     method.begin_stage(stage)
-    for name, parameter in method.named_parameters():
-        parameter.requires_grad_(stage.is_trained(name) and name in trainable)
-        parameter.grad = None
+    method.set_trained(stage, trainable)
+    method.zero_grad()
     read = {name: item for name, item in batch.inputs.items() if name not in cached_features}
     made = {name: item for name, item in batch.augmented().inputs.items() if item is not batch.inputs[name]}
     towers, objective = ActivationMemory(), ActivationMemory()
     inputs = {**batch.inputs, **made, **cached_features}
     with towers.count(method, inputs):
-        representations = method.represent(inputs)
+        representations = method.represent_stage(inputs, stage.name)
     with objective.count(method, inputs, representations):
         terms = method.global_objective(
             representations, batch.labels, StepContext(stage.name, seed=experiment.train.seed)

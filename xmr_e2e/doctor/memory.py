@@ -68,7 +68,7 @@ def need(experiment: Experiment, weights: int, run: StageRun, batch: int, proces
     """
     train = experiment.train
     samples = math.ceil(batch / processes)
-    micro_batch = math.ceil(samples / train.micro_batches)
+    micro_batch = _largest_piece(experiment, samples)
     # Under autocast the networks' activations have two bytes instead of four, and so has a copy of the weights that
     # is kept with them; the objective runs in fp32.
     half = train.precision != "fp32"
@@ -85,6 +85,18 @@ def need(experiment: Experiment, weights: int, run: StageRun, batch: int, proces
     )
 
 
+def _largest_piece(experiment: Experiment, samples: int) -> int:
+    """Samples of the largest micro-batch of a process's part of the batch; within a budget, of the longest texts."""
+    train, data, kinds = experiment.train, experiment.data, experiment.method.input_kinds.values()
+    bounds = [
+        *([train.micro_pixels // data.image_size**2] if train.micro_pixels and "pixels" in kinds else []),
+        *([train.micro_tokens // data.max_tokens] if train.micro_tokens and "tokens" in kinds else []),
+    ]
+    if train.micro_pixels or train.micro_tokens:
+        return min([samples, *(max(1, bound) for bound in bounds)])
+    return math.ceil(samples / train.micro_batches)
+
+
 def check_memory(needs: Sequence[Need], processes: Processes) -> Iterator[Finding]:
     """The largest stage, beside the smallest GPU or the machine's memory."""
     largest = max(needs, key=lambda item: item.total)
@@ -96,7 +108,10 @@ def check_memory(needs: Sequence[Need], processes: Processes) -> Iterator[Findin
     else:
         there, taken = available_memory(), largest.total * processes.local
         where = f"{in_words(there)} are available for {counted(processes.local, 'process')}"
-    advice = "raise --train.micro-batches, or lower --train.batch-size or --data.image-size"
+    advice = (
+        "bound it by --train.micro-pixels and --train.micro-tokens (or raise --train.micro-batches), or lower "
+        "--train.batch-size or --data.image-size"
+    )
     if largest.activations < 0.5 * largest.total:
         advice = "the weights take most of it: see --train.zero, --optimizer.kind sgd, or a smaller network"
     if taken > there:

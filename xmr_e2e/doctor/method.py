@@ -92,16 +92,17 @@ def build(experiment: Experiment, manifest: Manifest, words: Words) -> Method:
     """
     size, widths = experiment.data.image_size, manifest.widths
     torch.manual_seed(experiment.train.seed)
-    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, size, words.vectors, widths)
+    published = experiment.method.published
+    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, size, words.vectors, widths, published=published)
     method = build_method(without_weights(experiment.method), dataset)
-    experiment.optimizer.check(method, [stage.name for stage in method.stages])
+    experiment.optimizer.check(method, [stage.name for stage in method.training_stages])
     return method
 
 
 def plans(experiment: Experiment, method: Method) -> Iterator[StagePlan]:
     """Raises XmrError for a stage that has no samples, and for batches that cannot be drawn."""
     train = experiment.train
-    for stage in method.stages:
+    for stage in method.training_stages:
         sources = {modality: method.input_kinds[modality] for modality in stage.modalities}
         batches = BatchDataset(experiment.data, "train", sources, None, seed=train.seed)
         plan = Loader(batches, train.batch_size, batch_classes=train.batch_classes).plan(0)

@@ -14,6 +14,7 @@ from torchvision import models
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from xmr_e2e.doctor.finding import Finding, in_words, note, problem
+from xmr_e2e.models.model_folder import find_description
 from xmr_e2e.towers.networks import OWN
 
 _HUB_FILES = (
@@ -81,4 +82,7 @@ def _of_the_hub(option: str, name: str) -> Finding:
 def _file(option: str, path: Path) -> Finding:
     if path.is_file():
         return Finding("weights", f"{path}, {in_words(path.stat().st_size)}")
-    return problem("weights", f"{option} {path}: there is no such file")
+    if path.is_dir():
+        find_description(path)
+        return Finding("weights", f"{path}, a model of which the tower is taken")
+    return problem("weights", f"{option} {path}: there is no such file, run or model")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from xmr_e2e.configuration import BEFORE
 from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import Protocol
+from xmr_e2e.methods.start import FrozenStart, StartLayer, WordLayer, start_layer
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -47,6 +49,8 @@ class Stage:
     """criterion of the epoch to keep: the validation figure that the training names, the validation loss, or none"""
     closed_form: bool = False
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
+    is_start: bool = False
+    """ahead of the method's own: a tower learns in it that stands still afterwards"""
 
     def is_trained(self, name: str) -> bool:
         """True for a parameter of this name that is trained in the stage."""
@@ -56,6 +60,11 @@ class Stage:
 def has_prefix(name: str, prefix: str) -> bool:
     """True where a parameter's dotted name is the prefix or begins with it and a dot; "" is a prefix of all names."""
     return not prefix or name == prefix or name.startswith(f"{prefix}.")
+
+
+def _start_before(options: Mapping[str, Any]) -> FrozenStart:
+    """The value that `frozen_start` would have had in runs without it; of no consequence where towers trained."""
+    return "random" if options.get("frozen") else "labels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,9 @@ class MethodConfig(ABC):
     text: TowerConfig | None
     frozen: bool = False
     """keep the towers as they begin: what they make of the samples is extracted once, and only the heads train"""
+    frozen_start: FrozenStart = field(default="labels", metadata={BEFORE: _start_before})
+    """with frozen, of a tower without published weights: it first learns the labels in a stage of its own (of data
+    without labels: the words of its text), or the words in any case, or stays the random network that it is"""
 
     @property
     def towers(self) -> dict[str, TowerConfig]:
@@ -101,8 +113,18 @@ class MethodConfig(ABC):
 
     @property
     def needs_labels(self) -> bool:
-        """True where a stage learns from the training samples' labels."""
+        """True where a stage of the method's own learns from the training samples' labels."""
         return True
+
+    @property
+    def published(self) -> frozenset[str]:
+        """Modalities whose towers begin with weights that have learnt something."""
+        return frozenset(name for name, tower in self.towers.items() if tower.has_published_weights)
+
+    @property
+    def starts_from_labels(self) -> bool:
+        """True where towers first learn the labels, if the data has any, because they are to stand still."""
+        return self.frozen and self.frozen_start == "labels" and self.published < self.towers.keys()
 
     @abstractmethod
     def build(self, dataset: DatasetInfo) -> Method:
@@ -184,9 +206,32 @@ class Method(nn.Module, ABC):
         self.towers = nn.ModuleDict({name: tower.build(dataset, name) for name, tower in config.towers.items()})
         if len(self.towers) < 2:
             raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")
+        self.tower_configs = config.towers
         self.frozen = tuple(name for name in self.towers if config.frozen and name in self.freezable)
+        self.starts = nn.ModuleDict()
+        """modality -> the layer on which its tower learns before it stands still"""
+        learnable = [f"towers.{name}" for name, parameter in self.towers.named_parameters() if parameter.requires_grad]
+        for name in self.frozen:
+            own = [each for each in learnable if has_prefix(each, f"towers.{name}")]
+            if set(own) - {f"towers.{name}.words.weight"}:  # word vectors alone have learnt something already
+                self._add_start(name, config, dataset)
+        learnable += [f"starts.{name}" for name, _ in self.starts.named_parameters()]
+        self._learnt_at_start = frozenset(learnable)
         for name in self.frozen:
             self.towers[name].requires_grad_(False)
+        self.starts.requires_grad_(False)
+
+    def _add_start(self, modality: str, config: MethodConfig, dataset: DatasetInfo) -> None:
+        tower, width = config.towers[modality], self.widths()[modality]
+        if dataset.is_saved:  # whose configuration says nothing of weights any more, but its file has the layers
+            outputs, _ = dataset.shapes.get(f"starts.{modality}.weight", (0, 0))
+            layer: StartLayer | None = WordLayer(width, outputs) if outputs else None
+        elif tower.has_published_weights or modality in dataset.published:
+            layer = None
+        else:
+            layer = start_layer(config.frozen_start, dataset, modality, tower.input_kind, width)
+        if layer is not None:
+            self.starts[modality] = layer
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -199,8 +244,42 @@ class Method(nn.Module, ABC):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of the training, in order."""
+        """The method's own stages, in order."""
         return (Stage("training", self.modalities),)
+
+    @property
+    def training_stages(self) -> tuple[Stage, ...]:
+        """All stages of the training, in order: first those of towers that learn something before they stand still."""
+        starts = (
+            Stage(f"{layer.learns}-{name}", (name,), (f"towers.{name}", f"starts.{name}"), "loss", is_start=True)
+            for name, layer in self._start_layers.items()
+        )
+        return (*starts, *self.stages)
+
+    @property
+    def _start_layers(self) -> dict[str, StartLayer]:
+        return dict(self.starts.items())  # type: ignore[arg-type]
+
+    def _start_of(self, stage: str) -> StartLayer | None:
+        """The layer that learns in the stage of this name; None in the method's own."""
+        found = (layer for name, layer in self._start_layers.items() if stage == f"{layer.learns}-{name}")
+        return next(found, None)
+
+    def set_trained(self, stage: Stage, trainable: Container[str]) -> None:
+        """Let the parameters learn that the stage trains, and no others.
+
+        Args:
+            trainable: names of the parameters that learn in the method's own stages.
+        """
+        learning = self._learnt_at_start if stage.is_start else trainable
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in learning and stage.is_trained(name))
+
+    def standing_still(self, stage: Stage) -> tuple[str, ...]:
+        """Modalities whose towers stand still in this stage and in all that follow."""
+        stages = self.training_stages
+        waiting = {name for each in stages[stages.index(stage) :] if each.is_start for name in each.modalities}
+        return tuple(name for name in self.frozen if name not in waiting)
 
     def widths(self) -> dict[str, int]:
         """Modality -> width of its tower's output."""
@@ -230,9 +309,18 @@ class Method(nn.Module, ABC):
         """
         return {modality: self.embed(modality, item) for modality, item in inputs.items()}
 
-    def represent_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """`represent` for the samples of this rank's part of a batch; no rows where there is but a padding sample."""
-        return {name: rows[: len(batch)] for name, rows in self.represent(batch.inputs).items()}
+    def represent_stage(self, inputs: Mapping[str, Any], stage: str = "") -> dict[str, Tensor]:
+        """All that the objective of the stage of this name needs: `represent`, or what stands for it in a start's."""
+        layer = self._start_of(stage)
+        if layer is None:
+            return self.represent(inputs)
+        ((modality, item),) = inputs.items()
+        return layer.represent(self.features(modality, item), item)
+
+    def represent_batch(self, batch: Batch, stage: str = "") -> dict[str, Tensor]:
+        """`represent_stage` for the samples of this rank's part of a batch; no rows where there is but a padding
+        sample."""
+        return {name: rows[: len(batch)] for name, rows in self.represent_stage(batch.inputs, stage).items()}
 
     @abstractmethod
     def objective(
@@ -274,7 +362,8 @@ class Method(nn.Module, ABC):
             _check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
             labels = gather(labels)
             torch.manual_seed(context.seed)
-            terms = self.objective(everywhere, labels, context)
+            layer = self._start_of(context.stage)
+            terms = layer.losses(everywhere, labels) if layer else self.objective(everywhere, labels, context)
             _check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
             return terms
 
@@ -292,7 +381,7 @@ class Method(nn.Module, ABC):
         `xmr_e2e.training.gradcache`), "total" is a surrogate whose backward pass sends them through the towers; with
         `all_parameters`, through all others as well, as zeros.
         """
-        representations = self.represent_batch(batch)
+        representations = self.represent_batch(batch, context.stage)
         if gradients is None:
             return self.global_objective(representations, batch.labels, context)
         total = torch.stack([(representations[name] * gradient).sum() for name, gradient in gradients.items()]).sum()

@@ -1,7 +1,7 @@
 """CCA: linear canonical correlation analysis on the features of towers that learned the labels, a baseline.
 
 Canonical correlation has a closed form, so it cannot teach the towers. These first learn to predict the classes, each
-modality by itself (none of it with `frozen`: the classic baseline); then CCA is fitted to the training split.
+modality by itself (with `frozen` those alone that have no published weights); then CCA is fitted to the training split.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cca(MethodConfig):
 
     @property
     def needs_labels(self) -> bool:
-        return not self.frozen  # with which the stage that trains the towers is left out
+        return not self.frozen  # with which the method has no stage of its own that trains towers
 
     def build(self, dataset: DatasetInfo) -> CcaModel:
         return CcaModel(self, dataset)
@@ -61,7 +61,9 @@ class CcaModel(Method):
     @property
     def stages(self) -> tuple[Stage, ...]:
         fit = Stage("correlation", self.modalities, closed_form=True)
-        return (fit,) if self.frozen else (Stage("labels", self.modalities, select="loss"), fit)
+        learning = tuple(name for name in self.modalities if name not in self.frozen)
+        prefixes = tuple(f"{part}.{name}" for name in learning for part in ("towers", "classifiers"))
+        return (Stage("labels", learning, prefixes, select="loss"), fit) if learning else (fit,)
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
         return self.canonical(modality, self.features(modality, inputs))

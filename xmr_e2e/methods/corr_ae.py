@@ -1,7 +1,8 @@
 """Corr-AE: correspondence autoencoders (Feng et al., 2014), a baseline.
 
 Two autoencoders whose hidden layers agree on each pair. They need no labels, and with them alone towers could agree by
-making all features alike; so the towers first learn to predict the classes (not with `frozen`).
+making all features alike; so the towers first learn to predict the classes (with `frozen`, those alone that have no
+published weights).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class CorrAe(MethodConfig):
 
     @property
     def needs_labels(self) -> bool:
-        return not self.frozen  # with which the stage that trains the towers is left out
+        return not self.frozen  # with which the method has no stage of its own that trains towers
 
     def build(self, dataset: DatasetInfo) -> CorrAeModel:
         return CorrAeModel(self, dataset)
@@ -66,8 +67,9 @@ class CorrAeModel(Method):
     def stages(self) -> tuple[Stage, ...]:
         # The towers stand still in the second stage, or they would make their features easy to reconstruct.
         second = Stage(AUTOENCODERS, self.modalities, ("encoders", "decoders"))
-        first = Stage(LABELS, self.modalities, ("towers", "classifiers"), select="loss")
-        return (second,) if self.frozen else (first, second)
+        learning = tuple(name for name in self.modalities if name not in self.frozen)
+        prefixes = tuple(f"{part}.{name}" for name in learning for part in ("towers", "classifiers"))
+        return (Stage(LABELS, learning, prefixes, select="loss"), second) if learning else (second,)
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
         return self._hidden(modality, self.standardize[modality](self.features(modality, inputs)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,18 @@ from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader
+from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenizer
+from xmr_e2e.devices import uses_gpu
 from xmr_e2e.distributed import gather, rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
+from xmr_e2e.models.feature_store import FIRST, FeatureStore, features_fingerprint, tower_fingerprint
+from xmr_e2e.towers.base import TokenFeatures
+
+logger = logging.getLogger(__name__)
 
 BATCH = 128
 
@@ -94,21 +103,102 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
 
 
 def cache_frozen_features(
-    method: Method, data: Data, tokenizer: Tokenizer | None, splits: Sequence[str]
+    method: Method,
+    data: Data,
+    tokenizer: Tokenizer | None,
+    splits: Sequence[str],
+    modalities: Sequence[str] | None = None,
+    store: FeatureStore | None = None,
 ) -> dict[str, dict[str, CachedFeatures]]:
-    """The frozen towers' outputs for the splits' samples, once and without augmentation. Called by every rank."""
+    """The frozen towers' outputs for the splits' samples, once and without augmentation. Called by every rank.
+
+    Where the training takes one of a sample's texts by chance, there is a row for each of them.
+
+    Args:
+        modalities: whose towers stand still by now; by default all of the frozen ones.
+        store: where they are looked for, and kept.
+    """
     cached_features: dict[str, dict[str, CachedFeatures]] = {split: {} for split in splits}
-    for split in splits:
-        for modality in method.frozen:
-            batches = BatchDataset(data, split, {modality: method.input_kinds[modality]}, tokenizer, seed=0)
-            cached_features[split][modality] = _extract(method, batches, modality)
+    for modality in method.frozen if modalities is None else modalities:
+        kind = method.input_kinds[modality]
+        tower = tower_fingerprint(method.tower_configs[modality], method.towers[modality]) if store else ""
+        for split in splits:
+            each_text = kind == "tokens" and data.texts == "one_caption" and split == "train"
+            make = partial(_extract, method, data, tokenizer, split, modality, Captions() if each_text else None)
+            reader = open_split(data.shards, split, data.extra_shards if split == "train" else ())
+            if store is None:
+                cached_features[split][modality] = make()
+                continue
+            own = features_fingerprint(tower, data, tokenizer, kind, modality, reader, each_text)
+            about = f"{modality} tower, split {split} of {reader.manifest.dataset}"
+            cached_features[split][modality] = _stored(store, own, len(reader), about, make)
     return cached_features
 
 
-def _extract(method: Method, batches: BatchDataset, modality: str) -> CachedFeatures:
+def _stored(
+    store: FeatureStore, fingerprint: str, samples: int, about: str, make: Callable[[], CachedFeatures]
+) -> CachedFeatures:
+    """The features of a fingerprint from the store; or those that are made now, and kept there.
+
+    The main process alone looks whether a file is whole, and writes one; the others, which may not see its disk, have
+    what it has or make it with all others.
+    """
+    began, is_main = time.monotonic(), rank_and_world_size()[0] == 0
+    found = store.find(fingerprint, samples) if is_main else None
+    if _everywhere(found is not None or not is_main):
+        found = found or store.open(fingerprint, samples)
+        if _everywhere(found is not None):
+            assert found is not None
+            logger.info(
+                "features of the %s: found in %s (%.1f s)", about, store.path(fingerprint), time.monotonic() - began
+            )
+            return _from_tensors(found)
+    made = make()
+    tensors, seconds = _to_tensors(made), time.monotonic() - began
+    kept = is_main and tensors is not None and store.save(fingerprint, tensors, about)
+    where = f"kept in {store.path(fingerprint)}" if kept else "kept in memory"
+    logger.info("features of the %s: extracted in %.1f s, %s", about, seconds, where)
+    if not _everywhere(kept or not is_main):
+        return made
+    mapped = store.open(fingerprint, samples)  # which processes of a machine share, and need no memory for
+    return made if mapped is None else _from_tensors(mapped)
+
+
+def _everywhere(here: bool) -> bool:
+    """True where it is true on every rank."""
+    return bool(gather(torch.tensor([here], device="cuda" if uses_gpu() else "cpu")).all())
+
+
+def _to_tensors(features: CachedFeatures) -> dict[str, Tensor] | None:
+    """By name, as they lie in a file; None for a tower's own kind of output, which a file could not give back."""
+    first = {} if features.first is None else {FIRST: features.first}
+    if isinstance(features.output, Tensor):
+        return {"output": features.output, **first}
+    if isinstance(features.output, TokenFeatures):
+        named = {name: tensor for name, tensor in features.output._asdict().items() if tensor is not None}
+        return {**named, **first}
+    return None
+
+
+def _from_tensors(found: Mapping[str, Tensor]) -> CachedFeatures:
+    if "output" in found:
+        return CachedFeatures(found["output"], found.get(FIRST))
+    output = TokenFeatures(found["features"], found["mask"], found["positions"], found.get("targets"))
+    return CachedFeatures(output, found.get(FIRST))
+
+
+def _extract(
+    method: Method, data: Data, tokenizer: Tokenizer | None, split: str, modality: str, captions: Captions | None
+) -> CachedFeatures:
+    """Of each sample of a split; or, with captions, of each of these."""
+    sources = {modality: method.input_kinds[modality]}
+    batches = BatchDataset(data, split, sources, tokenizer, seed=0, captions=captions)
     output = collect(method, batches, lambda inputs: method.features(modality, inputs[modality]))
     places, samples = torch.from_numpy(batches.positions), len(batches.reader)
-    return CachedFeatures(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
+    if captions is None:
+        return CachedFeatures(map_tensors(output, lambda rows: _spread(rows.cpu(), places, samples)))
+    ends = places.bincount(minlength=samples).cumsum(0)
+    return CachedFeatures(map_tensors(output, Tensor.cpu), torch.cat([ends.new_zeros(1), ends]))
 
 
 def _spread(rows: Tensor, places: Tensor, samples: int) -> Tensor:

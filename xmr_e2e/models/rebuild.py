@@ -48,7 +48,7 @@ def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, descripti
     try:
         with laying_out(len(held), weights.stat().st_size):
             planned = config.build(replace(dataset, words=dataset.words.to("meta")))
-        _require_same(shapes_of(planned), held)
+        require_same_shapes(shapes_of(planned), held)
         method = config.build(dataset)
         method.load_state_dict(read_weights(weights))
     except XmrError as error:
@@ -65,7 +65,7 @@ def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, descripti
     return method
 
 
-def _require_same(described: Shapes, held: Shapes) -> None:
+def require_same_shapes(described: Shapes, held: Shapes) -> None:
     """Raise XmrError unless these are the weights of the networks that are described."""
     complaints = [
         *(f"{name} is missing" for name in described if name not in held),

@@ -116,6 +116,11 @@ class Train:
     micro_batches: Count = field(default=1, metadata={FORMERLY: "accumulate"})
     """pieces in which each process sends its part of a batch through the networks; the loss still sees the whole
     batch"""
+    micro_pixels: Count | None = None
+    """in place of a number of pieces, the most pixels of each (images x height x width)"""
+    micro_tokens: Count | None = None
+    """in place of a number of pieces, the most tokens of each (texts x the longest of them), which then holds texts of
+    like lengths"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the networks; losses are always computed in fp32 or fp64"""
     clip_norm: Positive | None = None
@@ -140,6 +145,9 @@ class Train:
     """a process that stands still for so long is named, and the training ends"""
     runs: Path = Path("runs")
     """folder of the run folders"""
+    features: str = "auto"
+    """folder in which the features of frozen towers are kept, for all runs with the same tower and data; auto: the
+    folder "features" in RUNS; none: they are extracted by each run, and kept in memory"""
     name: str | None = None
     """of the run folder, RUNS/RECIPE/NAME; by default the time of the start. A run of this name that exists goes on"""
     resume: Path | None = None

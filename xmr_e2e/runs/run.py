@@ -70,6 +70,7 @@ RESUME_IGNORED_FIELDS = (
     "train.resume",
     "train.runs",
     "train.name",
+    "train.features",
     "train.zero",
     "train.max_skipped_steps",
     "train.timeout_minutes",
@@ -201,12 +202,25 @@ class Run:
                 + "\nGo on with the run's own by leaving these options out, or start a new run under another name"
             )
 
-    def fit_words(self, data: Data) -> None:
-        """Fit tokeniser and word vectors, unless an earlier start of this run has done so."""
+    @property
+    def has_words(self) -> bool:
+        """True if an earlier start of this run has fitted its words."""
+        return (self.folder / "words" / "vectors.safetensors").exists()
+
+    def fit_words(self, data: Data, given: Tokenizer | None = None) -> None:
+        """Fit tokeniser and word vectors, unless an earlier start of this run has done so.
+
+        Args:
+            given: to be taken instead, with vectors of zeros, since those of its tower follow.
+        """
         folder = own_path(self.folder, "words")
-        if (folder / "vectors.safetensors").exists():
+        if self.has_words:
             return
-        tokenizer, vectors = fit_words(data)
+        if given is None:
+            tokenizer, vectors = fit_words(data)
+        else:
+            dim = 0 if data.tokens.kind == "transformers" else data.words.dim
+            tokenizer, vectors = given, np.zeros((len(given), dim), np.float32)
         folder.mkdir(parents=True, exist_ok=True)
         self._write_json(f"words/{TOKENIZER}", tokenizer.to_document())
         write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))

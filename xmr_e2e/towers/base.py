@@ -32,6 +32,9 @@ class DatasetInfo:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """name -> shape of the weights that follow, where a saved model is built again"""
 
+    published: frozenset[str] = frozenset()
+    """modalities whose weights are trained ones that follow, so that the networks need not learn them"""
+
     @property
     def is_saved(self) -> bool:
         """True where the weights of a saved model follow."""
@@ -46,6 +49,12 @@ class TowerConfig(ABC):
     """the kind of input that it takes of a sample, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
+
+    @property
+    def has_published_weights(self) -> bool:
+        """True where the network begins as one that has learnt something, so that it may stand still as it begins."""
+        weights: str = getattr(self, "weights", "none")
+        return weights != "none"
 
     @abstractmethod
     def build(self, dataset: DatasetInfo, modality: str) -> nn.Module:

@@ -24,8 +24,8 @@ class ImageTower(TowerConfig):
     96-256-384-384-256 kernels with local response normalisation (Krizhevsky et al., 2012), or resnet10_slim: a small
     residual network for machines without a GPU."""
     weights: str = "imagenet"
-    """imagenet (torchvision's default ones, downloaded once), none (random), or a .pth, .pt or .safetensors file
-    with a state dict, whose classification layer is ignored."""
+    """imagenet (torchvision's default ones, downloaded once), none (random), a .pth, .pt or .safetensors file with a
+    state dict, whose classification layer is ignored, or a run or exported model, whose tower is taken."""
     fresh_fc: bool = False
     """Draw the fully-connected layers again from N(0, 0.01), biases 0, after loading weights, as ALSCOR (Sec. 5.2)
     does. Without effect on weights none."""

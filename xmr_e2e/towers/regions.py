@@ -154,6 +154,7 @@ class StoredRegions(SequenceTower):
     """The regions that the shards hold (python -m preprocessing.regions puts them there)."""
 
     input_kind = "regions"
+    has_published_weights = True  # the detector's that found them
 
     def build(self, dataset: DatasetInfo, modality: str) -> StoredRegionsEncoder:
         """Raises XmrError where the shards hold no regions."""

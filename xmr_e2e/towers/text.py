@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -49,6 +49,8 @@ class BiLstmCnn(TowerConfig):
     """Width of the convolution kernels, in words."""
     dropout: FractionBelow1 = 0.5
     """Share of the output that is dropped in training."""
+    weights: str = field(default="none", kw_only=True)
+    """none (the words' vectors, all else random), or a run or exported model, whose tower and tokeniser are taken"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> BiLstmCnnEncoder:
         """Raises XmrError where the data has no word vectors."""
@@ -88,6 +90,8 @@ class TextCnn(TowerConfig):
     dropout: FractionBelow1 = 0.0
     """share of the output that is dropped in training: 0.5 as published, for a classifier that comes right behind it, 0
     where heads take the features as they are"""
+    weights: str = field(default="none", kw_only=True)
+    """none (the words' vectors, all else random), or a run or exported model, whose tower and tokeniser are taken"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> TextCnnEncoder:
         """Raises XmrError where the data has no word vectors."""
@@ -124,6 +128,8 @@ class BiGru(TowerConfig):
 
     hidden: Width = 1024
     """width of the GRU, per direction: the width of the tower's output"""
+    weights: str = field(default="none", kw_only=True)
+    """none (the words' vectors, all else random), or a run or exported model, whose tower and tokeniser are taken"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> BiGruEncoder:
         """Raises XmrError where the data has no word vectors."""
@@ -153,6 +159,8 @@ class BiGruWords(SequenceTower):
     """width of the GRU, per direction: the width of each word's output"""
     embedding: Literal["word2vec", "random"] = "word2vec"
     """initial word vectors: the data's, or 300 numbers of U(-0.1, 0.1) each as in the released code"""
+    weights: str = field(default="none", kw_only=True)
+    """none (the words' vectors, all else random), or a run or exported model, whose tower and tokeniser are taken"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> BiGruWordsEncoder:
         """Raises XmrError where the data has no word vectors and the embedding is word2vec."""

@@ -17,6 +17,7 @@ class VectorTower(TowerConfig):
     """A modality's published features (d,), as the shards hold them."""
 
     input_kind = "vector"
+    has_published_weights = True  # of whatever has made the features
 
     scale: Literal["none", "unit"] = "none"
     """unit: each sample's features are divided by their L2 norm"""

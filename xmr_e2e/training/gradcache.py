@@ -3,14 +3,15 @@
 An objective that looks at the whole batch cannot be averaged over pieces of it. Instead (GradCache; Gao et al., 2021),
 the representations of all pieces are computed without a graph, the loss and its gradients with respect to them are
 computed on all of them together, and then each piece runs through the networks again, with the same dropout, to take
-its share of the gradient down to the pixels. Memory is that of one piece; the price is one more forward pass.
+its share of the gradient down to the pixels. Memory is that of one piece; the price is one more forward pass. Pieces
+may hold the samples in any order: the loss sees them in that of the batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +20,10 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.methods.base import Method, StepContext, full_precision
+from xmr_e2e.training.micro_batches import MicroBatches, is_one_everywhere
+
+Parts: TypeAlias = list[tuple[Tensor, Batch]]
+"""the samples of each micro-batch, as numbers in the rank's part of the batch, and the micro-batch"""
 
 
 def backward(
@@ -26,7 +31,7 @@ def backward(
     model: nn.Module,
     batch: Batch,
     *,
-    micro_batches: int,
+    micro_batches: int | MicroBatches,
     context: StepContext,
     seed: tuple[int, ...],
 ) -> dict[str, Tensor]:
@@ -36,25 +41,27 @@ def backward(
         model: the method as `accelerator.prepare` returned it.
         batch: this rank's part of the global batch, on the device; its pixels are augmented one micro-batch at a time,
             since floats take four times their memory.
+        micro_batches: how many there are on each rank, or what bounds them.
         seed: of dropout in the towers, one for each rank; what the objective draws has the context's seed.
     """
-    if micro_batches == 1:
+    bounds = MicroBatches(micro_batches) if isinstance(micro_batches, int) else micro_batches
+    parts = bounds.of(batch)
+    is_whole = is_one_everywhere(parts, batch.labels.device) if bounds.has_budget else bounds.count == 1
+    if is_whole:
         _seed(*seed)
         terms: Mapping[str, Tensor] = model(batch.augmented(), context)
         # Accelerate would take DeepSpeed's step here, too, whatever the gradients are.
         engine: Any = model if accelerator.distributed_type == DistributedType.DEEPSPEED else accelerator
         engine.backward(terms["total"])
     else:
-        terms = _backward_in_micro_batches(
-            accelerator, model, batch.micro_batches(micro_batches), batch.labels, context, seed
-        )
+        terms = _backward_in_micro_batches(accelerator, model, parts, batch.labels, context, seed)
     return {name: term.detach() for name, term in terms.items()}
 
 
 def _backward_in_micro_batches(
     accelerator: Accelerator,
     model: nn.Module,
-    micro_batches: list[Batch],
+    parts: Parts,
     labels: Tensor,
     context: StepContext,
     seed: tuple[int, ...],
@@ -62,17 +69,16 @@ def _backward_in_micro_batches(
     method: Method = accelerator.unwrap_model(model)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
-        representations = _represent(accelerator, method, micro_batches, seed)
+        representations = _represent(accelerator, method, parts, context.stage, seed)
         terms = method.global_objective(representations, labels, context)
         accelerator.backward(terms["total"])
-    start = 0
-    for number, micro_batch in enumerate(micro_batches):
-        rows = slice(start, start + len(micro_batch))
-        start += len(micro_batch)
-        is_last = number == len(micro_batches) - 1
+    for number, (rows, micro_batch) in enumerate(parts):
+        is_last = number == len(parts) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
             _seed(*seed, number)
-            gradients = {name: leaf.grad[rows] for name, leaf in representations.items() if leaf.grad is not None}
+            gradients = {
+                name: leaf.grad[rows.to(leaf.device)] for name, leaf in representations.items() if leaf.grad is not None
+            }
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
             # In the last piece, DistributedDataParallel waits for the gradients of all; earlier, to make and add up
             # zeros for each weight would only cost.
@@ -83,14 +89,16 @@ def _backward_in_micro_batches(
 
 
 def _represent(
-    accelerator: Accelerator, method: Method, micro_batches: list[Batch], seed: tuple[int, ...]
+    accelerator: Accelerator, method: Method, parts: Parts, stage: str, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    parts = []
-    for number, micro_batch in enumerate(micro_batches):
+    """The representations of all samples, in the order of the batch."""
+    made = []
+    for number, (_, micro_batch) in enumerate(parts):
         with torch.no_grad(), accelerator.autocast():
             _seed(*seed, number)
-            parts.append(method.represent_batch(micro_batch.augmented()))
-    return {name: _leaf(torch.cat([part[name] for part in parts])) for name in parts[0]}
+            made.append(method.represent_batch(micro_batch.augmented(), stage))
+    order = torch.cat([rows for rows, _ in parts]).argsort()
+    return {name: _leaf(torch.cat([part[name] for part in made])[order.to(made[0][name].device)]) for name in made[0]}
 
 
 def _leaf(rows: Tensor) -> Tensor:

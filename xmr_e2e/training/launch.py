@@ -143,8 +143,9 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
                 trainer.fit()
             except torch.OutOfMemoryError as error:
                 raise XmrError(
-                    "the GPU's memory is full: raise --train.micro-batches, or lower --train.batch-size or "
-                    f"--data.image-size ({str(error).splitlines()[0]})"
+                    "the GPU's memory is full: bound it by --train.micro-pixels and --train.micro-tokens (or raise "
+                    "--train.micro-batches), or lower --train.batch-size or --data.image-size "
+                    f"({str(error).splitlines()[0]})"
                 ) from error
             except RuntimeError as error:
                 if "DataLoader worker" in str(error):

@@ -84,10 +84,14 @@ def check_networks(experiment: Experiment, manifest: Manifest, processes: int) -
 
 
 def _alone(train: Train, processes: int) -> str:
+    budgets = {"--train.micro-pixels": train.micro_pixels, "--train.micro-tokens": train.micro_tokens}
+    given = {option: value for option, value in budgets.items() if value}
+    pieces = " and ".join(f"{name} {value}" for name, value in given.items())
     return (
-        f"--train.batch-size {train.batch_size}, --train.micro-batches {train.micro_batches} and {processes} "
-        "process(es) leave micro-batches of one sample, on which networks with batch normalisation cannot train: lower "
-        "--train.micro-batches, or raise --train.batch-size"
+        f"--train.batch-size {train.batch_size}, {pieces or f'--train.micro-batches {train.micro_batches}'} and "
+        f"{processes} process(es) leave micro-batches of one sample, on which networks with batch normalisation cannot "
+        f"train: {'use --train.micro-batches instead' if given else 'lower --train.micro-batches'}, or raise "
+        "--train.batch-size"
     )
 
 
@@ -96,15 +100,18 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     """Run each stage's networks as in training, at random weights and on zeros."""
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
-    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths)
+    dataset = DatasetInfo(
+        len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths,
+        published=experiment.method.published,
+    )  # fmt: skip
     method = build_method(config, dataset)
-    for stage in method.stages:
+    for stage in method.training_stages:
         if not stage.closed_form:
             inputs = {
                 name: _zeros(config.input_kinds[name], name, samples, data, manifest) for name in stage.modalities
             }
             with torch.autocast("cpu", torch.float16, enabled=is_half):
-                method.represent(inputs)
+                method.represent_stage(inputs, stage.name)
 
 
 def smallest_piece(experiment: Experiment, processes: int) -> int:
@@ -118,7 +125,16 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
     samples = min(count for count in counts if count) if any(counts) else 1
     batch = samples // -(-samples // train.batch_size)
     part = batch // processes
-    return max(1, part // min(train.micro_batches, max(1, part)))
+    if train.micro_tokens and "tokens" in experiment.method.input_kinds.values():
+        return 1  # where a text is longer than all others
+    count = train.micro_batches
+    if train.micro_pixels:
+        images = [kind for kind in experiment.method.input_kinds.values() if kind == "pixels"]
+        most = max(1, train.micro_pixels // (data.image_size**2 * len(images))) if images else part
+        count = -(-part // most)
+    elif train.micro_tokens:
+        count = 1
+    return max(1, part // min(max(1, count), max(1, part)))
 
 
 def _zeros(source: InputKind, modality: str, samples: int, data: Data, manifest: Manifest) -> Any:

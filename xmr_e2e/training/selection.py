@@ -71,11 +71,12 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
             + ("" if chosen.select is None else " and another --train.protocol")
         )
     measured = next((name for name in ("test", "val") if name in manifest.splits), None)
-    needing = [*(["train"] if experiment.method.needs_labels else []), split, *([measured] if measured else [])]
+    learns_labels = experiment.method.needs_labels or (experiment.method.starts_from_labels and manifest.classes)
+    needing = [*(["train"] if learns_labels else []), split, *([measured] if measured else [])]
     for name in dict.fromkeys(needing):
         if name in manifest.splits:
             check_labels(folder, manifest, name, tuple(experiment.method.towers))
-    if experiment.method.needs_labels:
+    if learns_labels:
         for other in map(Path, experiment.data.extra_shards):
             check_labels(other, load_manifest(other), "train", tuple(experiment.method.towers))
     if chosen.selected_on == "val" and needed != "last":

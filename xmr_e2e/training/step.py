@@ -11,6 +11,7 @@ from xmr_e2e.distributed import share_buffers
 from xmr_e2e.methods.base import Method, NotFinite, StepContext
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.micro_batches import MicroBatches
 from xmr_e2e.training.zero import read_without_pickle, zero_step
 
 
@@ -54,7 +55,7 @@ class Stepper:
                 accelerator,
                 self.model,
                 batch.to(accelerator.device),
-                micro_batches=train.micro_batches,
+                micro_batches=MicroBatches(train.micro_batches, train.micro_pixels, train.micro_tokens),
                 context=context,
                 seed=seed,
             )

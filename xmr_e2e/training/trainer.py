@@ -37,6 +37,7 @@ from xmr_e2e.training.selection import (
 from xmr_e2e.training.setup import TrainingData, build_model
 from xmr_e2e.training.signals import Action, Interrupted, Signals, Stopped
 from xmr_e2e.training.step import Stepper
+from xmr_e2e.training.tower_weights import load_given_towers
 from xmr_e2e.training.validation import fit_closed_form, validate
 
 logger = logging.getLogger(__name__)
@@ -59,10 +60,12 @@ class Trainer:
         self.method = self.saved.method
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         self.data = TrainingData(experiment, accelerator, self.saved, manifest)
-        self.loaders = [self.data.loader(stage, "train") for stage in self.method.stages]
+        self.loaders = [self.data.loader(stage, "train") for stage in self.method.training_stages]
         train = experiment.train
         self.checkpoints = Checkpoints(accelerator, self.method, run.folder, train.checkpoints_kept, train.zero)
         self.begun_from = self.checkpoints.find()
+        if self.begun_from is None:
+            load_given_towers(self.method, experiment.method)
         self.has_begun = self.begun_from is not None
         """true once all is checked, so that something would be lost with the run folder"""
         self.progress = self._begin_progress()
@@ -78,7 +81,7 @@ class Trainer:
         """The progress of the checkpoint from which the training goes on; the very beginning without one."""
         if self.begun_from is None:
             return TrainingProgress()
-        found, stages = self.begun_from.progress, len(self.method.stages)
+        found, stages = self.begun_from.progress, len(self.method.training_stages)
         if found.stage > stages:
             raise XmrError(
                 f"{self.run.folder}: its checkpoint stands in stage {found.stage + 1} of {stages}: it is another "
@@ -88,7 +91,7 @@ class Trainer:
 
     @property
     def stage(self) -> Stage:
-        return self.method.stages[self.progress.stage]
+        return self.method.training_stages[self.progress.stage]
 
     @property
     def loader(self) -> Loader:
@@ -112,7 +115,7 @@ class Trainer:
         return before + self.progress.epoch * self.loader.steps + self.progress.step
 
     def _steps_of(self, stage: int) -> int:
-        closed_form = self.method.stages[stage].closed_form
+        closed_form = self.method.training_stages[stage].closed_form
         return 0 if closed_form else self.loaders[stage].steps * self.experiment.train.epochs
 
     def fit(self) -> None:
@@ -133,7 +136,7 @@ class Trainer:
             logger.info("going on from %s", self.begun_from.folder)
         self.pace = Pace(self._global_step)
         try:
-            for number in range(self.progress.stage, len(self.method.stages)):
+            for number in range(self.progress.stage, len(self.method.training_stages)):
                 self._run_stage(number)
             if not self._is_as_found:
                 self._save(self.progress)  # what is left is to measure
@@ -146,6 +149,7 @@ class Trainer:
         """A stage from where it stands to its end, with the weights that it keeps."""
         self.method.begin_stage(self.stage)
         if self.stage.closed_form:
+            self.data.extract(self.stage)
             self._fit_closed_form()
         else:
             self._prepare_stage()
@@ -159,12 +163,15 @@ class Trainer:
     def _prepare_stage(self) -> None:
         """An optimiser over the stage's parameters, and the checkpoint if it is of this stage."""
         stage = self.stage
-        for name, parameter in self.method.named_parameters():
-            parameter.requires_grad_(stage.is_trained(name) and name in self.trainable)
+        self.method.set_trained(stage, self.trainable)
         found = self.begun_from if self._is_as_found else None
         whole = found and found.fits(self.experiment.train.zero, self.accelerator.num_processes)
         if found and not whole:
             self._load_weights(found)
+        elif found and self.method.frozen:
+            found.load_weights(self.method)  # before what stands still is extracted
+        if self.data.extract(stage):
+            self.loaders[self.progress.stage] = self.data.loader(stage, "train")
         self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name)
         if found and whole:
             self.checkpoints.load(found)
@@ -199,7 +206,7 @@ class Trainer:
         self.method = self.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         del self.stepper
-        if self.progress.stage + 1 < len(self.method.stages):
+        if self.progress.stage + 1 < len(self.method.training_stages):
             self.method.load_state_dict(read_weights(self.run.folder / "model.safetensors"))
 
     def _fit_closed_form(self) -> None:
@@ -262,7 +269,7 @@ class Trainer:
         self.signals.saved()
 
     def _title(self, epoch: int) -> str:
-        name = f"{self.stage.name}, " if len(self.method.stages) > 1 else ""
+        name = f"{self.stage.name}, " if len(self.method.training_stages) > 1 else ""
         return f"{name}epoch {epoch + 1}/{self.experiment.train.epochs}"
 
     def _left(self) -> str:

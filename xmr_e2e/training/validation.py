@@ -11,7 +11,7 @@ from xmr_e2e import watchdog
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather, share_buffers
 from xmr_e2e.methods.base import Method, Stage, StepContext
-from xmr_e2e.models.embed import collect, embed_split
+from xmr_e2e.models.embed import CachedSplits, collect, embed_split
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.training.selection import selection_criterion
 from xmr_e2e.training.setup import TrainingData
@@ -27,7 +27,7 @@ def fit_closed_form(method: Method, stage: Stage, data: TrainingData) -> None:
 def validate(method: Method, number: int, context: StepContext, data: TrainingData) -> dict[str, float]:
     """The validation metrics of a method in the stage of this number, or its loss where the stage is chosen by that;
     nothing without a validation split. Called by every rank."""
-    stage, *following = method.stages[number:]
+    stage, *following = method.training_stages[number:]
     if data.validated_on is None:
         return {}
     watchdog.report_activity("validating")
@@ -36,11 +36,10 @@ def validate(method: Method, number: int, context: StepContext, data: TrainingDa
     by_loss = stage.select != "metric" or selection_criterion(stage, train) == "loss"
     if by_loss and not stage.closed_form:
         return validation_loss(method, data.loader(stage, data.validated_on), context, data.accelerator.device)
-    rules = train.rules
+    rules, split = train.rules, data.validated_on
+    known: CachedSplits = {split: data.cached_features(stage, split)}
     with _closed_form_ahead(method, stage, following, data):
-        embedded = embed_split(
-            method, data.experiment.data, data.model.tokenizer, data.validated_on, data.cached_features, rules.captions
-        )
+        embedded = embed_split(method, data.experiment.data, data.model.tokenizer, split, known, rules.captions)
     return validation_scores(method, embedded, rules)
 
 
@@ -68,7 +67,7 @@ def validation_loss(method: Method, loader: Loader, context: StepContext, device
     totals: dict[str, float] = {}
     for batch in loader.epoch():
         batch = batch.to(device)
-        representations = method.represent_batch(batch.prepared())
+        representations = method.represent_batch(batch.prepared(), context.stage)
         samples = len(gather(batch.positions))
         for name, term in method.global_objective(representations, batch.labels, context).items():
             totals[name] = totals.get(name, 0.0) + term.item() * samples / len(loader.batches)

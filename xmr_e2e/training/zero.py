@@ -33,8 +33,9 @@ def zero_plugin(train: Train, world_size: int) -> DeepSpeedPlugin:
             f"--train.zero {train.zero} divides the training's state among several processes, and there is one: set "
             "--train.zero 0, or start more (torchrun --nproc-per-node N RECIPE)"
         )
-    if train.micro_batches > 1:
-        raise XmrError("--train.micro-batches needs --train.zero 0: DeepSpeed has no room for cached representations")
+    options = {"batches": train.micro_batches > 1, "pixels": train.micro_pixels, "tokens": train.micro_tokens}
+    for name in [name for name, given in options.items() if given]:
+        raise XmrError(f"--train.micro-{name} needs --train.zero 0: DeepSpeed has no room for cached representations")
     require_extra("deepspeed", f"--train.zero {train.zero}")
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # by which DeepSpeed is told; it cannot be configured

@@ -1,0 +1,95 @@
+"""The pieces in which a rank sends its part of a batch through the networks: so many, or as many as a budget asks for.
+
+Samples of like lengths share a piece, whose padding ends with its own longest text: one long text then fills a piece of
+its own, and does not decide the memory of all others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.distributed import gather
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """The bounds of a micro-batch."""
+
+    count: int = 1
+    """micro-batches of nearly equal size; where there is no budget"""
+    pixels: int | None = None
+    """most pixels, images x height x width as the networks see them"""
+    tokens: int | None = None
+    """most tokens, texts x the longest one"""
+
+    @property
+    def has_budget(self) -> bool:
+        return self.pixels is not None or self.tokens is not None
+
+    def split(self, batch: Batch) -> list[Tensor]:
+        """The samples of each micro-batch, as their numbers in the batch; each sample is in one.
+
+        A sample that is above a budget is a micro-batch alone. With a budget of tokens, samples are in order of the
+        lengths of their texts; otherwise in that of the batch.
+        """
+        samples = len(batch)
+        sizes = _pixels(batch)
+        most = samples if self.pixels is None or not sizes else max(1, self.pixels // sizes)
+        lengths = _lengths(batch) if self.tokens is not None else None
+        if lengths is None:
+            count = min(math.ceil(samples / most) if self.has_budget else self.count, max(1, samples))
+            return [*torch.arange(samples).tensor_split([samples * part // count for part in range(1, count)])]
+        assert self.tokens is not None
+        order = torch.tensor(lengths).argsort(stable=True)
+        groups: list[list[int]] = [[]]
+        for number in order.tolist():
+            rows = len(groups[-1]) + 1
+            if groups[-1] and (rows > most or rows * lengths[number] > self.tokens):
+                groups.append([])
+            groups[-1].append(number)
+        return [torch.tensor(group) for group in groups]
+
+    def of(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
+        """The samples of each micro-batch and itself; a batch without samples, which has a padding sample, as one."""
+        if not len(batch):
+            return [(torch.arange(0), batch)]
+        parts = [rows for rows in self.split(batch) if len(rows)]
+        cut = self.tokens is not None
+        return [(rows, _cut_padding(batch.rows(rows)) if cut else batch.rows(rows)) for rows in parts]
+
+
+def is_one_everywhere(parts: Sequence[Any], device: torch.device) -> bool:
+    """True where no rank has more micro-batches than one. All ranks have to go the same way: there is communication in
+    each."""
+    return bool((gather(torch.tensor([len(parts)], device=device)) == 1).all())
+
+
+def _pixels(batch: Batch) -> int:
+    """Of one sample, over all modalities; 0 where it has none."""
+    images = [item for item in batch.inputs.values() if isinstance(item, Tensor) and item.dim() == 4]
+    # As they come from the loader, they are larger than networks see them.
+    sides = [
+        (batch.pixels.size, batch.pixels.size) if batch.pixels and item.dtype == torch.uint8 else item.shape[-2:]
+        for item in images
+    ]
+    return sum(height * width for height, width in sides)
+
+
+def _lengths(batch: Batch) -> list[int] | None:
+    """Of each sample's texts together; None where the batch has none."""
+    lengths = [item.lengths for item in batch.inputs.values() if isinstance(item, Tokens)]
+    return torch.stack(lengths).sum(0).tolist() if lengths else None
+
+
+def _cut_padding(batch: Batch) -> Batch:
+    def cut(item: Any) -> Any:
+        return Tokens(item.ids[:, : int(item.lengths.max())], item.lengths) if isinstance(item, Tokens) else item
+
+    return replace(batch, inputs={name: cut(item) for name, item in batch.inputs.items()})

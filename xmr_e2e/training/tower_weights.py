@@ -1,0 +1,120 @@
+"""Towers that begin with the weights of another run's, or of an exported model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xmr_e2e.configuration import document_type
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.tokenizers import Tokenizer
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.models.rebuild import require_same_shapes
+from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.models.weights import shapes_of
+from xmr_e2e.towers.base import TowerConfig
+
+_WORDS = ("none", "imagenet", "coco", "pretrained")
+"""values of a tower's weights that are no place"""
+_FILES = (".pth", ".pt", ".safetensors")
+_NO_ARCHITECTURE = ("weights", "revision", "dropout", "fresh_fc", "trained")
+"""options of a tower that may differ from those with which its weights were trained"""
+
+
+def given_towers(config: MethodConfig) -> dict[str, Path]:
+    """Modality -> the folder of the run or model whose tower it begins with."""
+    weights = {name: getattr(tower, "weights", "none") for name, tower in config.towers.items()}
+    return {
+        name: Path(given) for name, given in weights.items() if given not in _WORDS and Path(given).suffix not in _FILES
+    }
+
+
+def without_given(config: MethodConfig) -> MethodConfig:
+    """The configuration from which the networks are built whose weights come from a run."""
+    changes: dict[str, Any] = {
+        name: replace(config.towers[name], weights="none")  # type: ignore[call-arg]  # these have some
+        for name in given_towers(config)
+    }
+    return replace(config, **changes)
+
+
+def given_tokenizer(config: MethodConfig, data: Data) -> Tokenizer | None:
+    """The tokenizer of the text tower that the method begins with, which reads no other's tokens; None where its words
+    are its own.
+
+    Raises:
+        XmrError: no model there, or one whose words are of another kind or width than the data's options say.
+    """
+    given = {name: folder for name, folder in given_towers(config).items() if config.input_kinds[name] == "tokens"}
+    for name, folder in given.items():
+        found = _open(folder, name)
+        held = {"--data.tokens": found.data.tokens, "--data.words.dim": found.data.words.dim}
+        wanted = {"--data.tokens": data.tokens, "--data.words.dim": data.words.dim}
+        for option, value in held.items():
+            if wanted[option] != value:
+                raise XmrError(
+                    f"--method.{name}.weights {folder}: its words are those of {option} {value}, and this training's "
+                    f"are to be those of {option} {wanted[option]}: set it as it is there"
+                )
+        return found.tokenizer
+    return None
+
+
+@torch.no_grad()
+def load_given_towers(method: Method, config: MethodConfig) -> None:
+    """Give the towers the weights of those that they begin with.
+
+    Raises:
+        XmrError: no model there, without such a tower, or with one of another architecture; says what differs.
+    """
+    for name, folder in given_towers(config).items():
+        found = _open(folder, name)
+        _require_same_architecture(config.towers[name], found.config.towers[name], name, folder)
+        theirs, ours = found.method.towers[name], method.towers[name]
+        try:
+            require_same_shapes(shapes_of(ours), shapes_of(theirs))
+        except XmrError as error:
+            raise XmrError(f"--method.{name}.weights {folder}: its {name} tower is another: {error}") from error
+        ours.load_state_dict(theirs.state_dict())
+
+
+def _open(folder: Path, modality: str) -> SavedModel:
+    option = f"--method.{modality}.weights {folder}"
+    if not folder.is_dir():
+        raise XmrError(
+            f"{option}: no run folder, no exported model, and none of {', '.join(_WORDS)} or a file of weights"
+        )
+    found = load(folder)
+    if modality not in found.config.towers:
+        raise XmrError(f"{option}: that model has no {modality} tower; it has {', '.join(found.config.towers)}")
+    return found
+
+
+def _require_same_architecture(ours: TowerConfig, theirs: TowerConfig, modality: str, folder: Path) -> None:
+    option = f"--method.{modality}.weights {folder}"
+    if type(ours) is not type(theirs):
+        raise XmrError(
+            f"{option}: its {modality} tower is of the kind {_kind(theirs)}, and this one of {_kind(ours)}: choose the "
+            "same kind"
+        )
+    for name, value in _architecture(theirs):
+        if (own := getattr(ours, name)) != value:
+            raise XmrError(
+                f"{option}: its {modality} tower has {name} {value}, and this one {own}: set "
+                f"--method.{modality}.{name.replace('_', '-')} as it is there"
+            )
+
+
+def _architecture(tower: Any) -> Iterator[tuple[str, Any]]:
+    for field in fields(tower):
+        if field.name not in _NO_ARCHITECTURE:
+            yield field.name, getattr(tower, field.name)
+
+
+def _kind(tower: TowerConfig) -> str:
+    return getattr(tower, "kind", document_type(type(tower)).rpartition(":")[2])
