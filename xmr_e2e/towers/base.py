@@ -32,6 +32,9 @@ class DatasetInfo:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """name -> shape of the weights that follow, where a saved model is built again"""
 
+    idf: Tensor | None = None
+    """(v,): inverse document frequencies of the words in the training texts; None where they are unknown"""
+
     @property
     def is_saved(self) -> bool:
         """True where the weights of a saved model follow."""
@@ -42,10 +45,16 @@ class DatasetInfo:
 class TowerConfig(ABC):
     """The options of one tower; its `build` makes the network."""
 
+    kind: ClassVar[str]
+    """its name on the command line, `--method.MODALITY.kind`; the class's where it declares none"""
     input_kind: ClassVar[InputKind]
     """the kind of input that it takes of a sample, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.kind = vars(cls).get("kind", cls.__name__)
 
     @abstractmethod
     def build(self, dataset: DatasetInfo, modality: str) -> nn.Module:

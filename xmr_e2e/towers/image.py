@@ -15,14 +15,15 @@ from xmr_e2e.towers.sizes import run_on_sizes
 
 @dataclass(frozen=True)
 class ImageTower(TowerConfig):
-    """A convolutional network (or vision transformer) up to the input of its classification layer."""
+    """A classifier of torchvision by name, up to the input of its classification layer."""
 
+    kind = "torchvision"
     input_kind = "pixels"
 
     name: str = "alexnet"
     """Any classifier by its torchvision name (alexnet, vgg19, resnet50, ...), alexnet_paper: the two-group AlexNet of
-    96-256-384-384-256 kernels with local response normalisation (Krizhevsky et al., 2012), or resnet10_slim: a small
-    residual network for machines without a GPU."""
+    96-256-384-384-256 kernels with local response normalisation (Krizhevsky et al., 2012), efficientnet_lite0: for
+    small machines, with weights from a file, or resnet10_slim: a smaller residual network, from random weights."""
     weights: str = "imagenet"
     """imagenet (torchvision's default ones, downloaded once), none (random), or a .pth, .pt or .safetensors file
     with a state dict, whose classification layer is ignored."""

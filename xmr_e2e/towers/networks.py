@@ -22,6 +22,8 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.errors import XmrError
+from xmr_e2e.towers import efficientnet
+from xmr_e2e.towers.efficientnet import EfficientNetLite0
 
 _CLASSES = 1000
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -123,7 +125,7 @@ def _block(inside: int, outside: int) -> BasicBlock:
     return BasicBlock(inside, outside, stride=2, downsample=shortcut)
 
 
-OWN = {"alexnet_paper": AlexNetPaper, "resnet10_slim": SlimResNet}
+OWN = {"alexnet_paper": AlexNetPaper, "efficientnet_lite0": EfficientNetLite0, "resnet10_slim": SlimResNet}
 """The networks that are not torchvision's."""
 
 
@@ -211,7 +213,7 @@ def _drop_classification_layer(network: nn.Module) -> tuple[str, int]:
 
 def _load(network: nn.Module, path: Path, ignored: tuple[str, ...]) -> None:
     """Copy a file's weights into the network; keys that start with one of `ignored` are left out."""
-    state = read_state_dict(path, "--method.image.weights", "imagenet")
+    state = efficientnet.with_our_names(read_state_dict(path, "--method.image.weights", "imagenet"))
     found = {key: value for key, value in state.items() if not key.startswith(ignored)}
     wanted = network.state_dict()
     # Files from before torch 0.4.1 do not count the batches.
@@ -278,6 +280,8 @@ def statistics(name: str) -> tuple[Tensor, Tensor]:
     if name == "alexnet_paper":
         # Sec. 2: values of 0 to 255 less their mean. Its N(0, 0.01) weights are too small for inputs of unit variance.
         return torch.tensor(IMAGENET_MEAN), torch.full((3,), 1 / 255)
+    if name == "efficientnet_lite0":
+        return torch.full((3,), efficientnet.MEAN), torch.full((3,), efficientnet.STD)
     if name in OWN:
         return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     weights: Any = models.get_model_weights(name)

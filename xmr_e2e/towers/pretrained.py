@@ -69,9 +69,11 @@ _Parts = Mapping[tuple[str, bool], _Part]
 
 @dataclass(frozen=True)
 class PretrainedVision(TowerConfig):
-    """A vision transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others the
-    pooled output, or the class token where the pooling is a layer of another training."""
+    """A vision transformer by name or folder, such as CLIP, SigLIP, DINOv2 or BLIP-2: of CLIP, SigLIP and BLIP-2 the
+    embedding in the space of images and texts, of others the pooled output, or the class token where the pooling is a
+    layer of another training."""
 
+    kind = "transformers"
     input_kind = "pixels"
     is_pretrained = True
 
@@ -135,12 +137,14 @@ class VisionEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class PretrainedText(TowerConfig):
-    """A text transformer: of CLIP, SigLIP and BLIP-2 the embedding in the space of images and texts, of others (BERT)
-    the mean over the tokens.
+    """A text transformer by name or folder, such as CLIP, BERT or a sentence encoder: of CLIP, SigLIP and BLIP-2 the
+    embedding in the space of images and texts, of others the mean over the tokens.
 
     The texts are to be cut by the model's own tokeniser: --data.tokens.kind transformers, --data.tokens.name its name.
+    Where the tower is named on the command line and tokens are not, they follow it.
     """
 
+    kind = "transformers"
     input_kind = "tokens"
     is_pretrained = True
 

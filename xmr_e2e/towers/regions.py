@@ -27,6 +27,7 @@ _TRIAL_SIZE = 224  # pixels; all of torchvision's classifiers take pictures of t
 class GridRegions(SequenceTower):
     """The cells of a classifier's last feature map as regions, all trained end to end; needs no detector."""
 
+    kind = "grid"
     input_kind = "pixels"
 
     name: str = "resnet50"
@@ -90,6 +91,7 @@ class FasterRcnn(SequenceTower):
     wide photograph are not found; `python -m preprocessing.regions` looks at whole pictures (StoredRegions).
     """
 
+    kind = "faster_rcnn"
     input_kind = "pixels"
 
     weights: str = "coco"
@@ -153,6 +155,7 @@ class FasterRcnnEncoder(nn.Module):
 class StoredRegions(SequenceTower):
     """The regions that the shards hold (python -m preprocessing.regions puts them there)."""
 
+    kind = "stored"
     input_kind = "regions"
 
     def build(self, dataset: DatasetInfo, modality: str) -> StoredRegionsEncoder:

@@ -35,8 +35,9 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
                 run.fit_words(data)
         tokenizer, words = run.words()
         torch.manual_seed(train.seed)
+        vectors = torch.from_numpy(words)
         info = DatasetInfo(
-            len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words), manifest.widths
+            len(manifest.classes), manifest.multi_label, data.image_size, vectors, manifest.widths, idf=run.idf()
         )
         method = build_method(experiment.method, info).to(accelerator.device)
     experiment.optimizer.check(method, [stage.name for stage in method.stages])
