@@ -81,7 +81,8 @@ def read_head(path: Path) -> Head:
         XmrError: the file cannot be read, is of another kind, or its header does not fit its vectors.
     """
     if _is_array(path):
-        return Head(*open_array(path).shape, is_binary=True)
+        rows, dim = open_array(path).shape
+        return Head(rows, dim, is_binary=True)
     with _open(path) as stream:
         return _head(stream, path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -51,6 +51,10 @@ class TowerConfig(ABC):
     """the kind of input that it takes of a sample, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
+
+    trained: Literal["all", "last_block", "lora", "nothing"] = field(default="all", kw_only=True)
+    """part that learns: all; last_block, the network's last block and what follows it (of word vectors: all but these);
+    lora, low-rank changes beside the linear layers of a transformer (Hu et al., 2022); nothing"""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -83,7 +83,7 @@ class Block(nn.Module):
         if expansion == 1:
             self.conv_dw, self.bn1 = depthwise, _normalization(width)
             self.conv_pw, self.bn2 = nn.Conv2d(width, outside, 1, bias=False), _normalization(outside)
-            self._order = ("conv_dw", "bn1", "act", "conv_pw", "bn2")
+            self._order: tuple[str, ...] = ("conv_dw", "bn1", "act", "conv_pw", "bn2")
         else:
             self.conv_pw, self.bn1 = nn.Conv2d(inside, width, 1, bias=False), _normalization(width)
             self.conv_dw, self.bn2 = depthwise, _normalization(width)

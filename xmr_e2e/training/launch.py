@@ -27,6 +27,7 @@ from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import leaving_at_once
+from xmr_e2e.towers.published_size import advise
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.preflight import check_start
@@ -108,6 +109,9 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
     check_start(experiment, accelerator.num_processes)  # before anything is written
     if accelerator.is_main_process:
+        for modality, tower in experiment.method.towers.items():
+            if advice := advise(tower, experiment.data, modality):
+                logger.info("%s", advice)
         for leak in known_leaks(experiment.method, load_manifest(experiment.data.shards)):
             logger.warning("known leak: %s", leak)
     with ExitStack() as held:
