@@ -12,11 +12,9 @@ import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import xmr_e2e
-from tests.helpers.drawn import COLORS
-from tests.towers.test_pretrained import OPT, SMALL, TEXT, VISION
+from tests.helpers.made_transformers import WORDS, bert, blip2, clip, dinov2, siglip, write_tokenizer
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import build_method
@@ -27,63 +25,7 @@ from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.launch import parse, run_experiment
 from xmr_e2e.training.processes import make_accelerator
 
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[BOS]",
-    "[EOS]",
-    "a",
-    "picture",
-    "of",
-    "number",
-    "here",
-    "is",
-    "one",
-    "more",
-    "again",
-    *COLORS,
-]
-SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
 TEXTS = ["a picture of red", "one more"]
-
-
-def write_tokenizer(folder: Path) -> None:
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", 3)]
-    )
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]",
-        model_max_length=TEXT["max_position_embeddings"],
-    )  # fmt: skip
-    fast.save_pretrained(folder)
-
-
-def clip() -> Any:
-    text = {**TEXT, **SPECIAL}
-    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=8))
-
-
-def siglip() -> Any:
-    text = {**TEXT, **SPECIAL, "projection_size": 24}
-    return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=VISION))
-
-
-def dinov2() -> Any:
-    return transformers.Dinov2Model(transformers.Dinov2Config(**VISION))
-
-
-def bert() -> Any:
-    return transformers.BertModel(transformers.BertConfig(**{**TEXT, "pad_token_id": 0}))
-
-
-def blip2() -> Any:
-    qformer = {**TEXT, "pad_token_id": 0, "encoder_hidden_size": 24, "use_qformer_text_input": True}
-    language = {**OPT, "vocab_size": 50, "word_embed_proj_dim": 16}
-    parts: dict[str, Any] = {"vision_config": VISION, "qformer_config": qformer, "text_config": language}
-    config = transformers.Blip2Config(**parts, num_query_tokens=4, image_text_hidden_size=8)
-    return transformers.Blip2ForImageTextRetrieval(config)
 
 
 @pytest.fixture
@@ -106,10 +48,8 @@ def small(shards: Path, runs: Path) -> list[str]:
 
 
 def towers(image: Path, text: Path) -> list[str]:
-    words = (
-        "--method.image.kind transformers --method.image.name {} --method.text.kind transformers --method.text.name {}"
-    )
-    return words.format(image, text).split()
+    kinds = [f"--method.{modality}.kind=transformers" for modality in ("image", "text")]
+    return [*kinds, "--method.image.name", str(image), "--method.text.name", str(text)]
 
 
 @pytest.fixture
@@ -204,4 +144,4 @@ def test_a_model_without_such_towers_has_nothing_to_write(tmp_path: Path) -> Non
 
     with pytest.raises(XmrError, match=r"--transformers writes towers of the kind transformers.* torchvision, cnn"):
         save_transformers(Model(), tmp_path)  # type: ignore[arg-type]
-    assert SMALL and not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

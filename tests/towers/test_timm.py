@@ -43,9 +43,8 @@ def test_the_output_is_timms_own_of_pictures_of_its_own_statistics(name: str, si
     mean, std = (torch.tensor(values)[:, None, None] for values in (about.mean, about.std))
     images = pictures(size)
     with torch.no_grad():
-        torch.testing.assert_close(
-            tower(normalized(images)), network((images / 255 - mean) / std), rtol=1e-4, atol=1e-4
-        )
+        expected = network((images / 255 - mean) / std)
+        torch.testing.assert_close(tower(normalized(images)), expected, rtol=1e-4, atol=1e-4)
     if "vit" in name:
         assert about.mean == (0.5, 0.5, 0.5) and network.pos_embed.shape[1] == 17
 
@@ -75,9 +74,8 @@ def test_timms_own_weights_are_asked_for_and_missed_with_the_ways_out(monkeypatc
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(
-        XmrError, match=r"(?s)timm:resnet18.a1_in1k cannot be had: ConnectionError: no route.*weights none"
-    ):
+    complaint = r"(?s)timm:resnet18.a1_in1k cannot be had: ConnectionError: no route.*weights none"
+    with pytest.raises(XmrError, match=complaint):
         ImageTower("timm:resnet18.a1_in1k").build(dataset(64), "image")
     assert asked == [("resnet18.a1_in1k", True)]
 

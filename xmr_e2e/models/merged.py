@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 from xmr_e2e.models.saved_model import SavedModel
 
@@ -19,7 +20,8 @@ def merged(model: SavedModel) -> SavedModel:
     method = copy.deepcopy(model.method)
     for name in changed:
         merge_lora(method.towers[name])
-    config = replace(model.config, **{name: replace(tower, trained="all") for name, tower in changed.items()})
+    whole: dict[str, Any] = {name: replace(tower, trained="all") for name, tower in changed.items()}
+    config = replace(model.config, **whole)
     return SavedModel(
         config, model.data, model.classes, model.multi_label, model.tokenizer, model.widths, method, model.selection,
         protocol=model.protocol, selected_on=model.selected_on,

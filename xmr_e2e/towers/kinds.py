@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from xmr_e2e.data.batch import InputKind
@@ -25,7 +25,7 @@ def tower_kinds(hint: Any, modality: str) -> dict[str, type[TowerConfig]]:
     inputs = _INPUTS.get(modality, ("vector",))
     wanted = [option for option in (get_args(hint) or (hint,)) if inspect.isclass(option)]
     found: dict[str, type[TowerConfig]] = {}
-    for cls in _concrete(TowerConfig):
+    for cls in _concrete():
         if cls.input_kind in inputs and any(_fits(cls, option) for option in wanted):
             found.setdefault(cls.kind, cls)
     return found
@@ -38,19 +38,20 @@ def describe_kind(cls: type[TowerConfig]) -> str:
     return clause if clause[1:2].isupper() else clause[:1].lower() + clause[1:]
 
 
-def _concrete(cls: type[TowerConfig]) -> Iterator[type[TowerConfig]]:
-    """Classes that can be built, those of this package first."""
-    classes = dict.fromkeys(_subclasses(cls))
+def _concrete() -> Iterator[type[TowerConfig]]:
+    """Towers that can be built, those of this package first."""
+    classes = dict.fromkeys(_below(TowerConfig.__subclasses__()))
     package = __package__ or ""
     for one in sorted(classes, key=lambda each: not each.__module__.startswith(package)):
         if not inspect.isabstract(one):
             yield one
 
 
-def _subclasses(cls: type[TowerConfig]) -> Iterator[type[TowerConfig]]:
-    for child in cls.__subclasses__():
-        yield child
-        yield from _subclasses(child)
+def _below(classes: Iterable[type[TowerConfig]]) -> Iterator[type[TowerConfig]]:
+    """The classes and all that are made from them."""
+    for cls in classes:
+        yield cls
+        yield from _below(cls.__subclasses__())
 
 
 def _fits(cls: type[TowerConfig], hint: type) -> bool:

@@ -25,8 +25,9 @@ def add_lora(model: Any, rank: int, alpha: float, option: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     model.requires_grad_(False)
+    options: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": _linear_layers(model)}
     try:
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=_linear_layers(model)), model)
+        inject_adapter_in_model(LoraConfig(**options), model)
     except ValueError as error:
         raise XmrError(f"{option}: {type(model).__name__} cannot have it: {first_line(error)}") from error
 
@@ -37,7 +38,7 @@ def merge_lora(module: nn.Module) -> nn.Module:
 
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LoraLayer):
-            layer.merge()  # type: ignore[operator]
+            layer.merge()
             module.set_submodule(name, layer.get_base_layer())
     return module.requires_grad_(True)
 

@@ -31,7 +31,8 @@ def choose_towers(default: Experiment, words: Sequence[str]) -> tuple[Experiment
         option = f"--method.{modality}.kind"
         named, left = _take(left, option)
         if named is not None:
-            method = replace(method, **{modality: _tower(method, modality, named, left)})
+            chosen: dict[str, Any] = {modality: _tower(method, modality, named, left)}
+            method = replace(method, **chosen)
     return replace(default, method=method), left
 
 
