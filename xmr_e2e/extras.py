@@ -11,6 +11,8 @@ EXTRAS = {
     "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
     "deepspeed": ("deepspeed",),
     "parquet": ("pyarrow",),
+    "timm": ("timm",),
+    "lora": ("peft",),
 }
 """extra -> the modules that its packages bring"""
 

@@ -20,7 +20,7 @@ from PIL import Image
 from xmr_e2e.data import workers
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
 from xmr_e2e.data.batch import Batch, Tokens
-from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.loader import Loader, fit_words
@@ -453,3 +453,21 @@ def test_an_image_larger_than_loaded_is_refused() -> None:
 
 def test_a_word_outside_the_vocabulary_is_unknown() -> None:
     assert Vocabulary(("dog",)).encode("dog cat", max_tokens=5) == [2, 1]
+
+
+def test_pictures_are_brought_to_size_by_the_interpolation_that_is_asked_for(tiny_shards: Path) -> None:
+    image = photograph(90, 130)
+    expected = image.crop((20, 0, 110, 90)) if image.size == (130, 90) else image.crop((0, 20, 90, 110))
+    found = {}
+    for name, filter_ in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        data = encoded(image, "PNG")
+        found[name] = load_square(data, 40, where="here", interpolation=name)  # type: ignore[arg-type]
+        pillow = torch.from_numpy(np.array(expected.resize((40, 40), filter_))).permute(2, 0, 1)
+        assert (found[name].int() - pillow.int()).abs().max() <= 1
+    assert not torch.equal(found["bilinear"], found["bicubic"])
+    squares = []
+    for name in ("bilinear", "bicubic"):
+        options = Data(tiny_shards, image_size=32, load_size=40, interpolation=name)  # type: ignore[arg-type]
+        batches = BatchDataset(options, "val", {"image": "pixels"}, None, seed=0)
+        squares.append(batches[Request(0, np.arange(2))].inputs["image"])  # type: ignore[union-attr]
+    assert not torch.equal(*squares)

@@ -48,6 +48,7 @@ from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import Index
 from xmr_e2e.towers import detector
 from xmr_e2e.towers.detector import Detector, load_detector
+from xmr_e2e.towers.networks import OWN
 from xmr_e2e.training import launch
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
@@ -175,7 +176,7 @@ def shrink(experiment: Experiment, shards: Path) -> Experiment:
     image = experiment.method.towers.get("image")
     weights = Path(getattr(image, "weights", ""))
     if weights.suffix == ".pth":
-        network: nn.Module = models.get_model(image.name, weights=None)
+        network: nn.Module = OWN[image.name]() if image.name in OWN else models.get_model(image.name, weights=None)
         torch.save(network.state_dict(), weights)
         tower = replace(tiny.method.towers["image"], weights=str(weights))
         tiny = replace(tiny, method=replace(tiny.method, image=tower))

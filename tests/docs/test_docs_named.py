@@ -7,8 +7,9 @@ import importlib.util
 import io
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout, suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ from xmr_e2e.configuration import document_type
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.towers.base import SequenceTower, TowerConfig
+from xmr_e2e.towers.kinds import tower_kinds
 
 COMMANDS = commands()
 FOREIGN = (
@@ -146,9 +149,22 @@ def known_options() -> set[str]:
     experiments = [recipe(name).experiment() for name in RECIPES]
     parts = ("data", "method", "optimizer", "schedule", "train")
     own = {option for e in experiments for part in parts for option in options_of(getattr(e, part), f"--{part}")}
+    own |= {option for modality, tower in towers_of_all_kinds() for option in tower_options(modality, tower)}
     parsers = (launch_command_parser(), get_args_parser())
     foreign = {option for parser in parsers for action in parser._actions for option in action.option_strings}
     return own | foreign | set(FOREIGN) | set(re.findall(r"--[a-z][\w-]*", all_help()))
+
+
+def towers_of_all_kinds() -> Iterator[tuple[str, type[TowerConfig]]]:
+    """Modality and class of what the command line may choose."""
+    for modality in ("image", "text"):
+        for hint in (TowerConfig, SequenceTower):
+            yield from ((modality, tower) for tower in tower_kinds(hint, modality).values())
+
+
+def tower_options(modality: str, tower: type[TowerConfig]) -> set[str]:
+    names = ["kind", *(field.name for field in fields(tower))]
+    return {f"--method.{modality}.{name.replace('_', '-')}" for name in names}
 
 
 def all_help() -> str:

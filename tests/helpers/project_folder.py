@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from scipy.io import savemat
 
 from tests import ROOT
 from tests.helpers.built import samples, write
 from tests.helpers.drawn import draw_image
 from tests.helpers.made_regions import picture, write_tsv
+from tests.helpers.made_transformers import write_clip
 from tests.preprocessing.test_builders import flickr8k_raw, image_bytes, pascal_raw
 from tests.preprocessing.test_flickr import flickr30k_raw
 from tests.preprocessing.test_mirflickr import mirflickr_raw
@@ -148,6 +150,11 @@ class Project:
             draw_image(path / "photo.jpg")
         elif word == "vectors.txt":
             write(path, "2 8\n" + "".join(f"{name}{' 0.1' * 8}\n" for name in ("small", "park")))
+        elif word == "glove.npy":
+            np.save(path, np.linspace(-1, 1, 16, dtype=np.float32).reshape(2, 8))
+            write(path.with_suffix(".txt"), "small\npark\n")
+        elif word == "clip":
+            write_clip(path)
         elif word == "exclude.txt":
             write(path, f"{next(iter(OWN))}/0.jpg\n")
         elif word == "texts.txt":

@@ -260,7 +260,7 @@ def test_fresh_fully_connected_layers_are_refused_where_there_are_none(hub: Hub)
 def test_an_unknown_network_is_refused_with_close_names() -> None:
     with pytest.raises(XmrError, match=r"resnet5O.*did you mean.*resnet50"):
         ImageTower("resnet5O").build(dataset(), "image")
-    with pytest.raises(XmrError, match="known are alexnet_paper, resnet10_slim, alexnet,"):
+    with pytest.raises(XmrError, match="known are alexnet_paper, efficientnet_lite0, resnet10_slim, alexnet,"):
         ImageTower("qqqqqqqq").build(dataset(), "image")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
-from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
+from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, MeanWords, TextCnn
 
 WORDS = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
 TEXTS = [[3, 4, 5, 6, 7, 8, 9], [10, 11], [12], [13, 14, 15], [1, 1, 2, 29]]
@@ -21,6 +21,10 @@ POOLED = [
     TextCnn(kernels=4, dropout=0.0),
     TextCnn(widths=(1, 9), kernels=3, dropout=0.0),
     BiGru(hidden=5),
+    BiGru(hidden=5, pooling="max"),
+    BiGru(hidden=5, pooling="max", directions="concatenate"),
+    MeanWords(),
+    MeanWords(weighting="idf"),
 ]
 
 
@@ -30,7 +34,10 @@ def _seed() -> None:
 
 
 def build(tower: TowerConfig, words: Tensor = WORDS) -> Any:
-    return tower.build(DatasetInfo(classes=5, multi_label=False, image_size=224, words=words), "text")
+    dataset = DatasetInfo(
+        classes=5, multi_label=False, image_size=224, words=words, idf=1 + torch.arange(len(words)) / 7
+    )
+    return tower.build(dataset, "text")
 
 
 def padded(texts: list[list[int]], to: int) -> Tokens:
@@ -189,3 +196,46 @@ def test_the_sentence_cnn_drops_nothing_unless_asked() -> None:
     assert TextCnn().dropout == 0
     network, batch = build(TextCnn()).train(), padded(TEXTS, 7)
     assert torch.equal(network(batch), network(batch))
+
+
+@torch.no_grad()
+def test_bigru_pools_the_states_of_both_directions_as_it_is_told() -> None:
+    text = TEXTS[0]
+    for directions, width in (("average", 5), ("concatenate", 10)):
+        tower = build(BiGru(hidden=5, pooling="max", directions=directions))  # type: ignore[arg-type]
+        assert tower.dim == width
+        rows = tower.words(torch.tensor([text]))
+        forwards, backwards = tower.gru.forwards(rows)[0][0], tower.gru.backwards(rows.flip(1))[0][0].flip(0)
+        states = (forwards + backwards) / 2 if width == 5 else torch.cat([forwards, backwards], dim=1)
+        expected = [max(float(state[unit]) for state in states) for unit in range(width)]
+        torch.testing.assert_close(tower(padded([text], 12))[0], torch.tensor(expected))
+
+
+def test_bigru_drops_numbers_of_words_and_output_in_training_only() -> None:
+    tower = build(BiGru(hidden=64, dropout=0.5)).train()
+    tokens = padded(TEXTS, 7)
+    with torch.no_grad():
+        zeros = (tower(tokens) == 0).float().mean().item()
+        assert zeros == pytest.approx(0.5, abs=0.1)
+        assert not torch.equal(tower(tokens), tower(tokens))
+        assert torch.equal(tower.eval()(tokens), tower(tokens))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weighting", ["uniform", "idf"])
+def test_mean_of_words_weighs_them_and_passes_over_unknown_ones(weighting: str) -> None:
+    tower = build(MeanWords(weighting=weighting))  # type: ignore[arg-type]
+    for text, found in zip(TEXTS, tower(padded(TEXTS, 9))):
+        total, weights = torch.zeros(6), 0.0
+        for word in text:
+            weight = 0.0 if word == 1 else 1.0 if weighting == "uniform" else 1 + word / 7
+            total, weights = total + weight * WORDS[word], weights + weight
+        torch.testing.assert_close(found, total / weights)
+    assert not tower(padded([[1, 1]], 4)).any()
+    assert [name for name, _ in tower.named_parameters()] == ["words.weight"]  # the weights do not learn
+
+
+def test_idf_that_is_not_known_is_missed_by_the_option() -> None:
+    dataset = DatasetInfo(classes=5, multi_label=False, image_size=224, words=WORDS)
+    with pytest.raises(XmrError, match=r"--method.text.weighting idf needs .*start a new run"):
+        MeanWords(weighting="idf").build(dataset, "text")

@@ -173,7 +173,8 @@ class BatchDataset(Dataset[Batch | XmrError]):
         """The picture, uint8 (3, load_size, load_size)."""
         cap = self.reader.manifest.max_pixels or MAX_PIXELS
         image, where = self.reader.image(position), self.reader.where(position)
-        return load_square(image, self.data.load_size, where=where, max_pixels=cap)
+        how = self.data.interpolation
+        return load_square(image, self.data.load_size, where=where, max_pixels=cap, interpolation=how)
 
     def _tokens(self, request: Request) -> Tokens:
         assert self.tokenizer is not None, "texts are read with a tokeniser"

@@ -27,6 +27,8 @@ class Data:
     """side in pixels of the square that the image network sees"""
     load_size: ImageSide = 256
     """side in pixels to which pictures are brought, and out of which training crops are taken"""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """how pictures are brought to that side, antialiased; many published weights were trained with bicubic"""
     texts: Literal["concatenate", "one_caption"] = "concatenate"
     """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
     max_tokens: Count = 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import simplejpeg
 import torch
@@ -13,12 +15,15 @@ from torch import Tensor
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, decode_rgb, is_turned_jpeg
 
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 OVERSAMPLING = 4
 """What is left to resize when the JPEG decoder has scaled, as a factor: its scaling is coarser than ours, and with less
 the result is more than 35 dB of PSNR from that of full decoding for some pictures (docs/performance.md)."""
 
 
-def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS) -> Tensor:
+def load_square(
+    data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS, interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """Decode, and resize the centred square (whose side is the picture's shorter side) to uint8 (3, side, side), RGB,
     antialiased.
 
@@ -29,22 +34,22 @@ def load_square(data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIX
         pixels = _decode(data, side, max_pixels)
     except UnusableImage as error:
         raise XmrError(f"{where}: the image {error}") from error
-    return _resize(pixels, side)
+    return _resize(pixels, side, interpolation)
 
 
-def center_square(image: Image.Image, side: int) -> Tensor:
+def center_square(image: Image.Image, side: int, interpolation: Interpolation = "bilinear") -> Tensor:
     """The centred square of an RGB image, resized to uint8 (3, side, side), antialiased."""
-    return _resize(np.array(image), side)
+    return _resize(np.array(image), side, interpolation)
 
 
-def _resize(pixels: NDArray[np.uint8], side: int) -> Tensor:
+def _resize(pixels: NDArray[np.uint8], side: int, interpolation: Interpolation) -> Tensor:
     """uint8 (h, w, 3) to its centred square, (3, side, side)."""
     height, width, _ = pixels.shape
     shorter = min(height, width)
     top, left = (height - shorter) // 2, (width - shorter) // 2
     square = torch.from_numpy(pixels)[top : top + shorter, left : left + shorter].permute(2, 0, 1)
     # torch resizes uint8 in this layout in half of Pillow's time; the two differ by rounding.
-    return F.interpolate(square[None], (side, side), mode="bilinear", antialias=True)[0].contiguous()
+    return F.interpolate(square[None], (side, side), mode=interpolation, antialias=True)[0].contiguous()
 
 
 def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:

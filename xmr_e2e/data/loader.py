@@ -130,3 +130,17 @@ def fit_words(data: Data) -> tuple[Tokenizer, NDArray[np.float32]]:
     tokenizer, vectors = fit_tokenizer(texts, data.tokens, data.words)
     report_unknown(unknown_fractions(data.shards, tokenizer))
     return tokenizer, vectors
+
+
+def fit_idf(data: Data, tokenizer: Tokenizer) -> NDArray[np.float32]:
+    """Inverse document frequency of each token (len(tokeniser),) in the training split: log((1 + n) / (1 + n_t)) + 1
+    for n texts, n_t of them with the token. A sample's texts are one text where they are joined."""
+    reader = open_split(data.shards, "train", data.extra_shards)
+    counts = np.zeros(len(tokenizer), np.int64)
+    n = 0
+    for position in range(len(reader)):
+        texts = reader.metadata(position).texts
+        for text in [" ".join(texts)] if data.texts == "concatenate" else texts:
+            counts[np.unique(tokenizer.encode(text, max_tokens=data.max_tokens))] += 1
+            n += 1
+    return (np.log((1 + n) / (1 + counts)) + 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Files of pretrained word vectors: word2vec's text and binary forms, fastText's .vec, GloVe's text.
+"""Files of pretrained word vectors: word2vec's text and binary forms, fastText's .vec, GloVe's text, numpy's arrays.
 
 Only the vectors of the words that are asked for are kept, so that a file of millions takes no more memory than they do.
 gensim's reader keeps all, and takes neither tabs nor a word that holds a blank.
@@ -16,12 +16,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_e2e.bounds import LARGE
+from xmr_e2e.data.vector_arrays import MAGIC, array_entries, open_array
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import shortened
 
@@ -43,6 +44,9 @@ _OTHERS = {
     b"\x80": "a pickle, such as gensim's own format: write it with gensim's save_word2vec_format",
 }
 """first bytes -> what such a file is, and the way out"""
+
+
+_Vectors: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 class Head(NamedTuple):
@@ -76,6 +80,9 @@ def read_head(path: Path) -> Head:
     Raises:
         XmrError: the file cannot be read, is of another kind, or its header does not fit its vectors.
     """
+    if _is_array(path):
+        rows, dim = open_array(path).shape
+        return Head(rows, dim, is_binary=True)
     with _open(path) as stream:
         return _head(stream, path)
 
@@ -89,8 +96,10 @@ def read_vectors(path: Path, words: Collection[str], *, most: int | None = None)
     Raises:
         XmrError: as `read_head`; a word's vector has another length, is not finite or no numbers; the file ends early.
     """
-    exact: dict[str, NDArray[np.float32]] = {}
-    folded: dict[str, NDArray[np.float32]] = {}
+    if _is_array(path):
+        return _from_array(path, words, most)
+    exact: _Vectors = {}
+    folded: _Vectors = {}
     first_words: list[str] = []
     rows = unreadable = 0
     with _open(path) as stream:
@@ -106,11 +115,8 @@ def read_vectors(path: Path, words: Collection[str], *, most: int | None = None)
                 continue
             if rows <= SHOWN:
                 first_words.append(word)
-            own, known = (word, exact) if word in words else (_folded(word), folded)
-            if own not in words or own in known:
-                continue
-            vector = _vector(body, head, f"{path}, {place}, {word!r}")
-            if vector is not None:
+            own, known = _wanted(word, words, exact, folded)
+            if own and (vector := _vector(body, head, f"{path}, {place}, {word!r}")) is not None:
                 known[own] = vector
     if most is None or rows < most:
         _check_end(path, head, rows)
@@ -120,6 +126,36 @@ def read_vectors(path: Path, words: Collection[str], *, most: int | None = None)
             f"header with another length of the vectors than {head.dim}"
         )
     return FileVectors(folded | exact, tuple(first_words), rows, head.announced, unreadable)
+
+
+def _wanted(word: str, words: Collection[str], exact: _Vectors, folded: _Vectors) -> tuple[str, _Vectors]:
+    """The lower-case word, "" where it is not asked for or was there before, and the table in which it belongs."""
+    own, known = (word, exact) if word in words else (_folded(word), folded)
+    return (own if own in words and own not in known else ""), known
+
+
+def _is_array(path: Path) -> bool:
+    """True for numpy's own form, whatever the file's name."""
+    if not path.is_file():
+        return False  # as is said where it is opened
+    with _open(path) as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
+def _from_array(path: Path, words: Collection[str], most: int | None) -> FileVectors:
+    exact: _Vectors = {}
+    folded: _Vectors = {}
+    first_words: list[str] = []
+    rows = 0
+    for place, word, row in itertools.islice(array_entries(path), most):
+        rows += 1
+        if rows <= SHOWN:
+            first_words.append(word)
+        own, known = _wanted(word, words, exact, folded)
+        if own:
+            with np.errstate(over="ignore"):  # infinite then, as is said below
+                known[own] = _finite(np.array(row, np.float32), f"{path}, {place}, {word!r}")
+    return FileVectors(folded | exact, tuple(first_words), rows, None, 0)
 
 
 def _check_end(path: Path, head: Head, rows: int) -> None:
@@ -283,6 +319,10 @@ def _vector(body: bytes, head: Head, where: str) -> NDArray[np.float32] | None:
                 vector = np.array(list(map(float, fields))).astype(np.float32)
         except ValueError as error:
             raise XmrError(f"{where}: {error}") from error
+    return _finite(vector, where)
+
+
+def _finite(vector: NDArray[np.float32], where: str) -> NDArray[np.float32]:
     if not np.isfinite(vector).all():
         raise XmrError(f"{where}: the vector holds NaN or infinite values; mend the file, or take another one")
     return vector

@@ -33,7 +33,8 @@ class WordVectors:
     """width of the word vectors"""
     file: Path | None = None
     """pretrained vectors: word2vec's text or binary form (GoogleNews-vectors-negative300.bin.gz), fastText's .vec or
-    GloVe's text; also packed as .gz, .bz2 or .xz. Fitted here without one"""
+    GloVe's text, also packed as .gz, .bz2 or .xz; or an array FILE.npy (n, d) with its words beside it, FILE.txt with a
+    word a line or a Parquet file with a column of them. Fitted here without one"""
     min_count: Count = 2
     """words seen less often than this in the training split are <unk>"""
     window: Count = 5

@@ -92,8 +92,11 @@ def build(experiment: Experiment, manifest: Manifest, words: Words) -> Method:
     """
     size, widths = experiment.data.image_size, manifest.widths
     torch.manual_seed(experiment.train.seed)
-    published = experiment.method.published
-    dataset = DatasetInfo(len(manifest.classes), manifest.multi_label, size, words.vectors, widths, published=published)
+    idf = torch.ones(len(words.vectors))  # as the vectors, in place of what takes longer
+    dataset = DatasetInfo(
+        len(manifest.classes), manifest.multi_label, size, words.vectors, widths,
+        published=experiment.method.published, idf=idf,
+    )  # fmt: skip
     method = build_method(without_weights(experiment.method), dataset)
     experiment.optimizer.check(method, [stage.name for stage in method.training_stages])
     return method

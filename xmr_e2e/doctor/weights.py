@@ -14,8 +14,10 @@ from torchvision import models
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from xmr_e2e.doctor.finding import Finding, in_words, note, problem
+from xmr_e2e.errors import XmrError
 from xmr_e2e.models.model_folder import find_description
 from xmr_e2e.towers.networks import OWN
+from xmr_e2e.towers.timm_networks import PREFIX, check_name
 
 _HUB_FILES = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -47,6 +49,12 @@ def _wanted(config: Any, option: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _published(option: str, name: str) -> Finding:
+    if name.startswith(PREFIX):
+        try:
+            check_name(name)
+        except XmrError as error:
+            return problem("weights", str(error))
+        return note("weights", f"{option}: {name}'s own, which the first start downloads where they are not at hand")
     if name in OWN:
         return problem("weights", f"{option} imagenet: there are none for {name}; set {option} none, or a file")
     try:

@@ -20,6 +20,7 @@ from xmr_e2e.methods.start import FrozenStart, StartLayer, WordLayer, start_laye
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
+from xmr_e2e.towers.trained import build_tower, stay_in_evaluation
 
 
 @dataclass(frozen=True)
@@ -203,11 +204,13 @@ class Method(nn.Module, ABC):
         self.multi_label = dataset.multi_label
         self.classes = dataset.classes
         self.input_kinds = config.input_kinds
-        self.towers = nn.ModuleDict({name: tower.build(dataset, name) for name, tower in config.towers.items()})
+        self.towers = nn.ModuleDict({name: build_tower(tower, dataset, name) for name, tower in config.towers.items()})
         if len(self.towers) < 2:
             raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")
         self.tower_configs = config.towers
-        self.frozen = tuple(name for name in self.towers if config.frozen and name in self.freezable)
+        kept = self.freezable if config.frozen else ()
+        still = [name for name, tower in config.towers.items() if tower.trained == "nothing"]
+        self.frozen = tuple(name for name in self.towers if name in kept or name in still)
         self.starts = nn.ModuleDict()
         """modality -> the layer on which its tower learns before it stands still"""
         learnable = [f"towers.{name}" for name, parameter in self.towers.named_parameters() if parameter.requires_grad]
@@ -286,12 +289,14 @@ class Method(nn.Module, ABC):
         return {name: int(tower.dim) for name, tower in self.towers.items()}  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`; but towers that stand still, in this stage or in all, stay in evaluation mode: dropout
-        would be noise in what they give, and batch statistics would move what else does not."""
+        """As `nn.Module.train`; but towers that stand still, in this stage or in all, stay in evaluation mode, and so
+        do parts of towers: dropout would be noise in what they give, and batch statistics would move what else does
+        not."""
         super().train(mode)
         for tower in self.towers.values():
             if not any(parameter.requires_grad for parameter in tower.parameters()):
                 tower.eval()
+            stay_in_evaluation(tower)
         return self
 
     def features(self, modality: str, inputs: Any) -> Any:

@@ -30,7 +30,7 @@ from xmr_e2e.objectives.semantic_sharing import (
     sinusoids,
 )
 from xmr_e2e.shards.schema import COCO_CLASSES
-from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures, TowerConfig
+from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
 
@@ -84,8 +84,8 @@ class SemanticSharing(MethodConfig):
     )
     protocols = _RELEASED
 
-    image: TowerConfig = FasterRcnn()
-    text: TowerConfig = BiGruWords()
+    image: SequenceTower = FasterRcnn()
+    text: SequenceTower = BiGruWords()
     dim: Width = 1024
     """width of the shared encoder"""
     layers: Layers = 6

@@ -40,6 +40,7 @@ def onnx_guide(model: SavedModel, worst: Mapping[str, float]) -> str:
         tokens=names.get("ids"),
         kind=tokenizer.get("kind"),
         side=_whole(model.data.load_size),
+        interpolation="BICUBIC" if model.data.interpolation == "bicubic" else "BILINEAR",
         max_tokens=longest,
         empty=_whole(tokenizer.get("empty", UNKNOWN)),
     )

@@ -121,7 +121,13 @@ class SavedModel:
         data = self.data
         about = [
             _without_origins(to_document(self.config)),
-            [data.load_size, data.image_size, data.max_tokens],
+            # As before there was a choice, where it is as before.
+            [
+                data.load_size,
+                data.image_size,
+                data.max_tokens,
+                *([] if data.interpolation == "bilinear" else ["bicubic"]),
+            ],
             self.tokenizer and self.tokenizer.to_document(),
         ]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -152,6 +158,10 @@ class SavedModel:
         Raises:
             XmrError: the folder holds a model.
         """
+        from xmr_e2e.models.merged import merged
+
+        if (whole := merged(self)) is not self:
+            return whole.save_pretrained(folder, evaluations=evaluations, notes=notes)
         require_free(Path(folder))
         card = model_card(self, evaluations, notes)
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
@@ -246,7 +256,7 @@ class SavedModel:
         return self.method.device
 
     def _load_images(self, images: Sequence[Any]) -> Tensor:
-        squares = [_load_image(image, self.data.load_size) for image in images]
+        squares = [_load_image(image, self.data) for image in images]
         batch = torch.stack(squares)
         return prepare_evaluation(batch.to(self._device), self.data.image_size)
 
@@ -307,6 +317,11 @@ def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
     return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
 
 
+def _other_interpolation(data: Data) -> list[str]:
+    """Nothing for that of before there was a choice, so that the fingerprints of then are the same."""
+    return [] if data.interpolation == "bilinear" else [data.interpolation]
+
+
 _ORIGINS = ("name", "weights", "revision")
 
 
@@ -346,16 +361,17 @@ def _items(given: Any, types: tuple[type, ...], expected: str) -> list[Any]:
     return items
 
 
-def _load_image(image: Picture, side: int) -> Tensor:
+def _load_image(image: Picture, data: Data) -> Tensor:
+    side, how = data.load_size, data.interpolation
     if isinstance(image, Image.Image):
         try:
-            return center_square(upright_rgb(image), side)
+            return center_square(upright_rgb(image), side, how)
         except UnusableImage as error:  # opened and not yet decoded, such an image may be of a damaged file
             raise XmrError(f"the given image {error}") from error
     if isinstance(image, bytes):
-        return load_square(image, side, where="the given bytes")
+        return load_square(image, side, where="the given bytes", interpolation=how)
     try:
-        return load_square(read_bytes(Path(image), most=IMAGE_BYTES), side, where=str(image))
+        return load_square(read_bytes(Path(image), most=IMAGE_BYTES), side, where=str(image), interpolation=how)
     except OSError as error:
         raise XmrError(f"{image}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
+from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.errors import XmrError
@@ -85,7 +86,7 @@ class Pictures:
     def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
         with ThreadPoolExecutor() as pool:  # decoders leave Python's lock
             for files in _parts(self.files):
-                decoded = dict(zip(files, pool.map(lambda file: _decode(file, model.data.load_size), files)))
+                decoded = dict(zip(files, pool.map(lambda file: _decode(file, model.data), files)))
                 pictures = {file: item for file, item in decoded.items() if isinstance(item, Image.Image)}
                 for item in decoded.values():
                     if isinstance(item, XmrError):
@@ -232,9 +233,10 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
     return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
 
 
-def _decode(file: Path, side: int) -> Image.Image | XmrError:
+def _decode(file: Path, data: Data) -> Image.Image | XmrError:
     try:
-        square = load_square(read_bytes(file, most=IMAGE_BYTES), side, where=str(file))
+        content = read_bytes(file, most=IMAGE_BYTES)
+        square = load_square(content, data.load_size, where=str(file), interpolation=data.interpolation)
         return Image.fromarray(square.permute(1, 2, 0).numpy())
     except OSError as error:
         return XmrError(f"{file}: cannot be read: {error.strerror or error}")

@@ -141,7 +141,9 @@ def eval_command(
     evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
 
 
-def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False) -> None:
+def export_command(
+    run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False, transformers: bool = False
+) -> None:
     """Write a run's model to a folder of its own, in the layout of the Hugging Face hub: model.safetensors, the weights
     in one file whatever they were trained with (DeepSpeed's ZeRO, too), config.json, the tokeniser and a model card,
     README.md. `xmr_e2e.load(OUT)` embeds pictures and texts with it.
@@ -151,6 +153,7 @@ def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, on
         out: the folder to write to
         checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
         onnx: write each modality's network as OUT/onnx/MODALITY.onnx too, compared with torch
+        transformers: write the towers that are transformers as OUT/transformers/MODALITY too, for that library
     """
     from xmr_e2e.runs.export import export
     from xmr_e2e.runs.run import Run
@@ -160,6 +163,11 @@ def export_command(run: Path, out: Path, /, *, checkpoint: str | None = None, on
     console = Console(highlight=False, soft_wrap=True)
     model = export(Run(run), out, checkpoint)
     console.print(f"{len(model.method.state_dict())} weights written: {out}")
+    if transformers:
+        from xmr_e2e.models.transformers_files import save_transformers
+
+        for folder in save_transformers(model, out):
+            console.print(f"as transformers reads it: {folder}")
     if onnx:
         from xmr_e2e.models.onnx_files import OPSET, TOLERANCE, save_onnx
         from xmr_e2e.models.onnx_guide import add_guide

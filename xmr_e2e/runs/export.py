@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json
+from xmr_e2e.models.merged import merged
 from xmr_e2e.models.model_folder import require_free
 from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.runs.checkpoint import open_checkpoint
@@ -29,9 +30,11 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
     require_free(out)
     model = load(run.folder)  # which also says whether it is whole
     if checkpoint is None:
+        model = merged(model)
         model.save_pretrained(out, evaluations=list(_evaluations(run)), notes=_notes(model.data.shards))
         return model
     open_checkpoint(run.folder / "checkpoints" / checkpoint).load_weights(model.method)
+    model = merged(model)
     model.selection, model.selected_on = f"checkpoint {checkpoint}, not selected", "nothing"
     model.save_pretrained(out, notes=_notes(model.data.shards))
     return model

@@ -34,10 +34,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
+from torch import Tensor
 
 from xmr_e2e.configuration import current_name, flatten, from_document, to_document
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.loader import fit_words
+from xmr_e2e.data.loader import fit_idf, fit_words
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError, describe_os_error
@@ -223,7 +224,10 @@ class Run:
             tokenizer, vectors = given, np.zeros((len(given), dim), np.float32)
         folder.mkdir(parents=True, exist_ok=True)
         self._write_json(f"words/{TOKENIZER}", tokenizer.to_document())
-        write_atomically(folder / "vectors.safetensors", save({"vectors": vectors}))
+        found = {"vectors": vectors}
+        if vectors.shape[1]:  # tokens of a pretrained model have neither
+            found["idf"] = fit_idf(data, tokenizer)
+        write_atomically(folder / "vectors.safetensors", save(found))
 
     def words(self) -> tuple[Tokenizer | None, NDArray[np.float32]]:
         """Tokenizer and word vectors (len(tokeniser), dim); None and an empty array where no text is read.
@@ -246,6 +250,20 @@ class Run:
             )
         vectors: NDArray[np.float32] = found.numpy()
         return tokenizer, vectors
+
+    def idf(self) -> Tensor | None:
+        """The inverse document frequencies of the tokens (len(tokeniser),); None where no text is read, and in runs of
+        earlier versions.
+
+        Raises:
+            XmrError: the file is damaged, or holds something else.
+        """
+        path = self.folder / "words" / "vectors.safetensors"
+        found = read_weights(path) if path.exists() else {}
+        idf, vectors = found.get("idf"), found.get("vectors")
+        if idf is not None and (vectors is None or idf.dtype != torch.float32 or idf.shape != vectors.shape[:1]):
+            raise XmrError(f"{path} does not hold as many frequencies of words as vectors; copy the whole run again")
+        return idf
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; without the last one where it was cut as its process was killed."""

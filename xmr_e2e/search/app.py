@@ -185,7 +185,8 @@ class Service:
         try:
             if count_pixels(content, max_pixels=UPLOAD_PIXELS) > most_pixels:
                 return None
-            square = load_square(content, self.model.data.load_size, where="", max_pixels=UPLOAD_PIXELS)
+            side, how = self.model.data.load_size, self.model.data.interpolation
+            square = load_square(content, side, where="", max_pixels=UPLOAD_PIXELS, interpolation=how)
         except (UnusableImage, XmrError) as error:
             reason = str(error).removeprefix(": the image ")
             raise HTTPException(

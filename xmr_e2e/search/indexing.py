@@ -250,7 +250,8 @@ def _new_pictures(
             continue
         try:
             small = thumbnail(data, THUMBNAIL)
-            square = load_square(data, model.data.load_size, where=str(path))
+            how = model.data.interpolation
+            square = load_square(data, model.data.load_size, where=str(path), interpolation=how)
         except UnusableImage as error:
             _leave_out(f"{path} is left out: {error}", result)
             continue

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xmr_e2e.towers.text import BiGru as BiGru
     from xmr_e2e.towers.text import BiGruWords as BiGruWords
     from xmr_e2e.towers.text import BiLstmCnn as BiLstmCnn
+    from xmr_e2e.towers.text import MeanWords as MeanWords
     from xmr_e2e.towers.text import TextCnn as TextCnn
     from xmr_e2e.towers.vector import VectorTower as VectorTower
 else:  # as in xmr_e2e
@@ -28,6 +29,7 @@ else:  # as in xmr_e2e
         "FasterRcnn": "xmr_e2e.towers.regions",
         "GridRegions": "xmr_e2e.towers.regions",
         "ImageTower": "xmr_e2e.towers.image",
+        "MeanWords": "xmr_e2e.towers.text",
         "PretrainedText": "xmr_e2e.towers.pretrained",
         "PretrainedVision": "xmr_e2e.towers.pretrained",
         "SequenceTower": "xmr_e2e.towers.base",

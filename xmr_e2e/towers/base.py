@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -34,6 +34,8 @@ class DatasetInfo:
 
     published: frozenset[str] = frozenset()
     """modalities whose weights are trained ones that follow, so that the networks need not learn them"""
+    idf: Tensor | None = None
+    """(v,): inverse document frequencies of the words in the training texts; None where they are unknown"""
 
     @property
     def is_saved(self) -> bool:
@@ -45,10 +47,20 @@ class DatasetInfo:
 class TowerConfig(ABC):
     """The options of one tower; its `build` makes the network."""
 
+    kind: ClassVar[str]
+    """its name on the command line, `--method.MODALITY.kind`; the class's where it declares none"""
     input_kind: ClassVar[InputKind]
     """the kind of input that it takes of a sample, as in `Batch.inputs`"""
     is_pretrained: ClassVar[bool] = False
     """True where its architecture is one of transformers', by name"""
+
+    trained: Literal["all", "last_block", "lora", "nothing"] = field(default="all", kw_only=True)
+    """part that learns: all; last_block, the network's last block and what follows it (of word vectors: all but these);
+    lora, low-rank changes beside the linear layers of a transformer (Hu et al., 2022); nothing"""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.kind = vars(cls).get("kind", cls.__name__)
 
     @property
     def has_published_weights(self) -> bool:

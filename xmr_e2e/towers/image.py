@@ -1,4 +1,4 @@
-"""Image towers: torchvision's classifiers, and the AlexNet of the AlexNet paper, less their classification layer."""
+"""Image towers: classifiers of torchvision, timm and this project, less their classification layer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from xmr_e2e.towers.sizes import run_on_sizes
 
 @dataclass(frozen=True)
 class ImageTower(TowerConfig):
-    """A convolutional network (or vision transformer) up to the input of its classification layer."""
+    """A classifier of torchvision or timm by name, up to the input of its classification layer."""
 
+    kind = "torchvision"
     input_kind = "pixels"
 
     name: str = "alexnet"
-    """Any classifier by its torchvision name (alexnet, vgg19, resnet50, ...), alexnet_paper: the two-group AlexNet of
-    96-256-384-384-256 kernels with local response normalisation (Krizhevsky et al., 2012), or resnet10_slim: a small
-    residual network for machines without a GPU."""
+    """Any classifier by its torchvision name (alexnet, vgg19, resnet50, ...); timm:NAME, any of timm, with its own mean
+    and deviation of pictures; alexnet_paper: the two-group AlexNet of 96-256-384-384-256 kernels with local response
+    normalisation (Krizhevsky et al., 2012); efficientnet_lite0: for small machines, with weights from a file; or
+    resnet10_slim: a smaller residual network, from random weights."""
     weights: str = "imagenet"
-    """imagenet (torchvision's default ones, downloaded once), none (random), a .pth, .pt or .safetensors file with a
-    state dict, whose classification layer is ignored, or a run or exported model, whose tower is taken."""
+    """imagenet (torchvision's default ones, or timm's own; downloaded once), none (random), a .pth, .pt or .safetensors
+    file with a state dict, whose classification layer is ignored, or a run or exported model, whose tower is taken."""
     fresh_fc: bool = False
     """Draw the fully-connected layers again from N(0, 0.01), biases 0, after loading weights, as ALSCOR (Sec. 5.2)
     does. Without effect on weights none."""

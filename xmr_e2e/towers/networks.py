@@ -22,6 +22,8 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.errors import XmrError
+from xmr_e2e.towers import efficientnet, timm_networks
+from xmr_e2e.towers.efficientnet import EfficientNetLite0
 
 _CLASSES = 1000
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -35,17 +37,21 @@ def load_network(name: str, weights: str) -> tuple[nn.Module, int]:
     """A classifier whose classification layer is replaced by the identity, and the width of its output.
 
     Args:
-        name: torchvision's, or one of OWN.
-        weights: imagenet, none, or a file with a state dict.
+        name: torchvision's, one of OWN, or timm's behind "timm:".
+        weights: imagenet (of timm's: its own, whatever they were trained on), none, or a file with a state dict.
 
     Raises:
         XmrError: an unknown name, or weights that cannot be had, read or fitted.
     """
-    _check_name(name)
-    network = _pretrained(name) if weights == "imagenet" else _create(name)
-    head, dim = _drop_classification_layer(network)
+    if name.startswith(timm_networks.PREFIX):
+        network, heads, dim = timm_networks.create(name, pretrained=weights == "imagenet", ways_out=_WAYS_OUT)
+    else:
+        _check_name(name)
+        network = _pretrained(name) if weights == "imagenet" else _create(name)
+        head, dim = _drop_classification_layer(network)
+        heads = (head,)
     if weights not in ("imagenet", "none"):
-        _load(network, Path(weights), ignored=(f"{head}.", *_AUXILIARY.get(name, ())))
+        _load(network, Path(weights), ignored=(*(f"{head}." for head in heads), *_AUXILIARY.get(name, ())))
     return network, dim
 
 
@@ -123,7 +129,7 @@ def _block(inside: int, outside: int) -> BasicBlock:
     return BasicBlock(inside, outside, stride=2, downsample=shortcut)
 
 
-OWN = {"alexnet_paper": AlexNetPaper, "resnet10_slim": SlimResNet}
+OWN = {"alexnet_paper": AlexNetPaper, "efficientnet_lite0": EfficientNetLite0, "resnet10_slim": SlimResNet}
 """The networks that are not torchvision's."""
 
 
@@ -145,13 +151,20 @@ class Renormalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images * self.scale + self.shift if self.needed else images
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the network's own, (3,)."""
+        scale, shift = self.scale.cpu().flatten(), self.shift.cpu().flatten()
+        std = torch.tensor(IMAGENET_STD) / scale
+        return torch.tensor(IMAGENET_MEAN) - shift * std, std
+
 
 def _check_name(name: str) -> None:
     known = [*OWN, *models.list_models(module=models)]
     if name not in known:
         close = get_close_matches(name, known)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}."
-        raise XmrError(f"--method.image.name {name}: no such network; {hint}")
+        listed = f"known are {', '.join(known)}; and timm:NAME, any of timm."
+        hint = f"did you mean {' or '.join(close)}?" if close else listed
+        raise XmrError(f"--method.image.name {name}: torchvision has no such network; {hint}")
 
 
 def _create(name: str, weights: Any = None) -> nn.Module:
@@ -211,7 +224,7 @@ def _drop_classification_layer(network: nn.Module) -> tuple[str, int]:
 
 def _load(network: nn.Module, path: Path, ignored: tuple[str, ...]) -> None:
     """Copy a file's weights into the network; keys that start with one of `ignored` are left out."""
-    state = read_state_dict(path, "--method.image.weights", "imagenet")
+    state = efficientnet.with_our_names(read_state_dict(path, "--method.image.weights", "imagenet"))
     found = {key: value for key, value in state.items() if not key.startswith(ignored)}
     wanted = network.state_dict()
     # Files from before torch 0.4.1 do not count the batches.
@@ -258,6 +271,13 @@ def read_state_dict(path: Path, option: str, published: str) -> Mapping[str, Ten
 
 
 def fit_image_size(network: nn.Module, name: str, image_size: int) -> None:
+    """Let a network that knows positions take images of this size.
+
+    Raises:
+        XmrError: it cannot.
+    """
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.fit_image_size(network, name, image_size)
     if isinstance(network, models.MaxVit) and image_size != 224:
         raise XmrError(f"{name} takes images of 224 pixels only, not {image_size}.")
     if not isinstance(network, VisionTransformer) or image_size == network.image_size:
@@ -275,9 +295,13 @@ def statistics(name: str) -> tuple[Tensor, Tensor]:
 
     By name, not by weights: a trained tower that is built again to take its saved weights must see the same input.
     """
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.statistics(name)
     if name == "alexnet_paper":
         # Sec. 2: values of 0 to 255 less their mean. Its N(0, 0.01) weights are too small for inputs of unit variance.
         return torch.tensor(IMAGENET_MEAN), torch.full((3,), 1 / 255)
+    if name == "efficientnet_lite0":
+        return torch.full((3,), efficientnet.MEAN), torch.full((3,), efficientnet.STD)
     if name in OWN:
         return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     weights: Any = models.get_model_weights(name)

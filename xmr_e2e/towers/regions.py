@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -16,6 +16,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures
 from xmr_e2e.towers.image import try_image_size
+from xmr_e2e.towers.trained import last_block
 
 if TYPE_CHECKING:  # torchvision takes seconds to import, which --help need not take
     from xmr_e2e.towers.detector import Detector
@@ -27,10 +28,11 @@ _TRIAL_SIZE = 224  # pixels; all of torchvision's classifiers take pictures of t
 class GridRegions(SequenceTower):
     """The cells of a classifier's last feature map as regions, all trained end to end; needs no detector."""
 
+    kind = "grid"
     input_kind = "pixels"
 
     name: str = "resnet50"
-    """any classifier by its torchvision name, or alexnet_paper, as for the image tower"""
+    """any classifier by its torchvision name, timm:NAME, or one of this project's, as for the image tower"""
     weights: str = "imagenet"
     """imagenet, none (random), or a file with a state dict, as for the image tower"""
     cells: Annotated[int, Bounds(int, least=1, most=64)] = 6
@@ -65,6 +67,7 @@ class GridEncoder(nn.Module):
 
         super().__init__()
         self.cells = cells
+        self.last_block = last_block(network)  # which cannot be told from what is left of the network below
         node, self.dim = _last_map(network)
         # What lies above the map, such as fully-connected layers, is left away.
         leaves = {"leaf_modules": [ResponseNorm]}
@@ -90,6 +93,7 @@ class FasterRcnn(SequenceTower):
     wide photograph are not found; `python -m preprocessing.regions` looks at whole pictures (StoredRegions).
     """
 
+    kind = "faster_rcnn"
     input_kind = "pixels"
 
     weights: str = "coco"
@@ -97,7 +101,7 @@ class FasterRcnn(SequenceTower):
     fasterrcnn_resnet50_fpn, of any number of classes"""
     regions: Annotated[int, Bounds(int, least=1, most=1000)] = 36
     """regions of each picture, the most certain ones"""
-    trained: Literal["none", "box_head", "backbone"] = "box_head"
+    trained: Literal["none", "box_head", "backbone"] = field(default="box_head", kw_only=True)  # type: ignore[assignment]
     """trained part: box_head, what describes a region (fc6, fc7); backbone, ResNet and feature pyramid below it too,
     from the pixels on (at a rate of 1e-5 or less, --optimizer.lr-overrides); none, nothing. What finds the regions and
     names their classes never learns"""
@@ -153,6 +157,7 @@ class FasterRcnnEncoder(nn.Module):
 class StoredRegions(SequenceTower):
     """The regions that the shards hold (python -m preprocessing.regions puts them there)."""
 
+    kind = "stored"
     input_kind = "regions"
     has_published_weights = True  # the detector's that found them
 

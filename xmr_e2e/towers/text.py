@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import FractionBelow1, Width
 from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.text import PAD, UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures, TowerConfig
 
 _RANDOM_WIDTH = 300
+_LEAST_WEIGHT = 1e-6  # of a text without a known word, whose sum is zero
 
 
 class WordEncoder(nn.Module):
@@ -39,6 +42,7 @@ class WordEncoder(nn.Module):
 class BiLstmCnn(TowerConfig):
     """Word vectors, a bidirectional LSTM, a convolution over time and its maximum (ALSCOR's TxtNet, Eq. 19-28)."""
 
+    kind = "bilstm_cnn"
     input_kind = "tokens"
 
     hidden: Width = 141
@@ -81,6 +85,7 @@ class BiLstmCnnEncoder(WordEncoder):
 class TextCnn(TowerConfig):
     """Word vectors, convolutions of several widths over time and their maxima (Kim, 2014): SDCMR's WordCNN."""
 
+    kind = "cnn"
     input_kind = "tokens"
 
     widths: tuple[Width, ...] = (3, 4, 5)
@@ -122,12 +127,19 @@ class TextCnnEncoder(WordEncoder):
 
 @dataclass(frozen=True)
 class BiGru(TowerConfig):
-    """Word vectors and a bidirectional GRU; both directions' average, averaged over the words."""
+    """Word vectors and a bidirectional GRU, pooled over the words."""
 
+    kind = "bigru"
     input_kind = "tokens"
 
     hidden: Width = 1024
-    """width of the GRU, per direction: the width of the tower's output"""
+    """width of the GRU, per direction"""
+    pooling: Literal["mean", "max"] = "mean"
+    """mean: the average over the words; max: of each unit its largest value at any word"""
+    directions: Literal["average", "concatenate"] = "average"
+    """average: the output has the GRU's width; concatenate: twice that"""
+    dropout: FractionBelow1 = 0.0
+    """share of the word vectors' numbers, and of the output, that is dropped in training"""
     weights: str = field(default="none", kw_only=True)
     """none (the words' vectors, all else random), or a run or exported model, whose tower and tokeniser are taken"""
 
@@ -141,18 +153,72 @@ class BiGruEncoder(WordEncoder):
 
     def __init__(self, config: BiGru, vectors: Tensor) -> None:
         super().__init__(vectors)
-        self.dim = config.hidden
-        self.gru = GruOfBothDirections(vectors.shape[1], config.hidden)
+        concatenates = config.directions == "concatenate"
+        self.dim = config.hidden * (1 + concatenates)
+        self.takes_maximum = config.pooling == "max"
+        self.gru = GruOfBothDirections(vectors.shape[1], config.hidden, concatenates=concatenates)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        states: Tensor = self.gru(self.words(tokens.ids), tokens)
-        return states.sum(dim=1) / tokens.lengths.to(states.device)[:, None]
+        states: Tensor = self.gru(self.dropout(self.words(tokens.ids)), tokens)
+        if self.takes_maximum:
+            pooled = states.masked_fill(~real_words(tokens)[:, :, None], -math.inf).amax(dim=1)
+        else:
+            pooled = states.sum(dim=1) / tokens.lengths.to(states.device)[:, None]
+        dropped: Tensor = self.dropout(pooled)
+        return dropped
+
+
+@dataclass(frozen=True)
+class MeanWords(TowerConfig):
+    """The weighted mean of the word vectors; unknown words have no weight, and a text of none but these is zero."""
+
+    kind = "mean"
+    input_kind = "tokens"
+
+    weighting: Literal["uniform", "idf"] = "uniform"
+    """uniform; or idf: the rarer a word in the training texts, the heavier, log((1 + n) / (1 + n of the word)) + 1 for
+    n texts (a sample's texts are one where they are joined, --data.texts)"""
+
+    def build(self, dataset: DatasetInfo, modality: str) -> MeanWordsEncoder:
+        """Raises XmrError where the data has no word vectors, or idf is asked for and unknown."""
+        vectors = dataset.words
+        weights = torch.ones(len(vectors), device=vectors.device)
+        if self.weighting == "idf" and not dataset.is_saved:
+            if dataset.idf is None:
+                raise XmrError(
+                    f"--method.{modality}.weighting idf needs the words' frequencies in the training texts, and these "
+                    "words were fitted by an earlier version, or without them: start a new run"
+                )
+            weights = dataset.idf.to(vectors)
+        return MeanWordsEncoder(vectors, weights)
+
+
+class MeanWordsEncoder(WordEncoder):
+    """Tokens of n texts -> (n, dim)."""
+
+    weights: Tensor
+
+    def __init__(self, vectors: Tensor, weights: Tensor) -> None:
+        """weights: (v,), of the words; those of padding and of unknown words count as 0."""
+        super().__init__(vectors)
+        self.dim = vectors.shape[1]
+        known = torch.ones_like(weights)
+        known[[PAD, UNKNOWN]] = 0
+        self.register_buffer("weights", weights * known)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        weights = self.weights[tokens.ids] * real_words(tokens)
+        total = (self.words(tokens.ids) * weights[:, :, None]).sum(dim=1)
+        mean: Tensor = total / weights.sum(dim=1, keepdim=True).clamp(min=_LEAST_WEIGHT)
+        return mean
 
 
 @dataclass(frozen=True)
 class BiGruWords(SequenceTower):
     """Word vectors and a bidirectional GRU; both directions' average for each word (Semantic Sharing, Sec. 3.1)."""
 
+    kind = "bigru_words"
     input_kind = "tokens"
 
     hidden: Width = 1024
@@ -195,16 +261,22 @@ class BiGruWordsEncoder(WordEncoder):
 
 
 class GruOfBothDirections(nn.Module):
-    """Word vectors (n, t, e) of tokens -> the average of both directions' states, (n, t, hidden), zero in padding."""
+    """Word vectors (n, t, e) of tokens -> the average of both directions' states, (n, t, hidden), zero in padding.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    Args:
+        concatenates: both beside each other instead, (n, t, 2 hidden).
+    """
+
+    def __init__(self, width: int, hidden: int, *, concatenates: bool = False) -> None:
         super().__init__()
+        self.concatenates = concatenates
         self.forwards = nn.GRU(width, hidden, batch_first=True)
         self.backwards = nn.GRU(width, hidden, batch_first=True)
 
     def forward(self, words: Tensor, tokens: Tokens) -> Tensor:
-        forwards, backwards = both_directions(self.forwards, self.backwards, words, tokens.lengths)
-        return (forwards + backwards) / 2 * real_words(tokens)[:, :, None]
+        both = both_directions(self.forwards, self.backwards, words, tokens.lengths)
+        states = torch.cat(both, dim=2) if self.concatenates else (both[0] + both[1]) / 2
+        return states * real_words(tokens)[:, :, None]
 
 
 def real_words(tokens: Tokens) -> Tensor:

@@ -16,6 +16,7 @@ from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 class VectorTower(TowerConfig):
     """A modality's published features (d,), as the shards hold them."""
 
+    kind = "vector"
     input_kind = "vector"
     has_published_weights = True  # of whatever has made the features
 

@@ -27,11 +27,13 @@ from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import leaving_at_once
+from xmr_e2e.towers.published_size import advise
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.preflight import check_start
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.signals import Stopped
+from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, value_of
 from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.watchdog import Watchdog
 
@@ -67,36 +69,49 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
         SystemExit: options that it does not have, or --help; said to the user.
         XmrError: an option has no possible value, or a run to go on with that is none of this recipe's.
     """
-    check_foreign_options(sys.argv[1:] if args is None else args)
+    words = sys.argv[1:] if args is None else args
+    check_foreign_options(words)
     own = recipe()
-    experiment = _parse(recipe, own, args)
+    # Before all others: which options there are depends on the run's towers.
+    folder = value_of(words, "--train.resume")
+    experiment = _parse(recipe, own if folder in (None, "None") else _begun(Path(folder), own), args)
     if experiment.train.name == "":  # of a shell's variable that is not set
         raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
-    if experiment.train.resume is None:
-        return experiment
-    refuse_folder_of_runs(experiment.train.resume)
-    begun = Run(experiment.train.resume).experiment()
+    return experiment
+
+
+def _begun(folder: Path, own: Experiment) -> Experiment:
+    """The configuration of a run to go on with, which has to be one of the recipe's own."""
+    refuse_folder_of_runs(folder)
+    begun = Run(folder).experiment()
     if begun.name != own.name:
-        raise XmrError(f"--train.resume {experiment.train.resume}: the run is one of {begun.name}, not of {own.name}")
-    return _parse(recipe, begun, args)
+        raise XmrError(f"--train.resume {folder}: the run is one of {begun.name}, not of {own.name}")
+    return begun
 
 
 def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence[str] | None) -> Experiment:
     module = sys.modules[recipe.__module__]
-    return tyro.cli(
+    words = sys.argv[1:] if args is None else args
+    default, left = choose_towers(default, words)
+    asks = {"--help", "-h"} & set(words)
+    experiment = tyro.cli(
         Experiment,
         prog=None if args is None else module.__file__,
-        args=args,
+        args=left,
         default=default,
-        description=module.__doc__,
+        description=f"{module.__doc__}\n\n{list_kinds(default.method)}" if asks else module.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
+    return follow_text_tower(experiment, words)
 
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
     check_start(experiment, accelerator.num_processes)  # before anything is written
     if accelerator.is_main_process:
+        for modality, tower in experiment.method.towers.items():
+            if advice := advise(tower, experiment.data, modality):
+                logger.info("%s", advice)
         for leak in known_leaks(experiment.method, load_manifest(experiment.data.shards)):
             logger.warning("known leak: %s", leak)
     with ExitStack() as held:

@@ -100,10 +100,8 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     """Run each stage's networks as in training, at random weights and on zeros."""
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
-    dataset = DatasetInfo(
-        len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths,
-        published=experiment.method.published,
-    )  # fmt: skip
+    about = len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths
+    dataset = DatasetInfo(*about, published=experiment.method.published, idf=torch.ones(len(words)))
     method = build_method(config, dataset)
     for stage in method.training_stages:
         if not stage.closed_form:

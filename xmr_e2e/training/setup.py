@@ -40,9 +40,10 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
                 run.fit_words(data, None if run.has_words else given_tokenizer(experiment.method, data))
         tokenizer, words = run.words()
         torch.manual_seed(train.seed)
+        vectors = torch.from_numpy(words)
         info = DatasetInfo(
-            len(manifest.classes), manifest.multi_label, data.image_size, torch.from_numpy(words), manifest.widths,
-            published=frozenset(given_towers(experiment.method)),
+            len(manifest.classes), manifest.multi_label, data.image_size, vectors, manifest.widths,
+            published=frozenset(given_towers(experiment.method)), idf=run.idf(),
         )  # fmt: skip
         method = build_method(without_given(experiment.method), info).to(accelerator.device)
     experiment.optimizer.check(method, [stage.name for stage in method.training_stages])
