@@ -50,6 +50,17 @@ def method_name(type_: str) -> str:
     return name if package == _ROOM else type_
 
 
+def methods_without_labels() -> list[str]:
+    """The methods of this package that need no labels, by name: as they are, or with frozen towers."""
+    found = []
+    for method in all_methods():
+        for options, words in ({}, ""), ({"frozen": True}, " with --method.frozen"):
+            if not method(**options).needs_labels:
+                found.append(f"{method_name(document_type(method))}{words}")
+                break
+    return found
+
+
 def method_title(name: str) -> str:
     """The title of the method of this name; of one that is not imported, the name of its class."""
     for method in imported_methods():
