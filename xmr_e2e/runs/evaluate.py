@@ -244,3 +244,4 @@ def as_labeled(embedded: EmbeddedSplit) -> EmbeddedSplit:
             f"{len(unlabeled)} samples have no label (the first: {embedded.keys[unlabeled[0]]}), "
             "and mAP counts by labels; build the shards with a label table"
         )
+    return embedded
