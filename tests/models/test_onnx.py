@@ -38,6 +38,7 @@ from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.probe import Classifier, Probe
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
@@ -64,6 +65,7 @@ HEADS: dict[str, MethodConfig] = {
     "drcl": Drcl(**FEATURES, hidden=16, dim=8),
     "dscmr": Dscmr(**FEATURES, hidden=16, dim=8),
     "mars": Mars(**FEATURES, dim=8),
+    "probe": Probe(**FEATURES),
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
 }
@@ -86,6 +88,8 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
         if isinstance(module, CanonicalProjections):
             widths = len(module.image_mean), len(module.text_mean)
             module.fit(*(torch.randn(40, width) for width in widths), ridge=0.1)
+        if isinstance(module, Classifier):
+            module.fit(torch.randn(40, len(module.mean)), torch.eye(4)[torch.arange(40) % 4], penalty=0.1)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
     data = Data(Path("elsewhere"), image_size=side, load_size=side + 8, max_tokens=30)

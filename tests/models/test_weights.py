@@ -39,7 +39,8 @@ RECURRENT: dict[str, Callable[[], MethodConfig]] = {
     "dscmr, BiGRU": lambda: Dscmr(image=IMAGE, text=BiGru(hidden=8), hidden=16, dim=8),
 }
 """beside METHODS, of which semantic_sharing has a BiGRU of words"""
-TRAININGS = {name: build for name, build in METHODS.items() if " " not in name} | RECURRENT
+TRAININGS = {name: build for name, build in METHODS.items() if " " not in name and name != "probe"} | RECURRENT
+"""those that take steps"""
 
 
 def in_one_buffer(module: nn.Module) -> nn.Module:
