@@ -48,8 +48,9 @@ def test_a_table_of_pictures_and_texts_is_built_trained_measured_and_searched(tm
     ]
     result = json.loads((tmp_path / "runs/contrastive_flickr8k/first/evaluation/test.json").read_bytes())
     assert result["protocol"]["name"] == "captions"
-    assert result["model"]["figures"]["image_to_text"]["gallery"] == 2 * result["model"]["figures"][
-        "text_to_image"
-    ]["gallery"]
+    assert (
+        result["model"]["figures"]["image_to_text"]["gallery"]
+        == 2 * result["model"]["figures"]["text_to_image"]["gallery"]
+    )
     assert "rsum" in printed[2] and "mAP" not in printed[2]
     assert "a dog on the grass (test)" in printed[3]

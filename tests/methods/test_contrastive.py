@@ -84,9 +84,7 @@ def test_of_three_modalities_each_two_have_a_term_and_the_total_is_their_mean(lo
     dataset = DatasetInfo(0, False, 32, torch.zeros(2, 2), {"image": 5, "text": 4, "audio": 5})
     method: Any = config.build(dataset).double().train()
     whole = batch(method)
-    rows = {
-        name: unit(run(method.heads[name], run(method.towers[name], array(whole.inputs[name])))) for name in THREE
-    }
+    rows = {name: unit(run(method.heads[name], run(method.towers[name], array(whole.inputs[name])))) for name in THREE}
     found = values(method(whole))
     expected = {
         f"{a}_{b}": reference(loss, rows[a], rows[b], POSITIONS)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-
 NO_CLASS = -1
 """of samples of data without labels"""
 

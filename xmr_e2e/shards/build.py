@@ -357,8 +357,8 @@ def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) ->
     counts = Counter(sample.split for sample in without)
     of = Counter(sample.split for sample in used)
     parts = ", ".join(f"{counts[name]:,} of {of[name]:,} in {name}" for name in SPLITS if counts[name])
-    return [f"samples without a label: {parts} (the first: {without[0].source}); most methods train by labels: give them "
-            "some, or leave them out with --exclude"]  # fmt: skip
+    return [f"samples without a label: {parts} (the first: {without[0].source}); most methods train by labels: give "
+            "them some, or leave them out with --exclude"]  # fmt: skip
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:
