@@ -1,9 +1,9 @@
 """Protocols: on what the epoch is selected, what the items are, and how they are compared.
 
 `clean` selects on validation and measures the test split once. The others are said by what they do otherwise: that in
-which each caption is an item, and those of COCO's customary galleries, which are here, and those of released scripts, whose quirks change figures: each method
-declares its own (`xmr_e2e.methods.protocols` knows all by name). A script's facts were read in its authors' code;
-docs/reproduction.md has them paper by paper.
+which each caption is an item, and those of COCO's customary galleries, which are here, and those of released scripts,
+whose quirks change figures: each method declares its own (`xmr_e2e.methods.protocols` knows all by name). A script's
+facts were read in its authors' code; docs/reproduction.md has them paper by paper.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All figures of one direction of retrieval from one pass over exact rankings, accumulated in fp64.
 
-Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors; (n, 0) are
-data without labels, of which the figures by pair alone are measured.
+Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors; where they
+are (n, 0) there are none, and the figures by pair alone are measured.
 A query with no relevant item in the gallery counts 0 and stays in the mean; result files say how many there were.
 Equal scores rank in gallery order. Where there is a process group, every rank calls these functions; each ranks a part
 of the queries, and all return the same figures.
@@ -97,9 +97,9 @@ class RetrievalMetrics:
     """The metrics of one direction of retrieval. Results of early versions have the scores and the queries alone."""
 
     scores: dict[Score, Number]
-    """"mAP@all", "mAP@k" and "NDCG@k" by labels, and missing where there are none. By pair, and missing where no query has one in the gallery: "R@k", the
-    share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
-    the mean correlation coefficient of the embeddings of a pair."""
+    """"mAP@all", "mAP@k" and "NDCG@k" by labels, missing where there are none. By pair, missing where no query has one
+    in the gallery: "R@k", the share of the queries with a pair that have it among the first k; "MedR", the median of
+    its rank, from 1; "Pearson", the mean correlation coefficient of the embeddings of a pair."""
     curve: PrecisionRecallCurve = PrecisionRecallCurve([], [])
     scope: PrecisionScopeCurve = PrecisionScopeCurve([], [])
     per_class: dict[int, Number] = field(default_factory=dict)
