@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from preprocessing.caption_labels import read_concepts
 from preprocessing.folder.command import folder as build_folder
+from preprocessing.folder.table_samples import samples_of_table
 from tests import ROOT
 from tests.helpers.drawn import draw_image
 from tests.helpers.pages import PAGES, alternatives, blocks, commands, prose_and_code, spans, spans_of
@@ -45,7 +46,7 @@ FOREIGN = (
 
 @pytest.mark.parametrize("language", ["csv", "jsonl"])
 def test_the_tables_that_are_shown_become_shards(language: str, tmp_path: Path) -> None:
-    (block,) = blocks(language)
+    (block,) = (block for block in blocks(language) if "label" in block.text)
     table = tmp_path / f"raw/table.{language}"
     table.parent.mkdir()
     table.write_text(block.text)
@@ -55,6 +56,16 @@ def test_the_tables_that_are_shown_become_shards(language: str, tmp_path: Path) 
     built = load_manifest(tmp_path / "out")
     assert {split: part.samples for split, part in built.splits.items()} == {"train": 1, "val": 1, "test": 1}
     assert set(built.classes) == {"beach", "dog", "sea"} and built.multi_label
+
+
+def test_the_table_of_pictures_and_texts_that_is_shown_is_read(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("csv") if "label" not in block.text)
+    (tmp_path / "table.csv").write_text(block.text)
+    found = samples_of_table(tmp_path, tmp_path / "table.csv")
+    assert [(sample.source, len(sample.texts)) for sample in found.samples] == [
+        ("photos/0001.jpg", 2), ("photos/0002.jpg", 1)
+    ]  # fmt: skip
+    assert not any(sample.labels or sample.split for sample in found.samples)
 
 
 def test_the_word_lists_that_are_shown_are_read(tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ def test_the_average_of_a_figure_is_over_the_directions_that_have_it() -> None:
         assert directions.average[name] == pytest.approx(sum(scores[name] for scores in every) / 6, abs=1e-12)
     for name in ("R@1", "R@3"):
         assert directions.average[name] == pytest.approx(sum(scores[name] for scores in paired) / 2, abs=1e-12)
-    assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4", "R@1", "R@3", "MedR", "Pearson"]
+    assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4", "R@1", "R@3", "MedR", "Pearson", "rsum"]
+    recalls = sum(scores[name] for scores in paired for name in ("R@1", "R@3"))
+    assert directions.average["rsum"] == pytest.approx(100 * recalls, abs=1e-9)
     assert directions.modalities == ("image", "text", "audio")
 
 

@@ -13,6 +13,7 @@ FIVE = Captions(most=5)
 # select, selected_on, captions, similarity, ndcg_stride, whole_batches, folds
 FACTS = {
     "clean": (None, "val", None, None, None, None, False),
+    "captions": (None, "val", Captions(), None, None, None, False),
     "coco5k": (None, "val", FIVE, None, None, None, False),
     "coco1k": (None, "val", FIVE, None, None, None, True),
     "released:dscmr": ("mAP@all", "test", None, "cosine", None, None, False),

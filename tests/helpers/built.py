@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-UNLABELLED = "no sample has a label, and methods train by labels"
+UNLABELLED = "no sample has a label: contrastive training and figures by pairs need none, other methods do"
 """The note of a build without any."""
 
 

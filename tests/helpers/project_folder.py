@@ -136,6 +136,8 @@ class Project:
                 shutil.copytree(self.shards, path / name)
         elif word.startswith("my_tars/"):
             tars_of_another_tool(self.root / "my_tars")
+        elif word.startswith("my_pairs"):
+            own_pairs(self.root / "my_pairs")
         elif word.startswith("my_"):
             own_data(self.root / word.partition("/")[0])
         elif word == "TABLE" or path.suffix == ".csv":
@@ -180,6 +182,16 @@ def own_data(folder: Path) -> None:
     csv.writer(table).writerows([("image", "text", "label"), *rows])
     write(folder / "table.csv", table.getvalue())
     write(folder / "table.jsonl", "\n".join(json.dumps(dict(zip(("image", "text", "label"), row))) for row in rows))
+
+
+def own_pairs(folder: Path, pictures: int = 30) -> None:
+    """Pictures and a table with only their texts: two rows of each."""
+    lines = ["image,text"]
+    for number in range(pictures):
+        draw_image(folder / f"photos/{number:04d}.jpg")
+        text = list(OWN.values())[number % len(OWN)]
+        lines += [f'photos/{number:04d}.jpg,"{text}"', f'photos/{number:04d}.jpg,"{text}, number {number}"']
+    write(folder / "table.csv", "\n".join(lines))
 
 
 def tars_of_another_tool(folder: Path) -> None:

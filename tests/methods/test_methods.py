@@ -26,6 +26,7 @@ from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
 from xmr_e2e.methods.cca import Cca
+from xmr_e2e.methods.contrastive import Contrastive
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.deep_sm import DeepSm
@@ -59,6 +60,11 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     ),
     "alscor": lambda **options: Alscor(image=IMAGE, text=TEXT, dim=4, **options),
     "cca": lambda **options: Cca(image=IMAGE, text=TEXT, dim=4, **options),
+    "contrastive": lambda **options: Contrastive(image=IMAGE, text=TEXT, dim=8, **options),
+    "contrastive sigmoid": lambda **options: Contrastive(
+        image=IMAGE, text=TEXT, dim=8, loss="sigmoid", standardize=True, hidden=8, **options
+    ),
+    "contrastive triplet": lambda **options: Contrastive(image=IMAGE, text=TEXT, dim=8, loss="triplet", **options),
     "corr_ae": lambda **options: CorrAe(image=IMAGE, text=TEXT, dim=8, **options),
     "corr_ae full": lambda **options: CorrAe(image=IMAGE, text=TEXT, dim=8, variant="full", **options),
     "dcca": lambda **options: Dcca(image=IMAGE, text=TEXT, hidden=8, dim=4, **options),
@@ -110,7 +116,7 @@ def batch(*, multi_label: bool = False) -> Batch:
     return Batch(
         inputs={"image": torch.randn(12, 3, 32, 32, generator=generator), "text": Tokens(ids, lengths)},
         labels=labels,
-        positions=torch.arange(12),
+        positions=torch.arange(12) % 10,  # two samples are there twice, as in class-balanced batches
         keys=tuple(map(str, range(12))),
     )
 

@@ -394,7 +394,7 @@ def test_a_build_says_how_many_samples_have_no_label(tmp_path: Path) -> None:
     lines = [f"{image},t,{image[:3] if n % 5 else ''},{('train', 'val')[n >= 16]}" for n, image in enumerate(IMAGES)]
     for name, content, note in (
         ("some", ["image,text,label,split", *lines], "samples without a label: 4 of 16 in train (the first: "
-         "dog/0.jpg); methods train by labels: give them some, or leave them out with --exclude"),
+         "dog/0.jpg); most methods train by labels: give them some, or leave them out with --exclude"),
         ("none", ["image,text", *(f"{image},t" for image in IMAGES)], UNLABELLED),
     ):  # fmt: skip
         table = write(tmp_path / f"{name}.csv", "\n".join(content))

@@ -8,11 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions, all_directions, cross_modal_metrics
+from xmr_e2e.evaluation.directions import (
+    CrossModalMetrics,
+    Directions,
+    all_directions,
+    cross_modal_metrics,
+    with_average,
+)
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
-from xmr_e2e.evaluation.retrieval import average_metrics, average_scores
+from xmr_e2e.evaluation.retrieval import average_metrics
 from xmr_e2e.similarity import Similarity
 
 
@@ -100,4 +106,4 @@ def _mean(parts: Sequence[CrossModalMetrics]) -> CrossModalMetrics:
 
 def _mean_directions(parts: Sequence[Directions]) -> Directions:
     metrics = {name: average_metrics([part.directions[name] for part in parts]) for name in parts[0].directions}
-    return Directions(metrics, average_scores([each.scores for each in metrics.values()]))
+    return with_average(metrics)

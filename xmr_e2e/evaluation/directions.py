@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,6 +26,11 @@ from xmr_e2e.evaluation.retrieval import (
 )
 from xmr_e2e.similarity import Similarity
 
+RSUM = "rsum"
+"""the sum of recalls over all directions, by which retrieval without labels is selected"""
+_BY_LABEL = ("relevance", "normaliser", "mAP", "NDCG", "curve", "scope", "per_class", "queries_without_relevant")
+"""beginnings of the names of what is defined by labels"""
+
 DirectionName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,50}_to_[a-z0-9]{1,50}$")]
 
 
@@ -35,11 +41,16 @@ class Directions:
     directions: Annotated[dict[DirectionName, RetrievalMetrics], Field(max_length=100, validation_alias="figures")]
     """"image_to_text", "text_to_image", …: the query's modality first. "figures" in result files"""
     average: dict[Score, Number]
-    """of each score over the directions that have it"""
+    """of each score over the directions that have it; with "rsum", the sum of recalls over all of them"""
 
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
+
+    @property
+    def is_labeled(self) -> bool:
+        """False where there were no labels to measure by."""
+        return any(each.is_labeled for each in self.directions.values())
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def all_directions(
     discounts: direction -> that of NDCG, where it is not the ordinary one. Called by every rank.
     Raises XmrError for NaN or infinite embeddings, ValueError for fewer than two modalities or shapes that do not fit.
     """
-    return _directions(
+    return with_average(
         {
             name: retrieval_metrics(
                 asked.embeddings,
@@ -91,7 +102,8 @@ def all_directions(
                 ndcg_discount=discounts.get(name, Discount()),
             )
             for name, asked, ranked in _pairs(queries, gallery)
-        }
+        },
+        spec,
     )
 
 
@@ -134,7 +146,13 @@ def cross_modal_metrics(
                 seeds=own_seeds.tolist(),
             )
     definitions = _definitions(similarity, spec, discounts, random_rankings, seed)
-    return CrossModalMetrics(model, _directions(random), definitions)
+    if not queries.is_labeled:
+        definitions = {name: words for name, words in definitions.items() if not _is_by_label(name)}
+    return CrossModalMetrics(model, with_average(random, spec), definitions)
+
+
+def _is_by_label(definition: str) -> bool:
+    return definition.startswith(_BY_LABEL)
 
 
 def direction_name(query: str, gallery: str) -> str:
@@ -169,13 +187,17 @@ def _pairs(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tu
         yield direction_name(one, other), queries.items(one), ranked.items(other)
 
 
-def _directions(metrics: dict[str, RetrievalMetrics]) -> Directions:
-    return Directions(metrics, average_scores([each.scores for each in metrics.values()]))
+def with_average(metrics: dict[str, RetrievalMetrics], spec: MetricSpec = MetricSpec()) -> Directions:
+    """The metrics of all directions, with the average of each and the sum of recalls."""
+    scores = [each.scores for each in metrics.values()]
+    recalls = [own[name] for own in scores for name in spec.by_pair if name in own]
+    return Directions(metrics, average_scores(scores) | ({RSUM: 100 * math.fsum(recalls)} if recalls else {}))
 
 
 def _definitions(
     similarity: Similarity, spec: MetricSpec, discounts: Mapping[str, Discount], random_rankings: int, seed: int
 ) -> dict[str, str]:
+    """Of all scores, those by labels included."""
     odd = {
         f"NDCG@k of {direction}": f"as NDCG@k, with the divisor {discount.words} in place of log2(r + 1)"
         for direction, discount in discounts.items()
@@ -200,6 +222,8 @@ def _definitions(
         "per_class": "mAP@all of the queries that have the label",
         "queries_without_relevant": "count 0 and stay in the mean",
         "average": "of each figure over the directions that have it",
+        RSUM: f"100 times the sum of {', '.join(spec.by_pair)} over all directions: at most "
+        f"{100 * len(spec.by_pair)} for each",
         "standard_errors": "standard deviation over the queries over the square root of their number; 1.96 of them on "
         "either side are a 95 % confidence interval for other queries of this kind, not for other seeds",
         "random Pearson": "of the queries with a pair, each beside an item drawn at random",

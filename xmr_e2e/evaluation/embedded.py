@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ class Items:
     keys: NDArray[Any]
     """(m,) of their samples: two items with the same key are a pair"""
 
+    @property
+    def is_labeled(self) -> bool:
+        """False where there are no labels, (m, 0)."""
+        return self.labels.ndim == 1 or self.labels.shape[1] > 0
+
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
@@ -36,7 +41,7 @@ class EmbeddedSplit:
     """modality -> (n_m,) int64, ascending: the sample of each item. A sample without the modality is not there; one
     with several items of it, such as captions, is there as often."""
     labels: Tensor
-    """(n, c) multi-hot or (n,) integer classes"""
+    """(n, c) multi-hot or (n,) integer classes; (n, 0) where there are no labels"""
     keys: tuple[str, ...]
     """n of them"""
 
@@ -55,6 +60,15 @@ class EmbeddedSplit:
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.embeddings)
+
+    @property
+    def is_labeled(self) -> bool:
+        """False where there are no labels to measure by, (n, 0)."""
+        return self.labels.ndim == 1 or self.labels.shape[1] > 0
+
+    def without_labels(self) -> EmbeddedSplit:
+        """The same items, to be measured by their pairs alone."""
+        return replace(self, labels=self.labels.new_zeros(len(self.keys), 0))
 
     def items(self, modality: str) -> Items:
         """The items of a modality, with the labels and keys of their samples."""

@@ -42,15 +42,20 @@ class RankingSample:
     first: NDArray[np.int64]
     """(m, k) the items at the first k = min(FIRST, all) ranks"""
     precision: NDArray[np.float64]
-    """(m,) average precision over the whole ranking"""
+    """(m,) average precision over the whole ranking; without labels, 1 over the rank of the first pair, or 0"""
     relevant: NDArray[np.bool_]
-    """(m,) whether any item shares a label with the query"""
+    """(m,) whether any item shares a label with the query; without labels, whether any is its pair"""
     right_first: NDArray[np.bool_]
-    """(m,) whether the first one does"""
+    """(m,) whether the first one does, or is"""
     pair_rank: NDArray[np.int64]
     """(m,) the rank, from 1, of the first item with the query's key; 0 where there is none"""
     pair: NDArray[np.int64]
     """(m,) that item; -1 where there is none"""
+
+    @property
+    def is_labeled(self) -> bool:
+        """False where there are no labels, and right is what is the query's own pair."""
+        return self.queries.is_labeled
 
     @property
     def direction(self) -> str:
@@ -93,21 +98,29 @@ def _inspect(
     asked, device = queries.embeddings[chosen], queries.embeddings.device
     pairs = Pairs.of(queries.keys[rows], items.keys, (len(rows), len(items.keys)), device)
     ranking = model_ranking(asked, items.embeddings, queries.labels[chosen], items.labels, similarity, pairs)
-    parts = list(ranking.chunks(slice(0, len(rows)), _look))
+    look = _look if queries.is_labeled else _look_by_pair
+    parts = list(ranking.chunks(slice(0, len(rows)), look))
     columns = (torch.cat(column).numpy(force=True) for column in zip(*parts))
     return RankingSample(query, gallery, similarity, queries, items, rows, *columns)
 
 
 def _look(chunk: RankedChunk) -> tuple[Tensor, ...]:
     """Of each query of a chunk, the arrays of `RankingSample` from `first` on."""
+    first, _, _, _, rank, pair = _look_by_pair(chunk)
+    precision = average_precision(chunk.relevance, None, "all_relevant")
+    return first, precision, (chunk.relevance > 0).any(1), chunk.relevance[:, 0] > 0, rank, pair
+
+
+def _look_by_pair(chunk: RankedChunk) -> tuple[Tensor, ...]:
+    """The same where there are no labels."""
     ranks, items = chunk.pair_ranks, chunk.indices
     has_pair = ranks <= items.shape[1]
     pair = items.gather(1, ranks.clamp(max=items.shape[1])[:, None] - 1)[:, 0]
     return (
         items[:, :FIRST].clone(),  # the rest of the ranking is let go
-        average_precision(chunk.relevance, None, "all_relevant"),
-        (chunk.relevance > 0).any(1),
-        chunk.relevance[:, 0] > 0,
+        (1 / ranks.double()).where(has_pair, 0.0),
+        has_pair,
+        ranks == 1,
         ranks.where(has_pair, 0),
         pair.where(has_pair, -1),
     )

@@ -9,7 +9,8 @@ from xmr_e2e.evaluation.scores import Array
 
 
 class LabelPair:
-    """The labels of n queries and N items, in the same form: (n,) integer classes or (n, c) multi-hot.
+    """The labels of n queries and N items, in the same form: (n,) integer classes or (n, c) multi-hot; (n, 0) of data
+    without labels, in which no item is relevant.
 
     Raises ValueError for labels of any other form.
     """
@@ -28,10 +29,17 @@ class LabelPair:
         return len(self.queries), len(self.gallery)
 
     @property
+    def are_there(self) -> bool:
+        """False where there are no classes, (n, 0)."""
+        return self.queries.ndim == 1 or self.queries.shape[1] > 0
+
+    @property
     def most(self) -> int:
         """A bound of the number that a query and an item share."""
         if self.queries.ndim == 1:
             return 1
+        if not self.are_there:
+            return 0
         return int(min(self.queries.sum(1).max(), self.gallery.sum(1).max()))
 
     def shared(self, rows: slice, items: slice) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.classes import one_hot, rarest_label, spread_over_classes
+from xmr_e2e.evaluation.classes import NO_CLASS, one_hot, rarest_label, spread_over_classes
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.similarity import Similarity
 
@@ -24,10 +24,14 @@ class Projection:
     points: dict[str, NDArray[np.float32]]
     """modality -> (n_m, 2)"""
     classes: dict[str, NDArray[np.int64]]
-    """modality -> (n_m,) the class that each stands for: the rarest of its labels"""
+    """modality -> (n_m,) the class that each stands for: the rarest of its labels, or NO_CLASS without labels"""
     items: int
     """number of items to choose from"""
     is_multi_label: bool
+
+    @property
+    def is_labeled(self) -> bool:
+        return not all((classes == NO_CLASS).all() for classes in self.classes.values())
 
     @property
     def shown(self) -> int:

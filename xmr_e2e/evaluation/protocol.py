@@ -1,9 +1,9 @@
 """Protocols: on what the epoch is selected, what the items are, and how they are compared.
 
-`clean` selects on validation and measures the test split once. The others are said by what they do otherwise: those of
-COCO's customary galleries, which are here, and those of released scripts, whose quirks change figures: each method
-declares its own (`xmr_e2e.methods.protocols` knows all by name). A script's facts were read in its authors' code;
-docs/reproduction.md has them paper by paper.
+`clean` selects on validation and measures the test split once. The others are said by what they do otherwise: that in
+which each caption is an item, and those of COCO's customary galleries, which are here, and those of released scripts,
+whose quirks change figures: each method declares its own (`xmr_e2e.methods.protocols` knows all by name). A script's
+facts were read in its authors' code; docs/reproduction.md has them paper by paper.
 """
 
 from __future__ import annotations
@@ -100,6 +100,10 @@ _SELECTED_ON: Mapping[SelectedOn, str] = {
     "nothing": "nothing: it is the last",
 }
 COMPARED_BY_COSINE = "Embeddings are compared by cosine, whatever the method's own score is."
+EACH_CAPTION = (
+    "Each caption is an item of its own: a picture's query is right with any of its captions, and each caption is a "
+    "query."
+)
 FIVE_CAPTIONS = (
     "The first five captions of a picture are items of their own: a picture's query ranks five texts for each picture "
     "of the gallery, and each caption is a query."
@@ -108,6 +112,7 @@ FIVE_CAPTIONS = (
 CLEAN = Protocol("clean")
 GENERAL = (
     CLEAN,
+    Protocol("captions", captions=Captions(), quirks=(EACH_CAPTION,)),
     Protocol("coco5k", captions=Captions(most=5), quirks=(FIVE_CAPTIONS,)),
     Protocol(
         "coco1k",

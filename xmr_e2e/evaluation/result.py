@@ -12,6 +12,7 @@ from pydantic import Field
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
 from xmr_e2e.evaluation.protocol import Name, ProtocolRecord, Words
+from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.received import parse, parse_json, read_bytes
 
 
@@ -112,9 +113,15 @@ def read_result(path: Path) -> EvaluationResult:
 
 def _side(directions: Directions) -> dict[str, Any]:
     return {
-        "figures": {name: asdict(metrics) for name, metrics in directions.directions.items()},
+        "figures": {name: _direction(metrics) for name, metrics in directions.directions.items()},
         "average": directions.average,
     }
+
+
+def _direction(metrics: RetrievalMetrics) -> dict[str, Any]:
+    """Without curves where there are no labels to draw them by."""
+    curves = {"curve": metrics.curve.recall, "scope": metrics.scope.k}
+    return {name: value for name, value in asdict(metrics).items() if curves.get(name, True)}
 
 
 def _in_present_form(document: dict[str, Any]) -> dict[str, Any]:

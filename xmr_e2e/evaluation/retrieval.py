@@ -1,6 +1,7 @@
 """All figures of one direction of retrieval from one pass over exact rankings, accumulated in fp64.
 
-Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors.
+Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors; where they
+are (n, 0) there are none, and the figures by pair alone are measured.
 A query with no relevant item in the gallery counts 0 and stays in the mean; result files say how many there were.
 Equal scores rank in gallery order. Where there is a process group, every rank calls these functions; each ranks a part
 of the queries, and all return the same figures.
@@ -76,10 +77,19 @@ class MetricSpec:
     """of the precision-scope curve, ascending"""
 
     @property
+    def by_label(self) -> tuple[str, ...]:
+        """The scores that count by labels: "mAP@all", "mAP@50", …"""
+        return ("mAP@all", *(f"mAP@{k}" for k in self.map_ks), *(f"NDCG@{k}" for k in self.ndcg_ks))
+
+    @property
+    def by_pair(self) -> tuple[str, ...]:
+        """The scores that count by pairs and of which more is better: "R@1", …"""
+        return tuple(f"R@{k}" for k in self.recall_ks)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The scores of which more is better: "mAP@all", "mAP@50", …"""
-        by_label = ("mAP@all", *(f"mAP@{k}" for k in self.map_ks), *(f"NDCG@{k}" for k in self.ndcg_ks))
-        return (*by_label, *(f"R@{k}" for k in self.recall_ks))
+        return (*self.by_label, *self.by_pair)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +97,9 @@ class RetrievalMetrics:
     """The metrics of one direction of retrieval. Results of early versions have the scores and the queries alone."""
 
     scores: dict[Score, Number]
-    """"mAP@all", "mAP@k" and "NDCG@k" by labels. By pair, and missing where no query has one in the gallery: "R@k", the
-    share of the queries with a pair that have it among the first k; "MedR", the median of its rank, from 1; "Pearson",
-    the mean correlation coefficient of the embeddings of a pair."""
+    """"mAP@all", "mAP@k" and "NDCG@k" by labels, missing where there are none. By pair, missing where no query has one
+    in the gallery: "R@k", the share of the queries with a pair that have it among the first k; "MedR", the median of
+    its rank, from 1; "Pearson", the mean correlation coefficient of the embeddings of a pair."""
     curve: PrecisionRecallCurve = PrecisionRecallCurve([], [])
     scope: PrecisionScopeCurve = PrecisionScopeCurve([], [])
     per_class: dict[int, Number] = field(default_factory=dict)
@@ -106,7 +116,12 @@ class RetrievalMetrics:
     @property
     def is_complete(self) -> bool:
         """True where all was measured that this version measures."""
-        return bool(self.gallery and self.curve.recall and self.scope.k)
+        return bool(self.gallery and (not self.is_labeled or (self.curve.recall and self.scope.k)))
+
+    @property
+    def is_labeled(self) -> bool:
+        """False where there were no labels to measure by."""
+        return "mAP@all" in self.scores
 
 
 def retrieval_metrics(
@@ -193,22 +208,33 @@ def average_scores(scores: Sequence[Mapping[Name, float]]) -> dict[Name, float]:
 def _metrics(
     ranking: Ranking, labels: LabelPair, pairs: Pairs, spec: MetricSpec, discount: Discount
 ) -> RetrievalMetrics:
-    scope_ks = [k for k in spec.scope_ks if k <= labels.shape[1]]
-    found = ranking.per_query(_measure(spec, scope_ks, discount))
-    by_label = {name: found[name].mean().item() for name in spec.names if name in found}
-    precision, ranks = found["mAP@all"], found["pair rank"][pairs.has_pair]
-    of_queries = {name: found[name] for name in by_label} | {f"R@{k}": ranks <= k for k in spec.recall_ks}
-    return RetrievalMetrics(
-        scores=by_label | _scores_by_pair(ranks, spec.recall_ks),
-        curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
-        scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
-        per_class=_by_class(precision, labels.queries),
+    scope_ks = [k for k in spec.scope_ks if k <= labels.shape[1]] if labels.are_there else []
+    found = ranking.per_query(_measure(spec, scope_ks, discount) if labels.are_there else _measure_by_pair)
+    ranks = found["pair rank"][pairs.has_pair]
+    of_queries = {name: found[name] for name in spec.by_label if name in found}
+    of_queries |= {f"R@{k}": ranks <= k for k in spec.recall_ks}
+    metrics = RetrievalMetrics(
+        scores={name: of_queries[name].mean().item() for name in spec.by_label if name in found}
+        | _scores_by_pair(ranks, spec.recall_ks),
         queries=labels.shape[0],
         gallery=labels.shape[1],
         queries_with_pair=int(pairs.has_pair.sum()),
-        queries_without_relevant=int((precision == 0).sum()),
         standard_errors={name: _standard_error(values) for name, values in of_queries.items() if len(values) > 1},
     )
+    if not labels.are_there:
+        return metrics
+    precision = found["mAP@all"]
+    return replace(
+        metrics,
+        curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
+        scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
+        per_class=_by_class(precision, labels.queries),
+        queries_without_relevant=int((precision == 0).sum()),
+    )
+
+
+def _measure_by_pair(chunk: RankedChunk) -> dict[str, Tensor]:
+    return {"pair rank": chunk.pair_ranks}
 
 
 def _measure(
@@ -221,8 +247,7 @@ def _measure(
         found |= {f"NDCG@{k}": normalized_gain(relevance, k, discount, chunk.rows) for k in spec.ndcg_ks}
         found["curve"] = interpolated_precision(relevance)
         found["scope"] = precision_at(relevance, scope_ks)
-        found["pair rank"] = chunk.pair_ranks
-        return found
+        return found | _measure_by_pair(chunk)
 
     return measure
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xmr_e2e.methods.base import Method as Method
     from xmr_e2e.methods.base import MethodConfig as MethodConfig
     from xmr_e2e.methods.cca import Cca as Cca
+    from xmr_e2e.methods.contrastive import Contrastive as Contrastive
     from xmr_e2e.methods.corr_ae import CorrAe as CorrAe
     from xmr_e2e.methods.dcca import Dcca as Dcca
     from xmr_e2e.methods.deep_sm import DeepSm as DeepSm
@@ -27,6 +28,7 @@ else:  # as in xmr_e2e
         "Acmr": "xmr_e2e.methods.acmr",
         "Alscor": "xmr_e2e.methods.alscor",
         "Cca": "xmr_e2e.methods.cca",
+        "Contrastive": "xmr_e2e.methods.contrastive",
         "CorrAe": "xmr_e2e.methods.corr_ae",
         "Dcca": "xmr_e2e.methods.dcca",
         "DeepSm": "xmr_e2e.methods.deep_sm",

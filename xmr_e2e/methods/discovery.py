@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Iterator
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass, replace
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xmr_e2e import methods
 from xmr_e2e.configuration import document_type
@@ -48,6 +48,18 @@ def method_name(type_: str) -> str:
     module = type_.partition(":")[0]
     package, _, name = module.rpartition(".")
     return name if package == _ROOM else type_
+
+
+def methods_without_labels() -> list[str]:
+    """The methods of this package that need no labels, by name: as they are, or with frozen towers."""
+    found = []
+    for method in all_methods():
+        name, made = method_name(document_type(method)), cast("Callable[[], MethodConfig]", method)()
+        if not made.needs_labels:
+            found.append(name)
+        elif not replace(made, frozen=True).needs_labels:
+            found.append(f"{name} with --method.frozen")
+    return found
 
 
 def method_title(name: str) -> str:

@@ -24,6 +24,11 @@ _EXAMPLES = {
     "vector": 'model.embed_features("{modality}", features)  # (n, {width})',
 }
 _NOT_MEASURED = "None are known of these weights."
+_RELEVANT_BY_LABEL = (
+    "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same sample "
+    "(R@K, MedR); the labels are those of the dataset named above, however it came by them."
+)
+_RELEVANT_BY_PAIR = "Relevant in these figures is what belongs to the same sample as the query."
 _LICENSE = (
     "None is set: whoever publishes the model chooses one (`license:` in the metadata above), with an eye on the terms "
     "of the training data and of the weights that the networks began with."
@@ -167,18 +172,20 @@ def _results(evaluation: EvaluationResult) -> list[EvalResult]:
 
 def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Iterator[str]:
     if evaluations:
-        yield (
-            "Relevant in these figures is what shares a class label with the query (mAP, NDCG), or belongs to the same "
-            "sample (R@K, MedR); the labels are those of the dataset named above, however it came by them."
-        )
-    classes = markdown(", ".join(map(str, model.classes[:CLASSES_SHOWN])))
-    more = f", … ({len(model.classes)} in all)" if len(model.classes) > CLASSES_SHOWN else ""
-    yield f"It learned to tell these classes apart, and little else can be expected of it: {classes}{more}."
+        labeled = any(evaluation.metrics.model.is_labeled for evaluation in evaluations)
+        yield _RELEVANT_BY_LABEL if labeled else _RELEVANT_BY_PAIR
+    yield _learned_classes(model) if model.config.needs_labels else "It learned from pairs alone, without labels."
     if "pixels" in model.method.input_kinds.values():
         side, seen = model.data.load_size, model.data.image_size
         yield f"Of a picture it sees the centred square, resized to {side} pixels and cut to the middle {seen}."
     if "tokens" in model.method.input_kinds.values():
         yield f"Of a text it reads the first {model.data.max_tokens} tokens."
+
+
+def _learned_classes(model: CardModel) -> str:
+    classes = markdown(", ".join(map(str, model.classes[:CLASSES_SHOWN])))
+    more = f", … ({len(model.classes)} in all)" if len(model.classes) > CLASSES_SHOWN else ""
+    return f"It learned to tell these classes apart, and little else can be expected of it: {classes}{more}."
 
 
 def _slug(dataset: str) -> str:

@@ -57,7 +57,7 @@ class Description:
 
     config: dict[str, Any]
     data: dict[str, Any]
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=2**20)]
+    classes: Annotated[tuple[str, ...], Field(max_length=2**20)]
     multi_label: bool
     widths: dict[str, Annotated[int, Field(ge=1, le=LARGE)]]
     """modality -> width of the dataset's published features"""

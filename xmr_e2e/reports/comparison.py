@@ -15,7 +15,7 @@ from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.reports.page import flattened, number, write_page
 from xmr_e2e.reports.plots import SCOPE, Points, overlaid_plot, validation_series
-from xmr_e2e.reports.report import CAUTIONS, MAIN, RANKS
+from xmr_e2e.reports.report import CAUTIONS, MAIN, RANKS, SUMS, main_score
 
 Side: TypeAlias = Literal["model", "random"]
 CORRELATION = "Pearson"
@@ -80,6 +80,8 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
     """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
     named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
+    mains = {main_score(run.directions("model")) for run in runs}
+    main = mains.pop() if len(mains) == 1 else MAIN
     directions = [name for name in runs[0].result.metrics.model.directions if all(_has(run, name) for run in runs)]
     write_page(
         path,
@@ -87,11 +89,12 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
         runs=named,
         conflicts=conflicts,
         tables=[_table(named, direction, not conflicts) for direction in (AVERAGE, *directions)],
-        main=MAIN,
+        main=main,
         ranks=RANKS,
+        sums=SUMS,
         correlation=CORRELATION,
-        curves={direction_title(name): _curves(named, name) for name in directions},
-        validation=_validation(named),
+        curves={direction_title(name): curves for name in directions if (curves := _curves(named, name))},
+        validation=_validation(named, main),
         configuration=_differences(named, lambda run: run.configuration),
         environment=_differences(named, lambda run: run.environment),
     )
@@ -164,7 +167,10 @@ def _cell(model: float | None, random: float | None, best: float | None) -> _Cel
 
 
 def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, bytes]]:
-    """Of one direction: what it shows, and the picture."""
+    """Of one direction: what it shows, and the picture; of runs that were measured by labels, if there are any."""
+    runs = {name: run for name, run in runs.items() if run.directions("model").directions[direction].is_labeled}
+    if not runs:
+        return []
     return [
         (
             f"Precision over {xlabel}, {direction_title(direction)}",
@@ -187,10 +193,10 @@ def _scope_points(metrics: RetrievalMetrics) -> Points:
     return metrics.scope.k, metrics.scope.precision
 
 
-def _validation(runs: Mapping[str, ComparedRun]) -> bytes | None:
-    series = {name: validation_series(run.records, f"average {MAIN}") for name, run in runs.items()}
+def _validation(runs: Mapping[str, ComparedRun], main: str) -> bytes | None:
+    series = {name: validation_series(run.records, f"average {main}") for name, run in runs.items()}
     lines = {name: tuple(zip(*points)) for name, points in series.items() if points}
-    return overlaid_plot(lines, None, xlabel="step", ylabel=f"validation, {MAIN}") if lines else None  # type: ignore[arg-type]
+    return overlaid_plot(lines, None, xlabel="step", ylabel=f"validation, {main}") if lines else None  # type: ignore[arg-type]
 
 
 def _differences(

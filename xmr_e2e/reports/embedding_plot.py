@@ -54,7 +54,8 @@ class NameOnPlot:
 class EmbeddingPlot:
     """The map as it is shown."""
 
-    by_class: bytes
+    by_class: bytes | None
+    """None where there are no labels"""
     names: Sequence[NameOnPlot]
     """on the map by class"""
     by_modality: bytes
@@ -98,23 +99,30 @@ def modality_plot(projection: Projection) -> bytes:
 
 
 def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlot:
-    """Both drawings of a map, their legends, and what they show in words."""
-    coloring = color_classes(projection)
-    legend = [(names[number], color) for number, color in coloring.colors.items()]
-    if coloring.others:
-        legend.append((f"{coloring.others} other classes", GREY))
+    """Both drawings of a map, their legends, and what they show in words; without labels, the one by modality."""
+    by_class: tuple[bytes | None, list[NameOnPlot]] = None, []
+    legend: list[tuple[str, str]] = []
+    if projection.is_labeled:
+        coloring = color_classes(projection)
+        by_class = class_plot(projection, coloring, names)
+        legend = [(names[number], color) for number, color in coloring.colors.items()]
+        if coloring.others:
+            legend.append((f"{coloring.others} other classes", GREY))
     modalities = [(name, MARKERS[name][1], color) for name, color in zip(projection.points, GALLERY_COLORS)]
     drawn = (
         f"{projection.shown:,} items"
         if projection.shown == projection.items
-        else (f"{projection.shown:,} of {projection.items:,} items, drawn evenly over the classes")
+        else (
+            f"{projection.shown:,} of {projection.items:,} items, "
+            f"drawn {'evenly over the classes' if projection.is_labeled else 'at random'}"
+        )
     )
     note = (
         f"t-SNE of {drawn}, all modalities in one map: {', '.join(f'{sign} {name}' for name, sign, _ in modalities)}. "
         "What lies near in the common space lies near here; distances between far groups mean little. "
         + ("A sample of several labels has the colour of the rarest." if projection.is_multi_label else "")
     )
-    return EmbeddingPlot(*class_plot(projection, coloring, names), modality_plot(projection), legend, modalities, note)
+    return EmbeddingPlot(*by_class, modality_plot(projection), legend, modalities, note)
 
 
 def _empty_map() -> tuple[Figure, Axes]:

@@ -46,7 +46,7 @@ class Result:
     item: Item
     score: float
     relevant: bool
-    """shares a label with the query: what mAP counts"""
+    """shares a label with the query: what mAP counts; without labels, the same as `paired`"""
     paired: bool
     """is the query's own pair: what R@k counts"""
 
@@ -64,7 +64,7 @@ class Example:
     pair_rank: int
     """its rank, from 1; 0 where there is none"""
     precision: float
-    """average precision of the whole ranking"""
+    """average precision of the whole ranking; without labels, 1 over the rank of its first pair"""
     gallery: int
     """number of items that were ranked"""
 
@@ -118,7 +118,7 @@ def spread_examples(inspected: RankingSample, shelf: SampleLookup, count: int, *
 
 
 def worst_failures(inspected: RankingSample, shelf: SampleLookup, count: int) -> list[Example]:
-    """The queries with the least average precision, the worst first.
+    """The queries with the least average precision, or without labels those whose pair comes last, the worst first.
 
     Only among those that have something to find, and whose first result is wrong.
     """
@@ -142,7 +142,7 @@ def _example(inspected: RankingSample, shelf: SampleLookup, number: int, scores:
         Result(
             shelf.item(items, found, inspected.gallery),
             score,
-            relevant=_shared(queries.labels[row], items.labels[found]),
+            relevant=_is_right(inspected, row, found),
             paired=items.keys[found] == queries.keys[row],
         )
         for found, score in zip(inspected.first[number].tolist(), scores)
@@ -156,6 +156,12 @@ def _example(inspected: RankingSample, shelf: SampleLookup, number: int, scores:
         precision=float(inspected.precision[number]),
         gallery=len(items.keys),
     )
+
+
+def _is_right(inspected: RankingSample, query: int, item: int) -> bool:
+    if not inspected.is_labeled:
+        return bool(inspected.items.keys[item] == inspected.queries.keys[query])
+    return _shared(inspected.queries.labels[query], inspected.items.labels[item])
 
 
 def _shared(one: Tensor, other: Tensor) -> bool:

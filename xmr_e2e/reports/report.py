@@ -11,7 +11,9 @@ from typing import Any
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
+    RSUM,
     CrossModalMetrics,
+    Directions,
     direction_name,
     direction_title,
     modality_title,
@@ -35,11 +37,13 @@ NAMES = {
 }
 OPTION = " \\\n    "
 """before each option of a command that is shown"""
-MAIN = "mAP@all"
-"""The headline and the matrix. Of the validation scores, too, only these and the loss are drawn: with R@k in three
-directions beside them none could be told from the others."""
+MAIN, MAIN_BY_PAIR = "mAP@all", "R@1"
+"""The headline and the matrix, with labels and without. Of the validation scores, too, only these and the loss are
+drawn: with R@k in three directions beside them none could be told from the others."""
 RANKS = ("MedR",)
 """Figures that are no fractions, and better where they are lower."""
+SUMS = (RSUM,)
+"""Figures that are no fractions, and have no value of a single direction."""
 WITHOUT_RATIO = (*RANKS, "Pearson")
 """A quotient of ranks is turned round, and that of a correlation by one near 0 says nothing."""
 CAUTIONS = {
@@ -121,6 +125,7 @@ def write_report(
     know, shown above them. facts: what the run was, in a few rows.
     """
     metrics, classes, protocol = result.metrics, result.classes, result.require_protocol()
+    main, is_labeled = main_score(metrics.model), metrics.model.is_labeled
     sections = _sections(metrics, findings)
     table = metrics_csv(metrics, classes).encode(errors="replace")
     of_two = len(metrics.model.modalities) == 2
@@ -136,25 +141,28 @@ def write_report(
         selection=result.selection,
         notes=notes,
         contents=_contents(metrics),
-        chapters=list(_chapters(findings, sections if of_two else [])),
+        is_labeled=is_labeled,
+        chapters=list(_chapters(findings, sections if of_two else [], is_labeled=is_labeled)),
         without_relevant=_without_relevant(metrics),
         modalities=metrics.model.modalities,
         metrics={name: _cells(metrics, name) for name in metrics.model.average},
         ranks=[name for name in RANKS if name in metrics.model.average],
-        main=MAIN,
-        headline=_cells(metrics, MAIN)[0 if of_two else -1 :],
-        matrix=_matrix(metrics),
-        recall_curve=precision_recall_plot(metrics),
-        scope_curve=precision_scope_plot(metrics),
+        sums=[name for name in SUMS if name in metrics.model.average],
+        main=main,
+        headline=_cells(metrics, main)[0 if of_two else -1 :],
+        matrix=_matrix(metrics, main),
+        recall_curve=precision_recall_plot(metrics) if is_labeled else None,
+        scope_curve=precision_scope_plot(metrics) if is_labeled else None,
         charts={
             direction_title(name): bar_chart(row, metrics.random.directions[name], classes)
             for name, row in metrics.model.directions.items()
+            if is_labeled
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
         map=embedding_plot(findings.projection, classes) if findings.projection else None,
         sections=sections,
-        training=training_plots([_without_minor_scores(record) for record in records]),
+        training=training_plots([_without_minor_scores(record, main) for record in records]),
         facts=facts,
         data=data_uri(table, "text/csv"),
         definitions=metrics.definitions,
@@ -164,10 +172,16 @@ def write_report(
     )
 
 
-def _chapters(findings: Findings, sections: Sequence[_Section]) -> Iterator[tuple[str, str]]:
+def main_score(directions: Directions) -> str:
+    """The score that stands for all."""
+    return MAIN if directions.is_labeled else MAIN_BY_PAIR
+
+
+def _chapters(findings: Findings, sections: Sequence[_Section], *, is_labeled: bool) -> Iterator[tuple[str, str]]:
     """Anchor and heading of what the page has."""
     yield "figures", "Figures"
-    yield "classes", "Classes"
+    if is_labeled:
+        yield "classes", "Classes"
     if findings.confusions:
         yield "confusion", "Confusion"
     if findings.projection:
@@ -207,10 +221,10 @@ def _cells(metrics: CrossModalMetrics, name: str) -> list[_Cell]:
     return [*cells, _cell("average", name, ours.average, random.average)]
 
 
-def _matrix(metrics: CrossModalMetrics) -> dict[str, list[_Cell | None]]:
+def _matrix(metrics: CrossModalMetrics, main: str) -> dict[str, list[_Cell | None]]:
     """The main score: a row for each modality of the queries, a column for each of the gallery."""
     modalities = metrics.model.modalities
-    cells = dict(zip(metrics.model.directions, _cells(metrics, MAIN)))
+    cells = dict(zip(metrics.model.directions, _cells(metrics, main)))
     return {query: [cells.get(direction_name(query, gallery)) for gallery in modalities] for query in modalities}
 
 
@@ -269,11 +283,11 @@ def _command(environment: Mapping[str, Any]) -> str:
     return line + "".join(f"{OPTION if str(word).startswith('--') else ' '}{shell(word)}" for word in words[1:])
 
 
-def _without_minor_scores(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_minor_scores(record: Mapping[str, Any], main: str) -> dict[str, Any]:
     scores = record.get("val")
     if not isinstance(scores, Mapping):
         return dict(record)
-    major = {name: value for name, value in scores.items() if name.endswith(MAIN) or name == "loss"}
+    major = {name: value for name, value in scores.items() if name.endswith(f" {main}") or name == "loss"}
     if len(major) > 3:  # more than two directions and their average
         major = {name: value for name, value in major.items() if name.startswith("average")}
     return {**record, "val": major or scores}

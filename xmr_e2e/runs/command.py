@@ -128,8 +128,8 @@ def eval_command(
     Args:
         run: the run folder
         split: the split to measure
-        protocol: clean, coco5k, coco1k, or a released script's, such as released:dscmr (docs/evaluation.md has all);
-            by default that of the training
+        protocol: clean, captions, coco5k, coco1k, or a released script's, such as released:dscmr (docs/evaluation.md
+            has all); by default that of the training
         gallery: what is ranked: the test split, or it and the training split behind it
         shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
     """

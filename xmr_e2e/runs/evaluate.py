@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -18,7 +18,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol, first_samples
-from xmr_e2e.evaluation.directions import CrossModalMetrics, direction_title
+from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics, direction_title
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.result import EvaluationResult
@@ -34,17 +34,19 @@ from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
-SELECTABLE = MetricSpec().names
+SELECTABLE = (*MetricSpec().names, RSUM)
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
+SHOWN_WITHOUT_LABELS = ("R@1", "R@5", "R@10", "MedR", RSUM)
+NO_FRACTIONS = ("MedR", RSUM)
 LONGEST_NAME = 40
 """of a dataset in the names of files, in characters, of which each may be four of the 255 bytes that names can have"""
 OTHER_SHARDS = "These are not the shards that the run was trained with."
 
 
 def validation_scores(method: Method, embedded: EmbeddedSplit, protocol: Protocol = CLEAN) -> dict[str, float]:
-    """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …"""
-    _require_labels(embedded)
-    found = directions(embedded, method.similarity, protocol)
+    """The figures of all directions and their average, flat: "average mAP@all", "image_to_text mAP@all", …; of data
+    without labels those by pair alone."""
+    found = directions(as_labeled(embedded), method.similarity, protocol)
     rows = {"average": found.average, **{name: row.scores for name, row in found.directions.items()}}
     return {f"{direction} {name}": value for direction, scores in rows.items() for name, value in scores.items()}
 
@@ -71,7 +73,9 @@ def evaluate(
     if protocol.folds:
         reader = SplitReader(model.data.shards, split)
         folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
-    _require_labels(ranked or queries)
+    together = as_labeled(ranked or queries)
+    queries = queries if together.is_labeled else queries.without_labels()
+    ranked = ranked and together
     return queries, ranked, evaluate_protocol(queries, model.similarity, protocol, gallery=ranked, folds=folds)
 
 
@@ -206,27 +210,38 @@ def _has_own_shards(run: Run, model: SavedModel) -> bool:
 def metrics_table(metrics: CrossModalMetrics) -> Table:
     """Figures of each direction, below each that of random rankings and the ratio of both."""
     ours, random = metrics.model, metrics.random
+    shown = SHOWN if ours.is_labeled else SHOWN_WITHOUT_LABELS
     rows = {direction_title(way): (row.scores, random.directions[way].scores) for way, row in ours.directions.items()}
     table = Table("direction", box=box.SIMPLE_HEAD)
-    for name in SHOWN:
+    for name in shown:
         table.add_column(name, justify="right")
     for heading, (model, floor) in {**rows, "average": (ours.average, random.average)}.items():
-        ratios = {name: model[name] / floor[name] for name in SHOWN if name in model and floor.get(name)}
-        table.add_row(heading, *_cells(model, "{:.4f}"), style="bold")
-        table.add_row("random", *_cells(floor, "{:.4f}"), style="dim")
-        table.add_row("times random", *_cells(ratios, "{:.1f}x"), style="dim", end_section=True)
+        ratios = {name: model[name] / floor[name] for name in shown if name in model and floor.get(name)}
+        ratios.pop("MedR", None)  # of ranks, which are better where they are lower
+        table.add_row(heading, *_cells(model, shown, "{:.4f}"), style="bold")
+        table.add_row("random", *_cells(floor, shown, "{:.4f}"), style="dim")
+        table.add_row("times random", *_cells(ratios, shown, "{:.1f}x"), style="dim", end_section=True)
     return table
 
 
-def _cells(scores: Mapping[str, float], form: str) -> Iterator[str]:
-    return (form.format(scores[name]) if name in scores else "–" for name in SHOWN)
+def _cells(scores: Mapping[str, float], shown: Sequence[str], form: str) -> Iterator[str]:
+    forms = {name: "{:,.1f}" for name in NO_FRACTIONS} if form == "{:.4f}" else {}
+    return (forms.get(name, form).format(scores[name]) if name in scores else "–" for name in shown)
 
 
-def _require_labels(embedded: EmbeddedSplit) -> None:
+def as_labeled(embedded: EmbeddedSplit) -> EmbeddedSplit:
+    """The items with their labels; where no sample has any, without, to be measured by pairs alone.
+
+    Raises:
+        XmrError: some samples have labels and some have none.
+    """
     ranked = np.unique(np.concatenate([rows.cpu().numpy() for rows in embedded.positions.values()]))
     unlabeled = ranked[embedded.labels.cpu().numpy()[ranked].sum(1) == 0]
+    if len(unlabeled) == len(ranked):
+        return embedded.without_labels()
     if len(unlabeled):
         raise XmrError(
             f"{len(unlabeled)} samples have no label (the first: {embedded.keys[unlabeled[0]]}), "
             "and mAP counts by labels; build the shards with a label table"
         )
+    return embedded

@@ -17,7 +17,7 @@ from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNeg
 from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import Protocol
+from xmr_e2e.evaluation.protocol import CLEAN, Protocol
 from xmr_e2e.methods.base import MethodConfig, has_prefix
 from xmr_e2e.methods.protocols import protocol
 
@@ -68,11 +68,15 @@ class Optimizer:
 
     def groups(self, model: nn.Module, stage: str) -> list[dict[str, object]]:
         """The parameters by learning rate; what is said for the stage precedes, then the longest matching part."""
-        groups: dict[float, list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(self._rate(name, stage), []).append(parameter)
-        return [{"params": parameters, "lr": rate, "initial_lr": rate} for rate, parameters in groups.items()]
+                groups.setdefault((self._rate(name, stage), parameter.ndim == 0), []).append(parameter)
+        # A scalar, such as a learned temperature, is no weight of a layer: decay would draw it away from its papers'.
+        return [
+            {"params": parameters, "lr": rate, "initial_lr": rate, **({"weight_decay": 0.0} if is_scalar else {})}
+            for (rate, is_scalar), parameters in groups.items()
+        ]
 
     def _rate(self, name: str, stage: str) -> float:
         for prefix in (f"{stage}:", ""):
@@ -125,11 +129,13 @@ class Train:
     """of the networks; losses are always computed in fp32 or fp64"""
     clip_norm: Positive | None = None
     """largest norm of the gradient"""
-    select: str = "mAP@all"
-    """the validation figure (average of all directions) by which the epoch is chosen; "last" keeps the last one"""
-    protocol: str = "clean"
-    """choice of the epoch and measurement of the test split: "clean"; "coco5k", "coco1k"; or as a released script does
-    it, "released:dscmr", ... (docs/reproduction.md), which then decides instead of --train.select"""
+    select: str | None = None
+    """the validation figure (average of all directions; of "rsum", the sum) by which the epoch is chosen; "last" keeps
+    the last one. By default mAP@all, and rsum where the data have no labels"""
+    protocol: str | None = None
+    """choice of the epoch and measurement of the test split: "clean"; "captions", each caption an item; "coco5k",
+    "coco1k"; or as a released script does it, "released:dscmr", ... (docs/reproduction.md), which then decides instead
+    of --train.select. By default clean, and captions where the data have no labels"""
     seed: Seed = 0
     max_skipped_steps: Annotated[int, Bounds(int, least=0)] = 0
     """steps that may be left out, in the whole training, because a loss or gradient was not finite; one more ends it"""
@@ -160,8 +166,8 @@ class Train:
 
     @cached_property
     def rules(self) -> Protocol:
-        """The protocol of `protocol`: how the epoch is chosen and the test split measured."""
-        return protocol(self.protocol)
+        """The protocol of `protocol`: how the epoch is chosen and the test split measured; clean where it is open."""
+        return CLEAN if self.protocol is None else protocol(self.protocol)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     """Facts about the run, in a few rows."""
     yield "method", ", ".join(filter(None, (model.config.title, model.config.citation)))
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
-    yield "classes", f"{len(manifest.classes):,}{', several a sample' if manifest.multi_label else ''}"
+    several = ", several a sample" if manifest.multi_label else ""
+    yield "classes", f"{len(manifest.classes):,}{several}" if manifest.classes else "none: the data have no labels"
     yield "parameters", f"{sum(each.numel() for each in model.method.parameters()):,}"
     if model.tokenizer:
         unknown = unknown_fractions(model.data.shards, model.tokenizer)
@@ -113,7 +114,7 @@ def _findings(
         examples=[example for each in inspected for example in spread_examples(each, shelf, examples)],
         failures=[failure for each in inspected for failure in worst_failures(each, shelf, failures)],
         sampled=[each.direction for each in inspected if each.is_sampled],
-        confusions=[confusion(each) for each in inspected],
+        confusions=[confusion(each) for each in inspected if each.is_labeled],
         projection=project(queries, similarity=similarity),
     )
 

@@ -353,12 +353,12 @@ def notes_on_labels(samples: Sequence[RawSample], skipped: Sequence[Skipped]) ->
     if not without:
         return []
     if len(without) == len(used):
-        return ["no sample has a label, and methods train by labels"]
+        return ["no sample has a label: contrastive training and figures by pairs need none, other methods do"]
     counts = Counter(sample.split for sample in without)
     of = Counter(sample.split for sample in used)
     parts = ", ".join(f"{counts[name]:,} of {of[name]:,} in {name}" for name in SPLITS if counts[name])
-    return [f"samples without a label: {parts} (the first: {without[0].source}); methods train by labels: give them "
-            "some, or leave them out with --exclude"]  # fmt: skip
+    return [f"samples without a label: {parts} (the first: {without[0].source}); most methods train by labels: give "
+            "them some, or leave them out with --exclude"]  # fmt: skip
 
 
 def _list_skipped(skipped: Sequence[Skipped]) -> str:

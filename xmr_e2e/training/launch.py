@@ -32,6 +32,7 @@ from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.preflight import check_start
 from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.selection import with_defaults
 from xmr_e2e.training.signals import Stopped
 from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, value_of
 from xmr_e2e.training.trainer import Trainer
@@ -107,6 +108,7 @@ def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
+    experiment = with_defaults(experiment, load_manifest(experiment.data.shards))
     check_start(experiment, accelerator.num_processes)  # before anything is written
     if accelerator.is_main_process:
         for modality, tower in experiment.method.towers.items():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.protocol import SelectedOn
-from xmr_e2e.methods.base import Stage
+from xmr_e2e.evaluation.directions import RSUM
+from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
+from xmr_e2e.evaluation.retrieval import MetricSpec
+from xmr_e2e.methods.base import MethodConfig, Stage
+from xmr_e2e.methods.discovery import methods_without_labels
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index
@@ -20,11 +24,37 @@ from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
 _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "nothing")
 
 
+WITH_LABELS, WITHOUT_LABELS = "mAP@all", RSUM
+"""the figures by which epochs are chosen where --train.select is left open"""
+
+
+def with_defaults(experiment: Experiment, manifest: Manifest) -> Experiment:
+    """The experiment with the selection and the protocol that its options leave open, as the data allow them.
+
+    Without labels where it is measured, epochs are chosen by the sum of recalls, and each caption is an item, if the
+    method reads texts.
+    """
+    train = experiment.train
+    if None not in (train.select, train.protocol):
+        return experiment
+    labeled = _measured_by_labels(manifest)
+    reads_texts = experiment.method.input_kinds.get("text") == "tokens"
+    select = train.select or (WITH_LABELS if labeled else WITHOUT_LABELS)
+    protocol = train.protocol or ("captions" if reads_texts and not labeled else CLEAN.name)
+    return replace(experiment, train=replace(train, select=select, protocol=protocol))
+
+
+def _measured_by_labels(manifest: Manifest) -> bool:
+    """False where no sample of the splits that are measured has a label."""
+    measured = [split for name, split in manifest.splits.items() if name != "train"] or [*manifest.splits.values()]
+    return any(any(split.labels.values()) for split in measured)
+
+
 def selection_criterion(stage: Stage, train: Train) -> str:
     """The criterion by which the stage's epoch is kept: a figure, "loss", "training loss" or "last"."""
     if stage.closed_form:
         return "last"
-    return (train.rules.select or train.select) if stage.select == "metric" else stage.select
+    return (train.rules.select or train.select or WITH_LABELS) if stage.select == "metric" else stage.select
 
 
 def validation_split(train: Train) -> Literal["val", "test"]:
@@ -47,7 +77,8 @@ def describe_selection(epoch: int, select: str, split: Literal["val", "test"] = 
         return f"epoch {epoch + 1}, the last one"
     if select == "loss":
         return f"epoch {epoch + 1}, the one with the least loss on the {name} split"
-    return f"epoch {epoch + 1}, the best by {select} on the {name} split (average of all directions)"
+    over = "sum over" if select == RSUM else "average of"
+    return f"epoch {epoch + 1}, the best by {select} on the {name} split ({over} all directions)"
 
 
 def describe_selection_by_batch(epoch: int, step: int) -> str:
@@ -57,12 +88,13 @@ def describe_selection_by_batch(epoch: int, step: int) -> str:
 
 def check_splits(experiment: Experiment, manifest: Manifest) -> None:
     """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
+    experiment = with_defaults(experiment, manifest)
     folder, train = experiment.data.shards, experiment.train
     if "train" not in manifest.splits:
         raise XmrError(f"{folder} has no training split; it has {', '.join(manifest.splits)}")
-    _check_select(train.select)
     chosen = train.rules
-    needed, split = chosen.select or train.select, validation_split(train)
+    needed, split = str(chosen.select or train.select), validation_split(train)
+    _check_select(str(train.select))
     if needed not in ("last", "training loss") and split not in manifest.splits:
         name = {"val": "validation", "test": "test"}[split]
         raise XmrError(
@@ -71,18 +103,44 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
             + ("" if chosen.select is None else " and another --train.protocol")
         )
     measured = next((name for name in ("test", "val") if name in manifest.splits), None)
-    learns_labels = experiment.method.needs_labels or (experiment.method.starts_from_labels and manifest.classes)
-    needing = [*(["train"] if learns_labels else []), split, *([measured] if measured else [])]
-    for name in dict.fromkeys(needing):
-        if name in manifest.splits:
-            check_labels(folder, manifest, name, tuple(experiment.method.towers))
-    if learns_labels:
-        for other in map(Path, experiment.data.extra_shards):
-            check_labels(other, load_manifest(other), "train", tuple(experiment.method.towers))
+    _check_all_labels(experiment, manifest, [split, *([measured] if measured else [])])
+    if needed in MetricSpec().by_label and split in manifest.splits and not any(manifest.splits[split].labels.values()):
+        raise XmrError(
+            f"--train.select {needed} counts by labels, and the samples of the split {split!r} of {folder} have none: "
+            f"select by {RSUM}, {', '.join(MetricSpec().by_pair)}, or keep the last epoch (--train.select last)"
+        )
     if chosen.selected_on == "val" and needed != "last":
         check_apart(folder, manifest)
     if measured:
         check_measurable(chosen, experiment.data, measured, experiment.method.input_kinds)
+
+
+def _check_all_labels(experiment: Experiment, manifest: Manifest, measured: Sequence[str]) -> None:
+    """Raise XmrError where labels are missing by which the method learns, or by which some samples alone are measured.
+
+    Args:
+        measured: splits, whether the shards have them or not.
+    """
+    method, folder = experiment.method, experiment.data.shards
+    modalities = tuple(method.towers)
+    learns_labels = method.needs_labels or (method.starts_from_labels and bool(manifest.classes))
+    if learns_labels:
+        for shards in (folder, *map(Path, experiment.data.extra_shards)):
+            if method.needs_labels:
+                _check_taken(method, shards, load_manifest(shards))
+            check_labels(shards, load_manifest(shards), "train", modalities)
+    for name in dict.fromkeys(measured):
+        if name in manifest.splits and (learns_labels or any(manifest.splits[name].labels.values())):
+            check_labels(folder, manifest, name, modalities)
+
+
+def _check_taken(method: MethodConfig, shards: Path, manifest: Manifest) -> None:
+    """Raise XmrError for a method that learns from labels and a training split without a single one."""
+    if not any(manifest.splits["train"].labels.values()):
+        raise XmrError(
+            f"{shards}: the samples of the split 'train' have no labels, by which {method.title} trains. Methods that "
+            f"take pairs without labels: {', '.join(methods_without_labels())}; or build the shards with a label table"
+        )
 
 
 def check_labels(folder: Path, manifest: Manifest, split: str, modalities: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from xmr_e2e.training.selection import (
     describe_selection_by_batch,
     selection_criterion,
     validation_split,
+    with_defaults,
 )
 from xmr_e2e.training.setup import TrainingData, build_model
 from xmr_e2e.training.signals import Action, Interrupted, Signals, Stopped
@@ -53,8 +54,9 @@ class Trainer:
     """One training, on this rank."""
 
     def __init__(self, experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
-        self.experiment, self.run, self.accelerator = experiment, run, accelerator
         manifest = load_manifest(experiment.data.shards)
+        experiment = with_defaults(experiment, manifest)
+        self.experiment, self.run, self.accelerator = experiment, run, accelerator
         check_splits(experiment, manifest)
         self.saved = build_model(experiment, run, accelerator, manifest)
         self.method = self.saved.method
