@@ -125,7 +125,8 @@ class MethodConfig(ABC):
     @property
     def starts_from_labels(self) -> bool:
         """True where towers first learn the labels, if the data has any, because they are to stand still."""
-        return self.frozen and self.frozen_start == "labels" and self.published < self.towers.keys()
+        still = {name for name, tower in self.towers.items() if self.frozen or tower.trained == "nothing"}
+        return self.frozen_start == "labels" and bool(still - self.published)
 
     @abstractmethod
     def build(self, dataset: DatasetInfo) -> Method:

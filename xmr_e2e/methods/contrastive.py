@@ -99,9 +99,10 @@ class ContrastiveModel(Method):
         """The towers' outputs: standardization needs the global batch."""
         return {modality: self.features(modality, item) for modality, item in inputs.items()}
 
-    def represent_batch(self, batch: Batch) -> dict[str, Tensor]:
+    def represent_batch(self, batch: Batch, stage: str = "") -> dict[str, Tensor]:
         """As in the base class, and the samples' positions: a sample that is there twice is no negative of itself."""
-        return {**super().represent_batch(batch), IDENTITY: batch.positions}
+        own = super().represent_batch(batch, stage)
+        return own if self._start_of(stage) else {**own, IDENTITY: batch.positions}
 
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
