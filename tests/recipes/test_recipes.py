@@ -262,7 +262,8 @@ def test_frozen_towers_stay_exactly_as_they_were(
 ) -> None:
     whole = recipe(name).experiment()
     experiment = small(whole, miniature(whole))
-    trained = fit(replace(experiment, method=replace(experiment.method, frozen=True)))
+    # Without pretrained weights, so that they would learn first: tests/training/test_frozen_start.py.
+    trained = fit(replace(experiment, method=replace(experiment.method, frozen=True, frozen_start="random")))
     check_stages(trained)
     assert trained.method.frozen
     still = tuple(f"towers.{modality}." for modality in trained.method.frozen)

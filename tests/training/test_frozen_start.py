@@ -36,6 +36,8 @@ from xmr_e2e.training.launch import STOPPED, run_experiment
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.signals import Action, Signals
 
+pytestmark = pytest.mark.slow
+
 METHOD = Dscmr(
     image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8, frozen=True
 )
@@ -157,7 +159,7 @@ def run_rank(rank: int, port: int, shards: Path, out: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_two_processes_start_as_one_does_and_share_what_one_of_them_writes(tiny_shards: Path, tmp_path: Path) -> None:
     mp.spawn(run_rank, (free_port(), tiny_shards, tmp_path), nprocs=2)
     made, expected = Made(tiny_shards, frozen=True), dict(start())

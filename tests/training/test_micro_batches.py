@@ -119,6 +119,7 @@ def test_activations_are_bounded_by_the_budget_and_not_by_the_longest_text() -> 
     assert by_budget < 0.3 * by_count
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [MicroBatches(tokens=50), MicroBatches(pixels=2 * SIDE * SIDE)])
 def test_ranks_with_different_numbers_of_micro_batches_agree(

@@ -27,6 +27,8 @@ from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.tower_weights import given_towers, load_given_towers
 
+pytestmark = pytest.mark.slow
+
 IMAGE, TEXT = ImageTower("resnet10_slim", weights="none"), TextCnn(kernels=8)
 METHOD = Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8)
 
