@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import building, peers, reading, reporting, retrieval, training
+from benchmarks import allocation, building, peers, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -18,6 +18,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "loader": reading.loader,
     "peers": peers.peers,
     "tar": reading.tar,
+    "kept": allocation.kept,
     "step": training.step,
     "accelerate": training.accelerate,
     "micro_batches": training.micro_batches,
@@ -31,7 +32,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "regions": building.regions,
     "memory": reading.memory,
 }
-WITHOUT_PHOTOGRAPHS = ("evaluation", "released")
+WITHOUT_PHOTOGRAPHS = ("kept", "evaluation", "released")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

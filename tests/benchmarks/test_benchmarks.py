@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import building, measure, peers, performance, reading, reporting, retrieval, training
+from benchmarks import allocation, building, measure, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
 from tests import ROOT
 from tests.helpers.drawn import draw_image
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import load
+
+pytestmark = pytest.mark.slow
 
 SMALL = "--train.epochs=1 --train.batch-size=20 --data.image-size=32 --data.load-size=32 --data.workers=0"
 
@@ -82,6 +84,7 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "tar": partial(reading.tar, repeats=2),
     "resume": partial(reading.resume, repeats=1),
     "memory": partial(reading.memory, batches=3),
+    "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),
     "step": partial(training.step, repeats=1, network="alexnet", batch_size=4, steps=2),
     "micro_batches": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),
     "checkpoint": partial(training.checkpoint, repeats=2, network="resnet18"),
@@ -120,6 +123,7 @@ def test_the_loader_is_compared_with_four_others(photographs: Path, monkeypatch:
     assert figure.notes[0].count(" images/s") == 4
 
 
+@pytest.mark.processes
 def test_the_trainer_on_two_processes_is_compared_with_a_loop_by_hand(photographs: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = ["--repeats", "1", "--network", "alexnet", "--batch-size", "4", "--steps", "2"]

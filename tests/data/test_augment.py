@@ -92,3 +92,11 @@ def test_a_picture_does_not_leave_the_range_of_colors() -> None:
     white = torch.full((200, 3, SIDE, SIDE), 255, dtype=torch.uint8)
     found = crops(Augment(color=0.5), white)
     assert found.max() == pytest.approx(1, abs=1e-5) and found.min() >= 0.49
+
+
+def test_pixels_are_shares_of_the_largest_value() -> None:
+    images = torch.full((3, 3, SIDE, SIDE), 255, dtype=torch.uint8)
+    images[1], images[2] = 0, 51
+    found = crops(Augment(color=0), images)
+    for image, value in zip(found, (1, 0, 0.2)):
+        torch.testing.assert_close(image, torch.full((3, SIZE, SIZE), float(value)), atol=1e-6, rtol=0)

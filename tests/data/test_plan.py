@@ -51,7 +51,9 @@ def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:
 
 
 def test_without_shuffling_samples_come_in_order_of_position() -> None:
-    assert EpochPlan(10, 4, shuffle=False).positions(0, 10).tolist() == list(range(10))
+    plan = EpochPlan(10, 4, shuffle=False)
+    assert plan.positions(0, 10).tolist() == list(range(10))
+    assert plan.at(np.array([7, 0, 9])).tolist() == [7, 0, 9]
 
 
 def test_shuffling_stays_within_windows_of_blocks_so_that_reads_stay_near_each_other() -> None:
@@ -100,6 +102,7 @@ def test_a_set_of_weight_one_half_is_visited_whole_in_two_epochs() -> None:
     assert not np.array_equal(first, np.arange(300, 800))  # not what happens to lie first
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 600), min_size=1, max_size=3), st.lists(st.floats(0.1, 3), min_size=3, max_size=3),

@@ -38,6 +38,7 @@ from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.probe import Classifier, Probe
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
@@ -64,6 +65,7 @@ HEADS: dict[str, MethodConfig] = {
     "drcl": Drcl(**FEATURES, hidden=16, dim=8),
     "dscmr": Dscmr(**FEATURES, hidden=16, dim=8),
     "mars": Mars(**FEATURES, dim=8),
+    "probe": Probe(**FEATURES),
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
 }
@@ -91,6 +93,8 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
         if isinstance(module, CanonicalProjections):
             widths = len(module.image_mean), len(module.text_mean)
             module.fit(*(torch.randn(40, width) for width in widths), ridge=0.1)
+        if isinstance(module, Classifier):
+            module.fit(torch.randn(40, len(module.mean)), torch.eye(4)[torch.arange(40) % 4], penalty=0.1)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
     data = Data(Path("elsewhere"), image_size=side, load_size=side + 8, max_tokens=30)
@@ -121,6 +125,7 @@ def test_every_method_is_among_them() -> None:
     assert {type(config) for config in HEADS.values()} | {SemanticSharing} == set(all_methods())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None:
     """Of one modality: an export takes seconds, and the others' are the same layers."""
@@ -133,6 +138,7 @@ def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None
     np.testing.assert_allclose(unit(found), unit(model.embed_features("text", features)), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
 def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
     image, text = TOWERS[name]
@@ -156,6 +162,7 @@ def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
     assert opset == 18
 
 
+@pytest.mark.slow
 def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_path: Path) -> None:
     model = build(SemanticSharing(image=FasterRcnn("none", regions=4), text=BiGruWords(hidden=8), **SHARED), 64)
     assert max(save_onnx(model, tmp_path).values()) < TOLERANCE
@@ -169,6 +176,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
     np.testing.assert_allclose(unit(found), unit(expected), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [StoredRegions(), GridRegions("resnet10_slim", "none", cells=3)])
 def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: TowerConfig, tmp_path: Path) -> None:
     """As released, where padding counts."""
@@ -192,6 +200,7 @@ class _Folding(nn.Module):
         return folded.reshape(folded.shape[0], -1, rows.shape[1], 4).mean(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [nn.GRU, nn.LSTM])
 def test_a_recurrent_network_reads_texts_of_any_length(network: type[nn.RNNBase], tmp_path: Path) -> None:
     """Behind it, the length of the exporter's example is not that of every text."""
@@ -219,6 +228,7 @@ def test_a_recurrent_network_of_another_build_is_not_exported_wrongly(options: d
 # ---- refusals
 
 
+@pytest.mark.slow
 def test_a_difference_above_the_tolerance_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_files, "TOLERANCE", 1e-12)
     with pytest.raises(XmrError, match=r"differ from torch's by up to .*e-0.*; no ONNX file is written"):
@@ -226,6 +236,7 @@ def test_a_difference_above_the_tolerance_is_refused(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_torch_cannot_write_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +270,7 @@ np.savez("rows.npz", image=image, text=np.concatenate(found))
         return dict(rows)
 
 
+@pytest.mark.slow
 def test_the_cards_script_embeds_with_onnxruntime_alone(
     tiny_shards: Path, tmp_path: Path, make_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +288,7 @@ def test_the_cards_script_embeds_with_onnxruntime_alone(
     assert xmr_e2e.load(out).fingerprint == model.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sentencepiece", "transformers"])
 def test_the_cards_script_cuts_texts_as_the_model_does(kind: str, tiny_shards: Path, tmp_path: Path) -> None:
     if kind == "transformers":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xmr_e2e.methods.drcl import Drcl as Drcl
     from xmr_e2e.methods.dscmr import Dscmr as Dscmr
     from xmr_e2e.methods.mars import Mars as Mars
+    from xmr_e2e.methods.probe import Probe as Probe
     from xmr_e2e.methods.sdcmr import Sdcmr as Sdcmr
     from xmr_e2e.methods.sdml import Sdml as Sdml
     from xmr_e2e.methods.semantic_sharing import SemanticSharing as SemanticSharing
@@ -34,6 +35,7 @@ else:  # as in xmr_e2e
         "Mars": "xmr_e2e.methods.mars",
         "Method": "xmr_e2e.methods.base",
         "MethodConfig": "xmr_e2e.methods.base",
+        "Probe": "xmr_e2e.methods.probe",
         "Sdcmr": "xmr_e2e.methods.sdcmr",
         "Sdml": "xmr_e2e.methods.sdml",
         "SemanticSharing": "xmr_e2e.methods.semantic_sharing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -193,6 +194,11 @@ class Method(nn.Module, ABC):
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.towers)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights; of buffers where it has no parameters, as closed forms on published features."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def stages(self) -> tuple[Stage, ...]:

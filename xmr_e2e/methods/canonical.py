@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.heads import ClosedForm
 from xmr_e2e.objectives.cca import linear_cca
 
 
-class CanonicalProjections(nn.Module):
+class CanonicalProjections(ClosedForm):
     """Rows of two modalities to their k canonical variates; until `fit`, they pass as they are."""
 
     image_mean: Tensor
     text_mean: Tensor
     image: Tensor
     text: Tensor
-    fitted: Tensor
 
     def __init__(self, image_width: int, text_width: int, k: int) -> None:
         super().__init__()
         for name, width in (("image", image_width), ("text", text_width)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(name, torch.zeros(width, k))
-        self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, modality: str, rows: Tensor) -> Tensor:
         """(n, width) -> (n, k)."""

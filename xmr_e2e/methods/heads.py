@@ -1,4 +1,5 @@
-"""Fully connected layers, which most papers put on top of a modality's features, and fixed projections of labels."""
+"""Fully connected layers, which most papers put on top of a modality's features, fixed projections of labels,
+and layers that are fitted."""
 
 from __future__ import annotations
 
@@ -22,6 +23,16 @@ def fully_connected(
         layers += [nn.Linear(inside, outside), activation()]
     layers.pop()
     return nn.Sequential(*layers, last()) if last else nn.Sequential(*layers)
+
+
+class ClosedForm(nn.Module):
+    """The base of layers that are fitted to the whole training split at once; until then they are of no use."""
+
+    fitted: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(False))
 
 
 def label_prior(dim: int, dataset: DatasetInfo, seed: int) -> Tensor:

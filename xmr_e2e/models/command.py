@@ -36,6 +36,7 @@ def embed_command(
     """
     from rich.progress import Progress
 
+    from xmr_e2e.allocation import keep_freed_memory
     from xmr_e2e.console import console as stderr
     from xmr_e2e.models.embedding_files import require_writable, write_embeddings
     from xmr_e2e.models.saved_model import load
@@ -45,6 +46,7 @@ def embed_command(
     if not files:
         raise XmrError("nothing to embed: name pictures, .txt files or folders")
     require_writable(out)
+    keep_freed_memory()
     model, skipped = load(run), Skipped(max_skipped)
     sources = find_sources(model, files, split, skipped)
     with Progress(console=stderr) as progress:

@@ -52,7 +52,7 @@ def embed_split(
     everything = range(len(reader))
     labels = multi_hot([reader.labels(position) for position in everything], len(reader.manifest.classes))
     keys = tuple(reader.key(position) for position in everything)
-    return EmbeddedSplit(embeddings, positions, labels.to(next(method.parameters()).device), keys)
+    return EmbeddedSplit(embeddings, positions, labels.to(method.device), keys)
 
 
 def embed_modality(
@@ -88,7 +88,7 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
         batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
         if isinstance(batch, XmrError):
             raise batch
-        batch = batch.to(next(method.parameters()).device)
+        batch = batch.to(method.device)
         method.embed(modality, batch.prepared().inputs[modality])
     method.train(was_training)
 
@@ -147,7 +147,7 @@ def collect(method: Method, batches: BatchDataset, function: Callable[[dict[str,
 def _run_all(
     method: Method, batches: BatchDataset, function: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[Tensor, Any]]:
-    device = next(method.parameters()).device
+    device = method.device
     rank, world_size = rank_and_world_size()
     loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
     for number, batch in enumerate(loader.epoch(), 1):

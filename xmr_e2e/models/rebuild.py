@@ -9,7 +9,7 @@ from typing import Any
 from xmr_e2e.bounds import check_bounds
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
-from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.methods.heads import ClosedForm
 from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import DatasetInfo
@@ -57,7 +57,7 @@ def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, descripti
         raise XmrError(
             f"{description}: networks as it describes them cannot be made: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if any(isinstance(module, CanonicalProjections) and not module.fitted for module in method.modules()):
+    if any(isinstance(module, ClosedForm) and not module.fitted for module in method.modules()):
         raise XmrError(
             f"{weights}: the training has not come to its last stage, {method.stages[-1].name!r}, so images and texts "
             f"have no common space yet; go on with it (RECIPE --train.resume {weights.parent})"

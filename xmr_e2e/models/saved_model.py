@@ -253,7 +253,7 @@ class SavedModel:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.method.parameters()).device
+        return self.method.device
 
     def _load_images(self, images: Sequence[Any]) -> Tensor:
         squares = [_load_image(image, self.data) for image in images]

@@ -126,7 +126,7 @@ class ShardSplit:
 
     @torch.inference_mode()
     def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
-        device = next(model.method.parameters()).device
+        device = model.method.device
         for batch in self._load():
             if isinstance(batch, XmrError):
                 raise batch

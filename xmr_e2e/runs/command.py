@@ -133,9 +133,11 @@ def eval_command(
         gallery: what is ranked: the test split, or it and the training split behind it
         shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
     """
+    from xmr_e2e.allocation import keep_freed_memory
     from xmr_e2e.runs.evaluate import evaluate_run
     from xmr_e2e.runs.run import Run
 
+    keep_freed_memory()
     evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
 
 

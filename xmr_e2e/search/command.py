@@ -107,6 +107,7 @@ def index_command(
         overwrite: make the index that is there again
     """
     require_extra("serve", "xmr index")
+    from xmr_e2e.allocation import keep_freed_memory
     from xmr_e2e.models.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index
     from xmr_e2e.search.indexing import make_index
@@ -115,6 +116,7 @@ def index_command(
     if add and overwrite:
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
     folder = out or own_path(run, DEFAULT)
+    keep_freed_memory()
     result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{result.added:,} items added to {folder}")

@@ -20,8 +20,8 @@ from xmr_e2e.similarity import Similarity
 FLAT_UP_TO = 50_000
 """items; comparing a query with all of so many takes milliseconds"""
 NEIGHBORS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
-"""M, efConstruction and efSearch of HNSW (Malkov and Yashunin, 2018), chosen for recall: `tests/search/test_index.py` asks for
-0.99 of the first ten"""
+"""M, efConstruction and efSearch of HNSW (Malkov and Yashunin, 2018), chosen for recall: `tests/search/test_index.py`
+asks for 0.99 of the first ten"""
 SLACK = 1e-5
 """by which a score in fp32 may be off, relative to the largest; faiss sums in fp32, the ranking in fp64"""
 

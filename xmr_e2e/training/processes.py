@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from xmr_e2e.allocation import keep_freed_memory
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
@@ -31,6 +32,7 @@ def make_accelerator(train: Train) -> Accelerator:
     if has_gpu:
         _check_gpus()
     else:
+        keep_freed_memory()
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would look for others, and warn that it found none
     # DeepSpeed looks after the precision itself.
     precision = "no" if train.precision == "fp32" or train.zero else train.precision
