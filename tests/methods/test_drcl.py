@@ -217,6 +217,14 @@ def test_a_consistency_stage_leaves_the_scores_as_they_are() -> None:
     assert method.score.tolist() == pytest.approx([0.2, 0.7])
 
 
+def test_without_validation_samples_a_consistency_stage_has_no_score_to_miss() -> None:
+    method = made(score_on="val")
+    image = stage(method, "consistency-image")
+    method.begin_stage(image)
+    method.end_epoch(image)
+    assert method.score.tolist() == [0, 0]
+
+
 def test_a_score_on_validation_samples_that_are_not_there_is_refused() -> None:
     method = made(score_on="val")
     epoch(method, "text", "single-label", [slice(0, 7)])

@@ -358,3 +358,11 @@ def test_the_defaults_are_the_supplements() -> None:
     default = SemanticSharing()
     assert (default.context, default.masked, default.layers, default.dim, default.heads) == (0.1, 0.15, 6, 1024, 8)
     assert (default.scores, default.positions, default.phi, default.objects) == ("sigmoid", "number", "half", None)
+
+
+def test_what_stands_under_masks_begins_as_an_average() -> None:
+    """Of regions, which have no fixed mean, as zero; of words as the mean of their vectors."""
+    method = config().build(dataset())
+    assert not method.region_mask.any()
+    vectors = method.towers["text"].words.weight[1:]  # type: ignore[union-attr, index]
+    torch.testing.assert_close(method.towers["text"].mask, vectors.mean(dim=0))
