@@ -50,7 +50,7 @@ from xmr_e2e.models.onnx_recurrent import with_onnx_operators
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
-from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
+from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, MeanWords, TextCnn
 from xmr_e2e.towers.vector import VectorTower
 
 WIDTHS = {"image": 12, "text": 10, "audio": 8, "regions": 6}
@@ -76,6 +76,11 @@ TOWERS: dict[str, tuple[TowerConfig, TowerConfig]] = {
     "VGG-19 and TextCNN": (ImageTower("vgg19", "none"), TextCnn(kernels=8)),
     "AlexNet and BiLSTM with CNN": (ImageTower("alexnet", "none"), BiLstmCnn(hidden=6, kernels=8)),
     "AlexNet as published and BiGRU": (ImageTower("alexnet_paper", "none"), BiGru(hidden=8)),
+    "EfficientNet-Lite0 and BiGRU's maximum": (
+        ImageTower("efficientnet_lite0", "none"),
+        BiGru(hidden=8, pooling="max", directions="concatenate"),
+    ),
+    "slim network and mean of words": (ImageTower("resnet10_slim", "none"), MeanWords()),
 }
 SHARED: dict[str, Any] = {"dim": 16, "layers": 1, "heads": 2, "feedforward": 16}
 
@@ -100,6 +105,8 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
 def narrow(model: xmr_e2e.SavedModel) -> xmr_e2e.SavedModel:
     """Without the hidden fully-connected layers of VGG and AlexNet, which are hundreds of megabytes."""
     network = model.method.towers["image"].network
+    if not isinstance(getattr(network, "classifier", None), nn.Sequential):
+        return model
     first = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
     network.classifier = nn.Linear(first.in_features, 8)  # type: ignore[union-attr]
     return model

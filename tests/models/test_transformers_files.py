@@ -22,6 +22,7 @@ from xmr_e2e.models.transformers_files import save_transformers
 from xmr_e2e.recipes import dscmr_flickr8k
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 from xmr_e2e.training.launch import parse, run_experiment
 from xmr_e2e.training.processes import make_accelerator
 
@@ -103,6 +104,12 @@ def test_clips_towers_by_command_line_are_trained_exported_and_loaded_by_transfo
     assert not torch.allclose(
         vision.vision_model.encoder.layers[1].mlp.fc1.weight, began.vision_model.encoder.layers[1].mlp.fc1.weight
     )
+    # The folders are models to begin with again.
+    for name, cls in (("image", PretrainedVision), ("text", PretrainedText)):
+        dataset = DatasetInfo(4, False, 32, torch.zeros(len(WORDS), 0))
+        again = cls(str(out / "transformers" / name)).build(dataset, name)
+        assert again.dim == 8
+        torch.testing.assert_close(again.network.state_dict(), {"image": vision, "text": text}[name].state_dict())
     about = json.loads((out / "transformers" / "image" / "preprocessor_config.json").read_text())
     assert about["image_mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073], abs=1e-5)
     assert about["image_std"] == pytest.approx([0.26862954, 0.26130258, 0.27577711], abs=1e-5)
@@ -124,8 +131,6 @@ def test_models_by_command_line_are_built_and_learn(image: Any, text: Any, folde
 
 
 def test_dinov2s_output_is_its_class_token_after_the_last_normalization(folder_of: Any) -> None:
-    from xmr_e2e.towers.pretrained import PretrainedVision
-
     folder = folder_of(dinov2)
     tower: Any = PretrainedVision(str(folder)).build(DatasetInfo(2, False, 32, torch.zeros(2, 0)), "image").eval()
     own = transformers.Dinov2Model.from_pretrained(folder).eval()

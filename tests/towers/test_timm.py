@@ -8,16 +8,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.helpers.references import as_if_fitted
 from tests.towers.test_efficientnet import pictures, reference_names, shaken
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.text import pad
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.cca import Cca
+from xmr_e2e.models.rebuild import rebuild
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.efficientnet import EfficientNetLite0
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.published_size import advise
+from xmr_e2e.towers.text import MeanWords
 
 timm = pytest.importorskip("timm")
 SMALL = ("mobilenetv3_small_050", 64, 1024)
@@ -113,3 +119,22 @@ def test_pictures_unlike_those_of_the_weights_are_said_with_the_options_to_set()
     advice = advise(ImageTower("efficientnet_lite0", weights="x.pth"), replace(same, interpolation="bilinear"), "image")
     assert advice and advice.endswith("for the same here: --data.load-size 256 --data.interpolation bicubic")
     assert advise(ImageTower("alexnet"), replace(data, image_size=224, load_size=256), "image") is None
+
+
+@pytest.mark.parametrize("name", [f"timm:{SMALL[0]}", "timm:vit_tiny_patch16_224", "efficientnet_lite0"])
+def test_a_saved_model_is_built_again_without_asking_anybody(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Cca(image=ImageTower(name, weights="none"), text=MeanWords(weighting="idf"), dim=2)
+    about = replace(dataset(64), words=torch.randn(9, 5), idf=1 + torch.rand(9))
+    method = as_if_fitted(config.build(about)).eval()
+    weights = tmp_path / "model.safetensors"
+    save_file({key: value.contiguous().clone() for key, value in method.state_dict().items()}, weights)
+    monkeypatch.setattr("socket.socket.connect", None)
+    config = replace(config, image=ImageTower(name))  # as it was trained, with weights of others
+    saved = replace(about, words=torch.zeros(9, 5), idf=None, architectures={})
+    again = rebuild(config, saved, weights, tmp_path / "model.json").eval()
+    images, tokens = pictures(64), pad([[2, 3, 4], [1, 5]])
+    with torch.no_grad():
+        assert torch.equal(again.embed("image", normalized(images)), method.embed("image", normalized(images)))
+        assert torch.equal(again.embed("text", tokens), method.embed("text", tokens))

@@ -1,4 +1,4 @@
-"""What of a tower learns: which parameters move, what stays in evaluation mode, LoRA and its end in plain weights."""
+"""The part of a tower that learns: which parameters move, what stays in evaluation mode, LoRA and its plain end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a tower learns: all of it, its last block, LoRA beside it, or nothing."""
+"""The part of a tower that learns: all of it, its last block, LoRA beside it, or nothing."""
 
 from __future__ import annotations
 

@@ -42,9 +42,11 @@ class _Part:
 
 
 # By the model type, and by `projected`. SigLIP's towers end in the space that both share, without a layer of its own.
+# Sides of CLIP on their own are what `xmr export --transformers` writes.
 VISION_PARTS = {
     ("clip", True): _Part("CLIPVisionModelWithProjection"),
     ("clip", False): _Part("CLIPVisionModel"),
+    ("clip_vision_model", True): _Part("CLIPVisionModelWithProjection", None),
     ("siglip", True): _Part("SiglipVisionModel"),
     ("siglip", False): _Part("SiglipVisionModel"),
     ("blip-2", True): _Part("Blip2VisionModelWithProjection", None),
@@ -54,6 +56,7 @@ VISION_PARTS = {
 TEXT_PARTS = {
     ("clip", True): _Part("CLIPTextModelWithProjection", "text_config"),
     ("clip", False): _Part("CLIPTextModel", "text_config"),
+    ("clip_text_model", True): _Part("CLIPTextModelWithProjection", None),
     ("siglip", True): _Part("SiglipTextModel", "text_config"),
     ("siglip", False): _Part("SiglipTextModel", "text_config"),
     ("blip-2", True): _Part("Blip2TextModelWithProjection", None),
@@ -97,7 +100,7 @@ def _part(
     """The class that makes the tower, its configuration, and how its weights are named in those of the whole model."""
     part = parts.get((architecture.model_type, projected))
     if part is None and hasattr(architecture, "vision_config"):
-        known = ", ".join(dict.fromkeys(kind for kind, _ in parts))
+        known = ", ".join(dict.fromkeys(kind for kind, _ in parts if not kind.endswith("_model")))
         raise ValueError(f"{architecture.model_type} has several modalities; of these, {known} can be used")
     if part is None:
         return AutoModel, architecture, None
