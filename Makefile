@@ -1,7 +1,8 @@
 # make demo    environment, synthetic data, shards, training, report: the whole way in one command
 # make test    environment, linters, types, layers, the documentation's site, tests
 # make check   the same without the tests
-# make fast    environment, site and the fast tests; with VERSIONS=newest or VERSIONS=lowest in an environment of its own
+# make fast    environment and the fast tests, in two minutes: none that is slow or needs more than Python
+#              test, fast and check with VERSIONS=newest or VERSIONS=lowest in an environment of their own
 # make docs    the documentation as a site, in build/site; a link that leads nowhere is an error
 # make clean   remove what demo and test made, but the environments
 
@@ -12,6 +13,7 @@ ENV := $(if $(filter default,$(VERSIONS)),.venv,.venv-$(VERSIONS))
 BIN := $(ENV)/bin
 READY := $(ENV)/ready
 DEMO := build/demo
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 ifeq ($(filter default newest lowest,$(VERSIONS)),)
 $(error VERSIONS is default, newest or lowest, not $(VERSIONS))
@@ -34,12 +36,12 @@ $(DEMO)/raw/index.html: | $(READY)
 	rm -rf $(DEMO)/raw
 	$(BIN)/python -m preprocessing.synthetic $(DEMO)/raw --per-class 100
 
+# A thread for each of two processes, of which the one that is done first helps the other.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a thread for each of two processes
+	$(PYTEST)
 
-fast: docs
-	$(BIN)/python -m pip list
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+fast: $(READY)
+	$(PYTEST) -m "not (slow or processes or slurm or browser)"
 
 check: docs
 	$(BIN)/ruff check .

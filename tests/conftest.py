@@ -1,4 +1,4 @@
-"""Miniatures that several tests share, which tests are slow, and on what they run."""
+"""Miniatures that several tests share, what tests need, and on what they run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from tests.helpers.drawn import COLORS, draw_image
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
 SAMPLES = {"train": 40, "val": 12, "test": 12}
-SLOW = frozenset(
-    "benchmarks docs faults killed launcher mutation protocol recipes same_answer security serve slurm slurm_requeue "
-    "slurm_training training weights zero".split()
-)
-"""files of tests that `make fast` leaves out: of each kind of process that trains or serves, they start many"""
+NEEDS = {"slurm": "slurm", "browser": "browser", "learnt_run": "slow"}
+"""fixtures, and markers of the tests that take them"""
 
 _hidden = pytest.MonkeyPatch()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow files."""
+    """Mark the tests that need a Slurm, a browser or a trained run, by what they ask for."""
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
-            item.add_marker(pytest.mark.slow)
+        for fixture in NEEDS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(NEEDS[fixture])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -63,6 +63,7 @@ def test_a_command_without_its_extra_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_zero_without_deepspeed_says_what_to_install_and_leaves_no_run(tiny_shards: Path, tmp_path: Path) -> None:
     code = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     group = "import os; os.environ |= dict(WORLD_SIZE='2', RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')\n"
@@ -74,6 +75,7 @@ def test_zero_without_deepspeed_says_what_to_install_and_leaves_no_run(tiny_shar
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_training_with_its_evaluation_and_report_needs_no_extra(tiny_shards: Path, tmp_path: Path) -> None:
     code = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     options = ["--data.shards", str(tiny_shards), "--train.runs", str(tmp_path), *SMALL, "--train.epochs", "1"]
@@ -94,6 +96,7 @@ for command in f"report {run}", f"table {run}", f"export {run} {out}/model", f"e
     assert (run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_help_needs_no_extra() -> None:
     code = "from xmr_e2e.cli import main; sys.exit(main(sys.argv[1:]))"
     for words in ([], ["serve"], ["export"]):

@@ -119,6 +119,7 @@ def hostile_runs(folder: Path) -> None:
         (folder / f"run-{seed}").rename(folder / name)
 
 
+@pytest.mark.slow
 def test_what_is_missing_can_be_handed_to_a_shell_whatever_the_runs_are_called(
     stubs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +157,7 @@ def test_the_folder_for_runs_reaches_the_program_as_it_is_called(
     assert not (stubs / "victim").exists()
 
 
+@pytest.mark.slow
 def test_slurm_gets_names_as_arguments_and_its_scripts_hand_them_on(
     stubs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +317,7 @@ def kinds(text: str) -> Counter[str]:
     return Counter(re.sub("_(open|close)$", "", token.type) for token in parsed(text) if token.nesting >= 0)
 
 
+@pytest.mark.slow
 def test_a_table_in_markdown_has_no_markup_of_others(hostile_runs_of_all: Path, tmp_path: Path) -> None:
     text = table(hostile_runs_of_all, tmp_path / "table.md")
     assert not CODES.search(text)
@@ -330,6 +333,7 @@ def test_a_table_in_markdown_has_no_markup_of_others(hostile_runs_of_all: Path, 
         assert one_line(name).strip() in shown
 
 
+@pytest.mark.slow
 @given(
     st.text(st.sampled_from("ab1 \n\t-+=#.:)>|`~*_[](){}<>!&;\\$@/\"'wxhtp\x1b\u202e") | st.characters(codec="utf-8"))
 )
@@ -361,6 +365,7 @@ LATEX_COMMANDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_table_in_latex_has_no_commands_of_others(hostile_runs_of_all: Path, tmp_path: Path) -> None:
     text = table(hostile_runs_of_all, tmp_path / "table.tex")
     assert not CODES.search(text)
@@ -393,6 +398,7 @@ def is_formula(cell: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_tables_for_spreadsheets_have_no_formulas(hostile_runs_of_all: Path, tmp_path: Path) -> None:
     text = table(hostile_runs_of_all, tmp_path / "table.csv")
     assert not CODES.search(text)
@@ -515,6 +521,7 @@ def check_in_browser(path: Path, browser: Browser, picture: Path) -> None:
     assert Image.open(picture).height > 300
 
 
+@pytest.mark.slow
 def test_a_report_shows_names_of_others_and_nothing_of_them_runs(
     trained: Path, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +538,7 @@ def test_a_report_shows_names_of_others_and_nothing_of_them_runs(
     check_in_browser(trained / "report.html", browser, tmp_path / "report.png")
 
 
+@pytest.mark.slow
 def test_a_reports_table_for_spreadsheets_has_no_formulas(trained: Path) -> None:
     import base64
 
@@ -554,6 +562,7 @@ def measured(noise: float, **changes: Any) -> dict[str, Any]:
     return json.loads(json.dumps({**about, **sides, **changes}))
 
 
+@pytest.mark.slow
 def test_a_comparison_shows_names_of_others_and_nothing_of_them_runs(browser: Browser, tmp_path: Path) -> None:
     runs = []
     for number in range(2):
@@ -577,6 +586,7 @@ def test_a_comparison_shows_names_of_others_and_nothing_of_them_runs(browser: Br
     check_in_browser(out, browser, tmp_path / "comparison.png")
 
 
+@pytest.mark.slow
 def test_a_contact_sheet_is_a_picture_and_a_page_of_plain_text(browser: Browser, tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 30), "red")
     tiles = [Tile(image, name, f"{name}\n{name}") for name in NAMES]
@@ -595,6 +605,7 @@ def test_a_sheet_of_hostile_shards_is_drawn(hostile_shards: Path, tmp_path: Path
         sheet.load()
 
 
+@pytest.mark.slow
 def test_plots_set_no_formulas_of_others() -> None:
     """A formula that matplotlib does not understand would end the page."""
     for name in ("$\\frac{$", "$x$", "a$b$c$", "\\$x$", "\x00\x1b", "_hidden"):
@@ -630,6 +641,7 @@ def test_a_model_card_has_no_markup_of_others_and_metadata_of_one_document(train
         assert one_line(name).strip() in shown
 
 
+@pytest.mark.slow
 def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shards: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
@@ -713,6 +725,7 @@ def only_xmr_errors(function: Callable[[], object], *, names: str) -> None:
         assert names in str(error) and "\n" not in str(error) and len(str(error)) < 3000
 
 
+@pytest.mark.slow
 @given(hostile(*DOCUMENTS))
 @fuzzed
 def test_figures_of_others_become_tables_or_one_line(fuzzed_run: Path, content: bytes) -> None:
@@ -721,6 +734,7 @@ def test_figures_of_others_become_tables_or_one_line(fuzzed_run: Path, content: 
         only_xmr_errors(partial(_table, (fuzzed_run,), (), form), names="test.json")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @given(
     hostile(CONFIG, {"commit": "abc", "manifest_sha256": "def"}), st.sampled_from(["config.json", "environment.json"])
 )
@@ -736,6 +750,7 @@ def test_configurations_of_others_become_tables_or_one_line(
     only_xmr_errors(lambda: _table((run,), (), "markdown"), names="configured")
 
 
+@pytest.mark.slow
 @given(hostile(DOCUMENTS[0]), hostile(RECORDS))
 @fuzzed
 def test_runs_of_others_become_a_comparison_or_one_line(
@@ -751,6 +766,7 @@ def test_runs_of_others_become_a_comparison_or_one_line(
         only_xmr_errors(lambda: report_command((fuzzed_run, fuzzed_run), out=out), names=str(fuzzed_run))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_curves_of_the_largest_numbers_are_drawn(tmp_path: Path) -> None:
     runs = []
@@ -769,6 +785,7 @@ def test_curves_of_the_largest_numbers_are_drawn(tmp_path: Path) -> None:
     check_page(tmp_path / "page.html")
 
 
+@pytest.mark.slow
 @given(hostile(RECORDS))
 @fuzzed
 def test_a_log_of_others_is_read_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

@@ -52,6 +52,7 @@ def test_a_run_and_a_model_give_the_embeddings_that_they_gave(saved: Path, name:
     np.testing.assert_allclose(model.embed_features("image", FEATURES), expected["image"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_and_exported_as_before(saved: Path) -> None:
     run = Run(saved / "runs/tiny_alscor/finished")
     before = run.document("evaluation/test.json")
@@ -78,6 +79,7 @@ def losses(run: Run) -> list[Any]:
     return [record["loss"] for record in run.records() if "loss" in record]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_losses_of_the_one_that_was_not_stopped(saved: Path) -> None:
     stopped, finished = (Run(saved / "runs/tiny_alscor" / name) for name in ("stopped", "finished"))
     assert 0 < len(losses(stopped)) < len(losses(finished))

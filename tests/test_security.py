@@ -23,6 +23,8 @@ from tests.training.test_faults import before_step, failed, go_on, small
 from xmr_e2e.files import crc32_of
 from xmr_e2e.shards.adopt import adopt_shards
 
+pytestmark = pytest.mark.slow
+
 # Checkpoints
 
 

@@ -144,6 +144,7 @@ def test_of_torch_the_lowest_is_asked_for_that_is_served(
     assert lowest.lowest_on_offer("torch", "2.11") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "declared"),
     [(("xmr_e2e", "preprocessing", "recipes"), PROGRAM), (("tests", "benchmarks"), DIRECT)],

@@ -21,6 +21,8 @@ from tests.helpers.drawn import draw_image
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import load
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--train.epochs=1 --train.batch-size=20 --data.image-size=32 --data.load-size=32 --data.workers=0"
 
 
@@ -121,6 +123,7 @@ def test_the_loader_is_compared_with_four_others(photographs: Path, monkeypatch:
     assert figure.notes[0].count(" images/s") == 4
 
 
+@pytest.mark.processes
 def test_the_trainer_on_two_processes_is_compared_with_a_loop_by_hand(photographs: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = ["--repeats", "1", "--network", "alexnet", "--batch-size", "4", "--steps", "2"]

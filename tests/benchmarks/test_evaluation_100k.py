@@ -29,6 +29,7 @@ def test_figures_that_are_not_those_of_brute_force_are_an_error(monkeypatch: pyt
         evaluation(items=30, dim=8, classes=3, part=20)
 
 
+@pytest.mark.slow
 def test_what_was_measured_of_a_chunk_keeps_none_of_its_memory() -> None:
     queries, gallery = 3000, 20_000
     rng = np.random.default_rng(0)

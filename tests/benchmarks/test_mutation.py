@@ -17,6 +17,8 @@ from benchmarks.mutation import draw
 from tests import ROOT
 from xmr_e2e.errors import XmrError
 
+pytestmark = pytest.mark.slow
+
 
 def changed(text: str) -> set[tuple[str, str]]:
     """Each kind of change of a program, and the program after it."""

@@ -87,6 +87,7 @@ def test_a_cut_or_vanished_shard_is_named_with_the_key(tiny_shards: Path, tmp_pa
         reader.read(17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_loader_process_is_told_as_if_it_were_here(
     tiny_shards: Path, tmp_path: Path, workers: int
@@ -306,6 +307,7 @@ def split_batches(shards: Path, split: str = "train", **options: object) -> Batc
     return BatchDataset(data, split, {"image": "pixels", "text": "tokens"}, fit_words(data)[0], seed=0)
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(tiny_shards: Path) -> None:
     def all_batches(workers: int) -> list[Batch]:
         return list(Loader(split_batches(tiny_shards, workers=workers), 9).epoch(1))
@@ -341,6 +343,7 @@ def test_a_loader_process_that_cannot_hand_over_its_batch_ends() -> None:
     assert "--shm-size" in said and "--data.workers" in said and " MB free" in said
 
 
+@pytest.mark.slow
 def test_one_shard_is_enough_for_several_ranks_and_workers(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
     options = BuildOptions(shard_samples=100, workers=1)
     build_shards(

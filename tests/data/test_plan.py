@@ -102,6 +102,7 @@ def test_a_set_of_weight_one_half_is_visited_whole_in_two_epochs() -> None:
     assert not np.array_equal(first, np.arange(300, 800))  # not what happens to lie first
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 600), min_size=1, max_size=3), st.lists(st.floats(0.1, 3), min_size=3, max_size=3),

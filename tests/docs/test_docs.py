@@ -55,6 +55,8 @@ from xmr_e2e.training.trainer import Trainer
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.slurm_cluster"]
 
 COMMANDS = commands()

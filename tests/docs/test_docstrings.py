@@ -37,6 +37,7 @@ def test_no_docstring_begins_with_a_question(package: str) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_module_has_a_docstring(package: str) -> None:
     modules = [(path, module) for path, module in parsed(package) if path.stem == "__init__" or path.stem[0] != "_"]

@@ -96,6 +96,7 @@ def test_each_page_has_its_place_in_the_site() -> None:
     assert sorted(named) == sorted(page.removeprefix("docs/") for page in PAGES if page != "README.md")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the documentation's packages are not installed")
 @pytest.mark.parametrize(("link", "status"), [("index.md", 0), ("nowhere.md", 1), ("index.md#nowhere", 1)])
 def test_a_link_that_leads_nowhere_ends_the_build(link: str, status: int, tmp_path: Path) -> None:
@@ -268,6 +269,7 @@ def test_the_walks_code_is_as_the_linters_want_it(inside: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_paper_that_was_added_by_the_walk_trains_and_is_loaded(inside: Path, tiny: Path, tmp_path: Path) -> None:
     (test,) = walked_tests(inside / TEST)
     test()
@@ -282,6 +284,7 @@ def test_a_paper_that_was_added_by_the_walk_trains_and_is_loaded(inside: Path, t
     assert xmr_e2e.load(run.folder).embed_texts("a small picture").shape == (1, 128)
 
 
+@pytest.mark.slow
 def test_a_paper_in_a_folder_outside_the_project_passes_its_test_and_a_dry_run(outside: Path, tiny: Path) -> None:
     (test,) = walked_tests(outside / ELSEWHERE[TEST])
     test()

@@ -74,6 +74,7 @@ def only_problem(findings: Sequence[Finding]) -> str:
 # ---- the command
 
 
+@pytest.mark.slow
 def test_a_whole_recipe_on_a_whole_machine(tiny_shards: Path, tmp_path: Path) -> None:
     options = ["--data.shards", str(tiny_shards), "--train.runs", str(tmp_path / "runs"), *SMALL]
     result = start([*DOCTOR, str(RECIPE), *options, "--train.epochs", "3"])
@@ -93,6 +94,7 @@ def test_a_whole_recipe_on_a_whole_machine(tiny_shards: Path, tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()  # a look leaves nothing behind
 
 
+@pytest.mark.slow
 def test_a_recipe_without_shards_on_one_core(tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))
     result = start([*DOCTOR, str(RECIPE)], before=["taskset", "-c", str(core)], cwd=tmp_path)
@@ -105,6 +107,7 @@ def test_a_recipe_without_shards_on_one_core(tmp_path: Path) -> None:
         assert said.endswith("2 problems")
 
 
+@pytest.mark.slow
 def test_two_ranks_meet_and_the_first_one_speaks_for_them(tiny_shards: Path) -> None:
     options = ["--data.shards", str(tiny_shards), *SMALL, "--train.batch-size", "3"]
     result = start([*TORCHRUN, *DOCTOR, str(RECIPE), *options])
@@ -116,6 +119,7 @@ def test_two_ranks_meet_and_the_first_one_speaks_for_them(tiny_shards: Path) -> 
     assert "40 samples, 14 steps per epoch of 3" in said and "2 processes ok dry run" in said
 
 
+@pytest.mark.slow
 def test_a_torchvision_of_another_build_is_named_and_the_recipe_left(tmp_path: Path) -> None:
     (tmp_path / "torchvision").mkdir()
     complaint = "raise RuntimeError('operator torchvision::nms does not exist')\n"
@@ -492,6 +496,7 @@ def test_a_group_that_cannot_talk_is_a_problem(monkeypatch: pytest.MonkeyPatch) 
     assert found.level == "problem" and "_SOCKET_IFNAME" in found.text
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -127,6 +127,7 @@ def test_modalities_that_share_no_sample_at_all_have_no_recall() -> None:
     assert list(directions.average) == ["mAP@all", "mAP@5", "NDCG@4"]
 
 
+@pytest.mark.slow
 def test_the_random_row_is_the_mean_over_rankings_of_the_same_items() -> None:
     # all items of a gallery are relevant to every query, or none: no ranking changes that
     library = Library(multi_hot=False)

@@ -155,6 +155,7 @@ def test_map_at_k_equals_loops(queries: int, gallery: int, multi_hot: bool, norm
     assert actual == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(
     queries=st.integers(1, 9),
     gallery=st.integers(1, 12),

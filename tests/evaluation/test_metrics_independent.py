@@ -83,6 +83,7 @@ def test_the_cases_have_ties_queries_without_relevant_items_and_several_pairs(ca
     assert metrics.queries_with_pair == (paired > 0).sum()
 
 
+@pytest.mark.slow
 def test_figures_by_label_equal_scikit_learn_and_torchmetrics(case: Case) -> None:
     metrics = case.metrics()
     by_rank = -np.arange(len(case.gallery), dtype=float)

@@ -21,6 +21,7 @@ from xmr_e2e.evaluation.ranking import Ranking
 from xmr_e2e.evaluation.retrieval import retrieval_metrics
 
 WORLDS = (2, 3)
+pytestmark = pytest.mark.processes
 
 
 def metrics() -> dict[str, Any]:
@@ -73,6 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_process_has_the_figures_of_one(folder: Path, world: int) -> None:
     expected = metrics()

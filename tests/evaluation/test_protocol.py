@@ -41,6 +41,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.selection import check_splits, selected_on, selection_criterion
 
+pytestmark = pytest.mark.slow
 DSCMR = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
 
 
@@ -158,6 +159,7 @@ def embed_on_rank(rank: int, world: int, port: int, shards: Path, out: Path) -> 
     dist.destroy_process_group()
 
 
+@pytest.mark.processes
 def test_two_processes_embed_captions_as_one_does(many: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

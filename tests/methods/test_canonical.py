@@ -253,6 +253,7 @@ def mean_average_precision(image: Rows, text: Rows, classes: list[int]) -> float
     return sum(found) / len(found)
 
 
+@pytest.mark.slow
 def test_dccas_epoch_is_kept_by_the_figure_that_its_closed_form_gives(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +306,7 @@ def test_variates_weigh_by_a_power_of_their_correlations_where_one_is_asked_for(
         torch.testing.assert_close(weighed(name, rows), plain(name, rows) * correlations**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Cca(image=IMAGE, text=TEXT, dim=4), Dcca(image=IMAGE, text=TEXT, hidden=8, dim=4)])
 def test_a_model_without_its_closed_form_is_refused_in_one_line(
     method: MethodConfig,

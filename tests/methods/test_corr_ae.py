@@ -191,6 +191,7 @@ def test_towers_that_stand_still_in_a_stage_have_neither_dropout_nor_moving_stat
     assert all(module.training for module in method.train().modules())
 
 
+@pytest.mark.slow
 def test_towers_end_the_second_stage_as_they_began_it(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def trained(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_draws_an_encoder_anew_where_its_consistency_begins(trained: Path) -> None:
     for number, modality in ((2, "image"), (3, "text")):
         before = weights(trained, f"stage-{number - 1:02d}-epoch-0001-step-000002")
@@ -61,6 +62,7 @@ def test_a_training_draws_an_encoder_anew_where_its_consistency_begins(trained: 
         assert changed <= ({"encoders.text", "encoders.image", "towers.image"} if number == 3 else {"encoders.image"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["stage-02-epoch-0001-step-000001", "stage-02-epoch-0000-step-000000"])
 def test_a_training_that_goes_on_inside_of_a_consistency_stage_keeps_its_encoder(
     trained: Path, last: str, tiny_shards: Path, tmp_path: Path

@@ -37,6 +37,7 @@ def layers(module: nn.Module) -> list[object]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "module", "expected"),
     [

@@ -236,6 +236,7 @@ def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) ->
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_to_a_model_that_loads(name: str, frozen: bool, tiny_shards: Path, tmp_path: Path) -> None:

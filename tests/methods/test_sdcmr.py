@@ -124,6 +124,7 @@ def reference(method: SdcmrModel, inputs: Mapping[str, Tensor], labels: list[lis
     return terms | {"total": sum(weight * value for weight, value in zip(weights, terms.values()))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_each_term_and_the_total_equal_loops_over_samples_and_dimensions(options: dict[str, Any], kind: str) -> None:
@@ -159,6 +160,7 @@ LITERAL = JOINT | {"elbo": OWN, "adversary": OWN | CLASSIFIERS}  # Eq. 16 to 20
 """Each update of the paper's has some terms only: the bound moves neither the unrelated encoders nor the decoders."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", ["mean", "sample"])
 @pytest.mark.parametrize(("update", "expected"), [("joint", JOINT), ("literal", LITERAL)])
 def test_each_term_teaches_the_networks_that_the_paper_says(
@@ -293,6 +295,7 @@ def test_the_embedding_is_the_mean_of_the_shared_factor() -> None:
 # ---- scales and targets
 
 
+@pytest.mark.slow
 def test_the_divergences_of_both_modalities_have_one_scale() -> None:
     """They stand undivided beside the mean squared error, whatever the width of the features."""
     method = build(Sdcmr(image=LayerTower(dim=4096), text=LayerTower(dim=300), dim=K))
@@ -312,6 +315,7 @@ def test_the_divergences_of_both_modalities_have_one_scale() -> None:
             assert bounds[0] - bounds[1] == pytest.approx(K, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["joint", "literal"])
 def test_what_is_to_be_reconstructed_gets_no_gradient(update: str) -> None:
     method = method_of(update=update)
@@ -320,6 +324,7 @@ def test_what_is_to_be_reconstructed_gets_no_gradient(update: str) -> None:
     assert {key for key, rows in leaves.items() if rows.grad is None} == {"image features", "text features"}
 
 
+@pytest.mark.slow
 def test_what_is_to_be_reconstructed_has_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG-19's last layer and the sentence CNN's would drop half of the features."""
     monkeypatch.setattr("torchvision.models.get_model", build_narrow)

@@ -234,6 +234,7 @@ def learned(method: SemanticSharingModel, texts: Callable[[], Tensor]) -> tuple[
     return sum(values[:3]) / 3, sum(values[-10:]) / 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("released", [False, True])
 def test_words_that_their_neighbours_tell_are_learned_and_words_by_chance_are_not(released: bool) -> None:
     """Each word is followed by the next of the vocabulary. As a control, words of which nothing tells: a loss that fell

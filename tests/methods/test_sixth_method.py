@@ -73,6 +73,7 @@ def test_a_method_of_ones_own_takes_sixty_lines() -> None:
     assert sum(len(text.splitlines()) for text in FILES.values()) <= 60
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_is_trained_measured_exported_and_loaded(mine: Path, tiny_shards: Path) -> None:
     done = run(mine, "my_recipe.py", "--data.shards", str(tiny_shards), *SMALL)
     assert done.returncode == 0, done.stderr
@@ -105,6 +106,7 @@ def test_a_method_of_ones_own_is_trained_measured_exported_and_loaded(mine: Path
         assert done.returncode == status, done.stderr
 
 
+@pytest.mark.slow
 def test_a_class_of_the_recipes_own_file_never_begins(mine: Path, tiny_shards: Path, tmp_path: Path) -> None:
     recipe = FILES["my_recipe.py"].replace("from my_method import Contrast\n", "")
     (tmp_path / "all.py").write_text(FILES["my_method.py"] + recipe)
@@ -165,7 +167,9 @@ def test_what_could_not_be_loaded_again_is_refused_and_what_could_is_not() -> No
     class Local(Variant):
         """Of a function."""
 
-    with pytest.raises(XmrError, match=r"Local could not be loaded again: it is not what test_sixth_method has"):
+    with pytest.raises(
+        XmrError, match=r"Local could not be loaded again: it is not what tests.methods.test_sixth_method has"
+    ):
         check_restorable(Local(image=IMAGE, text=TEXT))
 
 

@@ -111,6 +111,7 @@ def fresh(script: str, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_exported_model_gives_the_runs_embeddings_in_a_fresh_process(
     run: Path, exported: Path, photo: Path, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_an_exported_model_does_not_say_where_the_training_lay(run: Path, export
     assert xmr_e2e.load(exported, shards=tiny_shards).data == xmr_e2e.load(run).data
 
 
+@pytest.mark.slow
 def test_the_fingerprint_changes_with_the_model_alone(run: Path, tmp_path: Path) -> None:
     original = xmr_e2e.load(run).fingerprint
     other = tmp_path / "other"
@@ -396,6 +398,7 @@ def use_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return use
 
 
+@pytest.mark.slow
 def test_a_model_comes_from_the_hub_without_anything_that_could_be_a_program(
     hub: tuple[str, list[str]], use_hub: Callable[[str], None], exported: Path
 ) -> None:

@@ -52,6 +52,7 @@ def rows_of(table: pa.Table) -> np.ndarray:
     return np.array(table["embedding"].to_pylist(), np.float32)
 
 
+@pytest.mark.slow
 def test_pictures_and_texts_of_a_folder(
     run: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_every_method_is_among_them() -> None:
     assert {type(config) for config in HEADS.values()} | {SemanticSharing} == set(all_methods())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None:
     """Of one modality: an export takes seconds, and the others' are the same layers."""
@@ -130,6 +131,7 @@ def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None
     np.testing.assert_allclose(unit(found), unit(model.embed_features("text", features)), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
 def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
     image, text = TOWERS[name]
@@ -153,6 +155,7 @@ def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
     assert opset == 18
 
 
+@pytest.mark.slow
 def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_path: Path) -> None:
     model = build(SemanticSharing(image=FasterRcnn("none", regions=4), text=BiGruWords(hidden=8), **SHARED), 64)
     assert max(save_onnx(model, tmp_path).values()) < TOLERANCE
@@ -166,6 +169,7 @@ def test_the_shared_transformer_equals_torch_and_a_detector_stays_outside(tmp_pa
     np.testing.assert_allclose(unit(found), unit(expected), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [StoredRegions(), GridRegions("resnet10_slim", "none", cells=3)])
 def test_regions_of_the_shards_and_of_a_grid_equal_torch(image: TowerConfig, tmp_path: Path) -> None:
     """As released, where padding counts."""
@@ -189,6 +193,7 @@ class _Folding(nn.Module):
         return folded.reshape(folded.shape[0], -1, rows.shape[1], 4).mean(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [nn.GRU, nn.LSTM])
 def test_a_recurrent_network_reads_texts_of_any_length(network: type[nn.RNNBase], tmp_path: Path) -> None:
     """Behind it, the length of the exporter's example is not that of every text."""
@@ -216,6 +221,7 @@ def test_a_recurrent_network_of_another_build_is_not_exported_wrongly(options: d
 # ---- refusals
 
 
+@pytest.mark.slow
 def test_a_difference_above_the_tolerance_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_files, "TOLERANCE", 1e-12)
     with pytest.raises(XmrError, match=r"differ from torch's by up to .*e-0.*; no ONNX file is written"):
@@ -223,6 +229,7 @@ def test_a_difference_above_the_tolerance_is_refused(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_torch_cannot_write_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +263,7 @@ np.savez("rows.npz", image=image, text=np.concatenate(found))
         return dict(rows)
 
 
+@pytest.mark.slow
 def test_the_cards_script_embeds_with_onnxruntime_alone(
     tiny_shards: Path, tmp_path: Path, make_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +281,7 @@ def test_the_cards_script_embeds_with_onnxruntime_alone(
     assert xmr_e2e.load(out).fingerprint == model.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sentencepiece", "transformers"])
 def test_the_cards_script_cuts_texts_as_the_model_does(kind: str, tiny_shards: Path, tmp_path: Path) -> None:
     if kind == "transformers":

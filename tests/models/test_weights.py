@@ -34,6 +34,8 @@ from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 RECURRENT: dict[str, Callable[[], MethodConfig]] = {
     "alscor, BiLSTM": lambda: Alscor(image=IMAGE, text=BiLstmCnn(hidden=8, kernels=8), dim=4),
     "dscmr, BiGRU": lambda: Dscmr(image=IMAGE, text=BiGru(hidden=8), hidden=16, dim=8),
@@ -92,6 +94,7 @@ def test_a_training_goes_on_exactly_where_weights_are_views_of_one_buffer(
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("zero", [0, 2, 3])
 def test_two_processes_save_such_weights_whole(zero: int, tiny_shards: Path, tmp_path: Path) -> None:
     """DistributedDataParallel and ZeRO: stopped after each checkpoint, and gone on with."""

@@ -383,6 +383,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_two_processes_with_parts_of_the_batch_give_the_values_and_gradients_of_one(tmp_path: Path) -> None:
     whole = values_and_gradients(batch())
     assert {"image", "text", "x", "y"} <= whole.keys()

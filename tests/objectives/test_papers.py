@@ -123,6 +123,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single_label", "multi_label"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_give_the_values_and_gradients_of_one(
@@ -137,6 +139,7 @@ def test_two_processes_give_the_values_and_gradients_of_one(
     assert any(value.abs().max() > 1e-3 for term, value in expected.items() if " by " in term)
 
 
+@pytest.mark.slow
 def test_masked_losses_of_samples_gathered_over_processes_are_that_of_the_global_batch(
     ranks: list[dict[str, Tensor]],
 ) -> None:

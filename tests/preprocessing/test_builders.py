@@ -125,6 +125,7 @@ def test_page_with_and_without_end_tags_gives_the_same_entries() -> None:
         assert (entry.source, entry.sentences) == ("cat/1.jpg", ["A cat sits.", "It <sleeps> now"])
 
 
+@pytest.mark.slow
 def test_pascal_command_builds_the_usual_splits(pascal: Callable[..., Path], tmp_path: Path) -> None:
     raw, out = pascal(per_class=50), tmp_path / "out"
     done = command("pascal_sentence", raw, out)
@@ -167,6 +168,7 @@ def test_pascal_skips_and_lists_unusable_entries(pascal: Callable[..., Path], tm
     assert any("1 images are not on the page" in note and "unlisted.jpg" in note for note in manifest(out)["notes"])
 
 
+@pytest.mark.slow
 def test_too_many_unusable_entries_fail_and_leave_no_dataset(pascal: Callable[..., Path], tmp_path: Path) -> None:
     raw, out = pascal(), tmp_path / "out"
     write(raw / "cat/2008_000001.jpg", b"")
@@ -215,6 +217,7 @@ def test_missing_or_empty_raw_folder_names_the_layout(builder: Callable[..., Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_pascal_without_its_page_says_where_to_get_it_or_draw_it(tmp_path: Path) -> None:
     write(tmp_path / "raw/cat/1.jpg", image_bytes())
     done = command("pascal_sentence", tmp_path / "raw", tmp_path / "out")
@@ -273,6 +276,7 @@ def test_flickr8k_without_labels_has_the_published_splits(flickr8k: Path, tmp_pa
     assert manifest(out)["notes"] == [UNLABELLED, "1 images are in no split, not used"]
 
 
+@pytest.mark.slow
 def test_flickr_command_takes_images_splits_and_labels_of_the_table(flickr8k: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rows = ["0_a.jpg,train,a dog", "1_a.jpg,train,sea", "6_a.jpg,dev,sea", "8_a.jpg,test,a dog", "9_a.jpg,,sea"]
@@ -370,6 +374,7 @@ def test_flickr30k_reads_both_caption_files_and_karpathys_splits(tmp_path: Path,
 # Your own data
 
 
+@pytest.mark.slow
 def test_folder_command_reads_csv_with_commas_quotes_and_other_scripts(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     for name in ("zażółć.jpg", "sub/猫.jpg", "plain.jpg"):

@@ -48,6 +48,7 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
+@pytest.mark.slow
 def test_the_command_writes_concepts_that_two_captions_name(raw: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "new/table.csv"
     done = command("caption_labels", raw, out, "--words", words)
@@ -79,6 +80,7 @@ def test_at_least_is_a_number_of_captions(
     assert [labels for _, _, labels in rows(tmp_path / "table.csv")[1:]] == expected
 
 
+@pytest.mark.slow
 def test_single_keeps_images_of_exactly_one_concept(raw: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.csv"
     done = command("caption_labels", raw, out, "--words", words, "--single")
@@ -171,6 +173,7 @@ def test_a_bad_word_list_is_an_error_that_names_file_and_concept(
     assert not (tmp_path / "table.csv").exists()
 
 
+@pytest.mark.slow
 def test_missing_files_and_bad_options_are_errors(raw: Path, words: Path, tmp_path: Path) -> None:
     done = command("caption_labels", tmp_path / "nowhere", tmp_path / "table.csv", "--words", words)
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -45,6 +45,7 @@ def flickr30k(tmp_path: Path) -> Path:
     return flickr30k_raw(tmp_path / "raw")
 
 
+@pytest.mark.slow
 def test_karpathys_captions_stand_in_for_a_missing_caption_file(flickr30k: Path, tmp_path: Path) -> None:
     (flickr30k / "results_20130124.token").unlink()
     done = command("flickr", flickr30k, tmp_path / "out", "--workers", 1)
@@ -80,6 +81,7 @@ def test_karpathys_file_without_sentences_is_no_caption_file(flickr30k: Path, tm
         flickr(flickr30k, tmp_path / "out", build=ALONE)
 
 
+@pytest.mark.slow
 def test_rest_is_train_takes_what_is_in_no_split_to_train(flickr30k: Path, tmp_path: Path) -> None:
     done = command("flickr", flickr30k, tmp_path / "out", "--splits", "rest-is-train", "--workers", 1)
     assert done.returncode == 0, done.stderr
@@ -90,6 +92,7 @@ def test_rest_is_train_takes_what_is_in_no_split_to_train(flickr30k: Path, tmp_p
     assert note.startswith("splits: 1 images") and "in train" in note
 
 
+@pytest.mark.slow
 def test_rest_is_train_gives_the_papers_counts_from_the_published_ones(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     (raw / "flickr30k-images").mkdir(parents=True)

@@ -172,6 +172,7 @@ TSV += base64.b64encode(np.ones((2, 3), np.float32).tobytes()) + b"\r\n"
 ONE = {"x": np.ones((2, 3), np.float32), "bbox": np.float32([[0, 0, 9, 9]] * 2), "image_w": 64, "image_h": 48}
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=damaged(TSV, TSV * 3, "\t".join(BOTTOM_UP).encode() + b"\n" + TSV))
 def test_a_damaged_tsv_is_read_or_refused(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -184,6 +185,7 @@ def test_a_damaged_tsv_is_read_or_refused(data: bytes, tmp_path_factory: pytest.
             to_stored(raw, raw.size or (1, 1), "w", count=2, repeat=True, unit="pixels", precision="float16")
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     data=damaged(npz_bytes(**ONE), npz_bytes(**{**ONE, "objects": np.arange(2)})), plain=damaged(npy_bytes(ONE["x"]))

@@ -79,6 +79,7 @@ def counts(out: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_command_keeps_the_pairs_with_a_common_tag_and_a_label(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     line = [sys.executable, "-m", "preprocessing.mirflickr", str(raw), str(out), "--workers", "1"]
@@ -100,6 +101,7 @@ def test_command_keeps_the_pairs_with_a_common_tag_and_a_label(raw: Path, tmp_pa
     assert document["skipped"] == []
 
 
+@pytest.mark.slow
 def test_all_tags_give_the_same_images_other_texts(raw: Path, tmp_path: Path) -> None:
     mirflickr(raw, tmp_path / "common", build=ALONE)
     mirflickr(raw, tmp_path / "all", tags="all", build=ALONE)
@@ -108,6 +110,7 @@ def test_all_tags_give_the_same_images_other_texts(raw: Path, tmp_path: Path) ->
     assert {name: item["split"] for name, item in common.items()} == {n: item["split"] for n, item in every.items()}
 
 
+@pytest.mark.slow
 def test_val_and_test_are_drawn_with_a_seed_and_are_at_most_a_fifth(raw: Path, tmp_path: Path) -> None:
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         mirflickr(raw, tmp_path / out, seed=seed, build=ALONE)
@@ -140,6 +143,7 @@ def test_images_without_their_photograph_or_tags_file_are_skipped(raw: Path, tmp
     assert not samples(tmp_path / "out").keys() & reasons.keys()
 
 
+@pytest.mark.slow
 def test_a_tag_that_is_not_utf8_is_read_as_cp1252(raw: Path, tmp_path: Path) -> None:
     write(raw / "mirflickr/meta/tags/tags2.txt", b"caf\xe9\nwater\nna\xc3\xafve\n")
     mirflickr(raw, tmp_path / "out", tags="all", build=ALONE)

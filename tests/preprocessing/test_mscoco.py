@@ -98,6 +98,7 @@ def lay_out(documents: Documents, tmp_path: Path) -> Callable[[], Path]:
     return lay
 
 
+@pytest.mark.slow
 def test_mscoco_command_builds_karpathys_splits_with_all_captions_and_labels(
     lay_out: Callable[[], Path], tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_images_that_cannot_be_used_are_skipped_and_listed(
     assert samples(tmp_path / "out").keys().isdisjoint(reasons)
 
 
+@pytest.mark.slow
 def test_too_many_unusable_images_fail_the_command(lay_out: Callable[[], Path], tmp_path: Path) -> None:
     raw = lay_out()
     (raw / path_of(25)).unlink()
@@ -206,6 +208,7 @@ def test_images_outside_karpathys_file_are_not_used_and_counted(
 # What is missing or malformed
 
 
+@pytest.mark.slow
 def test_missing_parts_are_named_together_with_layout_and_origin(lay_out: Callable[[], Path], tmp_path: Path) -> None:
     with pytest.raises(XmrError, match=r"nowhere does not exist.*expected as"):
         mscoco(tmp_path / "nowhere", tmp_path / "out")

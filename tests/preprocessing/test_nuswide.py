@@ -111,6 +111,7 @@ def listed(raw: Path, name: str) -> set[str]:
 # 10k
 
 
+@pytest.mark.slow
 def test_10k_command_draws_as_many_of_each_class_and_splits_them_8_1_1(ten: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     line = [sys.executable, "-m", "preprocessing.nuswide", str(ten), str(out), "--subset", "10k", "--workers", "1"]

@@ -31,6 +31,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_command_draws_a_set_that_the_pascal_builder_takes_and_calls_synthetic(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     for line in (

@@ -75,6 +75,7 @@ def raw(tmp_path: Path) -> Path:
 # Which documents, which splits
 
 
+@pytest.mark.slow
 def test_command_builds_the_relevant_documents_with_the_query_as_class(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = command(raw, out, "--workers", 1)
@@ -215,6 +216,7 @@ def test_mending_a_skipped_document_moves_no_other_to_another_split(raw: Path, t
     assert all(after[source]["split"] == before[source]["split"] for source in before)
 
 
+@pytest.mark.slow
 def test_too_many_unusable_documents_fail_and_leave_no_dataset(raw: Path, tmp_path: Path) -> None:
     write(xml_of(raw, 3, 0), "no XML")
     done = command(raw, tmp_path / "out", "--workers", 1)

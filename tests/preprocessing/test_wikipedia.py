@@ -66,6 +66,7 @@ def raw(tmp_path: Path) -> Path:
 # Splits
 
 
+@pytest.mark.slow
 def test_command_takes_val_from_the_head_of_the_test_list(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = command(raw, out, "--workers", 1)
@@ -216,6 +217,7 @@ def test_unusable_pairs_are_skipped_with_their_files_and_reasons(raw: Path, tmp_
     assert {source for source, sample in samples(out).items() if sample["split"] == "val"} == {text_id(28), text_id(27)}
 
 
+@pytest.mark.slow
 def test_too_many_unusable_pairs_fail_and_leave_no_dataset(raw: Path, tmp_path: Path) -> None:
     write(xml_of(raw, 7), "<text>")
     done = command(raw, tmp_path / "out", "--workers", 1)

@@ -126,6 +126,7 @@ def xmedianet_raw(folder: Path, *, count: int = 12, **options: Any) -> tuple[Pat
 # ---- XMedia
 
 
+@pytest.mark.slow
 def test_xmedia_by_its_command_line(tmp_path: Path) -> None:
     raw, out = xmedia_raw(tmp_path / "raw"), tmp_path / "out"
     done = command("xmedia", raw, out, "--workers", 1)
@@ -245,6 +246,7 @@ def test_xmedia_files_that_are_not_matlabs_are_told_from_those_of_version_73(tmp
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["xmedia", "xmedianet"])
 def test_what_is_missing_is_named_with_whom_to_ask(module: str, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
@@ -258,6 +260,7 @@ def test_what_is_missing_is_named_with_whom_to_ask(module: str, tmp_path: Path) 
 # ---- XMediaNet
 
 
+@pytest.mark.slow
 def test_xmedianet_by_its_command_line(tmp_path: Path) -> None:
     raw, expected = xmedianet_raw(tmp_path / "raw")
     names = write(tmp_path / "names.txt", "\n".join(f"animal {number}" for number in range(1, 201)))

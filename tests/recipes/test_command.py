@@ -75,6 +75,7 @@ def test_a_copy_is_the_same_recipe_in_any_folder(
     assert to_document(load_experiment(copy, [])) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["checkout", "wheel"])
 def test_a_copied_recipe_finds_the_one_that_it_builds_on(place: str, tmp_path: Path) -> None:
     """As a program in a folder of its own, with the package as a checkout has it, and as pyproject.toml packs it."""

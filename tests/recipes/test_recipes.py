@@ -37,6 +37,8 @@ from xmr_e2e.training import launch
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 REPEATED = 6
 """lines of code that two recipes do not share"""

@@ -358,6 +358,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(report(tmp_path_factory.mktemp("five"), metrics=five_modalities(), findings=found))
 
 
+@pytest.mark.slow
 def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five: Page) -> None:
     assert five.open == []
     given = five_modalities()
@@ -420,6 +421,7 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
     assert report(tmp_path, records=more) == report(tmp_path, records=less)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colors", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(

@@ -215,6 +215,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", FAILURES)
 def test_a_report_that_fails_costs_no_figure_and_its_command_is_named(
     run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
@@ -232,6 +233,7 @@ def test_a_report_that_fails_costs_no_figure_and_its_command_is_named(
     assert "times random" in printed.getvalue()
 
 
+@pytest.mark.slow
 def test_for_the_command_that_draws_a_report_a_failure_is_an_error(
     run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_report_elsewhere_leaves_the_runs_folder_as_it_is(run: Run, printed: i
     assert [path.name for path in run.folder.iterdir()] == ["environment.json"]
 
 
+@pytest.mark.slow
 def test_figures_that_cannot_be_written_are_shown_all_the_same(
     run: Run, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,12 +269,14 @@ def test_a_file_of_the_run_that_was_cut_is_named(run: Run, content: str) -> None
         run.records()
 
 
+@pytest.mark.slow
 def test_what_draws_is_not_imported_before_drawing_begins() -> None:
     code = "import sys, xmr_e2e.runs.evaluate; print({'sklearn', 'matplotlib', 'jinja2'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.slow
 def test_figures_on_other_shards_leave_the_runs_own_alone_and_say_so(
     run: Run, printed: io.StringIO, tmp_path: Path
 ) -> None:

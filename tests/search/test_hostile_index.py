@@ -165,6 +165,7 @@ def hot_journal_of(files: dict[str, bytes]) -> bytes:
     return files[f"index/{NAME}-journal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["-journal", "-wal", "-shm"])
 def test_what_lies_beside_the_unfinished_index_is_not_looked_at(path: Path, victim: Path, ending: str) -> None:
     part = path.with_name(f"{NAME}.part")
@@ -198,6 +199,7 @@ def test_a_file_with_a_log_is_not_written_to(path: Path) -> None:
     assert snapshot(path.parent) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{NAME}.part", f"{NAME}.lock"])
 @pytest.mark.parametrize("kind", ["link", "second name", "dangling link", "folder"])
 def test_links_in_the_place_of_what_is_written_are_not_followed(path: Path, victim: Path, name: str, kind: str) -> None:
@@ -320,6 +322,7 @@ def test_what_is_said_about_an_index_has_a_declared_shape(
     assert reason in str(caught.value) and NAME in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "column, value, reason",
     [
@@ -457,6 +460,7 @@ def direct(rows: np.ndarray, similarity: Similarity) -> Neighbors:
     return Neighbors.of(rows, similarity, flat_up_to=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_a_graph_that_was_stored_is_the_one_that_was_made(similarity: Similarity, one_thread: None) -> None:
     rows, queries = embeddings(5000), embeddings(100, seed=1)
@@ -595,6 +599,7 @@ def files_of_faiss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "index"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_an_index_of_faiss_is_not_opened(path: Path, files_of_faiss: Path, version: int, kind: str) -> None:
@@ -688,6 +693,7 @@ def check_use(path: Path) -> None:
     assert {file.name for file in path.parent.iterdir()} <= {NAME, f"{NAME}.lock"}
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_file_ends_in_a_search_or_an_error(place: Path, small: Content, data: st.DataObject) -> None:
@@ -707,6 +713,7 @@ COLUMNS = ["about.name", "about.value", "items.item", "items.id", "items.collect
            "thumbnails.jpeg", "graphs.modality", "graphs.piece", "graphs.bytes"]  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzzed
 @given(changes=st.lists(st.tuples(st.sampled_from(COLUMNS), VALUES, st.integers(0, 3), st.booleans()), min_size=1,
                         max_size=3))  # fmt: skip
@@ -754,6 +761,7 @@ def altered(draw: st.DrawFn, graph: bytes) -> bytes:
     return numbers.bytes()
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data(), similarity=st.sampled_from(SIMILARITIES))
 def test_any_graph_ends_in_a_search_or_an_error(graph: bytes, data: st.DataObject, similarity: Similarity) -> None:

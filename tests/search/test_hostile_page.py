@@ -270,6 +270,7 @@ def test_what_is_no_name_or_path_is_an_error(name: str) -> None:
 # From which page
 
 
+@pytest.mark.slow
 def test_pages_of_other_sites_get_no_answer(port: int) -> None:
     for path in ("/api/about", "/api/search?text=sea", "/thumbnails/2", "/openapi.json", "/script.js"):
         assert ask(port, path).status_code == 200
@@ -307,6 +308,7 @@ def test_a_token_is_asked_for_where_others_come(index: Index) -> None:
             assert ("?token=" in endpoint.address) is needed and "http://0.0.0.0" not in endpoint.address
 
 
+@pytest.mark.slow
 def test_nothing_is_answered_without_the_token(index: Index, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), serving(index, token=True) as endpoint, ExitStack() as stack:
         port, token = endpoint.listener.getsockname()[1], endpoint.rules.token
@@ -428,6 +430,7 @@ def test_what_a_client_says_of_a_proxy_is_not_believed(port: int) -> None:
 # In a browser
 
 
+@pytest.mark.slow
 def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, tmp_path: Path) -> None:
     """Behind a proxy and with a token, as it is used where strangers come."""
     options = {"names": ["search.example.org"], "root_path": "/search"}
@@ -484,6 +487,7 @@ def is_over(connection: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_1200_silent_connections_keep_nobody_out(index: Index) -> None:
     connections.allow_connections()
     with serving(index) as endpoint, ExitStack() as stack:
@@ -497,6 +501,7 @@ def test_1200_silent_connections_keep_nobody_out(index: Index) -> None:
         assert sum(is_over(connection) for connection in silent) >= 200
 
 
+@pytest.mark.slow
 def test_who_says_nothing_or_half_a_header_is_closed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_S", 0.3)
     monkeypatch.setattr(connections, "REQUEST_S", 0.6)
@@ -703,6 +708,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 @fuzzed
 @given(damaged(*REQUESTS))
 def test_whatever_bytes_come_the_server_answers_in_its_way_and_goes_on(port: int, data: bytes) -> None:
@@ -725,6 +731,7 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "PUT", "x"]),
@@ -783,6 +790,7 @@ PICTURES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @fuzzed
 @given(damaged(*PICTURES))

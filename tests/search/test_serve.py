@@ -47,6 +47,8 @@ from xmr_e2e.search.limits import UPLOAD_BYTES, WorkQueue
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.browser", "tests.helpers.searched"]
 
 PATIENCE = 120

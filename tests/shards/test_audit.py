@@ -173,6 +173,8 @@ def test_an_exclude_list_that_cannot_be_meant_is_an_error(content: str, message:
         build(tmp_path, "none", samples, exclude=tmp_path / "list.txt")
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_several_processes_find_the_same(planted: Path, found: Audit) -> None:
     again = audit([planted], workers=2)
     assert list(describe(again)) == list(describe(found))

@@ -145,6 +145,7 @@ PICTURES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @fuzzed
 @given(damaged(*PICTURES))
@@ -178,6 +179,7 @@ def received(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_picture_that_lies_elsewhere_is_indexed(
     received: Path, learnt_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

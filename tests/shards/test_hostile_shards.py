@@ -466,6 +466,7 @@ def test_a_hostile_tar_is_a_problem_of_that_tar_and_takes_no_memory(name: str, t
         assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_what_global_attributes_say_is_not_kept_for_each_member(tmp_path: Path) -> None:
     many = b"".join(record(f"k{number}-{{}}", b"x" * 8) for number in range(500))
     parts = [pax(many.replace(b"{}", b"%02d" % n), kind=tarfile.XGLTYPE) + sample(f"{n:04d}") for n in range(99)]
@@ -740,6 +741,7 @@ def small(tiny_samples: tuple[RawSample, ...], tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_manifest_is_read_or_refused(data: st.DataObject, small: Path) -> None:
@@ -775,6 +777,7 @@ TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "B
 """of safetensors, and bytes of one number"""
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_index_is_read_or_refused(data: st.DataObject, small: Path, tmp_path: Path) -> None:
@@ -820,6 +823,7 @@ FUZZED_TARS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzzed
 @given(content=damaged(*FUZZED_TARS))
 def test_any_tar_is_scanned_or_has_problems(content: bytes, tmp_path: Path) -> None:
@@ -833,6 +837,7 @@ def test_any_tar_is_scanned_or_has_problems(content: bytes, tmp_path: Path) -> N
         assert all("\n" not in str(problem) and len(str(problem)) < 5000 for problem in found)
 
 
+@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_unfinished_extension_goes_on_or_is_refused(
@@ -883,6 +888,7 @@ def test_any_metadata_are_read_or_refused(document: bytes, text: bytes) -> None:
             assert all(type(item) is str for item in (*metadata.texts, *metadata.labels, metadata.source))
 
 
+@pytest.mark.slow
 def test_a_sheet_of_large_pictures_takes_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each of them is small in its file, and below the cap of pixels; all of them together are not."""
     stream = io.BytesIO()

@@ -177,6 +177,7 @@ DOORS: dict[str, Callable[[bytes], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
 def test_damage_is_unusable_or_decodes_at_every_door(format: str) -> None:

@@ -154,6 +154,7 @@ def test_the_manifest_says_what_there_is(samples: tuple[RawSample, ...], tmp_pat
     assert set(manifest.splits["test"].modalities.values()) == {1}
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes(samples: tuple[RawSample, ...], tmp_path: Path) -> None:
     build(tmp_path / "one", samples)
     build(tmp_path / "two", samples, workers=2)
@@ -458,6 +459,7 @@ def test_an_extension_adds_one_member_and_changes_no_other(samples: tuple[RawSam
     assert load_manifest(folder) == manifest
 
 
+@pytest.mark.slow
 def test_an_extension_that_is_done_is_not_done_again(
     tiny_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -483,6 +485,7 @@ def test_an_extension_that_is_done_is_not_done_again(
     assert none.shapes == {} and hashes(folder)["train-00000.tar"] == hashes(tiny_shards)["train-00000.tar"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last_file", "shards_done"),
     [
@@ -530,6 +533,7 @@ def test_a_killed_extension_goes_on_to_the_same_bytes(
     assert len(encoded) == sum(sizes[shards_done:])  # finished shards are not made again
 
 
+@pytest.mark.slow
 def test_an_extension_begun_in_another_way_is_made_anew(tiny_shards: Path, tmp_path: Path) -> None:
     whole, folder = (Path(shutil.copytree(tiny_shards, tmp_path / name)) for name in ("whole", "begun"))
     extend(whole)

@@ -135,6 +135,7 @@ def test_the_manifest_counts_what_the_tars_hold(tiny_shards: Path) -> None:
             assert shard.bytes == (tiny_shards / shard.name).stat().st_size
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes_with_one_worker_and_with_two(
     tiny_shards: Path, tiny_samples: tuple[RawSample, ...], tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_resumed_build_keeps_finished_shards(
     assert sorted(made) == sorted(path.name for path in (tmp_path / "out").glob("*.tar"))  # each was made once
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_workers_end_when_their_parent_is_killed() -> None:
     program = (
@@ -261,6 +263,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_workers_start_ends_them_without_a_word_of_theirs() -> None:
     program = (
         # A shell's job in the background, as tests may be, ignores Ctrl-C, and so do its children.
@@ -419,6 +422,7 @@ def test_verify_finds_labels_that_the_manifest_counts_otherwise(shards: Path) ->
     assert problems(shards) == ["val: 3 samples are labelled 'sea'; the manifest says 4"]
 
 
+@pytest.mark.processes
 def test_verify_works_in_two_processes(shards: Path) -> None:
     (shards / "val-00000.tar").unlink()
     assert [str(problem) for problem in verify(shards, workers=2)] == problems(shards) != []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import webdataset
 from PIL import Image
 from safetensors.numpy import load
@@ -33,6 +34,7 @@ def test_a_plain_pipeline_decodes_keys_pictures_texts_and_labels(
     assert seen == sorted(expected)  # in the order of the shards, which is that of the keys
 
 
+@pytest.mark.processes
 def test_braces_and_a_loader_of_several_processes_give_each_sample_once(
     tiny_shards: Path, tiny_samples: tuple[RawSample, ...]
 ) -> None:

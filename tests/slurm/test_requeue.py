@@ -12,6 +12,8 @@ from tests.preprocessing.test_builders import write
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.slurm_cluster"]
 
 # A recipe that waits for a signal, "saves", one rank after the other, and ends with its first argument. A later start

@@ -14,6 +14,8 @@ from tests.preprocessing.test_builders import write
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.slurm_cluster"]
 
 # A recipe that says what it was started with.

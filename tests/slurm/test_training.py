@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.helpers.drawn import draw_image
 from tests.preprocessing.test_builders import command, write
 from tests.training.test_training import records, trace
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
+
+pytestmark = pytest.mark.slow
 
 pytest_plugins = ["tests.helpers.slurm_cluster"]
 

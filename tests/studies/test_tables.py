@@ -348,6 +348,7 @@ def test_a_metric_that_was_not_measured_is_refused_with_those_that_were(
     assert "## wikipedia, R@1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_trainings_write_is_what_is_read(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     classes = sorted({label for sample in tiny_samples for label in sample.labels})

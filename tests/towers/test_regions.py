@@ -194,6 +194,7 @@ def test_regions_are_the_best_after_suppression_written_with_loops(detector: Det
     assert len(set(targets[0].tolist())) > 1
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_best_regions_are_torchvisions_detections(detector: Detector) -> None:
     published = fasterrcnn_resnet50_fpn(
@@ -231,6 +232,7 @@ def moving(tower: FasterRcnnEncoder) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
 
 
+@pytest.mark.slow
 def test_only_the_box_head_learns_unless_asked_otherwise(detector: Detector) -> None:
     images = photos(2)
     fixed, trained = encoder(detector, trained="none"), encoder(detector)
@@ -248,6 +250,7 @@ def test_only_the_box_head_learns_unless_asked_otherwise(detector: Detector) -> 
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
+@pytest.mark.slow
 def test_with_the_backbone_trained_gradients_reach_the_first_convolution(detector: Detector) -> None:
     """And the regions stay where they were found: the detector goes on with its own weights."""
     images = photos(2).requires_grad_()
@@ -272,6 +275,7 @@ def test_with_the_backbone_trained_gradients_reach_the_first_convolution(detecto
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_trained_backbone_is_pooled_where_the_proposals_were(detector: Detector) -> None:
     """A changed backbone moves the rows as if the same boxes were pooled from its maps by torchvision."""

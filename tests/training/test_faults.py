@@ -32,6 +32,8 @@ from xmr_e2e.runs import report
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 METHOD = Dscmr(image=DRCL.image, text=DRCL.text, hidden=16, dim=8)
 """one stage; the miniature has 5 steps in each of two epochs"""
 Result = tuple[list[dict[str, Any]], dict[str, Any]]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from accelerate import Accelerator
 from torch import nn
 
@@ -26,6 +27,8 @@ from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.training import launch
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.trainer import Trainer
+
+pytestmark = pytest.mark.slow
 
 STEP, VALIDATION, CHECKPOINT, BETWEEN, EVALUATION = range(1, 6)
 """what a training is at: a step, ..., the way from a stage to the next, measuring"""

@@ -27,6 +27,8 @@ from xmr_e2e.training import launcher
 from xmr_e2e.training.launcher import take_over
 from xmr_e2e.training.processes import make_accelerator
 
+pytestmark = pytest.mark.slow
+
 DEEPSPEED = {"USE_DEEPSPEED": "true", "DEEPSPEED_ZERO_STAGE": "2", "GRADIENT_ACCUMULATION_STEPS": "1"}
 
 

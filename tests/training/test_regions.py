@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from preprocessing.bottom_up.command import bottom_up
@@ -47,6 +48,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_semantic_sharing_trains_on_the_regions_of_a_tsv(tiny_shards: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
     sources = [

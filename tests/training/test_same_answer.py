@@ -28,6 +28,8 @@ from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.training.gradcache import backward
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 STEPS = 5
 NAMES = [name for name in METHODS if " " not in name or name.startswith("contrastive")]
 """without the variants of a method, but for the losses of contrastive training"""

@@ -184,6 +184,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "micro_batches"), [(2, 1), (2, 2), (4, 1)])
 def test_several_processes_give_the_losses_and_gradients_of_one(
     whole: dict[str, Tensor], tmp_path: Path, world: int, micro_batches: int
@@ -453,6 +455,8 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, model = saved_model
     mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)

@@ -20,6 +20,8 @@ from tests import ROOT
 from xmr_e2e.cli import main
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
+pytestmark = pytest.mark.slow
+
 RECIPE = ROOT / "recipes" / "alscor_flickr8k.py"
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -165,6 +167,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     assert trace(run) == trace(finished[0])
 
 
+@pytest.mark.processes
 def test_an_interrupted_run_of_two_processes_goes_on_with_one(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
@@ -226,6 +229,7 @@ def test_a_run_is_resumed_without_its_options(finished: tuple[Path, str], tmp_pa
     assert (run / "evaluation" / "test.json").exists()
 
 
+@pytest.mark.processes
 def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:

@@ -21,9 +21,13 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 PLAIN = "--train.epochs 2 --train.checkpoint-steps 6 --train.checkpoints-kept 9 --data.workers 0".split()
 MIDDLE = "stage-00-epoch-0001-step-000002"
 """the checkpoint after step 12 of 20"""
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="there is no g++, with which DeepSpeed on the CPU compiles its operator"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        shutil.which("g++") is None, reason="there is no g++, with which DeepSpeed on the CPU compiles its operator"
+    ),
+]
 
 
 def start(shards: Path, runs: Path, *options: str) -> subprocess.CompletedProcess[str]:

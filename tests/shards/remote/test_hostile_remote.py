@@ -651,6 +651,7 @@ def test_which_addresses_are_public(address: str, is_public: bool) -> None:
 # How much a server sends, and how fast
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_manifest_has_a_bound_which_is_counted_as_it_comes(
     packed: bool, serve: Callable[..., Site], tmp_path: Path
@@ -694,6 +695,7 @@ def test_an_index_has_a_bound_by_its_samples(
         load_manifest(tmp_path / "mounted")
 
 
+@pytest.mark.slow
 def test_a_tar_that_grows_without_end_is_cut_off(
     serve: Callable[..., Site], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -745,6 +747,7 @@ def test_secrets_are_not_shown(text: str, shown: str) -> None:
     assert holds_secret(text) == (text != shown)
 
 
+@pytest.mark.slow
 def test_no_message_of_any_command_holds_a_secret(
     serve: Callable[..., Site],
     shards: Path,
@@ -937,6 +940,7 @@ URLS = [
 ]
 
 
+@pytest.mark.slow
 @fuzzed
 @given(hostile(*SOUND))
 def test_any_remote_json_ends_in_a_mount_or_an_error(document: bytes) -> None:
@@ -961,6 +965,7 @@ urls = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzzed
 @given(urls)
 def test_any_url_ends_in_a_host_and_a_path_or_an_error(url: str) -> None:
@@ -981,6 +986,7 @@ def test_any_url_ends_in_a_host_and_a_path_or_an_error(url: str) -> None:
         assert http.URL(url).host
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     user=st.text("abcXYZ0123456789._~!$&()*+,;=%-", max_size=10),
@@ -1012,6 +1018,7 @@ def fuzzed_manifests(shards: Path) -> st.SearchStrategy[bytes]:
     ))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_answers_of_a_server_end_in_a_mounted_folder_or_an_error(
     serve: Callable[..., Site], shards: Path, tmp_path: Path
 ) -> None:
