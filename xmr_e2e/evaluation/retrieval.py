@@ -1,7 +1,7 @@
 """All figures of one direction of retrieval from one pass over exact rankings, accumulated in fp64.
 
-Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors; where
-they are (n, 0) there are none, and the figures by pair alone are measured.
+Relevant = sharing at least one label. Labels are (n,) integer classes or (n, c) multi-hot, arrays or tensors; of data
+without labels they are (n, 0), and the figures by pair alone are measured.
 A query with no relevant item in the gallery counts 0 and stays in the mean; result files say how many there were.
 Equal scores rank in gallery order. Where there is a process group, every rank calls these functions; each ranks a part
 of the queries, and all return the same figures.
