@@ -1,4 +1,4 @@
-"""Contrastive training (InfoNCE) on Flickr8k (Radford et al., 2021): slim residual network, sentence CNN; no labels.
+"""Contrastive training on Flickr8k (Radford et al., 2021): InfoNCE, slim residual network, sentence CNN; no labels.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k_pairs
     python recipes/contrastive_flickr8k.py

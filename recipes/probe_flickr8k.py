@@ -1,4 +1,4 @@
-"""A linear probe, a baseline, on Flickr8k: EfficientNet-Lite0 and the mean of the captions' word vectors.
+"""Linear probe, a baseline, on Flickr8k: EfficientNet-Lite0 and the mean of the captions' word vectors.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
     python recipes/probe_flickr8k.py --method.image.weights LITE0.pth --data.words.file GLOVE.npy --data.words.dim 50

@@ -37,7 +37,7 @@ def test_papers_without_code_have_no_released_protocol(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused_with_all_names_where_the_options_are_read() -> None:
-    with pytest.raises(XmrError, match=r"'released:dscrm': unknown.*clean, coco5k, coco1k, released:acmr"):
+    with pytest.raises(XmrError, match=r"'released:dscrm': unknown.*clean, captions, coco5k, coco1k, released:acmr"):
         Train(protocol="released:dscrm")
 
 

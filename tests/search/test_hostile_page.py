@@ -76,7 +76,7 @@ class Model:
     fingerprint = "0"
 
     def __init__(self, sources: dict[str, str] | None = None) -> None:
-        self.data = SimpleNamespace(load_size=32)
+        self.data = SimpleNamespace(load_size=32, interpolation="bilinear")
         self.method = SimpleNamespace(input_kinds=sources or {"image": "pixels", "text": "tokens"})
 
     def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xmr_e2e.studies.groups import Group
 from xmr_e2e.studies.published import PublishedTable, papers
@@ -25,6 +25,11 @@ def family(dataset: str) -> str:
     if imitated := SYNTHETIC.fullmatch(dataset):
         return imitated[1].lower().replace(" ", "_")
     return "nuswide" if dataset.startswith("nuswide_") else dataset
+
+
+def _has_published(option: str, options: Mapping[str, object]) -> bool:
+    """True for the weights of a network that others have published; those of words in a row nobody has."""
+    return option.endswith(".weights") and (not option.endswith(".text.weights") or f"{option[:-8]}.name" in options)
 
 
 def split_sizes(sizes: Sizes) -> str:
@@ -74,7 +79,7 @@ def marks_of_group(group: Group) -> Iterator[str]:
     mixed = [name.removeprefix("data.extra_shards.") for name in first.options if name.startswith("data.extra_shards.")]
     if mixed:
         yield f"trained on other shards, too: {', '.join(mixed)}"
-    random = [name for name, value in first.options.items() if name.endswith(".weights") and value == "none"]
+    random = [name for name, value in first.options.items() if value == "none" and _has_published(name, first.options)]
     if random:
         yield f"no pretrained weights ({', '.join(random)} none)"
     if first.differences:
