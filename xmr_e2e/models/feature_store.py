@@ -43,12 +43,12 @@ _CHECKSUM = "crc32"
 _ELSEWHERE = ("shards", "extra_shards", "workers", "augment", "tokens", "words")
 """options of the data that have no part in what a tower sees, or are in the fingerprint by what they stand for"""
 _SEEN_BY: Mapping[InputKind, tuple[str, ...]] = {
-    "pixels": ("image_size", "load_size"),
+    "pixels": ("image_size", "load_size", "interpolation"),
     "tokens": ("texts", "max_tokens"),
 }
 """options that only towers of one kind see; what is in none of these lists counts for all"""
-_ORIGINS = ("weights", "revision")
-"""of a tower: where its weights once came from, in whose place they stand themselves"""
+_ORIGINS = ("weights", "revision", "trained")
+"""of a tower: where its weights once came from, in whose place they stand themselves, and what of it would learn"""
 
 
 @dataclass(frozen=True)
