@@ -16,6 +16,7 @@ from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import Protocol
+from xmr_e2e.methods.finite import check_finite, full_precision
 from xmr_e2e.methods.start import FrozenStart, StartLayer, WordLayer, start_layer
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
@@ -164,28 +165,6 @@ def without_weights(config: Any) -> Any:
         if field.name == "weights" or is_dataclass(getattr(config, field.name))
     }
     return replace(config, **changes)
-
-
-class NotFinite(XmrError):
-    """NaN or infinite values in a step.
-
-    Args:
-        what: where they are, such as "the loss term 'label'".
-        rows: (n,) bool, which samples of the global batch have them; None where that cannot be told.
-    """
-
-    def __init__(self, what: str, rows: Tensor | None = None) -> None:
-        super().__init__(
-            f"NaN or infinite values in {what}: the training has diverged. Lower --optimizer.lr, set "
-            "--train.clip-norm, use bf16 instead of fp16, or leave such steps out with --train.max-skipped-steps"
-        )
-        self.what = what
-        self.rows = rows
-
-
-def full_precision(rows: Tensor) -> Tensor:
-    """At least fp32; integers and booleans as they are."""
-    return rows.to(torch.promote_types(rows.dtype, torch.float32)) if rows.is_floating_point() else rows
 
 
 class Method(nn.Module, ABC):
@@ -365,12 +344,12 @@ class Method(nn.Module, ABC):
         with torch.autocast(labels.device.type, enabled=False):
             everywhere = {name: gather(full_precision(rows)) for name, rows in representations.items()}
             # Before the objective: decompositions fail on such values in ways of their own.
-            _check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
+            check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
             labels = gather(labels)
             torch.manual_seed(context.seed)
             layer = self._start_of(context.stage)
             terms = layer.losses(everywhere, labels) if layer else self.objective(everywhere, labels, context)
-            _check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
+            check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
             return terms
 
     def forward(
@@ -394,12 +373,3 @@ class Method(nn.Module, ABC):
         if all_parameters:
             total = total + 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         return {"total": total}
-
-
-def _check_finite(values: Mapping[str, Tensor]) -> None:
-    """Raise NotFinite for the first one that is not; a single look at the device where all are."""
-    values = {name: value.detach() for name, value in values.items() if value.is_floating_point()}
-    if torch.stack([value.isfinite().all() for value in values.values()]).all():
-        return
-    what, value = next((name, value) for name, value in values.items() if not value.isfinite().all())
-    raise NotFinite(what, ~value.flatten(1).isfinite().all(1) if value.dim() > 1 else None)

@@ -13,7 +13,7 @@ import torch
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.extras import require_extra
-from xmr_e2e.methods.base import NotFinite
+from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.runs.experiment import Train
 
 if TYPE_CHECKING:
