@@ -1,6 +1,7 @@
-"""Linear probe, a baseline, on Flickr8k: EfficientNet-Lite0 and the mean of the captions' word vectors.
+"""Linear probe on Flickr8k (a baseline): EfficientNet-Lite0 and the mean of the captions' word vectors.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
+    python recipes/probe_flickr8k.py
     python recipes/probe_flickr8k.py --method.image.weights LITE0.pth --data.words.file GLOVE.npy --data.words.dim 50
 
 Nothing is trained but a linear classifier of each side; a method is worth what it gains over this row. On labels that

@@ -60,7 +60,8 @@ def test_a_run_is_measured_and_exported_as_before(saved: Path) -> None:
     after = run.document("evaluation/test.json")
     assert before.keys() == after.keys()
     for side in ("model", "random"):
-        assert after[side]["average"] == pytest.approx(before[side]["average"], abs=1e-6)
+        found = {name: after[side]["average"][name] for name in before[side]["average"]}  # there are more today
+        assert found == pytest.approx(before[side]["average"], abs=1e-6)
     export(run, saved / "again")
     again, model = xmr_e2e.load(saved / "again"), xmr_e2e.load(saved / "model")
     np.testing.assert_array_equal(again.embed_texts(TEXTS), model.embed_texts(TEXTS))

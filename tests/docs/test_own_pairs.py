@@ -43,9 +43,8 @@ def test_a_table_of_pictures_and_texts_is_built_trained_measured_and_searched(tm
         ["xmr", "eval", "runs/contrastive_flickr8k/first"],
         ["xmr", "search", "runs/contrastive_flickr8k/first"],
     ]
-    printed = [
-        subprocess.run(start(each), cwd=tmp_path, capture_output=True, text=True, check=True).stdout for each in words
-    ]
+    ended = [subprocess.run(start(each), cwd=tmp_path, capture_output=True, text=True, check=True) for each in words]
+    printed = [each.stdout + each.stderr for each in ended]
     result = json.loads((tmp_path / "runs/contrastive_flickr8k/first/evaluation/test.json").read_bytes())
     assert result["protocol"]["name"] == "captions"
     assert (

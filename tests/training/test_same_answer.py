@@ -33,14 +33,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 STEPS = 5
 NAMES = [name for name in METHODS if " " not in name or name.startswith("contrastive")]
 """without the variants of a method, but for the losses of contrastive training"""
-DECOMPOSED = ("alscor", "cca", "dcca", "drcl")
-"""methods with a decomposition or an inverse: compared in fp64, since close singular values magnify fp32's rounding"""
+MAGNIFYING = ("alscor", "cca", "dcca", "drcl", "contrastive", "contrastive sigmoid")
+"""methods with a decomposition or an inverse, whose close singular values magnify fp32's rounding, or with a
+temperature, by which cosines are divided: compared in fp64"""
 BOUNDS = {1: [0, 12], 2: [0, 7, 12], 4: [0, 1, 5, 8, 12]}
 """of the ranks' parts of the batch, which differ in size"""
 
 
 def method_and_batch(name: str) -> tuple[Method, Batch]:
-    dtype = torch.float64 if name in DECOMPOSED else torch.float32
+    dtype = torch.float64 if name in MAGNIFYING else torch.float32
     whole = batch()
     inputs = {**whole.inputs, "image": whole.inputs["image"].to(dtype)}
     return without_chance(name).to(dtype), whole.with_inputs(inputs)

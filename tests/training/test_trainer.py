@@ -289,7 +289,10 @@ def test_every_number_option_has_bounds() -> None:
     parts |= {Tokenization, WordVectors, Augment, *all_methods()}
     # Other test files, imported by the same process, have towers of their own.
     parts |= {
-        each for kind in (TowerConfig, MethodConfig) for each in classes_of(kind) if each.__module__.startswith("xmr_")
+        each
+        for kind in (TowerConfig, MethodConfig)
+        for each in classes_of(kind)
+        if each.__module__.startswith("xmr_e2e.")
     }
     found = {
         f"{part.__name__}.{name}": hint

@@ -183,7 +183,7 @@ def test_methods_that_learn_labels_refuse_and_name_those_that_do_not(pairs: Path
 
 @pytest.mark.slow
 def test_a_closed_form_without_labels_trains_and_is_measured(pairs: Path, tmp_path: Path) -> None:
-    method = Cca(image=METHOD.image, text=METHOD.text, dim=3, frozen=True)
+    method = Cca(image=METHOD.image, text=METHOD.text, dim=3, frozen=True, frozen_start="random")
     chosen = experiment(pairs, tmp_path, method)
     assert run_experiment(chosen, make_accelerator(chosen.train)) == 0
     result = json.loads((tmp_path / "pairs" / "run" / "evaluation" / "test.json").read_bytes())
