@@ -17,7 +17,6 @@ from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import (
     Method,
     MethodConfig,
-    NotFinite,
     Stage,
     StepContext,
     build_method,
@@ -28,6 +27,7 @@ from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
