@@ -7,7 +7,9 @@ import struct
 import pytest
 
 from xmr_e2e.data.charsmap import character_tables, longest_replacement
-from xmr_e2e.data.tokenizers import _check_growth, _growth
+from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.data.tokenizers import _check_growth, _growth, tokenizer_from_document
+from xmr_e2e.errors import XmrError
 
 
 def table(*replacements: str) -> bytes:
@@ -65,3 +67,19 @@ def test_steps_multiply() -> None:
     _check_growth({"normalizer": {"type": "Sequence", "normalizers": [double] * 6}})
     with pytest.raises(ValueError, match="up to 128 times as long"):
         _check_growth({"normalizer": {"type": "Sequence", "normalizers": [double] * 7}})
+
+
+class PanicException(BaseException):
+    """As Rust's, of which the libraries' own class cannot be imported."""
+
+
+@pytest.mark.parametrize(("raised", "expected"), [(PanicException, XmrError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_tokenizer_that_panics_is_none_and_ctrl_c_is_no_panic(
+    raised: type[BaseException], expected: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Vocabulary, text: str) -> None:
+        raise raised("at the first word")
+
+    monkeypatch.setattr(Vocabulary, "lookup", fail)
+    with pytest.raises(expected, match="at the first word"):
+        tokenizer_from_document({"kind": "words", "words": ["sea"]})

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xmr_e2e.data.vector_files import read_vectors
 from xmr_e2e.data.vectors import WordVectors, fit_vectors, load_vectors
+from xmr_e2e.errors import XmrError
 
 WORDS = [f"w{number}" for number in range(4000)]
 KNOWN = np.random.default_rng(0).normal(3.0, 0.5, (400, 8)).astype(np.float32)
@@ -36,3 +38,10 @@ def test_only_the_first_vectors_are_looked_at_where_so_many_are_asked_for(option
     assert len(load_vectors(WORDS, options).vectors) == 400
     few = load_vectors(WORDS, options, most=50)
     assert (len(few.vectors), few.rows) == (50, 50)
+
+
+@pytest.mark.parametrize(("digits", "message"), [(15, "cut short"), (16, "at most")])
+def test_a_header_has_numbers_of_fifteen_digits_at_most(digits: int, message: str, tmp_path: Path) -> None:
+    (tmp_path / "v").write_text(f"1{'0' * (digits - 1)} 2\nsea 1 2\nsand 3 4\n")
+    with pytest.raises(XmrError, match=message):
+        read_vectors(tmp_path / "v", frozenset({"sea"}))
