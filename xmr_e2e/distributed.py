@@ -34,6 +34,14 @@ def gather(rows: Tensor) -> Tensor:
     return _Gather.apply(rows, [int(count) for count in counts])
 
 
+def on_every_rank(here: bool, device: torch.device) -> bool:
+    """True where it is true on every rank. Called by every rank, so that all go the same way.
+
+    device: of the process group's tensors.
+    """
+    return bool(gather(torch.tensor([here], device=device)).all())
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give every rank the first one's buffers: each has running statistics of its own part of the batches, and only the
     first one's are saved."""

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.helpers.made_transformers import OPT, SMALL, VISION, dinov2
 from tests.helpers.references import as_if_fitted
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -26,16 +27,7 @@ from xmr_e2e.towers.architecture import read_architecture, to_json
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "initializer_range": 0.5,
-}
-VISION = {**SMALL, "hidden_size": 24, "image_size": 32, "patch_size": 8}
 TEXT = {**SMALL, "vocab_size": 50, "max_position_embeddings": 20, "pad_token_id": 1}
-OPT = {"model_type": "opt", "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXTS = [[2, 7, 8, 9, 3], [2, 0, 11, 3], [2, 40, 41, 42, 43, 44, 45, 3]]
 
 
@@ -55,10 +47,6 @@ def vit() -> PreTrainedModel:
 
 def vit_classifier() -> PreTrainedModel:
     return transformers.ViTForImageClassification(transformers.ViTConfig(**VISION))
-
-
-def dinov2() -> PreTrainedModel:
-    return transformers.Dinov2Model(transformers.Dinov2Config(**VISION))
 
 
 def resnet() -> PreTrainedModel:

@@ -47,7 +47,7 @@ class CachedFeatures(NamedTuple):
     number of rows"""
 
     def rows(self, positions: NDArray[np.int64], chances: NDArray[np.float64] | None = None) -> CachedFeatures:
-        """Those of the samples at these positions.
+        """The features of the samples at these positions.
 
         Args:
             chances: (n,) in [0, 1), which of its texts each sample has, where it has some of its own.

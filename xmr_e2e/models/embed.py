@@ -22,8 +22,7 @@ from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenizer
-from xmr_e2e.devices import uses_gpu
-from xmr_e2e.distributed import gather, rank_and_world_size
+from xmr_e2e.distributed import gather, on_every_rank, rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.methods.base import Method
@@ -131,12 +130,17 @@ def cache_frozen_features(
                 continue
             own = features_fingerprint(tower, data, tokenizer, kind, modality, reader, each_text)
             about = f"{modality} tower, split {split} of {reader.manifest.dataset}"
-            cached_features[split][modality] = _stored(store, own, len(reader), about, make)
+            cached_features[split][modality] = _stored(store, own, len(reader), about, make, method.device)
     return cached_features
 
 
 def _stored(
-    store: FeatureStore, fingerprint: str, samples: int, about: str, make: Callable[[], CachedFeatures]
+    store: FeatureStore,
+    fingerprint: str,
+    samples: int,
+    about: str,
+    make: Callable[[], CachedFeatures],
+    device: torch.device,
 ) -> CachedFeatures:
     """The features of a fingerprint from the store; or those that are made now, and kept there.
 
@@ -145,9 +149,9 @@ def _stored(
     """
     began, is_main = time.monotonic(), rank_and_world_size()[0] == 0
     found = store.find(fingerprint, samples) if is_main else None
-    if _everywhere(found is not None or not is_main):
+    if on_every_rank(found is not None or not is_main, device):
         found = found or store.open(fingerprint, samples)
-        if _everywhere(found is not None):
+        if on_every_rank(found is not None, device):
             assert found is not None
             logger.info(
                 "features of the %s: found in %s (%.1f s)", about, store.path(fingerprint), time.monotonic() - began
@@ -158,15 +162,10 @@ def _stored(
     kept = is_main and tensors is not None and store.save(fingerprint, tensors, about)
     where = f"kept in {store.path(fingerprint)}" if kept else "kept in memory"
     logger.info("features of the %s: extracted in %.1f s, %s", about, seconds, where)
-    if not _everywhere(kept or not is_main):
+    if not on_every_rank(kept or not is_main, device):
         return made
     mapped = store.open(fingerprint, samples)  # which processes of a machine share, and need no memory for
     return made if mapped is None else _from_tensors(mapped)
-
-
-def _everywhere(here: bool) -> bool:
-    """True where it is true on every rank."""
-    return bool(gather(torch.tensor([here], device="cuda" if uses_gpu() else "cpu")).all())
 
 
 def _to_tensors(features: CachedFeatures) -> dict[str, Tensor] | None:

@@ -22,7 +22,7 @@ class Published(NamedTuple):
 
 
 def published_pictures(tower: TowerConfig) -> Published | None:
-    """Those of a tower of torchvision's or timm's networks with weights; None of others, and where nothing is said."""
+    """The pictures of a network of torchvision or timm with weights; None of other towers, or where nothing is said."""
     name, weights = getattr(tower, "name", ""), getattr(tower, "weights", "none")
     if tower.is_pretrained or not name or weights == "none" or tower.input_kind != "pixels":
         return None

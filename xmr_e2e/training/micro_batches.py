@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.data.batch import Batch, Tokens
-from xmr_e2e.distributed import gather
+from xmr_e2e.distributed import on_every_rank
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class MicroBatches:
 def is_one_everywhere(parts: Sequence[Any], device: torch.device) -> bool:
     """True where no rank has more micro-batches than one. All ranks have to go the same way: there is communication in
     each."""
-    return bool((gather(torch.tensor([len(parts)], device=device)) == 1).all())
+    return on_every_rank(len(parts) == 1, device)
 
 
 def _pixels(batch: Batch) -> int:
