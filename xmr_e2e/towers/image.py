@@ -77,8 +77,15 @@ class ImageEncoder(nn.Module):
         self.renormalize = Renormalize(mean, std)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network(self.renormalize(images))
+        features: Tensor = self.network(_in_fast_order(self.renormalize(images)))
         return features
+
+
+def _in_fast_order(images: Tensor) -> Tensor:
+    """The same images with the channels last in memory, where convolutions are faster so: on CPUs always, on GPUs in
+    half precision. The weights stay as files have them; a convolution follows its input."""
+    is_half = images.is_cuda and (images.dtype != torch.float32 or torch.is_autocast_enabled("cuda"))
+    return images.contiguous(memory_format=torch.channels_last) if images.is_cpu or is_half else images
 
 
 def try_image_size(encoder: nn.Module, name: str, dataset: DatasetInfo) -> None:
