@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -70,3 +72,35 @@ def test_the_bytes_of_a_sample() -> None:
     assert sample_bytes(data, {"image": "pixels", "text": "tokens"}, manifest) == 300 + 8 * 6 + labels_and_position
     assert sample_bytes(data, {"audio": "vector"}, manifest) == 4 * 7 + labels_and_position
     assert sample_bytes(data, {"image": "regions"}, manifest) == 4 * 15 + 28 * 5 + labels_and_position
+
+
+LOADING = """
+import os, signal
+from multiprocessing import forkserver, resource_tracker
+from torch.utils.data import DataLoader
+from xmr_e2e.data.workers import start_loading, worker_options
+
+loading = start_loading(DataLoader(range(100), batch_size=1, **worker_options(1)))
+next(loading)
+(worker,) = loading._workers
+server = forkserver._forkserver._forkserver_pid
+others = (server, resource_tracker._resource_tracker._pid)
+for pid in (worker.pid, *others):
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        os.kill(pid, number)
+assert sum(1 for _ in loading) == 99, "batches were lost"
+again = start_loading(DataLoader(range(100), batch_size=1, **worker_options(1)))
+next(again)
+assert (forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid) == others, "one was gone"
+(worker,) = again._workers
+os.kill(worker.pid, signal.SIGTERM)
+worker.join(20)
+assert not worker.is_alive(), "a worker outlives its end"
+print("alive")
+os._exit(0)
+"""
+
+
+def test_signals_that_the_training_handles_pass_by_its_loader_processes_which_it_can_end() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", LOADING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "alive\n", "")

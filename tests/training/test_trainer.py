@@ -39,7 +39,6 @@ from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig, StepContext
-from xmr_e2e.methods.discovery import all_methods
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train

@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from multiprocessing import forkserver, queues, resource_tracker
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from multiprocessing import forkserver, queues
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +58,8 @@ def start_loading(loader: DataLoader[Item]) -> Iterator[Item]:
 def check_semaphores() -> None:
     """Raise XmrError where processes cannot wait for one another, for lack of a /dev/shm that can be written to."""
     try:
-        _processes.Lock()
+        with _blocked({signal.SIGUSR1}):  # the first lock starts multiprocessing's own process that cleans up
+            _processes.Lock()
     except OSError as error:
         raise XmrError(
             f"{SHARED_MEMORY} cannot be used ({error.strerror}), and loader processes need it: make it writable (in a "
@@ -110,11 +112,16 @@ def lost_worker(error: Exception) -> XmrError:
 def _start_server() -> None:
     """Start a fork server where none runs yet: with the signals blocked, in it and in all that it forks, which the
     training handles; Ctrl-C reaches every process of the terminal, a cluster's signal every process of the job."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    try:
-        resource_tracker.ensure_running()  # by itself ignores the others, and unblocks them here
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    with _blocked({signal.SIGUSR1, signal.SIGINT, signal.SIGTERM}):
         forkserver.ensure_running()
+
+
+@contextmanager
+def _blocked(signals: Set[signal.Signals]) -> Iterator[None]:
+    """With these signals blocked, also in processes that start meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
