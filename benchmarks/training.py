@@ -24,8 +24,8 @@ from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run, environment

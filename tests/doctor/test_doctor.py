@@ -32,8 +32,8 @@ from xmr_e2e.doctor.recipe import check_recipe, load_experiment
 from xmr_e2e.doctor.shards import check_word_file
 from xmr_e2e.doctor.weights import check_weights
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Stage
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest

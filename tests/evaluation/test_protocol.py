@@ -26,9 +26,10 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import cross_modal_metrics
-from xmr_e2e.methods.base import MethodConfig, Stage
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.protocols import protocol
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.runs.evaluate import evaluate, evaluate_run

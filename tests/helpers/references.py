@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 
 Rows = NDArray[np.float64]

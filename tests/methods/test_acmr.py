@@ -27,7 +27,7 @@ from tests.helpers.references import (
 )
 from tests.helpers.references import values as values_of
 from xmr_e2e.methods.acmr import Acmr, AcmrModel
-from xmr_e2e.methods.base import StepContext
+from xmr_e2e.methods.stages import StepContext
 
 WEIGHTS = {"label": 1.7, "attract": 0.6, "repel": 0.4, "margin": 2.9}
 MOMENT = StepContext(progress=0.3)

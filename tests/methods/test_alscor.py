@@ -26,7 +26,7 @@ from tests.helpers.references import (
 )
 from tests.helpers.references import values as values_of
 from xmr_e2e.methods.alscor import Alscor, AlscorModel
-from xmr_e2e.methods.base import StepContext
+from xmr_e2e.methods.stages import StepContext
 
 DIM = 8
 WEIGHTS = {"correlation": 0.3, "discrimination": 1.7, "adversary": 0.6}

@@ -14,21 +14,14 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import (
-    Method,
-    MethodConfig,
-    Stage,
-    StepContext,
-    build_method,
-    has_prefix,
-    without_weights,
-)
+from xmr_e2e.methods.base import Method, MethodConfig, build_method, without_weights
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 

@@ -33,10 +33,11 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import MethodConfig, StepContext
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.canonical import CanonicalProjections, _scale
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.dcca import Dcca, DccaModel
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn

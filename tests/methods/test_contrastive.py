@@ -26,8 +26,9 @@ from tests.helpers.references import (
 )
 from tests.objectives.test_contrastive import infonce_reference, sigmoid_reference, triplet_reference
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.contrastive import IDENTITY, Contrastive
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Optimizer
 from xmr_e2e.towers.base import DatasetInfo
 

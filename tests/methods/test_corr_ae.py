@@ -29,11 +29,12 @@ from tests.helpers.references import values as values_of
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.corr_ae import CorrAe, CorrAeModel
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower

@@ -28,8 +28,8 @@ from tests.helpers.references import (
     values,
 )
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Stage, StepContext
 from xmr_e2e.methods.drcl import Drcl, DrclModel
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
 

@@ -24,8 +24,9 @@ from tests.helpers.references import (
     terms_of,
     values,
 )
-from xmr_e2e.methods.base import Method, Stage
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 

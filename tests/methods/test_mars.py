@@ -30,8 +30,9 @@ from tests.helpers.references import (
 )
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods import mars
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.towers.image import ImageTower
 

@@ -24,7 +24,7 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.contrastive import Contrastive
 from xmr_e2e.methods.corr_ae import CorrAe
@@ -38,6 +38,7 @@ from xmr_e2e.methods.probe import Probe
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower

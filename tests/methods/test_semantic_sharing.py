@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.semantic_sharing import SemanticSharing, SemanticSharingModel
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.towers.base import DatasetInfo, TokenFeatures
 from xmr_e2e.towers.regions import GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGruWords

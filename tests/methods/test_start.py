@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.methods.test_methods import DATASET, METHODS, batch
 from xmr_e2e.data.batch import Tokens
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.methods.start import LabelLayer, WordLayer, start_layer
 from xmr_e2e.towers.base import TokenFeatures
 from xmr_e2e.towers.image import ImageTower

@@ -23,8 +23,8 @@ from tests.models.test_embed import Made
 from tests.training.test_trainer import assert_same, free_port
 from xmr_e2e.data.batch import multi_hot
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.methods.base import StepContext
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.methods.start import StartLayer
 from xmr_e2e.models import embed as embed_module
 from xmr_e2e.models.feature_store import FeatureStore

@@ -22,7 +22,8 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.towers.base import DatasetInfo

@@ -21,9 +21,10 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.finite import NotFinite
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower

@@ -38,7 +38,8 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train

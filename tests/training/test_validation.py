@@ -17,8 +17,8 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Stage, StepContext
 from xmr_e2e.methods.cca import Cca, CcaModel
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.towers.base import DatasetInfo

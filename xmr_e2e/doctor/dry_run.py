@@ -18,7 +18,8 @@ from xmr_e2e.data.batch import Batch, CachedFeatures, map_tensors
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, Stage, StepContext
+from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.runs.experiment import Experiment
 
 SAMPLES = 2

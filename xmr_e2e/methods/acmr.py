@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
 from xmr_e2e.evaluation.protocol import Protocol
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.heads import fully_connected
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.acmr import acmr_loss
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

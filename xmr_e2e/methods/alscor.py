@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.classification import label_loss

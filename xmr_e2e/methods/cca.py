@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

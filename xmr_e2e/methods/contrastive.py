@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import LARGE, MOST, Bounds, FractionBelow1, Positive, Width
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import ManyModalities, Method, StepContext
+from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.methods.heads import fully_connected
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.contrastive import infonce_loss, sigmoid_loss, triplet_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Fraction, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Layers, NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.canonical import CanonicalProjections
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

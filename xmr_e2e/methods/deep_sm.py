@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

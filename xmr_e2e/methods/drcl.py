@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import Count, Fraction, NotNegative, Seed, Width
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
-from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
+from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.methods.heads import label_prior
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.drcl import confidence, rsc_loss, spl_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

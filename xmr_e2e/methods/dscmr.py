@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import Positive
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig, Stage, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.heads import ClosedForm
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.logistic import fit_logistic_regression
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

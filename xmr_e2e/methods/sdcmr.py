@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.heads import fully_connected
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.sdcmr import ClassifierLogits, Factor, View, sdcmr_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import Fraction, Seed, Width
-from xmr_e2e.methods.base import ManyModalities, Method, Stage, StepContext
+from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.methods.heads import fully_connected, label_prior
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.sdml import sdml_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower

@@ -21,7 +21,8 @@ from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, FIVE_CAPTIONS, Protocol
-from xmr_e2e.methods.base import Method, MethodConfig, StepContext
+from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.semantic_sharing import (
     label_score_loss,
     label_scores,

@@ -18,8 +18,9 @@ from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
-from xmr_e2e.methods.base import MethodConfig, has_prefix
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.protocols import protocol
+from xmr_e2e.methods.stages import has_prefix
 
 Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 """up to a year: what is beyond it overflows in the libraries that wait"""

@@ -208,11 +208,12 @@ class Run:
         """True if an earlier start of this run has fitted its words."""
         return (self.folder / "words" / "vectors.safetensors").exists()
 
-    def fit_words(self, data: Data, given: Tokenizer | None = None) -> None:
+    def fit_words(self, data: Data, given: Tokenizer | None = None, *, idf: bool = False) -> None:
         """Fit tokeniser and word vectors, unless an earlier start of this run has done so.
 
         Args:
             given: to be taken instead, with vectors of zeros, since those of its tower follow.
+            idf: count in how many texts each token is, too.
         """
         folder = own_path(self.folder, "words")
         if self.has_words:
@@ -225,7 +226,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._write_json(f"words/{TOKENIZER}", tokenizer.to_document())
         found = {"vectors": vectors}
-        if vectors.shape[1]:  # tokens of a pretrained model have neither
+        if idf:
             found["idf"] = fit_idf(data, tokenizer)
         write_atomically(folder / "vectors.safetensors", save(found))
 
@@ -252,8 +253,7 @@ class Run:
         return tokenizer, vectors
 
     def idf(self) -> Tensor | None:
-        """The inverse document frequencies of the tokens (len(tokeniser),); None where no text is read, and in runs of
-        earlier versions.
+        """The inverse document frequencies of the tokens (len(tokeniser),); None where nobody asked for them.
 
         Raises:
             XmrError: the file is damaged, or holds something else.

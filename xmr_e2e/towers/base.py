@@ -68,6 +68,11 @@ class TowerConfig(ABC):
         weights: str = getattr(self, "weights", "none")
         return weights != "none"
 
+    @property
+    def needs_idf(self) -> bool:
+        """True where it is built from the words' frequencies in the training texts (`DatasetInfo.idf`)."""
+        return False
+
     @abstractmethod
     def build(self, dataset: DatasetInfo, modality: str) -> nn.Module:
         """The network: forward(inputs) -> (n, dim), with its output's width as `.dim`.

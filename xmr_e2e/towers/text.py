@@ -180,11 +180,15 @@ class MeanWords(TowerConfig):
     """uniform; or idf: the rarer a word in the training texts, the heavier, log((1 + n) / (1 + n of the word)) + 1 for
     n texts (a sample's texts are one where they are joined, --data.texts)"""
 
+    @property
+    def needs_idf(self) -> bool:
+        return self.weighting == "idf"
+
     def build(self, dataset: DatasetInfo, modality: str) -> MeanWordsEncoder:
         """Raises XmrError where the data has no word vectors, or idf is asked for and unknown."""
         vectors = dataset.words
         weights = torch.ones(len(vectors), device=vectors.device)
-        if self.weighting == "idf" and not dataset.is_saved:
+        if self.needs_idf and not dataset.is_saved:
             if dataset.idf is None:
                 raise XmrError(
                     f"--method.{modality}.weighting idf needs the words' frequencies in the training texts, and these "

@@ -19,8 +19,9 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.finite import full_precision
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.training.micro_batches import MicroBatches, is_one_everywhere
 
 Parts: TypeAlias = list[tuple[Tensor, Batch]]

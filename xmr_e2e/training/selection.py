@@ -14,8 +14,9 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import RSUM
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.evaluation.retrieval import MetricSpec
-from xmr_e2e.methods.base import MethodConfig, Stage
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.discovery import methods_without_labels
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index

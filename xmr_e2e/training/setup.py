@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.methods.base import Stage, build_method
+from xmr_e2e.methods.base import build_method
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.models.embed import cache_frozen_features
 from xmr_e2e.models.feature_store import FeatureStore
 from xmr_e2e.models.saved_model import SavedModel
@@ -37,7 +38,8 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
     with accelerator.main_process_first():
         if accelerator.is_main_process and "tokens" in experiment.method.input_kinds.values():
             with busy("fitting words to the training texts"):
-                run.fit_words(data, None if run.has_words else given_tokenizer(experiment.method, data))
+                given = None if run.has_words else given_tokenizer(experiment.method, data)
+                run.fit_words(data, given, idf=any(tower.needs_idf for tower in experiment.method.towers.values()))
         tokenizer, words = run.words()
         torch.manual_seed(train.seed)
         vectors = torch.from_numpy(words)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.distributed import share_buffers
-from xmr_e2e.methods.base import Method, StepContext
+from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.finite import NotFinite
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.micro_batches import MicroBatches

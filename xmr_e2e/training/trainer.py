@@ -17,8 +17,8 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Stage, StepContext
 from xmr_e2e.methods.finite import NotFinite
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.models.embed import embed_few
 from xmr_e2e.models.weights import read_weights
 from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress

@@ -10,7 +10,8 @@ import torch
 from xmr_e2e import watchdog
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.distributed import gather, share_buffers
-from xmr_e2e.methods.base import Method, Stage, StepContext
+from xmr_e2e.methods.base import Method
+from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.models.embed import CachedSplits, collect, embed_split
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.training.selection import selection_criterion
