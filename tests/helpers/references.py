@@ -33,8 +33,8 @@ def as_if_fitted(method: Method) -> Method:
     """The same method, its closed form drawn: a model that has not come to it is not loaded."""
     for module in method.modules():
         if isinstance(module, CanonicalProjections):
-            module.image.normal_()
-            module.text.normal_()
+            for name in module.modalities:
+                getattr(module, name).normal_()
             module.fitted.fill_(True)
     return method
 

@@ -81,8 +81,8 @@ def pair_of_views(n: int = 60) -> tuple[Rows, Rows]:
 @pytest.mark.parametrize("ridge", [1e-3, 0.2])
 def test_the_fitted_projections_equal_those_of_symmetric_roots(ridge: float) -> None:
     x, y = pair_of_views()
-    module, expected = CanonicalProjections(6, 5, 3).double(), canonical(x, y, 3, ridge)
-    correlations = module.fit(torch.from_numpy(x), torch.from_numpy(y), ridge=ridge)
+    module, expected = CanonicalProjections({"image": 6, "text": 5}, 3).double(), canonical(x, y, 3, ridge)
+    correlations = module.fit({"image": torch.from_numpy(x), "text": torch.from_numpy(y)}, ridge=ridge)
     np.testing.assert_allclose(correlations, expected.correlations, rtol=1e-9)
     projected = [array(module(name, torch.from_numpy(rows))) for name, rows in (("image", x), ("text", y))]
     for view, rows in enumerate((x, y)):
@@ -94,15 +94,18 @@ def test_the_fitted_projections_equal_those_of_symmetric_roots(ridge: float) -> 
 
 def test_rows_in_fp32_are_fitted_in_fp64() -> None:
     x, y = (torch.from_numpy(rows).float() for rows in pair_of_views())
-    half, full = CanonicalProjections(6, 5, 3), CanonicalProjections(6, 5, 3)
-    found, expected = half.fit(x, y, ridge=1e-3), full.fit(x.double(), y.double(), ridge=1e-3)
+    half, full = CanonicalProjections({"image": 6, "text": 5}, 3), CanonicalProjections({"image": 6, "text": 5}, 3)
+    found, expected = (
+        half.fit({"image": x, "text": y}, ridge=1e-3),
+        full.fit({"image": x.double(), "text": y.double()}, ridge=1e-3),
+    )
     assert found.dtype == torch.float64 and torch.equal(found, expected)
     for name, value in full.state_dict().items():
         assert torch.equal(half.state_dict()[name], value), name
 
 
 def test_rows_pass_as_they_are_until_the_projections_are_fitted() -> None:
-    module, rows = CanonicalProjections(6, 5, 3), torch.randn(4, 6)
+    module, rows = CanonicalProjections({"image": 6, "text": 5}, 3), torch.randn(4, 6)
     assert torch.equal(module("image", rows), rows)
 
 
@@ -113,18 +116,18 @@ def test_a_modality_whose_rows_are_all_alike_correlates_with_nothing() -> None:
     rounded = torch.where(x > x.median(), alike, torch.nextafter(alike, torch.ones(1, dtype=x.dtype)))
     rounded[:, 0] = 0
     for image in (alike, torch.zeros_like(x), rounded):
-        module = CanonicalProjections(6, 5, 3).double()
-        assert module.fit(image, y, ridge=1e-3).abs().max() < 1e-6
+        module = CanonicalProjections({"image": 6, "text": 5}, 3).double()
+        assert module.fit({"image": image, "text": y}, ridge=1e-3).abs().max() < 1e-6
         assert module("image", image).isfinite().all() and module("text", y).isfinite().all()
 
 
 def test_embeddings_that_cca_cannot_be_fitted_to_are_refused_in_one_line() -> None:
     x, y = (torch.from_numpy(rows) for rows in pair_of_views())
-    module = CanonicalProjections(6, 5, 3)
+    module = CanonicalProjections({"image": 6, "text": 5}, 3)
     with pytest.raises(XmrError, match="infinite text embeddings"):
-        module.fit(x, y.where(y > y.min(), torch.nan), ridge=1e-3)
+        module.fit({"image": x, "text": y.where(y > y.min(), torch.nan)}, ridge=1e-3)
     with pytest.raises(XmrError, match=r"ridge 0 .*singular; raise --method\.ridge"):
-        module.fit(torch.zeros_like(x), y, ridge=0.0)
+        module.fit({"image": torch.zeros_like(x), "text": y}, ridge=0.0)
     assert not module.fitted
 
 
@@ -309,9 +312,9 @@ def test_rows_that_differ_by_rounding_alone_are_taken_as_alike(size: float) -> N
 def test_variates_weigh_by_a_power_of_their_correlations_where_one_is_asked_for() -> None:
     x, y = (torch.randn(60, 5, generator=torch.Generator().manual_seed(n)).double() for n in (0, 1))
     y = y + x * torch.tensor([2.0, 1.0, 0.5, 0.1, 0.0])
-    plain, weighed = (CanonicalProjections(5, 5, 3).double() for _ in range(2))
-    correlations = plain.fit(x, y, ridge=1e-3)
-    weighed.fit(x, y, ridge=1e-3, power=2.0)
+    plain, weighed = (CanonicalProjections({"image": 5, "text": 5}, 3).double() for _ in range(2))
+    correlations = plain.fit({"image": x, "text": y}, ridge=1e-3)
+    weighed.fit({"image": x, "text": y}, ridge=1e-3, power=2.0)
     assert correlations[0] > correlations[2] > 0
     for name, rows in (("image", x), ("text", y)):
         torch.testing.assert_close(weighed(name, rows), plain(name, rows) * correlations**2)

@@ -44,6 +44,7 @@ from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import BiGruWords, TextCnn
+from xmr_e2e.towers.vector import VectorTower
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.signals import SIGNALS
@@ -169,6 +170,41 @@ def test_gradients_reach_the_first_convolution_and_the_word_vectors(name: str, m
     first = next(key for key in found if key.startswith("towers.image"))  # in order of the layers
     assert found[first] > 0, first
     assert found[WORDS] > 0
+
+
+PAIRS = [name for name, make in METHODS.items() if make().most_modalities == 2]
+
+
+def paired(name: str, modalities: tuple[str, str]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Loss terms by their order and gradients of a method on two modalities' published features."""
+    torch.manual_seed(0)
+    towers = dict.fromkeys(modalities, VectorTower())
+    others = {other: None for other in ("image", "text") if other not in towers}
+    config = replace(METHODS[name](), **others, **towers)
+    method = config.build(replace(DATASET, widths=dict.fromkeys(modalities, 6))).train()
+    rows = torch.randn(2, 12, 6, generator=torch.Generator().manual_seed(2))
+    whole = batch().with_inputs(dict(zip(modalities, rows)))
+    terms: dict[str, Tensor] = {}
+    for stage, part in stage_batches(method, whole):
+        found = method(part, StepContext(stage=stage, epoch=2, progress=0.5, seed=3))
+        terms |= {f"{stage} {number}": term.detach() for number, term in enumerate(found.values())}
+    return terms, [*gradients(method, whole).values()]
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if name != "probe"])
+def test_a_method_of_pairs_does_with_any_two_modalities_what_it_does_with_others(name: str) -> None:
+    terms, learned = paired(name, ("image", "audio"))
+    others, also = paired(name, ("video", "shape3d"))
+    assert terms.keys() == others.keys() and all(term.isfinite() for term in terms.values())
+    assert all(torch.equal(terms[key], others[key]) for key in terms)
+    assert len(learned) == len(also) > 0 and all(map(torch.equal, learned, also))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_method_of_pairs_wants_two_modalities(name: str) -> None:
+    config = replace(METHODS[name](), audio=VectorTower())
+    with pytest.raises(XmrError, match=r"takes two modalities, not 3: leave out one of image, text, audio"):
+        config.build(replace(DATASET, widths={"audio": 6}))
 
 
 @pytest.mark.parametrize("name", METHODS)

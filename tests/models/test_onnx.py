@@ -91,8 +91,8 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
     method = config.build(DatasetInfo(4, False, side, torch.randn(20, 6), WIDTHS))
     for module in method.modules():
         if isinstance(module, CanonicalProjections):
-            widths = len(module.image_mean), len(module.text_mean)
-            module.fit(*(torch.randn(40, width) for width in widths), ridge=0.1)
+            widths = {name: len(getattr(module, f"{name}_mean")) for name in module.modalities}
+            module.fit({name: torch.randn(40, width) for name, width in widths.items()}, ridge=0.1)
         if isinstance(module, Classifier):
             module.fit(torch.randn(40, len(module.mean)), torch.eye(4)[torch.arange(40) % 4], penalty=0.1)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

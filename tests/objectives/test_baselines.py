@@ -6,7 +6,7 @@ import math
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import spawn
 
 from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.acmr import acmr_loss, batch_triplet_loss, hardest_negatives, triplet_loss
-from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
+from xmr_e2e.objectives.correspondence import Variant, correspondence_loss, reconstructions
 from xmr_e2e.objectives.mars import mars_loss
 from xmr_e2e.objectives.orthogonal import orthogonal_prior
 from xmr_e2e.objectives.sdml import sdml_loss
@@ -87,7 +87,7 @@ WIDTHS = {"image": 5, "text": 3}
 
 def autoencoded(variant: Variant) -> tuple[dict[tuple[str, str], Tensor], dict[str, Tensor]]:
     inputs = {name: draw(width, width) for name, width in WIDTHS.items()}
-    pairs = enumerate(RECONSTRUCTIONS[variant])
+    pairs = enumerate(reconstructions(variant, ("image", "text")))
     return {(source, target): draw(WIDTHS[target], 10 + i) for i, (source, target) in pairs}, inputs
 
 
@@ -108,10 +108,12 @@ def test_correspondence_loss_weighs_reconstructions_against_the_distance_of_the_
     correlation = mean_squared_distance(*hidden)
     expected = {"image": image, "text": text, "correlation": correlation}
     expected["total"] = 0.3 * (image + text) + 0.7 * correlation
-    assert_equal(correspondence_loss(*hidden, made, inputs, alpha=0.7, variant=variant), expected)
+    assert_equal(correspondence_loss(dict(zip(inputs, hidden)), made, inputs, alpha=0.7, variant=variant), expected)
 
     def total(image: Tensor, text: Tensor, *rows: Tensor) -> Tensor:
-        return correspondence_loss(image, text, dict(zip(made, rows)), inputs, alpha=0.7, variant=variant)["total"]
+        return correspondence_loss(
+            {"image": image, "text": text}, dict(zip(made, rows)), inputs, alpha=0.7, variant=variant
+        )["total"]
 
     assert_gradients(total, *hidden, *made.values())
 
@@ -119,7 +121,7 @@ def test_correspondence_loss_weighs_reconstructions_against_the_distance_of_the_
 def test_correspondence_loss_refuses_reconstructions_of_another_variant() -> None:
     made, inputs = autoencoded("plain")
     with pytest.raises(ValueError, match="'cross' reconstructs"):
-        correspondence_loss(draw(D, 0), draw(D, 1), made, inputs, alpha=0.2, variant="cross")
+        correspondence_loss({"image": draw(D, 0), "text": draw(D, 1)}, made, inputs, alpha=0.2, variant="cross")
 
 
 # ACMR
@@ -342,9 +344,10 @@ def all_losses(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, dict[str, Tensor]] = {}
     for triplets in TRIPLETS:
         found[triplets] = acmr_loss(image, text, *heads, labels, x, y, multi_label=True, triplets=triplets, margin=3.0)
-    for variant, pairs in RECONSTRUCTIONS.items():
-        made = {pair: rows[pair[0]] for pair in pairs}
-        found[variant] = correspondence_loss(image, text, made, {"image": x, "text": y}, alpha=0.8, variant=variant)
+    for variant in get_args(Variant):
+        made = {pair: rows[pair[0]] for pair in reconstructions(variant, ("image", "text"))}
+        hidden = {"image": image, "text": text}
+        found[variant] = correspondence_loss(hidden, made, {"image": x, "text": y}, alpha=0.8, variant=variant)
     found["sdml"] = sdml_loss(image, text, x, labels, prior)
     found["mars"] = mars_loss(image, text, labels, x, labels.flip(0), prior, first=True)
     return {f"{name} {term}": value for name, terms in found.items() for term, value in terms.items()}

@@ -98,8 +98,15 @@ def test_a_modality_without_a_tower_gets_one() -> None:
     assert method(recipe=many_recipe).audio is None
     found = method("--method.audio.kind", "vector", "--method.audio.scale", "unit", recipe=many_recipe)
     assert found.audio == VectorTower(scale="unit")
-    with pytest.raises(XmrError, match=r"--method.audio.kind: Dscmr has no audio; it has image, text"):
-        method("--method.audio.kind", "vector")
+    with pytest.raises(XmrError, match=r"--method.audio.kind: SemanticSharing has no audio; it has image, text"):
+        method("--method.audio.kind", "vector", recipe=regions_recipe)
+
+
+def test_a_modality_is_left_out() -> None:
+    found = method("--method.image.kind", "none", "--method.audio.kind", "vector")
+    assert list(found.towers) == ["text", "audio"]
+    with pytest.raises(XmrError, match=r"--method.image.kind none: no such kind"):
+        method("--method.image.kind", "none", recipe=regions_recipe)
 
 
 def test_an_unknown_kind_is_refused_with_the_list_and_the_closest_one() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
 from xmr_e2e.evaluation.protocol import Protocol
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.acmr import acmr_loss
@@ -23,11 +23,13 @@ from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
-HIDDEN = {"image": (512, 100), "text": (40, 100)}
+HIDDEN = {"text": (40, 100)}
+"""of texts; all other modalities have those of pictures"""
+HIDDEN_OF_OTHERS = (512, 100)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acmr(MethodConfig):
+class Acmr(TwoModalities):
     """ACMR's towers, widths and weights."""
 
     title = "ACMR"
@@ -45,8 +47,8 @@ class Acmr(MethodConfig):
         ),
     )
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space"""
     label: NotNegative = 1.0
@@ -76,7 +78,7 @@ class AcmrModel(Method):
         self.config = config
         self.projections = nn.ModuleDict(
             {
-                name: fully_connected((width, *HIDDEN[name], config.dim), nn.Tanh, last=nn.Tanh)
+                name: fully_connected((width, *HIDDEN.get(name, HIDDEN_OF_OTHERS), config.dim), nn.Tanh, last=nn.Tanh)
                 for name, width in self.widths().items()
             }
         )
@@ -100,17 +102,17 @@ class AcmrModel(Method):
     ) -> dict[str, Tensor]:
         """Eq. 1-7."""
         config = self.config
-        image, text = representations["image"], representations["text"]
+        (first, x), (second, y) = ((name, representations[name]) for name in self.modalities)
         strength = reversal_schedule(context.progress) if config.adversary == "paper" else 0.0
         return acmr_loss(
-            image,
-            text,
-            self.classifier(image),
-            self.classifier(text),
-            [self.discriminator(reverse_gradient(rows, strength)) for rows in (image, text)],
+            x,
+            y,
+            self.classifier(x),
+            self.classifier(y),
+            [self.discriminator(reverse_gradient(rows, strength)) for rows in (x, y)],
             labels,
-            representations["image features"].detach(),
-            representations["text features"].detach(),
+            representations[f"{first} features"].detach(),
+            representations[f"{second} features"].detach(),
             multi_label=self.multi_label,
             triplets=config.triplets,
             label_weight=config.label,

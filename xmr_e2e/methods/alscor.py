@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
@@ -25,7 +25,7 @@ from xmr_e2e.towers.text import BiLstmCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alscor(MethodConfig):
+class Alscor(TwoModalities):
     """ALSCOR's towers and weights. The paper leaves the weights and the common dimension open."""
 
     title = "ALSCOR"
@@ -34,8 +34,8 @@ class Alscor(MethodConfig):
     )
     has_released_code = False
 
-    image: TowerConfig = ImageTower(dropout=0.5)
-    text: TowerConfig = BiLstmCnn()
+    image: TowerConfig | None = ImageTower(dropout=0.5)
+    text: TowerConfig | None = BiLstmCnn()
     dim: Annotated[int, Bounds(int, least=4, most=LARGE)] = 40
     """width of the common space; the correlation needs batches well above it, the discriminator a layer of dim / 4"""
     correlation: NotNegative = 0.05

@@ -55,6 +55,9 @@ class MethodConfig(ABC):
         cls.protocols = own.get("protocols", ())
         cls.has_released_code = own.get("has_released_code", True)
 
+    most_modalities: ClassVar[int | None] = None
+    """number of modalities that it can bring together, at most"""
+
     image: TowerConfig | None
     text: TowerConfig | None
     frozen: bool = False
@@ -104,6 +107,13 @@ class ManyModalities(MethodConfig):
     shape3d: TowerConfig | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoModalities(ManyModalities):
+    """Options of a method for pairs: any two of the modalities."""
+
+    most_modalities = 2
+
+
 def build_method(config: MethodConfig, dataset: DatasetInfo) -> Method:
     """The method of a configuration.
 
@@ -128,6 +138,17 @@ def without_weights(config: Any) -> Any:
     return replace(config, **changes)
 
 
+def _check_modalities(config: MethodConfig) -> None:
+    names, most = list(config.towers), config.most_modalities
+    if len(names) < 2:
+        raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")
+    if most and len(names) > most:
+        raise XmrError(
+            f"{config.title} takes two modalities, not {len(names)}: leave out one of {', '.join(names)} "
+            f"(--method.{names[0]}.kind none)"
+        )
+
+
 class Method(nn.Module, ABC):
     """One module that holds the towers, the heads and the losses, as DistributedDataParallel and DeepSpeed want it.
 
@@ -145,9 +166,8 @@ class Method(nn.Module, ABC):
         self.multi_label = dataset.multi_label
         self.classes = dataset.classes
         self.input_kinds = config.input_kinds
+        _check_modalities(config)
         self.towers = nn.ModuleDict({name: build_tower(tower, dataset, name) for name, tower in config.towers.items()})
-        if len(self.towers) < 2:
-            raise XmrError("a method for cross-modal retrieval needs towers for two modalities or more")
         self.tower_configs = config.towers
         kept = self.freezable if config.frozen else ()
         still = [name for name, tower in config.towers.items() if tower.trained == "nothing"]

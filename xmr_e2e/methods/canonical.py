@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -13,14 +15,11 @@ from xmr_e2e.objectives.cca import linear_cca
 class CanonicalProjections(ClosedForm):
     """Rows of two modalities to their k canonical variates; until `fit`, they pass as they are."""
 
-    image_mean: Tensor
-    text_mean: Tensor
-    image: Tensor
-    text: Tensor
-
-    def __init__(self, image_width: int, text_width: int, k: int) -> None:
+    def __init__(self, widths: Mapping[str, int], k: int) -> None:
+        """widths: by modality, of two."""
         super().__init__()
-        for name, width in (("image", image_width), ("text", text_width)):
+        self.modalities, self.k = tuple(widths), k
+        for name, width in widths.items():
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(name, torch.zeros(width, k))
 
@@ -32,8 +31,8 @@ class CanonicalProjections(ClosedForm):
         projected: Tensor = (rows.to(mean) - mean) @ projection
         return projected
 
-    def fit(self, image: Tensor, text: Tensor, *, ridge: float, power: float = 0.0) -> Tensor:
-        """Fit to n pairs, (n, width) each; returns the k canonical correlations.
+    def fit(self, embeddings: Mapping[str, Tensor], *, ridge: float, power: float = 0.0) -> Tensor:
+        """Fit to n pairs, (n, width) by modality; returns the k canonical correlations.
 
         ridge: added to the covariances' diagonals, as a share of their mean, so that it suits features of any scale. A
             modality whose rows are all alike correlates with nothing.
@@ -43,25 +42,29 @@ class CanonicalProjections(ClosedForm):
         Raises:
             XmrError: NaN or infinite rows; without a ridge, rows that span less than their width.
         """
-        x, y = image.double(), text.double()
-        for name, rows in (("image", x), ("text", y)):
+        x, y = (embeddings[name].double() for name in self.modalities)
+        for name, rows in zip(self.modalities, (x, y)):
             if not rows.isfinite().all():
                 raise XmrError(
                     f"NaN or infinite {name} embeddings, to which CCA cannot be fitted: lower --optimizer.lr"
                 )
         x_scale, y_scale = (_scale(rows) for rows in (x, y))
         try:
-            fitted = linear_cca(x / x_scale, y / y_scale, self.image.shape[1], ridge=ridge)
+            fitted = linear_cca(x / x_scale, y / y_scale, self.k, ridge=ridge)
         except torch.linalg.LinAlgError as error:
             raise XmrError(
                 f"CCA with the ridge {ridge:g} cannot be fitted: a covariance of the embeddings is singular; raise "
                 "--method.ridge (CCA) or --method.linear-ridge (DCCA)"
             ) from error
-        self.image_mean.copy_(fitted.x_mean * x_scale)
-        self.text_mean.copy_(fitted.y_mean * y_scale)
         weights = fitted.correlations.clamp(min=0) ** power
-        self.image.copy_(fitted.x_projection * weights / x_scale)
-        self.text.copy_(fitted.y_projection * weights / y_scale)
+        for name, mean, projection, scale in zip(
+            self.modalities,
+            (fitted.x_mean, fitted.y_mean),
+            (fitted.x_projection, fitted.y_projection),
+            (x_scale, y_scale),
+        ):
+            getattr(self, f"{name}_mean").copy_(mean * scale)
+            getattr(self, name).copy_(projection * weights / scale)
         self.fitted.fill_(True)
         return fitted.correlations
 

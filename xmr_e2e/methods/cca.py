@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
@@ -24,14 +24,14 @@ from xmr_e2e.towers.text import TextCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cca(MethodConfig):
+class Cca(TwoModalities):
     """CCA's towers and options."""
 
     title = "CCA"
     citation = "Hotelling, Relations between Two Sets of Variates, Biometrika, 1936"
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     dim: Width = 10
     """number of canonical correlations"""
     ridge: NotNegative = 1e-3
@@ -57,7 +57,7 @@ class CcaModel(Method):
         if config.dim > min(widths.values()):
             raise XmrError(f"--method.dim {config.dim} is more than the towers' widths allow ({min(widths.values())})")
         self.classifiers = nn.ModuleDict({name: nn.Linear(width, dataset.classes) for name, width in widths.items()})
-        self.canonical = CanonicalProjections(widths["image"], widths["text"], config.dim)
+        self.canonical = CanonicalProjections(widths, config.dim)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -79,4 +79,4 @@ class CcaModel(Method):
         return label_losses(representations, labels, multi_label=self.multi_label)
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
-        self.canonical.fit(embeddings["image"], embeddings["text"], ridge=self.config.ridge, power=self.config.power)
+        self.canonical.fit(embeddings, ridge=self.config.ridge, power=self.config.power)

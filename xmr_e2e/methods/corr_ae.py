@@ -14,10 +14,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Fraction, Width
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.classification import label_losses
-from xmr_e2e.objectives.correspondence import RECONSTRUCTIONS, Variant, correspondence_loss
+from xmr_e2e.objectives.correspondence import Variant, correspondence_loss, reconstructions
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -26,14 +26,14 @@ LABELS, AUTOENCODERS = "labels", "autoencoders"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrAe(MethodConfig):
+class CorrAe(TwoModalities):
     """Corr-AE's towers, widths and weights."""
 
     title = "Corr-AE"
     citation = "Feng et al., Cross-modal Retrieval with Correspondence Autoencoder, ACM Multimedia, 2014"
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     variant: Variant = "plain"
     """each hidden layer reconstructs its own modality (plain), the other one (cross) or both (full)"""
     dim: Width = 1024
@@ -61,7 +61,7 @@ class CorrAeModel(Method):
         self.standardize = nn.ModuleDict({name: nn.BatchNorm1d(d, affine=False) for name, d in widths.items()})
         self.encoders = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in widths.items()})
         self.decoders = nn.ModuleDict(
-            {f"{a}_{b}": nn.Linear(config.dim, widths[b]) for a, b in RECONSTRUCTIONS[config.variant]}
+            {f"{a}_{b}": nn.Linear(config.dim, widths[b]) for a, b in reconstructions(config.variant, self.modalities)}
         )
 
     @property
@@ -85,11 +85,14 @@ class CorrAeModel(Method):
         if context.stage == LABELS:
             logits = {name: self.classifiers[name](rows) for name, rows in representations.items()}
             return label_losses(logits, labels, multi_label=self.multi_label)
-        inputs = {name: self.standardize[name](rows) for name, rows in representations.items()}
+        inputs = {name: self.standardize[name](representations[name]) for name in self.modalities}
         hidden = {name: self._hidden(name, rows) for name, rows in inputs.items()}
-        decoded = {(a, b): self.decoders[f"{a}_{b}"](hidden[a]) for a, b in RECONSTRUCTIONS[self.config.variant]}
+        decoded = {
+            (a, b): self.decoders[f"{a}_{b}"](hidden[a])
+            for a, b in reconstructions(self.config.variant, self.modalities)
+        }
         alpha, variant = self.config.correlation, self.config.variant
-        return correspondence_loss(hidden["image"], hidden["text"], decoded, inputs, alpha=alpha, variant=variant)
+        return correspondence_loss(hidden, decoded, inputs, alpha=alpha, variant=variant)
 
     def _hidden(self, modality: str, rows: Tensor) -> Tensor:
         hidden: Tensor = self.encoders[modality](rows).sigmoid()

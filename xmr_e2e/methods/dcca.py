@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Layers, NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.cca import correlation_loss
@@ -22,14 +22,14 @@ from xmr_e2e.towers.text import TextCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dcca(MethodConfig):
+class Dcca(TwoModalities):
     """DCCA's towers, widths and options."""
 
     title = "DCCA"
     citation = "Andrew et al., Deep Canonical Correlation Analysis, ICML, 2013"
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     hidden: Width = 1024
     """width of the hidden layers on top of each tower"""
     layers: Layers = 3
@@ -62,7 +62,7 @@ class DccaModel(Method):
         self.networks = nn.ModuleDict(
             {name: _network(width, config.hidden, config.layers, config.dim) for name, width in self.widths().items()}
         )
-        self.canonical = CanonicalProjections(config.dim, config.dim, config.dim)
+        self.canonical = CanonicalProjections(dict.fromkeys(self.modalities, config.dim), config.dim)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -78,14 +78,12 @@ class DccaModel(Method):
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
-        image, text = (self.networks[name](representations[name]) for name in ("image", "text"))
+        x, y = (self.networks[name](representations[name]) for name in self.modalities)
         ridge = self.config.ridge
-        return {"total": correlation_loss(image, text, ridge=ridge, square_ridge=self.config.square_ridge)}
+        return {"total": correlation_loss(x, y, ridge=ridge, square_ridge=self.config.square_ridge)}
 
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
-        self.canonical.fit(
-            embeddings["image"], embeddings["text"], ridge=self.config.linear_ridge, power=self.config.power
-        )
+        self.canonical.fit(embeddings, ridge=self.config.linear_ridge, power=self.config.power)
 
 
 def _network(width: int, hidden: int, layers: int, dim: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -20,7 +20,7 @@ from xmr_e2e.towers.text import TextCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepSm(MethodConfig):
+class DeepSm(TwoModalities):
     """Deep-SM's towers."""
 
     title = "Deep-SM"
@@ -29,8 +29,8 @@ class DeepSm(MethodConfig):
         "Cybernetics, 2017"
     )
 
-    image: TowerConfig = ImageTower("alexnet", dropout=0.5)
-    text: TowerConfig = TextCnn(dropout=0.5)
+    image: TowerConfig | None = ImageTower("alexnet", dropout=0.5)
+    text: TowerConfig | None = TextCnn(dropout=0.5)
 
     def build(self, dataset: DatasetInfo) -> DeepSmModel:
         return DeepSmModel(self, dataset)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -23,7 +23,7 @@ from xmr_e2e.towers.text import TextCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dscmr(MethodConfig):
+class Dscmr(TwoModalities):
     """DSCMR's towers, widths and weights; where paper and released code differ, the default is the code's."""
 
     title = "DSCMR"
@@ -39,8 +39,8 @@ class Dscmr(MethodConfig):
         ),
     )
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     hidden: Width = 2048
     """width of each modality's own layer"""
     dim: Width = 1024
@@ -84,15 +84,15 @@ class DscmrModel(Method):
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
         """Eq. 1-5."""
-        image, text = representations["image"], representations["text"]
+        x, y = (representations[name] for name in self.modalities)
         if self.config.classifier == "learned":
-            logits = self.classifier(image), self.classifier(text)
+            logits = self.classifier(x), self.classifier(y)
         else:
-            fitted = closed_form_classifier(image, text, labels, ridge=self.config.ridge)
-            logits = image @ fitted, text @ fitted
+            fitted = closed_form_classifier(x, y, labels, ridge=self.config.ridge)
+            logits = x @ fitted, y @ fitted
         return dscmr_loss(
-            image,
-            text,
+            x,
+            y,
             *logits,
             labels,
             lam=self.config.common,

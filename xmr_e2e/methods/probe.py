@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import Positive
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.heads import ClosedForm
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.objectives.logistic import fit_logistic_regression
@@ -25,14 +25,14 @@ from xmr_e2e.towers.text import TextCnn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe(MethodConfig):
+class Probe(TwoModalities):
     """The probe's towers and options."""
 
     title = "Linear probe"
     citation = "Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, ICLR Workshop, 2017"
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     frozen: bool = True
     """keep the towers as they begin: a probe says what their features are worth, so nothing else is possible"""
     penalty: Positive = 1.0

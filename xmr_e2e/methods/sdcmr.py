@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
@@ -29,7 +29,7 @@ HIDDEN = (2048, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sdcmr(MethodConfig):
+class Sdcmr(TwoModalities):
     """SDCMR's towers, widths and weights. There is no released code; what the paper leaves open is an option."""
 
     title = "SDCMR"
@@ -39,8 +39,8 @@ class Sdcmr(MethodConfig):
     )
     has_released_code = False
 
-    image: TowerConfig = ImageTower("vgg19")
-    text: TowerConfig = TextCnn()
+    image: TowerConfig | None = ImageTower("vgg19")
+    text: TowerConfig | None = TextCnn()
     dim: Width = 32
     """width of each factor (k)"""
     reconstruction: NotNegative = 1.0
@@ -121,10 +121,10 @@ class SdcmrModel(Method):
         }
         schedule = reversal_schedule(context.progress) if config.reversal == "schedule" else 1.0
         strength = config.reversal_strength * schedule
-        image, text = (self._view(name, representations, latents, strength) for name in ("image", "text"))
+        x, y = (self._view(name, representations, latents, strength) for name in self.modalities)
         return sdcmr_loss(
-            image,
-            text,
+            x,
+            y,
             labels,
             multi_label=self.multi_label,
             alpha=config.reconstruction,
@@ -139,7 +139,7 @@ class SdcmrModel(Method):
     def _view(
         self, name: str, representations: Mapping[str, Tensor], latents: Mapping[str, _Latent], strength: float
     ) -> View:
-        shared, unrelated, other = (latents[f"{a} {b}"] for a, b in _factors_of(name))
+        shared, unrelated, other = (latents[f"{a} {b}"] for a, b in self._factors_of(name))
         decoder = self.decoders[name]
         parameters: dict[str, Tensor] = dict(decoder.named_parameters())
         # What the bound and the adversary see of the unrelated factor, and the decoder that the bound uses.
@@ -171,6 +171,11 @@ class SdcmrModel(Method):
             ),
         )
 
+    def _factors_of(self, name: str) -> tuple[tuple[str, str], ...]:
+        """Its shared and its unrelated factor, and the other modality's shared one."""
+        (other,) = (each for each in self.modalities if each != name)
+        return (name, "shared"), (name, "unrelated"), (other, "shared")
+
     def _shared(self, modality: str, features: Tensor) -> tuple[Tensor, Tensor]:
         return self._split(self.shared(self.entrance[modality](features).relu()))
 
@@ -194,11 +199,6 @@ def _latent(posterior: Tensor, latent: Literal["mean", "sample"]) -> _Latent:
     mean, log_variance = posterior.unbind(1)
     sample = mean + torch.randn_like(mean) * (log_variance / 2).exp()
     return _Latent(mean, log_variance, sample, mean if latent == "mean" else sample)
-
-
-def _factors_of(name: str) -> tuple[tuple[str, str], ...]:
-    """Its shared and its unrelated factor, and the other modality's shared one."""
-    return (name, "shared"), (name, "unrelated"), ("text" if name == "image" else "image", "shared")
 
 
 def _posterior(width: int, k: int, hidden: tuple[int, ...] = HIDDEN) -> nn.Sequential:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -16,6 +17,9 @@ from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.towers.base import TowerConfig
 from xmr_e2e.towers.kinds import describe_kind, tower_kinds
+
+NO_TOWER = "none"
+"""the kind by which a modality is left out"""
 
 
 def choose_towers(default: Experiment, words: Sequence[str]) -> tuple[Experiment, list[str]]:
@@ -52,6 +56,8 @@ def list_kinds(method: MethodConfig) -> str:
     lines = ["Kinds of towers (--method.MODALITY.kind NAME; --help behind it shows the kind's options):"]
     for modality, hint in _fields(method):
         own = getattr(method, modality)
+        if _is_optional(hint):
+            lines.append(f"  {modality} {NO_TOWER}: the method does without this modality")
         lines += [
             f"  {modality} {kind}{' (default)' if type(own) is cls else ''}: {describe_kind(cls)}"
             for kind, cls in tower_kinds(hint, modality).items()
@@ -90,13 +96,15 @@ def _take(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:
     return found, [word for word, last in zip(words, before) if option not in (word.partition("=")[0], last)]
 
 
-def _tower(method: MethodConfig, modality: str, kind: str, words: Sequence[str]) -> TowerConfig:
+def _tower(method: MethodConfig, modality: str, kind: str, words: Sequence[str]) -> TowerConfig | None:
     hints = dict(_fields(method))
     if modality not in hints:
         raise XmrError(
             f"--method.{modality}.kind: {type(method).__name__} has no {modality}; it has {', '.join(hints)}"
         )
     known = tower_kinds(hints[modality], modality)
+    if kind == NO_TOWER and _is_optional(hints[modality]):
+        return None
     if kind not in known:
         close = get_close_matches(kind, known, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -104,6 +112,10 @@ def _tower(method: MethodConfig, modality: str, kind: str, words: Sequence[str])
         raise XmrError(f"--method.{modality}.kind {kind}: no such kind; {hint}There are {listed}")
     own = getattr(method, modality)
     return own if type(own) is known[kind] else _begin(known[kind], modality, words)
+
+
+def _is_optional(hint: Any) -> bool:
+    return NoneType in get_args(hint)
 
 
 def _begin(cls: type[TowerConfig], modality: str, words: Sequence[str]) -> TowerConfig:
