@@ -18,6 +18,7 @@ from preprocessing.folder.command import folder
 from xmr_e2e.cli import main
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
+from xmr_e2e.doctor.shards import check_shards
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.result import read_result
 from xmr_e2e.methods.base import MethodConfig
@@ -165,6 +166,10 @@ def test_its_model_is_exported_with_a_card_and_searched(run: Path, pairs: Path, 
 def test_the_shards_are_looked_at(words: list[str], pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"info": [], "verify": ["--workers", "1"], "audit": ["--workers", "1", "--no-texts"]}[words[-1]]
     assert main([*words, str(pairs), *options]) == 0
+
+
+def test_the_doctor_says_that_there_are_none(pairs: Path) -> None:
+    assert "; no labels; " in check_shards(pairs).text
 
 
 def test_a_sheet_shows_them(pairs: Path, tmp_path: Path) -> None:

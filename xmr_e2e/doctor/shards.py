@@ -34,9 +34,9 @@ def check_shards(folder: Path) -> Finding:
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         return problem("shards", f"{folder}: {', '.join(wrong[:SHOWN])}{more}; copy or build these shards again")
     sizes = ", ".join(f"{name} {split.samples:,} samples" for name, split in manifest.splits.items())
-    labels = "several labels" if manifest.multi_label else "one label"
     files = f"{len(shards)} shards, {in_words(sum(shard.bytes for shard in shards))}{', mounted' if mounted else ''}"
-    classes = f"{len(manifest.classes)} classes, {labels} per sample"
+    labels = "several labels" if manifest.multi_label else "one label"
+    classes = f"{len(manifest.classes)} classes, {labels} per sample" if manifest.classes else "no labels"
     return Finding("shards", f"{manifest.dataset}: {sizes}; {classes}; {files}")
 
 
