@@ -20,7 +20,7 @@ _BREAK_HZ = 1000.0
 _BREAK_MEL = _BREAK_HZ / _LINEAR_HZ
 _LOG_STEP = np.log(6.4) / 27
 _PREEMPHASIS = 0.97
-Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Spectrum(NamedTuple):
@@ -57,8 +57,9 @@ def mel_filters(spectrum: Spectrum) -> Tensor:
     """Weights (mels, fft / 2 + 1) float32 of the frequencies in each mel."""
     to_mel, from_mel = _SLANEY if spectrum.filters == "slaney" else _HTK
     high = spectrum.rate / 2 if spectrum.high is None else spectrum.high
-    mels = np.linspace(to_mel(np.float64(spectrum.low)), to_mel(np.float64(high)), spectrum.mels + 2)
-    bins = np.arange(spectrum.fft // 2 + 1) * (spectrum.rate / spectrum.fft)
+    first, last = to_mel(np.array([spectrum.low, high]))
+    mels = np.linspace(first, last, spectrum.mels + 2)
+    bins: Floats = np.arange(spectrum.fft // 2 + 1) * (spectrum.rate / spectrum.fft)
     edges, places = (mels, to_mel(bins)) if spectrum.filters == "kaldi" else (from_mel(mels), bins)
     rising = (places - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - places) / (edges[2:] - edges[1:-1])[:, None]
@@ -74,13 +75,14 @@ class MelPower(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, spectrum: Spectrum) -> None:
+    def __init__(self, spectrum: Spectrum, *, saved: bool = False) -> None:
+        """saved: the filters are part of the state dict, and come from there."""
         super().__init__()
         self.spectrum = spectrum
         steps = spectrum.window if spectrum.periodic else spectrum.window - 1
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spectrum.window) / steps)
         self.register_buffer("window", torch.from_numpy(window.astype(np.float32)), persistent=False)
-        self.register_buffer("filters", mel_filters(spectrum), persistent=False)
+        self.register_buffer("filters", mel_filters(spectrum), persistent=saved)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # fp32 where DeepSpeed casts the model: the powers of a sound span ten orders of magnitude.
@@ -94,7 +96,8 @@ class MelPower(nn.Module):
                 frames = frames - frames.mean(dim=-1, keepdim=True)
                 before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
                 frames = frames - _PREEMPHASIS * before
-            power = torch.fft.rfft(frames * self.window, n=self.spectrum.fft).abs().square()
+            spectra = torch.fft.rfft(frames * self.window, n=self.spectrum.fft)
+            power = torch.view_as_real(spectra).square().sum(dim=-1)
             return F.linear(power, self.filters)
 
 
