@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from xmr_e2e.errors import XmrError
@@ -9,16 +11,24 @@ from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 
 
-def build_image_network(tower: ImageTower, dataset: DatasetInfo, modality: str) -> ImageEncoder:
+def build_image_network(
+    tower: ImageTower, dataset: DatasetInfo, modality: str, side: int | None = None
+) -> ImageEncoder:
     """The network of an image tower, whose errors name the options of the modality.
+
+    Args:
+        side: of its images, where that is an option of the tower's own.
 
     Raises:
         XmrError: as `ImageTower.build`.
     """
     try:
-        return ImageTower.build(tower, dataset, modality)
+        return tower.build(dataset if side is None else replace(dataset, image_size=side), modality)
     except XmrError as error:
-        raise XmrError(str(error).replace("--method.image.", f"--method.{modality}.")) from error
+        message = str(error).replace("--method.image.", f"--method.{modality}.")
+        if side is not None:
+            message = message.replace("--data.image-size", f"--method.{modality}.side")
+        raise XmrError(message) from error
 
 
 class ManyImagesEncoder(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -131,8 +131,7 @@ class RenderedViews(TowerConfig):
         Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible side.
         """
         tower = ImageTower(self.name, self.weights, dropout=self.dropout)
-        network = build_image_network(tower, replace(dataset, image_size=self.side), modality)
-        return ViewsEncoder(network, self)
+        return ViewsEncoder(build_image_network(tower, dataset, modality, self.side), self)
 
 
 class ViewsEncoder(ManyImagesEncoder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import Bounds, FractionBelow1, Positive, Width
 from xmr_e2e.data.batch import Waveforms
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
+from xmr_e2e.towers.sizes import run_on_sizes
 
 if TYPE_CHECKING:
     from xmr_e2e.towers.sound_encoders import PretrainedEncoder
@@ -62,9 +64,11 @@ class SoundTower(TowerConfig):
         apart, and a network that does not take images of the spectrogram's height.
         """
         spectrum = self._spectrum(modality)
-        square = replace(dataset, image_size=self.side or self.mels)
         tower = ImageTower(self.name, self.weights, dropout=self.dropout)
-        return SoundEncoder(build_image_network(tower, square, modality), spectrum, self.side)
+        network = build_image_network(tower, dataset, modality, self.side or self.mels)
+        if not self.side:
+            _try_oblong(network, self, modality)
+        return SoundEncoder(network, spectrum, self.side)
 
     def _spectrum(self, modality: str) -> Spectrum:
         from xmr_e2e.towers.spectrogram import Spectrum, mel_filters
@@ -137,6 +141,18 @@ class PretrainedSound(TowerConfig):
         from xmr_e2e.towers.sound_encoders import build_pretrained  # with transformers, seconds
 
         return build_pretrained(self, dataset, modality)
+
+
+def _try_oblong(network: ImageEncoder, tower: SoundTower, modality: str) -> None:
+    """Raise XmrError for a network that takes images of one size alone."""
+    try:
+        run_on_sizes(network.eval(), lambda: torch.zeros(1, 3, tower.mels, 2 * tower.mels))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise XmrError(
+            f"{tower.name} takes square images only ({first_line(error)}); set --method.{modality}.side, such as 224"
+        ) from error
+    finally:
+        network.train()
 
 
 def fill_up(sounds: Waveforms, least: int = 1) -> Tensor:

@@ -18,7 +18,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.pretrained import PretrainedVision
 from xmr_e2e.towers.sound import PretrainedSound, fill_up, hide, mean_of_windows
-from xmr_e2e.towers.spectrogram import MelPower, Spectrum
+from xmr_e2e.towers.spectrogram import Filters, MelPower, Spectrum
 from xmr_e2e.towers.transformer_encoders import try_encoder
 from xmr_e2e.towers.transformer_models import _Part, load_model
 
@@ -125,10 +125,10 @@ class ClapEncoder(PretrainedEncoder):
         super().__init__(model)
         config = model.config
         # With fusion, what is longer than ten seconds has further parts; windows here are not.
-        filters = "htk" if config.enable_fusion else "slaney"
+        filters: Filters = "htk" if config.enable_fusion else "slaney"
         for module in model.modules():
             if hasattr(module, "enable_fusion"):
-                module.enable_fusion = False
+                module.enable_fusion = False  # type: ignore[assignment]
         low, high = (float(processor.get(f"frequency_{end}", value)) for end, value in (("min", 0), ("max", 14_000)))
         spectrum = Spectrum(rate, 1024, 480, config.num_mel_bins, low, high, filters=filters)
         self.mels = MelPower(spectrum, saved=True)
