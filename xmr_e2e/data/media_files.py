@@ -24,6 +24,8 @@ files and servers, which FFmpeg would read."""
 RIFF_PROBE_BYTES = 32_768
 """FFmpeg looks into this much of a WAV file for DTS and S/PDIF; by default into all of it, which takes longer than to
 decode it."""
+MAX_PIXELS_OF_A_FRAME = 40_000_000
+"""8192 x 4320 is 35 million. Decoders refuse more, also where a video changes its size in its course."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ def _open(data: bytes, where: str, kind: Kind) -> InputContainer:
     except ImportError:
         require_extra("media", f"{where}: a {kind}")
         raise
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    options = {
+        "format_whitelist": CONTAINERS,
+        "protocol_whitelist": "none",
+        "max_pixels": str(MAX_PIXELS_OF_A_FRAME),  # opening can mean to decode a frame
+    }
     if kind == "sound" and data.startswith(b"RIFF"):
         options["probesize"] = str(RIFF_PROBE_BYTES)
     try:
