@@ -13,6 +13,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "timm": ("timm",),
     "lora": ("peft",),
+    "media": ("av", "trimesh"),
 }
 """extra -> the modules that its packages bring"""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xmr_e2e.data.augment import PixelPreparation, prepare_evaluation, prepare_training
 
-InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions"]
+InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions", "waveform", "frames", "points"]
 """What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
 
 
@@ -35,6 +35,18 @@ class Regions(NamedTuple):
     """(n, r, 5) float32: x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
     classes: Tensor | None
     """(n, r) int64: the detector's class ids; None where they are not known of all pictures"""
+
+
+class Waveforms(NamedTuple):
+    """Sounds as w windows each, mono."""
+
+    samples: Tensor
+    """(n, w, t) float32 in [-1, 1], zero behind a window's own samples"""
+    lengths: Tensor
+    """(n, w) int64: samples of each window; 0 for windows that a short sound does not have, which come last"""
+    masks: Tensor | None = None
+    """(n, m, 4) float32: m rectangles of each sound's spectrogram that are hidden in training, as shares of its sides:
+    first and last frequency, first and last time"""
 
 
 class CachedFeatures(NamedTuple):
@@ -70,7 +82,8 @@ class Batch:
     inputs: dict[str, Any]
     """modality -> what its tower reads: "pixels", uint8 (n, 3, h, w), RGB, as it comes from the loader, and float,
     augmented and normalised, once it was prepared on the device; "tokens", `Tokens`; "vector", float32 (n, d);
-    "regions", `Regions`. `CachedFeatures` where the tower is frozen and its output is already known."""
+    "regions", `Regions`; "waveform", `Waveforms`; "frames", uint8 (n, f, 3, h, w), RGB, and float once prepared;
+    "points", float32 (n, p, 3). `CachedFeatures` where the tower is frozen and its output is already known."""
     labels: Tensor
     """(n, c) float32, multi-hot"""
     positions: Tensor

@@ -4,7 +4,9 @@ A shard is a plain WebDataset tar. A sample is a run of adjacent members that sh
 
     <key>.json   {"labels": [class names], "source": the id in the publisher's files, "texts": [strings]}
     <key>.jpg    the image's bytes (or .png, .webp, .gif, .bmp, .tif: whatever the bytes really are)
-    <key>.wav    raw audio (.wav, .flac, .mp3), video (.mp4, .webm, .avi) or 3D shape (.obj, .off, .ply), as it is
+    <key>.wav    raw audio (or .flac, .mp3, .ogg, .m4a), as it is
+    <key>.mp4    raw video (or .webm, .avi, .mov, .mkv), as it is
+    <key>.off    a 3D shape (or .obj, .ply, .stl, .glb, .pcd), as it is
     <key>.audio.safetensors      published features of a modality, here audio
     <key>.regions.safetensors    what a detector found in the image
 
@@ -27,7 +29,11 @@ from xmr_e2e.errors import XmrError
 SPLITS = ("train", "val", "test")
 MODALITIES = ("image", "text", "audio", "video", "shape3d")
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif")
-MEDIA_EXTENSIONS = {"audio": ("wav", "flac", "mp3"), "video": ("mp4", "webm", "avi"), "shape3d": ("obj", "off", "ply")}
+MEDIA_EXTENSIONS = {
+    "audio": ("wav", "flac", "mp3", "ogg", "m4a"),
+    "video": ("mp4", "webm", "avi", "mov", "mkv"),
+    "shape3d": ("off", "obj", "ply", "stl", "glb", "pcd"),
+}
 """of the raw media that are carried as they are"""
 # The names by which other tools' tars call the same formats.
 EXTENSION_ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}

@@ -11,10 +11,16 @@ from typing import Any, get_args
 from xmr_e2e.data.batch import InputKind
 from xmr_e2e.towers.base import SequenceTower, TowerConfig
 
-_MODULES = ("image", "text", "vector", "regions", "pretrained")
+_MODULES = ("image", "text", "vector", "regions", "pretrained", "sound", "video", "points")
 """of this package, those that have towers"""
-_INPUTS: dict[str, tuple[InputKind, ...]] = {"image": ("pixels", "regions", "vector"), "text": ("tokens", "vector")}
-"""modality -> what towers can read of it; of others, their published features"""
+_INPUTS: dict[str, tuple[InputKind, ...]] = {
+    "image": ("pixels", "regions", "vector"),
+    "text": ("tokens", "vector"),
+    "audio": ("waveform", "vector"),
+    "video": ("frames", "vector"),
+    "shape3d": ("points", "vector"),
+}
+"""modality -> what towers can read of it"""
 
 
 def tower_kinds(hint: Any, modality: str) -> dict[str, type[TowerConfig]]:
@@ -22,7 +28,7 @@ def tower_kinds(hint: Any, modality: str) -> dict[str, type[TowerConfig]]:
     modules that are imported already. A field for `TowerConfig` takes one row of a sample, and no `SequenceTower`."""
     for name in _MODULES:
         importlib.import_module(f"{__package__}.{name}")
-    inputs = _INPUTS.get(modality, ("vector",))
+    inputs = _INPUTS[modality]
     wanted = [option for option in (get_args(hint) or (hint,)) if inspect.isclass(option)]
     found: dict[str, type[TowerConfig]] = {}
     for cls in _concrete():

@@ -1,0 +1,50 @@
+"""Image networks within towers of other media, which give them several images of one sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from xmr_e2e.errors import XmrError
+from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.image import ImageEncoder, ImageTower
+
+
+def build_image_network(
+    tower: ImageTower, dataset: DatasetInfo, modality: str, side: int | None = None
+) -> ImageEncoder:
+    """The network of an image tower, whose errors name the options of the modality.
+
+    Args:
+        side: of its images, where that is an option of the tower's own.
+
+    Raises:
+        XmrError: as `ImageTower.build`.
+    """
+    try:
+        return tower.build(dataset if side is None else replace(dataset, image_size=side), modality)
+    except XmrError as error:
+        message = str(error).replace("--method.image.", f"--method.{modality}.")
+        if side is not None:
+            message = message.replace("--data.image-size", f"--method.{modality}.side")
+        raise XmrError(message) from error
+
+
+class ManyImagesEncoder(nn.Module):
+    """An image network on k images of each sample; its parts keep their names in `network`."""
+
+    dim: int
+
+    def __init__(self, images: ImageEncoder) -> None:
+        super().__init__()
+        self.dim = images.dim
+        self.network = images.network
+        self.renormalize = images.renormalize
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (n, k, 3, h, w), normalised by ImageNet's statistics -> (n, k, dim)."""
+        # Half where DeepSpeed casts the model: it casts inputs, too, but not images that are made of them.
+        dtype = next(self.network.parameters()).dtype
+        rows = ImageEncoder.forward(self, images.flatten(0, 1).to(dtype))  # type: ignore[arg-type]  # the same parts
+        return rows.unflatten(0, images.shape[:2])
