@@ -14,7 +14,7 @@ from xmr_e2e.data.augment import Augment, prepare_evaluation, prepare_training
 from xmr_e2e.data.augment_frames import augment_frames, prepare_frames
 from xmr_e2e.data.augment_points import PointAugment, augment_points, rotate
 from xmr_e2e.data.augment_sound import SoundAugment, augment_sound
-from xmr_e2e.data.batch import Waveforms, map_tensors
+from xmr_e2e.data.inputs import Waveforms, map_tensors
 
 COUNT = 300
 PLAIN = SoundAugment(shift=0, gain=0, frequency_masks=0, time_masks=0)

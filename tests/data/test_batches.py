@@ -19,10 +19,11 @@ from PIL import Image
 
 from xmr_e2e.data import workers
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
-from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader

@@ -26,8 +26,8 @@ from tests.helpers.references import (
     terms_of,
 )
 from tests.helpers.references import values as values_of
-from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.corr_ae import CorrAe, CorrAeModel

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import xmr_e2e
 from tests.helpers.miniatures import shrunk
 from xmr_e2e.configuration import document_type
-from xmr_e2e.data.batch import Batch, CachedFeatures, Tokens
+from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import CachedFeatures, Tokens
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr

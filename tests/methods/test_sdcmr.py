@@ -27,7 +27,7 @@ from tests.helpers.references import (
     terms_of,
 )
 from tests.helpers.references import values as values_of
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.methods.sdcmr import Sdcmr, SdcmrModel, _latent
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.towers.base import DatasetInfo

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
+from xmr_e2e.data.inputs import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.semantic_sharing import SemanticSharing, SemanticSharingModel

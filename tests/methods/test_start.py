@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.methods.test_methods import DATASET, METHODS, batch
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.stages import StepContext

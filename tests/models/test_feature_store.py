@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.models.test_embed import Made
-from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.captions import Captions
+from xmr_e2e.data.inputs import CachedFeatures
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.models import embed as embed_module

@@ -21,8 +21,8 @@ import xmr_e2e
 from tests.models.test_model_folder import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import document_type
-from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import CachedFeatures
 from xmr_e2e.data.text import Vocabulary
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.errors import XmrError

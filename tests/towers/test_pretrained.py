@@ -19,7 +19,7 @@ from tests.helpers.made_transformers import OPT, SMALL, VISION, dinov2
 from tests.helpers.references import as_if_fitted
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.models.rebuild import rebuild

@@ -17,7 +17,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.ops import MultiScaleRoIAlign
 
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from xmr_e2e.data.batch import Regions
+from xmr_e2e.data.inputs import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.detector import SCORES, Detector, load_detector

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from xmr_e2e.configuration import from_document, to_document
-from xmr_e2e.data.batch import Waveforms
+from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.architecture import read_architecture, to_json
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.training.test_trainer import assert_same, batch, free_port, losses_and_gradients, method, run_rank
 from xmr_e2e.data.augment import Augment, PixelPreparation
-from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.training.micro_batches import MicroBatches
 
 SIDE = 48

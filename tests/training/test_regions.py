@@ -18,8 +18,8 @@ from preprocessing.bottom_up.command import bottom_up
 from preprocessing.bottom_up.region_files import RawRegions, to_stored
 from preprocessing.bottom_up.region_tsv import LXMERT
 from tests.helpers.made_regions import COUNT, SIDES, WIDTH, picture, write_tsv
-from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.batch_dataset import _stack_regions
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.shards.manifest import load_manifest

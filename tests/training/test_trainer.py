@@ -28,9 +28,10 @@ from tests import ROOT
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
-from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenization

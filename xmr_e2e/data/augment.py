@@ -32,20 +32,6 @@ class Augment:
     """brightness and contrast each vary by up to this share"""
 
 
-@dataclass(frozen=True)
-class PixelPreparation:
-    """The way of a batch's pixels to what image networks see.
-
-    Args:
-        size: side of the crops, in pixels.
-        seed: of the augmentation.
-    """
-
-    size: int
-    augment: Augment = Augment()
-    seed: int = 0
-
-
 def prepare_evaluation(images: Tensor, size: int) -> Tensor:
     """uint8 (n, 3, h, w) to the centre crop, (n, 3, size, size) float32, normalised."""
     top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2

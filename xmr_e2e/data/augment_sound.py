@@ -12,7 +12,7 @@ from xmr_e2e.bounds import Bounds, Fraction, NotNegative
 from xmr_e2e.data.device_randomness import uniform_rows
 
 if TYPE_CHECKING:  # batches are augmented with this
-    from xmr_e2e.data.batch import Waveforms
+    from xmr_e2e.data.inputs import Waveforms
 
 _STREAM = 20
 """of the first of up to 66 random numbers; pictures have lower ones, points and texts higher ones"""

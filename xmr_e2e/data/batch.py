@@ -2,73 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from xmr_e2e.data.augment import PixelPreparation, prepare_evaluation, prepare_training
-
-InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions", "waveform", "frames", "points"]
-"""What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
-
-
-class Tokens(NamedTuple):
-    """Texts as token ids."""
-
-    ids: Tensor
-    """(n, t) int64, padded with 0"""
-    lengths: Tensor
-    """(n,) int64, each at least 1"""
-
-
-class Regions(NamedTuple):
-    """Pictures as r regions each."""
-
-    features: Tensor
-    """(n, r, d) float32"""
-    boxes: Tensor
-    """(n, r, 5) float32: x1, y1, x2, y2 as shares of the picture's width and height, and the box's share of its area"""
-    classes: Tensor | None
-    """(n, r) int64: the detector's class ids; None where they are not known of all pictures"""
-
-
-class Waveforms(NamedTuple):
-    """Sounds as w windows each, mono."""
-
-    samples: Tensor
-    """(n, w, t) float32 in [-1, 1], zero behind a window's own samples"""
-    lengths: Tensor
-    """(n, w) int64: samples of each window; 0 for windows that a short sound does not have, which come last"""
-    masks: Tensor | None = None
-    """(n, m, 4) float32: m rectangles of each sound's spectrogram that are hidden in training, as shares of its sides:
-    first and last frequency, first and last time"""
-
-
-class CachedFeatures(NamedTuple):
-    """The output of a frozen tower, computed once for all epochs; stands in the place of its inputs."""
-
-    output: Any
-    """a tensor (n, d), or a named tuple of tensors, as the tower gives it"""
-    first: Tensor | None = None
-    """(n + 1,) int64: where each of n texts of its own are and not one, the row of each sample's first one, and the
-    number of rows"""
-
-    def rows(self, positions: NDArray[np.int64], chances: NDArray[np.float64] | None = None) -> CachedFeatures:
-        """The features of the samples at these positions.
-
-        Args:
-            chances: (n,) in [0, 1), which of its texts each sample has, where it has some of its own.
-        """
-        chosen = torch.from_numpy(positions)
-        if self.first is not None and chances is not None:
-            start, end = self.first[chosen], self.first[chosen + 1]
-            chosen = start + (torch.from_numpy(chances) * (end - start)).long()
-        return CachedFeatures(map_tensors(self.output, lambda tensor: tensor[chosen]))
+from xmr_e2e.data.inputs import map_tensors
+from xmr_e2e.data.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -90,8 +32,8 @@ class Batch:
     """(n,) int64: the samples' positions in their split"""
     keys: tuple[str, ...]
     epoch: int = 0
-    pixels: PixelPreparation | None = None
-    """preparation of its pixels on the device; None where it has none as they come from the loader"""
+    preparation: Preparation | None = None
+    """what becomes of its inputs on the device; None where they are what networks see"""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -104,30 +46,22 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def prepared(self) -> Batch:
-        """With the pixels as networks see them in evaluation: the center crop, normalized; on the batch's device."""
-        options = self.pixels
-        return self if options is None else self._with_pixels(lambda images: prepare_evaluation(images, options.size))
+        """As networks see it in evaluation: of pixels the center crop, normalized; on the batch's device."""
+        options = self.preparation
+        if options is None:
+            return self
+        inputs = {name: options.for_evaluation(item) for name, item in self.inputs.items()}
+        return replace(self, inputs=inputs, preparation=None)
 
     def augmented(self) -> Batch:
-        """With the pixels as networks see them in training: augmented by seed, epoch and position, and normalized."""
-        options = self.pixels
+        """As networks see it in training: augmented by seed, epoch and position, and normalized."""
+        options = self.preparation
         if options is None:
             return self
         # A padding sample is augmented in any way.
         positions = self.positions if len(self) else self.positions.new_zeros(1)
-        return self._with_pixels(
-            lambda images: prepare_training(
-                images, options.size, options.augment, seed=options.seed, epoch=self.epoch, positions=positions
-            )
-        )
-
-    def _with_pixels(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The function on the inputs that are pixels as they come from the loader, the only ones of uint8."""
-        inputs = {
-            name: function(item) if isinstance(item, Tensor) and item.dtype == torch.uint8 else item
-            for name, item in self.inputs.items()
-        }
-        return self.with_inputs(inputs)
+        inputs = {name: options.for_training(item, self.epoch, positions) for name, item in self.inputs.items()}
+        return replace(self, inputs=inputs, preparation=None)
 
     def with_inputs(self, inputs: dict[str, Any]) -> Batch:
         """The same samples, as something else to read."""
@@ -147,19 +81,6 @@ class Batch:
     def _map(self, function: Any) -> Batch:
         names = ("inputs", "labels", "positions")
         return replace(self, **{name: map_tensors(getattr(self, name), function) for name in names})
-
-
-def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure of tuples and dicts with the function applied to each tensor in it."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if type(value) is tuple:
-        return tuple(map_tensors(item, function) for item in value)
-    if isinstance(value, tuple):  # Tokens, Regions, CachedFeatures, Sequence
-        return type(value)(*(map_tensors(item, function) for item in value))
-    if isinstance(value, dict):
-        return {name: map_tensors(item, function) for name, item in value.items()}
-    return value
 
 
 def multi_hot(labels: Sequence[Sequence[int]], classes: int) -> Tensor:

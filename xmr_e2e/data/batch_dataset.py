@@ -14,22 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xmr_e2e.data.augment import PixelPreparation
-from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind, Regions, Tokens, multi_hot
+from xmr_e2e.data.batch import Batch, multi_hot
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
+from xmr_e2e.data.inputs import CachedFeatures, InputKind, Regions, Tokens, Waveforms
 from xmr_e2e.data.mixture import open_split
+from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.data.randomness import uniform
 from xmr_e2e.data.reader import SplitReader, StoredRegions
+from xmr_e2e.data.shapes import decode_points
+from xmr_e2e.data.sounds import sound_window, sound_windows
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer
+from xmr_e2e.data.videos import decode_frames
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UNKNOWN_CLASS
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.shards.media import MAX_PIXELS
 
-TEXT_STREAM = 100  # the stream of random numbers that chooses captions; the ones below 100 are the augmentation's
+# Streams of random numbers that choose captions, windows, points and frames; the ones below 100 are the augmentation's.
+TEXT_STREAM, SOUND_STREAM, POINT_STREAM, VIDEO_STREAM = 100, 101, 102, 200
 
 
 class Request(NamedTuple):
@@ -54,6 +59,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         seed: int,
         cached_features: Mapping[str, CachedFeatures] | None = None,
         captions: Captions | None = None,
+        is_training: bool = False,
     ) -> None:
         """
         Args:
@@ -64,12 +70,14 @@ class BatchDataset(Dataset[Batch | XmrError]):
                 these modalities are not read.
             captions: each of these is an item: a sample's rows repeat, as many as it has, and the only source is a
                 text's tokens.
+            is_training: what is read of sounds, videos and shapes varies from epoch to epoch.
         """
         self.data = data
         self.reader = open_split(data.shards, split, data.extra_shards if split == "train" else ())
         self.sources = dict(sources)
         self.tokenizer = tokenizer
         self.seed = seed
+        self.is_training = is_training
         self.cached_features = {name: item for name, item in (cached_features or {}).items() if name in sources}
         self._to_read = {name: source for name, source in self.sources.items() if name not in self.cached_features}
         # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
@@ -148,6 +156,12 @@ class BatchDataset(Dataset[Batch | XmrError]):
             match source:
                 case "pixels":
                     inputs[modality] = torch.stack([self._square(position) for position in positions])
+                case "waveform":
+                    inputs[modality] = self._waveforms(modality, request)
+                case "frames":
+                    inputs[modality] = self._frames(modality, request)
+                case "points":
+                    inputs[modality] = self._points(modality, request)
                 case "tokens":
                     inputs[modality] = self._tokens(request)
                 case "vector":
@@ -162,7 +176,9 @@ class BatchDataset(Dataset[Batch | XmrError]):
             positions=torch.from_numpy(counted),
             keys=tuple(self.reader.key(position) for position in counted.tolist()),
             epoch=request.epoch,
-            pixels=PixelPreparation(self.data.image_size, self.data.augment, self.seed),
+            preparation=Preparation(
+                self.data.image_size, self.data.augment, self.data.audio.augment, self.data.shape3d.augment, self.seed
+            ),
         )
 
     def labels(self, positions: NDArray[np.int64]) -> Tensor:
@@ -175,6 +191,58 @@ class BatchDataset(Dataset[Batch | XmrError]):
         image, where = self.reader.image(position), self.reader.where(position)
         how = self.data.interpolation
         return load_square(image, self.data.load_size, where=where, max_pixels=cap, interpolation=how)
+
+    def _waveforms(self, modality: str, request: Request) -> Waveforms:
+        """A random window of each sound in training, evenly spaced ones in evaluation."""
+        options, bounds = self.data.audio, self.data.media
+        found = []
+        for position, chance in zip(request.positions.tolist(), self._chances(request, SOUND_STREAM)):
+            data, _ = self.reader.media(position, modality)
+            given: dict[str, Any] = {"samples": options.samples, "rate": options.rate, "bounds": bounds}
+            given |= {"chance": chance} if self.is_training else {"count": options.windows}
+            cut = sound_window if self.is_training else sound_windows
+            found.append(cut(data, self.reader.where(position), **given))
+        return Waveforms(*(torch.from_numpy(np.stack(column)) for column in zip(*found)))
+
+    def _frames(self, modality: str, request: Request) -> Tensor:
+        """uint8 (n, f, 3, load_size, load_size)."""
+        data, count = self.data, self.data.video.frames
+        chances = np.stack([self._chances(request, VIDEO_STREAM + number) for number in range(count)], axis=1)
+        clips = [
+            decode_frames(
+                self.reader.media(position, modality)[0],
+                self.reader.where(position),
+                frames=count,
+                size=data.load_size,
+                chances=chances[row] if self.is_training else None,
+                bounds=data.media,
+                interpolation=data.interpolation,
+            )
+            for row, position in enumerate(request.positions.tolist())
+        ]
+        return torch.from_numpy(np.stack(clips))
+
+    def _points(self, modality: str, request: Request) -> Tensor:
+        """float32 (n, p, 3): other points in each epoch of a training."""
+        chances = self._chances(request, POINT_STREAM) if self.is_training else np.zeros(len(request.positions))
+        clouds = []
+        for position, chance in zip(request.positions.tolist(), chances):
+            data, extension = self.reader.media(position, modality)
+            clouds.append(
+                decode_points(
+                    data,
+                    self.reader.where(position),
+                    points=self.data.shape3d.points,
+                    extension=extension,
+                    seed=int(chance * 2**53),
+                    bounds=self.data.media,
+                )
+            )
+        return torch.from_numpy(np.stack(clouds))
+
+    def _chances(self, request: Request, stream: int) -> NDArray[np.float64]:
+        """(n,) in [0, 1), by seed, epoch and position."""
+        return uniform(self.seed, request.epoch, request.positions, stream)
 
     def _tokens(self, request: Request) -> Tokens:
         assert self.tokenizer is not None, "texts are read with a tokeniser"
@@ -191,7 +259,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
     def _choose(self, texts: Sequence[tuple[str, ...]], request: Request) -> list[str]:
         if self.reader.split != "train":
             return [options[0] for options in texts]
-        chances = uniform(self.seed, request.epoch, request.positions, TEXT_STREAM)
+        chances = self._chances(request, TEXT_STREAM)
         return [options[int(chance * len(options))] for options, chance in zip(texts, chances)]
 
 
@@ -200,6 +268,9 @@ def sample_bytes(data: Data, sources: Mapping[str, InputKind], manifest: Manifes
     each = {
         "pixels": 3 * data.load_size**2,
         "tokens": 8 * (data.max_tokens + 1),
+        "waveform": 4 * data.audio.samples * data.audio.windows,
+        "frames": 3 * data.load_size**2 * data.video.frames,
+        "points": 12 * data.shape3d.points,
         "regions": (4 * math.prod(manifest.shapes.get("regions", ())) + 28 * manifest.shapes.get("regions", (0,))[0]),
     }
     read = sum(each.get(source, 4 * manifest.widths.get(name, 0)) for name, source in sources.items())

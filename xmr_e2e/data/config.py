@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from xmr_e2e.bounds import Bounds, Count
 from xmr_e2e.configuration import FORMERLY
 from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.media import Shapes, Sounds, Videos
+from xmr_e2e.data.media_files import MediaBounds
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
@@ -36,6 +38,10 @@ class Data:
     tokens: Tokenization = Tokenization()
     words: WordVectors = WordVectors()
     augment: Augment = Augment()
+    audio: Sounds = Sounds()
+    video: Videos = Videos()
+    shape3d: Shapes = Shapes()
+    media: MediaBounds = MediaBounds()
     extra_shards: dict[str, Annotated[float, Bounds(float, above=0, most=1000)]] = field(
         default_factory=dict, metadata={FORMERLY: "also"}
     )

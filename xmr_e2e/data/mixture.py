@@ -46,6 +46,10 @@ class MixedReader:
         reader, place = self._locate(position)
         return self.readers[reader].image(place)
 
+    def media(self, position: int, modality: str) -> tuple[bytes, str]:
+        reader, place = self._locate(position)
+        return self.readers[reader].media(place, modality)
+
     def where(self, position: int) -> str:
         reader, place = self._locate(position)
         return self.readers[reader].where(place)

@@ -16,7 +16,7 @@ from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import REGIONS, Manifest, Shard, load_manifest
 from xmr_e2e.shards.record import Record, read_image, read_metadata, read_record
 from xmr_e2e.shards.remote.mount import load_mount, open_tar
-from xmr_e2e.shards.schema import FEATURE_MEMBERS, MODALITIES, REGIONS_MEMBER, Metadata
+from xmr_e2e.shards.schema import FEATURE_MEMBERS, MEDIA_EXTENSIONS, MODALITIES, REGIONS_MEMBER, Metadata
 
 OPEN_FILES = 64
 OPEN_INDEXES = 512
@@ -88,6 +88,21 @@ class SplitReader:
                 f"{self._where(shard, row)}: has no image, only published features; read them with a vector tower"
             )
         return image
+
+    def media(self, position: int, modality: str) -> tuple[bytes, str]:
+        """The raw file of a sample's sound, video or 3D shape, and its extension.
+
+        Raises:
+            XmrError: it has none.
+        """
+        shard, row = self._locate(position)
+        for extension in MEDIA_EXTENSIONS[modality]:
+            span = self._index(shard).span(extension, row)
+            if span is not None:
+                return self._read(shard, row, span), extension
+        raise XmrError(
+            f"{self._where(shard, row)}: has no {modality} file, only published features; read them with a vector tower"
+        )
 
     def where(self, position: int) -> str:
         """Shard and key of a sample, for error messages."""

@@ -12,7 +12,7 @@ from typing import Any
 import regex
 import torch
 
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 
 PAD, UNKNOWN = 0, 1

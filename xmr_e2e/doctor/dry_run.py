@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import Batch, CachedFeatures, map_tensors
+from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
+from xmr_e2e.data.inputs import CachedFeatures, map_tensors
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.configuration import BEFORE
-from xmr_e2e.data.batch import Batch, CachedFeatures, InputKind
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.inputs import CachedFeatures, InputKind
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import Protocol

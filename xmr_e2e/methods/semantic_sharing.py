@@ -16,8 +16,8 @@ from transformers import RobertaPreLayerNormConfig
 from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormEncoder
 
 from xmr_e2e.bounds import Fraction, Layers, NotNegative, Width
-from xmr_e2e.data.batch import Tokens
 from xmr_e2e.data.captions import Captions
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, FIVE_CAPTIONS, Protocol

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xmr_e2e.data.batch import InputKind, Tokens
+from xmr_e2e.data.inputs import InputKind, Tokens
 from xmr_e2e.data.text import PAD
 from xmr_e2e.errors import XmrError
 from xmr_e2e.objectives.classification import label_loss

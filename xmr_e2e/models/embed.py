@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from xmr_e2e import watchdog
-from xmr_e2e.data.batch import CachedFeatures, map_tensors, multi_hot
+from xmr_e2e.data.batch import multi_hot
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import CachedFeatures, map_tensors
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.reader import SplitReader

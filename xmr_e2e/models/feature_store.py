@@ -12,7 +12,7 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xmr_e2e.configuration import to_document
-from xmr_e2e.data.batch import InputKind
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.data.mixture import MixedReader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenizer
@@ -40,11 +40,14 @@ FORMAT = "xmr-features-1"
 FIRST = "first"
 """the tensor that says which rows are a sample's, as in `CachedFeatures`"""
 _CHECKSUM = "crc32"
-_ELSEWHERE = ("shards", "extra_shards", "workers", "augment", "tokens", "words")
+_ELSEWHERE = ("shards", "extra_shards", "workers", "augment", "tokens", "words", "media")
 """options of the data that have no part in what a tower sees, or are in the fingerprint by what they stand for"""
 _SEEN_BY: Mapping[InputKind, tuple[str, ...]] = {
     "pixels": ("image_size", "load_size", "interpolation"),
     "tokens": ("texts", "max_tokens"),
+    "waveform": ("audio",),
+    "frames": ("image_size", "load_size", "interpolation", "video"),
+    "points": ("shape3d",),
 }
 """options that only towers of one kind see; what is in none of these lists counts for all"""
 _ORIGINS = ("weights", "revision", "trained")
@@ -172,7 +175,7 @@ def features_fingerprint(
     """
     others = {option for names in _SEEN_BY.values() for option in names} - set(_SEEN_BY.get(kind, ()))
     options = {
-        field.name: to_document(getattr(data, field.name))
+        field.name: to_document(_without_augmentation(getattr(data, field.name)))
         for field in fields(data)
         if field.name not in (*_ELSEWHERE, *others)
     }
@@ -189,3 +192,9 @@ def features_fingerprint(
         captions,
     ]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _without_augmentation(options: Any) -> Any:
+    """Options of sounds or shapes as a tower sees them in evaluation."""
+    found = getattr(options, "augment", None)
+    return options if found is None else replace(options, augment=type(found)())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import CachedFeatures, Regions, Tokens
+from xmr_e2e.data.inputs import CachedFeatures, Regions, Tokens
 from xmr_e2e.data.text import PAD
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.towers.base import TokenFeatures

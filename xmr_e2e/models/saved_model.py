@@ -18,9 +18,9 @@ from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.batch import InputKind, Tokens
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import center_square, load_square
+from xmr_e2e.data.inputs import InputKind, Tokens
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu

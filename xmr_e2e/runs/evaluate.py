@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 
 from xmr_e2e.console import console
-from xmr_e2e.data.batch import InputKind
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from xmr_e2e.data.batch import InputKind
+from xmr_e2e.data.inputs import InputKind
 
 
 @dataclass(frozen=True)

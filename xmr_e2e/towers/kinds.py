@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from xmr_e2e.data.batch import InputKind
+from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.towers.base import SequenceTower, TowerConfig
 
 _MODULES = ("image", "text", "vector", "regions", "pretrained", "sound", "video", "points")

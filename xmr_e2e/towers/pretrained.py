@@ -9,7 +9,7 @@ import torch
 
 from xmr_e2e.bounds import Positive, Width
 from xmr_e2e.configuration import BEFORE
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 

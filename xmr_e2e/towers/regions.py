@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import Bounds
-from xmr_e2e.data.batch import Regions
+from xmr_e2e.data.inputs import Regions
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures

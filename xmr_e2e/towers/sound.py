@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import Bounds, FractionBelow1, Positive, Width
-from xmr_e2e.data.batch import Waveforms
+from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from xmr_e2e.data.batch import Waveforms
+from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.pretrained import PretrainedVision

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmr_e2e.bounds import FractionBelow1, Width
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.text import PAD, UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures, TowerConfig

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
-from xmr_e2e.data.batch import Tokens
+from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.networks import Renormalize

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmr_e2e.data.batch import Batch, Tokens
+from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.inputs import Tokens
+from xmr_e2e.data.preparation import is_raw_pixels
 from xmr_e2e.distributed import on_every_rank
 
 
@@ -25,7 +27,7 @@ class MicroBatches:
     count: int = 1
     """micro-batches of nearly equal size; where there is no budget"""
     pixels: int | None = None
-    """most pixels, images x height x width as the networks see them"""
+    """most pixels, images (or frames) x height x width as the networks see them"""
     tokens: int | None = None
     """most tokens, texts x the longest one"""
 
@@ -73,13 +75,12 @@ def is_one_everywhere(parts: Sequence[Any], device: torch.device) -> bool:
 
 def _pixels(batch: Batch) -> int:
     """Of one sample, over all modalities; 0 where it has none."""
-    images = [item for item in batch.inputs.values() if isinstance(item, Tensor) and item.dim() == 4]
+    images = [item for item in batch.inputs.values() if isinstance(item, Tensor) and item.dim() in (4, 5)]
     # As they come from the loader, they are larger than networks see them.
-    sides = [
-        (batch.pixels.size, batch.pixels.size) if batch.pixels and item.dtype == torch.uint8 else item.shape[-2:]
-        for item in images
-    ]
-    return sum(height * width for height, width in sides)
+    side = batch.preparation.size if batch.preparation else None
+    sides = [(side, side) if side and is_raw_pixels(item) else item.shape[-2:] for item in images]
+    frames = [math.prod(item.shape[1:-3]) for item in images]
+    return sum(count * height * width for count, (height, width) in zip(frames, sides))
 
 
 def _lengths(batch: Batch) -> list[int] | None:

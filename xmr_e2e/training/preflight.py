@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from xmr_e2e.configuration import check_restorable
-from xmr_e2e.data.batch import InputKind, Regions, Tokens
 from xmr_e2e.data.batch_dataset import sample_bytes
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import InputKind, Regions, Tokens, Waveforms
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
 from xmr_e2e.devices import uses_gpu
@@ -127,8 +127,9 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
         return 1  # where a text is longer than all others
     count = train.micro_batches
     if train.micro_pixels:
-        images = [kind for kind in experiment.method.input_kinds.values() if kind == "pixels"]
-        most = max(1, train.micro_pixels // (data.image_size**2 * len(images))) if images else part
+        kinds = experiment.method.input_kinds.values()
+        images = sum({"pixels": 1, "frames": data.video.frames}.get(kind, 0) for kind in kinds)
+        most = max(1, train.micro_pixels // (data.image_size**2 * images)) if images else part
         count = -(-part // most)
     elif train.micro_tokens:
         count = 1
@@ -148,3 +149,10 @@ def _zeros(source: InputKind, modality: str, samples: int, data: Data, manifest:
             count, width = manifest.shapes["regions"]
             classes = torch.ones(samples, count, dtype=torch.long)
             return Regions(torch.zeros(samples, count, width), torch.zeros(samples, count, 5), classes)
+        case "waveform":
+            windows = torch.zeros(samples, 1, data.audio.samples)
+            return Waveforms(windows, torch.full((samples, 1), data.audio.samples))
+        case "frames":
+            return torch.zeros(samples, data.video.frames, 3, data.image_size, data.image_size)
+        case "points":
+            return torch.zeros(samples, data.shape3d.points, 3)

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 
-from xmr_e2e.data.batch import CachedFeatures
 from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.inputs import CachedFeatures
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.methods.base import build_method
 from xmr_e2e.methods.stages import Stage
@@ -111,6 +111,7 @@ class TrainingData:
             self.model.tokenizer,
             seed=self.experiment.train.seed,
             cached_features=self.cached_features(stage, split),
+            is_training=split == "train",
         )
 
     def loader(self, stage: Stage, split: str) -> Loader:
