@@ -39,7 +39,7 @@ def options(shards: Path) -> Data:
         image_size=16,
         load_size=20,
         audio=Sounds(rate=RATE, seconds=0.2, windows=3),
-        video=Videos(frames=3),
+        video=Videos(frames=3, size=16),
         shape3d=Shapes(points=64),
         workers=0,
     )

@@ -393,16 +393,16 @@ def test_a_mesh_above_the_bounds_is_refused_with_the_option(kind: str) -> None:
     data, extension = saved(BOX, kind), kind[:3]
     points_of(data, extension, max_faces=12)
     with pytest.raises(
-        XmrError, match=rf"^{WHERE}: the shape has 12 faces, above the bound of 11; .*--data\.max-faces"
+        XmrError, match=rf"^{WHERE}: the shape has 12 faces, above the bound of 11; .*--data.media.max-faces"
     ):
         points_of(data, extension, max_faces=11)
-    with pytest.raises(XmrError, match=r"--data\.max-points"):
+    with pytest.raises(XmrError, match=r"--data.media.max-points"):
         points_of(data, extension, max_points=7)
 
 
 @pytest.mark.parametrize("name", CLOUDS)
 def test_a_cloud_above_the_bound_is_refused_with_the_option(name: str) -> None:
-    with pytest.raises(XmrError, match=rf"^{WHERE}: the shape has 500 vertices or points, .*--data\.max-points"):
+    with pytest.raises(XmrError, match=rf"^{WHERE}: the shape has 500 vertices or points, .*--data.media.max-points"):
         points_of(CLOUDS[name](cloud()), name[:3], max_points=499)
 
 
@@ -412,13 +412,13 @@ def test_triangles_of_one_polygon_are_bounded() -> None:
         "OFF\n1000 1 0\n" + "".join(f"{x} {y} 0\n" for x, y in ring) + "1000 " + " ".join(map(str, range(1000))) + "\n"
     )
     points_of(off.encode(), "off")
-    with pytest.raises(XmrError, match=r"998 faces, above the bound of 500; .*--data\.max-faces"):
+    with pytest.raises(XmrError, match=r"998 faces, above the bound of 500; .*--data.media.max-faces"):
         points_of(off.encode(), "off", max_faces=500)
 
 
 def test_a_part_that_a_scene_shows_a_thousand_times_counts_a_thousand_times() -> None:
     points_of(glb(MANY_NODES, TRIANGLE), "glb", max_faces=1000)
-    with pytest.raises(XmrError, match=r"1,000 faces, above the bound of 999; .*--data\.max-faces"):
+    with pytest.raises(XmrError, match=r"1,000 faces, above the bound of 999; .*--data.media.max-faces"):
         points_of(glb(MANY_NODES, TRIANGLE), "glb", max_faces=999)
 
 

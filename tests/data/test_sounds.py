@@ -215,7 +215,7 @@ def test_samples_a_little_above_the_range_are_clipped() -> None:
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG"])
 def test_a_sound_above_the_bound_is_refused_with_the_option(container: str) -> None:
     data = save(noise(3), 16_000, container)
-    with pytest.raises(XmrError, match=rf"^{WHERE}: the sound is .* above the bound of 2; .*--data\.max-seconds"):
+    with pytest.raises(XmrError, match=rf"^{WHERE}: the sound is .* above the bound of 2; .*--data.media.max-seconds"):
         decode_sound(data, WHERE, bounds=MediaBounds(max_seconds=2))
     assert len(decode_sound(data, WHERE, bounds=MediaBounds(max_seconds=3.01))) == 48_000
 
@@ -224,7 +224,7 @@ def test_a_long_sound_whose_header_says_nothing_is_refused_while_it_is_decoded()
     flac = bytearray(save(np.zeros(16_000 * 30), 16_000, "FLAC"))
     flac[21] &= 0xF0  # the number of samples in STREAMINFO: 36 bits from here on; 0 is "unknown"
     flac[22:26] = bytes(4)
-    with pytest.raises(XmrError, match=r"--data\.max-seconds"):
+    with pytest.raises(XmrError, match=r"--data.media.max-seconds"):
         decode_sound(bytes(flac), WHERE, bounds=MediaBounds(max_seconds=2))
 
 

@@ -308,14 +308,14 @@ def test_a_video_all_of_whose_frames_are_damaged() -> None:
 
 def test_a_video_above_the_bounds_is_refused_with_the_option() -> None:
     data = film(50)
-    with pytest.raises(XmrError, match=rf"^{WHERE}: the video is 2 seconds .*--data\.max-seconds"):
+    with pytest.raises(XmrError, match=rf"^{WHERE}: the video is 2 seconds .*--data.media.max-seconds"):
         decode_frames(data, WHERE, frames=2, size=SIDE, bounds=MediaBounds(max_seconds=1.9))
     assert numbers_of(data, 2, bounds=MediaBounds(max_seconds=2)) == middles(50, 2)
 
 
 def test_pixels_are_bounded_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = WIDTH * HEIGHT
-    with pytest.raises(XmrError, match=rf"^{WHERE}: .* 4 frames or more .*--frames.*--data\.max-frame-pixels"):
+    with pytest.raises(XmrError, match=rf"^{WHERE}: .* 4 frames or more .*--frames.*--data.media.max-frame-pixels"):
         decode_frames(film(50), WHERE, frames=4, size=SIDE, bounds=MediaBounds(max_frame_pixels=4 * pixels - 1))
 
 
@@ -323,7 +323,7 @@ def test_pixels_are_bounded_while_frames_between_are_decoded() -> None:
     """Two frames are wanted, but nearly all are decoded for the second."""
     pixels = WIDTH * HEIGHT
     data = film(50, keyframe_every=1000, b_frames=0)
-    with pytest.raises(XmrError, match=r"--data\.max-frame-pixels"):
+    with pytest.raises(XmrError, match=r"--data.media.max-frame-pixels"):
         decode_frames(data, WHERE, frames=2, size=SIDE, bounds=MediaBounds(max_frame_pixels=20 * pixels))
     assert numbers_of(data, 2, bounds=MediaBounds(max_frame_pixels=50 * pixels)) == middles(50, 2)
     # With keyframes, what lies between is not decoded.

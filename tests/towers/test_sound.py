@@ -374,7 +374,7 @@ def test_a_transformer_sees_what_its_own_feature_extractor_makes(
     save: Save, make: Any, rate: int, length: int, output: Any
 ) -> None:
     folder, model, extractor = save(make)
-    tower = PretrainedSound(folder, rate=rate).build(DATASET, "audio").eval()
+    tower = PretrainedSound(folder).build(replace(DATASET, sound_rate=rate), "audio").eval()
     samples = noise(2, length)
     samples[1] = torch.sin(torch.arange(length) / 7)
     own = extractor(list(samples.numpy()), sampling_rate=rate, return_tensors="pt")
@@ -389,7 +389,7 @@ def test_a_transformer_sees_what_its_own_feature_extractor_makes(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("make", "rate"), [(ast, RATE), (wav2vec2, RATE), (clap, 48_000)])
 def test_a_transformer_is_blind_to_padding_and_averages_windows(save: Save, make: Any, rate: int) -> None:
-    tower = PretrainedSound(save(make)[0], rate=rate).build(DATASET, "audio").eval()
+    tower = PretrainedSound(save(make)[0]).build(replace(DATASET, sound_rate=rate), "audio").eval()
     samples = noise(1, 3, 6000)
     lengths = torch.tensor([[6000, 2500, 0]])
     found = tower(Waveforms(samples, lengths))
@@ -404,7 +404,7 @@ def test_a_transformer_is_blind_to_padding_and_averages_windows(save: Save, make
 def test_of_a_short_sound_the_extractors_padding_is_kept(save: Save) -> None:
     for make, rate, output in ((ast, RATE, of_ast), (clap, 48_000, of_clap)):
         folder, model, extractor = save(make)
-        tower = PretrainedSound(folder, rate=rate).build(DATASET, "audio").eval()
+        tower = PretrainedSound(folder).build(replace(DATASET, sound_rate=rate), "audio").eval()
         samples = torch.zeros(1, 1, 8000)
         samples[0, 0, :3210] = noise(3210)
         own = extractor(samples[0, 0, :3210].numpy(), sampling_rate=rate, return_tensors="pt")
@@ -416,7 +416,7 @@ def test_of_a_short_sound_the_extractors_padding_is_kept(save: Save) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("make", "rate"), [(ast, RATE), (wav2vec2, RATE), (clap, 48_000), (fused_clap, 48_000)])
 def test_a_step_of_a_transformer_reaches_what_learns_and_the_samples(save: Save, make: Any, rate: int) -> None:
-    tower = PretrainedSound(save(make)[0], rate=rate).build(DATASET, "audio").train()
+    tower = PretrainedSound(save(make)[0]).build(replace(DATASET, sound_rate=rate), "audio").train()
     learns = make is not wav2vec2  # which refuses to hand a gradient on to its input while it trains
     samples = noise(2, 1, 4000).requires_grad_(learns)
     rows = tower(whole(samples))
@@ -445,10 +445,10 @@ def test_chance_has_no_part_in_a_transformers_training_but_for_dropout(save: Sav
 def test_a_saved_transformer_is_built_again_from_its_own_files(
     save: Save, make: Any, rate: int, tmp_path: Path
 ) -> None:
-    tower = PretrainedSound(save(make)[0], rate=rate)
-    built = build_tower(tower, DATASET, "audio")
+    tower, dataset = PretrainedSound(save(make)[0]), replace(DATASET, sound_rate=rate)
+    built = build_tower(tower, dataset, "audio")
     (tmp_path / "config.json").write_bytes(to_json(built.architecture))
-    saved = replace(DATASET, architectures={"audio": read_architecture(tmp_path / "config.json")})
+    saved = replace(dataset, architectures={"audio": read_architecture(tmp_path / "config.json")})
     gone = replace(tower, name=str(tmp_path / "gone"), weights="none")
     same_when_built_again(gone, built, saved, whole(noise(2, 1, 5000)))
 
@@ -466,7 +466,7 @@ def test_lora_and_the_last_block_are_parts_of_an_audio_transformer(save: Save) -
 
 @pytest.mark.filterwarnings("ignore")
 def test_models_that_do_not_fit_are_refused_by_their_option(save: Save, tmp_path: Path) -> None:
-    with pytest.raises(XmrError, match=r"reads sounds of 48000 samples per second, not 16000: .*--method.audio.rate"):
+    with pytest.raises(XmrError, match=r"reads sounds of 48000 samples per second, not 16000: .*--data.audio.rate"):
         PretrainedSound(save(clap)[0]).build(DATASET, "audio")
     with pytest.raises(XmrError, match=r"--method.audio.name .*gone: the model cannot be had"):
         PretrainedSound(str(tmp_path / "gone")).build(DATASET, "audio")

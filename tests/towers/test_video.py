@@ -31,7 +31,9 @@ def _seed() -> None:
 
 
 def dataset(image_size: int = 32, *, saved: bool = False) -> DatasetInfo:
-    return DatasetInfo(5, False, image_size, words=torch.zeros(2, 3), architectures={} if saved else None)
+    return DatasetInfo(
+        5, False, 32, words=torch.zeros(2, 3), frame_size=image_size, architectures={} if saved else None
+    )
 
 
 def clips(n: int, count: int = 4, size: int = 32) -> Tensor:
@@ -137,7 +139,7 @@ def test_wrong_weights_and_names_are_refused_by_their_option(tmp_path: Path, mon
 
 
 def test_sizes_and_lengths_that_a_network_does_not_take_are_refused() -> None:
-    with pytest.raises(XmrError, match=r"s3d cannot take frames of 32 pixels .*--data.image-size"):
+    with pytest.raises(XmrError, match=r"s3d cannot take frames of 32 pixels .*--data.video.size"):
         build(VideoTower("s3d", "none"))
     with pytest.raises(XmrError, match=r"mvit_v2_s cannot take frames of 112 pixels"):
         build(VideoTower("mvit_v2_s", "none"), 112)

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tests.training.test_trainer import assert_same, batch, free_port, losses_and_gradients, method, run_rank
-from xmr_e2e.data.augment import Augment, PixelPreparation
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.inputs import Tokens
+from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.training.micro_batches import MicroBatches
 
 SIDE = 48
@@ -77,7 +77,7 @@ def test_one_long_text_is_alone_and_does_not_decide_the_memory() -> None:
 
 def test_pixels_are_counted_as_networks_see_them() -> None:
     images = torch.zeros(6, 3, 40, 40, dtype=torch.uint8)
-    made = replace(texts(2, 2, 2, 2, 2, 2), pixels=PixelPreparation(32, Augment(), 0)).with_inputs({"image": images})
+    made = replace(texts(2, 2, 2, 2, 2, 2), preparation=Preparation(32)).with_inputs({"image": images})
     assert [len(part) for _, part in MicroBatches(pixels=3 * 32 * 32).of(made)] == [3, 3]
     assert all(part.inputs["image"].dtype == torch.uint8 for _, part in MicroBatches(pixels=1).of(made))
     assert len(MicroBatches(pixels=1).of(made)) == 6  # an image above the budget is alone

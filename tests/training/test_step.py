@@ -109,7 +109,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(tiny_shards: Path) -> None:
 
 def test_training_pictures_vary_with_epoch_and_seed_and_are_those_of_their_positions(tiny_shards: Path) -> None:
     def pictures(batch: Batch, **train: Any) -> torch.Tensor:
-        return replace(batch, pixels=Trained(tiny_shards, **train).batch.pixels).augmented().inputs["image"]
+        return replace(batch, preparation=Trained(tiny_shards, **train).batch.preparation).augmented().inputs["image"]
 
     whole = Trained(tiny_shards).batch
     first = pictures(whole)

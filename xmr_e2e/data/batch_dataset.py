@@ -177,7 +177,12 @@ class BatchDataset(Dataset[Batch | XmrError]):
             keys=tuple(self.reader.key(position) for position in counted.tolist()),
             epoch=request.epoch,
             preparation=Preparation(
-                self.data.image_size, self.data.augment, self.data.audio.augment, self.data.shape3d.augment, self.seed
+                self.data.image_size,
+                self.data.video.size,
+                self.data.augment,
+                self.data.audio.augment,
+                self.data.shape3d.augment,
+                self.seed,
             ),
         )
 
@@ -205,7 +210,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         return Waveforms(*(torch.from_numpy(np.stack(column)) for column in zip(*found)))
 
     def _frames(self, modality: str, request: Request) -> Tensor:
-        """uint8 (n, f, 3, load_size, load_size)."""
+        """uint8 (n, f, 3, side, side), of `Data.frame_load_size`."""
         data, count = self.data, self.data.video.frames
         chances = np.stack([self._chances(request, VIDEO_STREAM + number) for number in range(count)], axis=1)
         clips = [
@@ -213,7 +218,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
                 self.reader.media(position, modality)[0],
                 self.reader.where(position),
                 frames=count,
-                size=data.load_size,
+                size=data.frame_load_size,
                 chances=chances[row] if self.is_training else None,
                 bounds=data.media,
                 interpolation=data.interpolation,
@@ -269,7 +274,7 @@ def sample_bytes(data: Data, sources: Mapping[str, InputKind], manifest: Manifes
         "pixels": 3 * data.load_size**2,
         "tokens": 8 * (data.max_tokens + 1),
         "waveform": 4 * data.audio.samples * data.audio.windows,
-        "frames": 3 * data.load_size**2 * data.video.frames,
+        "frames": 3 * data.frame_load_size**2 * data.video.frames,
         "points": 12 * data.shape3d.points,
         "regions": (4 * math.prod(manifest.shapes.get("regions", ())) + 28 * manifest.shapes.get("regions", (0,))[0]),
     }

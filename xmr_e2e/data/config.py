@@ -51,6 +51,11 @@ class Data:
     """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
     machine"""
 
+    @property
+    def frame_load_size(self) -> int:
+        """Side in pixels to which frames of videos are brought."""
+        return round(self.video.size * self.load_size / self.image_size)
+
     def __post_init__(self) -> None:
         if self.image_size > self.load_size:
             raise XmrError(f"--data.image-size {self.image_size} must not be above --data.load-size {self.load_size}")

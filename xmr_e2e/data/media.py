@@ -30,10 +30,13 @@ class Sounds:
 
 @dataclass(frozen=True)
 class Videos:
-    """The frames of videos that networks see; their size and augmentation are those of pictures."""
+    """The frames of videos that networks see; they are augmented as pictures are."""
 
     frames: Annotated[int, Bounds(int, least=1, most=1000)] = 8
     """of each video, each at a random time of a segment of its own in training, in the middle of it in evaluation"""
+    size: Annotated[int, Bounds(int, least=1, most=4096)] = 112
+    """side in pixels of the square that the network sees of a frame; frames are brought to more in the proportion in
+    which --data.load-size is above --data.image-size"""
 
 
 @dataclass(frozen=True)

@@ -114,5 +114,5 @@ def check_seconds(seconds: float, bounds: MediaBounds, where: str, kind: Kind) -
     if seconds > bounds.max_seconds:
         raise XmrError(
             f"{where}: the {kind} is {seconds:,.0f} seconds long or longer, above the bound of "
-            f"{bounds.max_seconds:,.0f}; cut it into pieces, or raise --data.max-seconds"
+            f"{bounds.max_seconds:,.0f}; cut it into pieces, or raise --data.media.max-seconds"
         )

@@ -20,11 +20,13 @@ class Preparation:
     """What becomes of inputs as they come from the loader.
 
     Args:
-        size: side of the crops of pictures and frames, in pixels.
+        size: side of the crops of pictures, in pixels.
+        frame_size: of those of videos' frames.
         seed: of the augmentation.
     """
 
     size: int
+    frame_size: int = 112
     augment: Augment = Augment()
     sounds: SoundAugment = SoundAugment()
     points: PointAugment = PointAugment()
@@ -34,7 +36,7 @@ class Preparation:
         """A modality's inputs as networks see them in evaluation: of pixels the center crop, normalized."""
         if not is_raw_pixels(item):
             return item
-        return prepare_evaluation(item, self.size) if item.dim() == 4 else prepare_frames(item, self.size)
+        return prepare_evaluation(item, self.size) if item.dim() == 4 else prepare_frames(item, self.frame_size)
 
     def for_training(self, item: Any, epoch: int, positions: Tensor) -> Any:
         """A modality's inputs as networks see them in training: augmented by seed, epoch and the samples' positions
@@ -46,8 +48,15 @@ class Preparation:
             return augment_points(item, self.points, **chance)
         if not is_raw_pixels(item):
             return item
-        augmented = prepare_training if item.dim() == 4 else augment_frames
-        return augmented(item, self.size, self.augment, **chance)
+        if item.dim() == 4:
+            return prepare_training(item, self.size, self.augment, **chance)
+        return augment_frames(item, self.frame_size, self.augment, **chance)
+
+    def side_of(self, images: Tensor) -> int:
+        """In pixels, of pictures (n, 3, h, w) or clips (n, f, 3, h, w) as networks will see them."""
+        if not is_raw_pixels(images):
+            return images.shape[-1]
+        return self.size if images.dim() == 4 else self.frame_size
 
 
 def is_raw_pixels(item: Any) -> bool:

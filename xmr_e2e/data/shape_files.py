@@ -93,8 +93,8 @@ def _is_stl(data: bytes) -> bool:
 
 def _check_bounds(points: int, faces: int, bounds: MediaBounds, where: str) -> None:
     for count, most, name, option in (
-        (faces, bounds.max_faces, "faces", "--data.max-faces"),
-        (points, bounds.max_points, "vertices or points", "--data.max-points"),
+        (faces, bounds.max_faces, "faces", "--data.media.max-faces"),
+        (points, bounds.max_points, "vertices or points", "--data.media.max-points"),
     ):
         if count > most:
             raise XmrError(f"{where}: the shape has {count:,} {name}, above the bound of {most:,}; simplify it, or "

@@ -184,5 +184,5 @@ class VideoDecoder:
             raise XmrError(
                 f"{self._where}: to read the video, {frames:,} frames or more are to be decoded, {pixels:,} pixels, "
                 f"above the bound of {self._bounds.max_frame_pixels:,}; build the shards with --frames, which stores a "
-                "few frames of each video, or raise --data.max-frame-pixels"
+                "few frames of each video, or raise --data.media.max-frame-pixels"
             )

@@ -97,6 +97,7 @@ def build(experiment: Experiment, manifest: Manifest, words: Words) -> Method:
     dataset = DatasetInfo(
         len(manifest.classes), manifest.multi_label, size, words.vectors, widths,
         published=experiment.method.published, idf=idf,
+        frame_size=experiment.data.video.size, sound_rate=experiment.data.audio.rate,
     )  # fmt: skip
     method = build_method(without_weights(experiment.method), dataset)
     experiment.optimizer.check(method, [stage.name for stage in method.training_stages])

@@ -301,6 +301,8 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         _words(data, tokenizer),
         described.widths,
         read_architectures(folder, config),
+        frame_size=data.video.size,
+        sound_rate=data.audio.rate,
     )
     method = rebuild(config, dataset, folder / WEIGHTS, path)
     method.to("cuda" if uses_gpu() else "cpu")

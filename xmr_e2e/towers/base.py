@@ -34,6 +34,10 @@ class DatasetInfo:
 
     published: frozenset[str] = frozenset()
     """modalities whose weights are trained ones that follow, so that the networks need not learn them"""
+    frame_size: int = 112
+    """side in pixels of the frames that a video tower sees"""
+    sound_rate: int = 16_000
+    """samples per second of the sounds that an audio tower hears"""
     idf: Tensor | None = None
     """(v,): inverse document frequencies of the words in the training texts; None where they are unknown"""
 

@@ -12,23 +12,22 @@ from xmr_e2e.towers.image import ImageEncoder, ImageTower
 
 
 def build_image_network(
-    tower: ImageTower, dataset: DatasetInfo, modality: str, side: int | None = None
+    tower: ImageTower, dataset: DatasetInfo, modality: str, side: int, option: str = ""
 ) -> ImageEncoder:
     """The network of an image tower, whose errors name the options of the modality.
 
     Args:
-        side: of its images, where that is an option of the tower's own.
+        side: of its images, in pixels.
+        option: by which the side is set; the tower's own, --method.MODALITY.side, where none is named.
 
     Raises:
         XmrError: as `ImageTower.build`.
     """
     try:
-        return tower.build(dataset if side is None else replace(dataset, image_size=side), modality)
+        return tower.build(replace(dataset, image_size=side), modality)
     except XmrError as error:
         message = str(error).replace("--method.image.", f"--method.{modality}.")
-        if side is not None:
-            message = message.replace("--data.image-size", f"--method.{modality}.side")
-        raise XmrError(message) from error
+        raise XmrError(message.replace("--data.image-size", option or f"--method.{modality}.side")) from error
 
 
 class ManyImagesEncoder(nn.Module):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from xmr_e2e.towers.sound_encoders import PretrainedEncoder
     from xmr_e2e.towers.spectrogram import Spectrum
 
-Rate = Annotated[int, Bounds(int, least=1000, most=192_000)]
 Milliseconds = Annotated[float, Bounds(float, least=1, most=200)]
 _FLOOR = 1e-6
 """of a mel's power: below it is the noise of 16 bits"""
@@ -49,8 +48,6 @@ class SoundTower(TowerConfig):
     """milliseconds of a frame"""
     hop: Milliseconds = 10.0
     """milliseconds from one frame to the next: the spectrogram's width has a pixel for each"""
-    rate: Rate = 16_000
-    """samples per second of the sounds as they are loaded"""
     side: Annotated[int, Bounds(int, least=0, most=1024)] = 0
     """side in pixels of the square to which the spectrogram is scaled, for networks of one size of images, such as
     vision transformers; 0 leaves it as it is"""
@@ -63,21 +60,21 @@ class SoundTower(TowerConfig):
         Raises XmrError for an unknown name, weights that cannot be had, read or fitted, more mels than the window tells
         apart, and a network that does not take images of the spectrogram's height.
         """
-        spectrum = self._spectrum(modality)
+        spectrum = self._spectrum(dataset.sound_rate, modality)
         tower = ImageTower(self.name, self.weights, dropout=self.dropout)
         network = build_image_network(tower, dataset, modality, self.side or self.mels)
         if not self.side:
             _try_oblong(network, self, modality)
         return SoundEncoder(network, spectrum, self.side)
 
-    def _spectrum(self, modality: str) -> Spectrum:
+    def _spectrum(self, rate: int, modality: str) -> Spectrum:
         from xmr_e2e.towers.spectrogram import Spectrum, mel_filters
 
-        window, hop = (max(round(self.rate * each / 1000), 2) for each in (self.window, self.hop))
-        spectrum = Spectrum(self.rate, window, hop, self.mels)
+        window, hop = (max(round(rate * each / 1000), 2) for each in (self.window, self.hop))
+        spectrum = Spectrum(rate, window, hop, self.mels)
         if not mel_filters(spectrum).any(dim=1).all():
             raise XmrError(
-                f"--method.{modality}.mels {self.mels}: a window of {self.window:g} ms at {self.rate} Hz does not tell "
+                f"--method.{modality}.mels {self.mels}: a window of {self.window:g} ms at {rate} Hz does not tell "
                 f"so many bands apart; lower them, or raise --method.{modality}.window"
             )
         return spectrum
@@ -127,8 +124,6 @@ class PretrainedSound(TowerConfig):
     """pretrained, or none: random weights, of the architecture that the name stands for"""
     revision: str = ""
     """of a model of the hub: a commit, so that it is the same one tomorrow; by default the newest"""
-    rate: Rate = 16_000
-    """samples per second of the sounds as they are loaded: 48000 for CLAP, 16000 for the others"""
     projected: bool = True
     """CLAP: through its projection into the space of its texts; otherwise the audio transformer alone"""
     lora_rank: Width = 8

@@ -160,22 +160,20 @@ def build_pretrained(tower: PretrainedSound, dataset: DatasetInfo, modality: str
     # The same options as of an image tower are read of it.
     model, architecture = load_model(cast(PretrainedVision, tower), dataset, _PARTS, reads, modality)
     processor = {} if dataset.is_saved else _processor(tower)
-    own_rate = (
-        tower.rate if dataset.is_saved else int(processor.get("sampling_rate", 48_000 if kind in _CLAP else 16_000))
-    )
-    if own_rate != tower.rate:
+    rate = dataset.sound_rate
+    own_rate = rate if dataset.is_saved else int(processor.get("sampling_rate", 48_000 if kind in _CLAP else 16_000))
+    if own_rate != rate:
         raise XmrError(
-            f"{tower.name} reads sounds of {own_rate} samples per second, not {tower.rate}: load them so, and set "
-            f"--method.{modality}.rate {own_rate}"
+            f"{tower.name} reads sounds of {own_rate} samples per second, not {rate}: set --data.audio.rate {own_rate}"
         )
-    encoder = _encoder(kind, model, processor, tower.rate)
+    encoder = _encoder(kind, model, processor, rate)
     if encoder is None:
         raise XmrError(
             f"--method.{modality}.name {tower.name}: a {type(model).__name__} is not among the audio transformers that "
             "can be used: AST, wav2vec2 and its relatives, and CLAP"
         )
     encoder.architecture = architecture
-    samples = round(encoder.seconds * tower.rate)
+    samples = round(encoder.seconds * rate)
     encoder.dim = try_encoder(
         encoder,
         lambda: Waveforms(torch.zeros(1, 1, samples), torch.full((1, 1), samples)),

@@ -99,7 +99,7 @@ class MeanOfFrames(TowerConfig):
     def build(self, dataset: DatasetInfo, modality: str) -> FramesEncoder:
         """Raises XmrError as `ImageTower.build`."""
         tower = ImageTower(self.name, self.weights, dropout=self.dropout)
-        return FramesEncoder(build_image_network(tower, dataset, modality))
+        return FramesEncoder(build_image_network(tower, dataset, modality, dataset.frame_size, "--data.video.size"))
 
 
 class FramesEncoder(ManyImagesEncoder):
@@ -111,7 +111,7 @@ class FramesEncoder(ManyImagesEncoder):
 
 def _try_size(encoder: VideoEncoder, dataset: DatasetInfo) -> None:
     """Raise XmrError where frames of this size are none that the network takes."""
-    size = dataset.image_size
+    size = dataset.frame_size
 
     def example() -> Tensor:
         return torch.zeros(1, _TRIAL_FRAMES, 3, size, size)
@@ -121,7 +121,7 @@ def _try_size(encoder: VideoEncoder, dataset: DatasetInfo) -> None:
         run_on_sizes(encoder.eval(), example)
     except (RuntimeError, ValueError) as error:
         raise XmrError(
-            f"{encoder.name} cannot take frames of {size} pixels ({first_line(error)}); set --data.image-size to what "
+            f"{encoder.name} cannot take frames of {size} pixels ({first_line(error)}); set --data.video.size to what "
             "it was trained on, 112 or 224"
         ) from error
     finally:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.inputs import Tokens
-from xmr_e2e.data.preparation import is_raw_pixels
 from xmr_e2e.distributed import on_every_rank
 
 
@@ -77,10 +76,9 @@ def _pixels(batch: Batch) -> int:
     """Of one sample, over all modalities; 0 where it has none."""
     images = [item for item in batch.inputs.values() if isinstance(item, Tensor) and item.dim() in (4, 5)]
     # As they come from the loader, they are larger than networks see them.
-    side = batch.preparation.size if batch.preparation else None
-    sides = [(side, side) if side and is_raw_pixels(item) else item.shape[-2:] for item in images]
+    sides = [batch.preparation.side_of(item) if batch.preparation else item.shape[-1] for item in images]
     frames = [math.prod(item.shape[1:-3]) for item in images]
-    return sum(count * height * width for count, (height, width) in zip(frames, sides))
+    return sum(count * side**2 for count, side in zip(frames, sides))
 
 
 def _lengths(batch: Batch) -> list[int] | None:

@@ -101,7 +101,13 @@ def _try_networks(experiment: Experiment, manifest: Manifest, *, samples: int, i
     config, data = without_weights(experiment.method), experiment.data
     words = torch.randn(10, 0 if data.tokens.kind == "transformers" else data.words.dim)
     about = len(manifest.classes), manifest.multi_label, data.image_size, words, manifest.widths
-    dataset = DatasetInfo(*about, published=experiment.method.published, idf=torch.ones(len(words)))
+    dataset = DatasetInfo(
+        *about,
+        published=experiment.method.published,
+        idf=torch.ones(len(words)),
+        frame_size=data.video.size,
+        sound_rate=data.audio.rate,
+    )
     method = build_method(config, dataset)
     for stage in method.training_stages:
         if not stage.closed_form:
@@ -128,8 +134,9 @@ def smallest_piece(experiment: Experiment, processes: int) -> int:
     count = train.micro_batches
     if train.micro_pixels:
         kinds = experiment.method.input_kinds.values()
-        images = sum({"pixels": 1, "frames": data.video.frames}.get(kind, 0) for kind in kinds)
-        most = max(1, train.micro_pixels // (data.image_size**2 * images)) if images else part
+        pixels = {"pixels": data.image_size**2, "frames": data.video.frames * data.video.size**2}
+        each = sum(pixels.get(kind, 0) for kind in kinds)
+        most = max(1, train.micro_pixels // each) if each else part
         count = -(-part // most)
     elif train.micro_tokens:
         count = 1
@@ -153,6 +160,6 @@ def _zeros(source: InputKind, modality: str, samples: int, data: Data, manifest:
             windows = torch.zeros(samples, 1, data.audio.samples)
             return Waveforms(windows, torch.full((samples, 1), data.audio.samples))
         case "frames":
-            return torch.zeros(samples, data.video.frames, 3, data.image_size, data.image_size)
+            return torch.zeros(samples, data.video.frames, 3, data.video.size, data.video.size)
         case "points":
             return torch.zeros(samples, data.shape3d.points, 3)

@@ -46,6 +46,7 @@ def build_model(experiment: Experiment, run: Run, accelerator: Accelerator, mani
         info = DatasetInfo(
             len(manifest.classes), manifest.multi_label, data.image_size, vectors, manifest.widths,
             published=frozenset(given_towers(experiment.method)), idf=run.idf(),
+            frame_size=data.video.size, sound_rate=data.audio.rate,
         )  # fmt: skip
         method = build_method(without_given(experiment.method), info).to(accelerator.device)
     experiment.optimizer.check(method, [stage.name for stage in method.training_stages])
