@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from xmr_e2e.towers.sound_encoders import PretrainedEncoder
     from xmr_e2e.towers.spectrogram import Spectrum
 
-Rate = Annotated[int, Bounds(int, least=1000, most=192_000)]
-Milliseconds = Annotated[float, Bounds(float, least=1, most=200)]
+Rate = Annotated[int, Bounds(int, least=1000, most=96_000)]
+Milliseconds = Annotated[float, Bounds(float, least=1, most=100)]
 _FLOOR = 1e-6
 """of a mel's power: below it is the noise of 16 bits"""
 
