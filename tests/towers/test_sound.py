@@ -97,6 +97,11 @@ def test_filters_are_triangles_at_even_steps_of_the_scale(kind: Any, spectrum: S
     assert (found.amax(dim=1) > 0).all()
 
 
+def test_more_mels_than_any_network_has_are_refused_before_they_are_made() -> None:
+    with pytest.raises(XmrError, match="100,000 mels is beyond any network"):
+        MelPower(Spectrum(RATE, 400, 160, 100_000))
+
+
 def power_by_hand(samples: NDArray[np.float64], spectrum: Spectrum) -> NDArray[np.float64]:
     """Frame by frame, (frames, mels)."""
     n = spectrum.window

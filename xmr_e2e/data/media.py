@@ -14,7 +14,7 @@ from xmr_e2e.data.augment_sound import SoundAugment
 class Sounds:
     """The windows of sounds that networks hear."""
 
-    rate: Annotated[int, Bounds(int, least=1000, most=192_000)] = 16_000
+    rate: Annotated[int, Bounds(int, least=1000, most=96_000)] = 16_000
     """samples per second to which sounds are brought, mono: 16000 for most pretrained networks, 48000 for CLAP"""
     seconds: Annotated[float, Bounds(float, least=0.05, most=600)] = 3.0
     """of a window: a random one of each sound in training"""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import Bounds, FractionBelow1, Width
 from xmr_e2e.data.augment import normalize
-from xmr_e2e.data.augment_points import AXES, Axis, rotate
+from xmr_e2e.data.augment_points import AXES, Axis
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
@@ -172,11 +172,13 @@ def render_depth(points: Tensor, views: int, side: int, splat: int, up: Axis) ->
 
 def _turn(points: Tensor, views: int, up: Axis) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates (n, views, p) of points to the right, towards the viewer, and upwards."""
-    count = len(points)
-    angles = torch.arange(views, device=points.device) * (-2 * math.pi / views)
-    turned = rotate(points.repeat_interleave(views, 0), angles.repeat(count), up).unflatten(0, (count, views))
     axis = AXES.index(up)
-    return turned[..., (axis + 1) % 3], -turned[..., (axis + 2) % 3], turned[..., axis]
+    across, along = (points[:, None, :, (axis + step) % 3] for step in (1, 2))
+    # The shape turns clockwise where the viewer goes around it counterclockwise.
+    angles = torch.arange(views, device=points.device)[:, None] * (-2 * math.pi / views)
+    right = angles.cos() * across - angles.sin() * along
+    away = angles.sin() * across + angles.cos() * along
+    return right, -away, points[:, None, :, axis].expand_as(right)
 
 
 def _to_pixels(coordinates: Tensor, side: int) -> Tensor:

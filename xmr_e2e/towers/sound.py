@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xmr_e2e.towers.sound_encoders import PretrainedEncoder
     from xmr_e2e.towers.spectrogram import Spectrum
 
-Milliseconds = Annotated[float, Bounds(float, least=1, most=200)]
+Milliseconds = Annotated[float, Bounds(float, least=1, most=100)]
 _FLOOR = 1e-6
 """of a mel's power: below it is the noise of 16 bits"""
 

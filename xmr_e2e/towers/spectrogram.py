@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmr_e2e.errors import XmrError
+
 Filters: TypeAlias = Literal["htk", "kaldi", "slaney"]
 """htk: triangles of height 1 over frequencies, which lie evenly on the scale 2595 log10(1 + f / 700) (O'Shaughnessy,
 1987); kaldi: the same, but the sides are straight over mels; slaney: of area 1, on a scale that is linear up to
 1000 Hz (Slaney's Auditory Toolbox, 1998)"""
+MOST_MELS = 512
+"""of a spectrogram: beyond it, no window tells them apart"""
 _LINEAR_HZ = 200 / 3
 _BREAK_HZ = 1000.0
 _BREAK_MEL = _BREAK_HZ / _LINEAR_HZ
@@ -54,7 +58,13 @@ class Spectrum(NamedTuple):
 
 
 def mel_filters(spectrum: Spectrum) -> Tensor:
-    """Weights (mels, fft / 2 + 1) float32 of the frequencies in each mel."""
+    """Weights (mels, fft / 2 + 1) float32 of the frequencies in each mel.
+
+    Raises:
+        XmrError: more than MOST_MELS, which a received model may ask for.
+    """
+    if spectrum.mels > MOST_MELS:
+        raise XmrError(f"a spectrogram of {spectrum.mels:,} mels is beyond any network: there are {MOST_MELS} at most")
     to_mel, from_mel = _SLANEY if spectrum.filters == "slaney" else _HTK
     high = spectrum.rate / 2 if spectrum.high is None else spectrum.high
     first, last = to_mel(np.array([spectrum.low, high]))
