@@ -30,6 +30,7 @@ from xmr_e2e.configuration import document_type
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.towers.base import SequenceTower, TowerConfig
 from xmr_e2e.towers.kinds import tower_kinds
 
@@ -168,7 +169,7 @@ def known_options() -> set[str]:
 
 def towers_of_all_kinds() -> Iterator[tuple[str, type[TowerConfig]]]:
     """Modality and class of what the command line may choose."""
-    for modality in ("image", "text"):
+    for modality in MODALITIES:
         for hint in (TowerConfig, SequenceTower):
             yield from ((modality, tower) for tower in tower_kinds(hint, modality).values())
 

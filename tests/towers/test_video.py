@@ -144,7 +144,7 @@ def test_sizes_and_lengths_that_a_network_does_not_take_are_refused() -> None:
     with pytest.raises(XmrError, match=r"mvit_v2_s cannot take frames of 112 pixels"):
         build(VideoTower("mvit_v2_s", "none"), 112)
     s3d, mvit = build(VideoTower("s3d", "none"), 224), build(VideoTower("mvit_v2_s", "none"), 224)
-    with pytest.raises(XmrError, match=r"s3d takes clips of at least 14 frames, not 13: set --data.frames"):
+    with pytest.raises(XmrError, match=r"s3d takes clips of at least 14 frames, not 13: set --data.video.frames"):
         s3d(clips(1, 13, 224))
     with pytest.raises(XmrError, match=r"mvit_v2_s takes clips of only 16 frames, not 17"):
         mvit(clips(1, 17, 224))

@@ -24,6 +24,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.kinds import tower_kinds
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 from xmr_e2e.towers.regions import StoredRegions
+from xmr_e2e.towers.sound import PretrainedSound, SoundTower
 from xmr_e2e.towers.text import BiGru, TextCnn
 from xmr_e2e.towers.vector import VectorTower
 from xmr_e2e.training.launch import parse
@@ -89,7 +90,8 @@ def test_a_field_is_offered_what_fits_it() -> None:
     hinted = method("--method.image.kind", "stored", "--method.text.kind", "bigru_words", recipe=regions_recipe)
     assert hinted.image == StoredRegions()
     assert own(tower_kinds(ImageTower, "image")) == {"torchvision": ImageTower}
-    assert own(tower_kinds(TowerConfig | None, "audio")) == {"vector": VectorTower}
+    sounds = {"spectrogram": SoundTower, "transformers": PretrainedSound, "vector": VectorTower}
+    assert own(tower_kinds(TowerConfig | None, "audio")) == sounds
     with pytest.raises(XmrError, match=r"--method.image.kind torchvision: no such kind; .*grid: .*; faster_rcnn: "):
         method("--method.image.kind", "torchvision", recipe=regions_recipe)
 

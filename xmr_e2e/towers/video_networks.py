@@ -30,7 +30,7 @@ class FrameCount(NamedTuple):
         """Raise XmrError where it does not take so many."""
         if count < self.least or (self.is_only and count != self.least):
             words = "only" if self.is_only else "at least"
-            raise XmrError(f"{name} takes clips of {words} {self.least} frames, not {count}: set --data.frames")
+            raise XmrError(f"{name} takes clips of {words} {self.least} frames, not {count}: set --data.video.frames")
 
 
 class VideoNetwork(NamedTuple):

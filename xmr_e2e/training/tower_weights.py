@@ -19,7 +19,7 @@ from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.models.weights import shapes_of
 from xmr_e2e.towers.base import TowerConfig
 
-_WORDS = ("none", "imagenet", "coco", "pretrained")
+_WORDS = ("none", "imagenet", "coco", "kinetics", "pretrained")
 """values of a tower's weights that are no place"""
 _FILES = (".pth", ".pt", ".safetensors")
 _NO_ARCHITECTURE = ("weights", "revision", "dropout", "fresh_fc", "trained")
