@@ -121,7 +121,7 @@ def _read_mesh(data: bytes, kind: str, where: str) -> Shape:
 
 
 def _parts(scene: Any) -> Iterator[Shape]:
-    """What a scene's nodes show, where they show it."""
+    """The parts that a scene's nodes show, where they show them."""
     for node in scene.graph.nodes_geometry:
         matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
