@@ -32,7 +32,7 @@ def _seed() -> None:
 
 def dataset(image_size: int = 32, *, saved: bool = False) -> DatasetInfo:
     return DatasetInfo(
-        5, False, 32, words=torch.zeros(2, 3), frame_size=image_size, architectures={} if saved else None
+        5, False, image_size, words=torch.zeros(2, 3), frame_size=image_size, architectures={} if saved else None
     )
 
 
