@@ -18,6 +18,8 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
+from tests.helpers.raw_media import write_clip, write_shape, write_sound
+from xmr_e2e.data.media import Shapes, Sounds, Videos
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 
@@ -26,12 +28,19 @@ SAMPLES = {"train": 8, "val": 4, "test": 4}
 BATCH = 4  # so that an epoch has two steps
 MULTI_LABEL = ("nuswide_tc21", "nuswide_tc21_official", "mirflickr", "mscoco", "flickr8k_concepts")
 FEATURES = {"audio": 29, "video": 40, "shape3d": 47}
+WRITTEN: dict[str, Callable[[Path, int], Path]] = {
+    "audio": lambda path, number: write_sound(path.with_suffix(".wav"), 300 + 100 * number, seed=number),
+    "video": lambda path, number: write_clip(path.with_suffix(".mp4"), (200, 20 * number, 40), seed=number),
+    "shape3d": lambda path, number: write_shape(path.with_suffix(".off"), 1 + number, seed=number),
+}
+"""modality -> what writes a raw file of it, with which number"""
 LIMITS = {"hidden": 512, "dim": 256, "layers": 2, "feedforward": 512}
 """largest widths and depths of methods and towers here, by the option's name"""
 HIDDEN_FC = 64
 """units of VGG's and AlexNet's hidden fully-connected layers here, 4096 in truth: six in seven of VGG-19's weights"""
 NARROWED = ("vgg19", "alexnet")
 BUILD = models.get_model
+SMALL_MEDIA: dict[str, Any] = {"audio": Sounds(seconds=0.3, windows=2), "video": Videos(4, 16), "shape3d": Shapes(64)}
 SMALLEST_PICTURES = {"alexnet": 64}
 """sides in pixels for networks that do not take 32"""
 
@@ -39,8 +48,10 @@ SMALLEST_PICTURES = {"alexnet": 64}
 # ---- miniatures of the datasets
 
 
-def make_samples(folder: Path, *, multi_label: bool, modalities: tuple[str, ...]) -> Iterator[RawSample]:
-    """Pairs of picture and texts, and for each further modality as many samples of its own with features."""
+def make_samples(
+    folder: Path, *, multi_label: bool, modalities: tuple[str, ...], raw: tuple[str, ...] = ()
+) -> Iterator[RawSample]:
+    """Pairs of picture and texts, and for each further modality as many samples of its own, with features or raw."""
     random = np.random.default_rng(0)
     for split, count in SAMPLES.items():
         for number in range(count):
@@ -52,25 +63,30 @@ def make_samples(folder: Path, *, multi_label: bool, modalities: tuple[str, ...]
             for name in modalities:
                 features = {name: random.normal(size=FEATURES[name]).astype(np.float32)}
                 yield RawSample(f"{split}_{number}.{name}", split, labels=labels, features=features)
+            for name in raw:
+                media = {name: WRITTEN[name](folder / f"{split}_{number}", number)}
+                yield RawSample(f"{split}_{number}.{name}", split, labels=labels, media=media)
 
 
 def miniatures(folder: Path) -> Callable[[Experiment], Path]:
     """A function that gives the shards of a miniature of an experiment's dataset, which it builds below this folder."""
 
     @cache
-    def build(multi_label: bool, modalities: tuple[str, ...]) -> Path:
-        own = folder / "-".join(["several" if multi_label else "one", *modalities])
+    def build(multi_label: bool, modalities: tuple[str, ...], raw: tuple[str, ...]) -> Path:
+        own = folder / "-".join(["several" if multi_label else "one", *modalities, *(f"raw_{name}" for name in raw)])
         own.mkdir()
-        samples = list(make_samples(own, multi_label=multi_label, modalities=modalities))
-        required = () if modalities else ("image", "text")
+        samples = list(make_samples(own, multi_label=multi_label, modalities=modalities, raw=raw))
+        required = () if modalities or raw else ("image", "text")
         options = BuildOptions(workers=1)
         out = own / "shards"
         build_shards(out, dataset="tiny", classes=CLASSES, samples=samples, required=required, options=options)
         return out
 
     def choose(experiment: Experiment) -> Path:
-        further = tuple(name for name in experiment.method.towers if name in FEATURES)
-        return build(experiment.data.shards.name in MULTI_LABEL, further)
+        further = {name: tower.input_kind for name, tower in experiment.method.towers.items() if name in FEATURES}
+        published = tuple(name for name, kind in further.items() if kind == "vector")
+        raw = tuple(name for name in further if name not in published)
+        return build(experiment.data.shards.name in MULTI_LABEL, published, raw)
 
     return choose
 
@@ -123,7 +139,9 @@ def small(experiment: Experiment, shards: Path) -> Experiment:
     words = replace(data.words, dim=8)
     return replace(
         experiment,
-        data=replace(data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0),
+        data=replace(
+            data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0, **SMALL_MEDIA
+        ),
         method=shrunk(method),
         # Without decay, which would move weights that get no gradient.
         optimizer=replace(experiment.optimizer, weight_decay=0.0),
