@@ -15,6 +15,7 @@ import xmr_e2e
 from tests.helpers.forked import tiny
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import without_weights
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
@@ -25,7 +26,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiGru, TextCnn
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.training.tower_weights import given_towers, load_given_towers
+from xmr_e2e.training.tower_weights import given_towers, load_given_weights
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,38 @@ def test_what_cannot_be_taken_is_refused_by_name(
     assert not (tmp_path / "tiny").exists()
 
 
+def test_a_method_begins_with_all_weights_of_another_run(first: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    still = replace(METHOD, weights=str(first), frozen=True)  # of which nothing needs a stage of its own
+    assert still.published == {"image", "text"} and not given_towers(without_weights(still))
+    experiment = tiny(tiny_shards, tmp_path / "runs", still, epochs=1, seed=1)
+    experiment = replace(experiment, optimizer=replace(experiment.optimizer, lr=0.0, weight_decay=0.0))
+    ours, theirs = xmr_e2e.load(train(experiment)), xmr_e2e.load(first)
+    mine, others = ours.method.state_dict(), theirs.method.state_dict()
+    assert mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
+    assert ours.tokenizer is not None and theirs.tokenizer is not None
+    assert ours.tokenizer.to_document() == theirs.tokenizer.to_document()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (replace(METHOD, dim=9), r"--method\.weights .*: its method is another, or has other widths: .*not \(9, 16\)"),
+        (
+            replace(METHOD, classifier="closed_form"),
+            r"another, .*classifier\.weight is not in the networks",
+        ),
+        (replace(METHOD, text=TextCnn(kernels=9)), r"--method\.weights .*kernels 8, and this one 9"),
+        (Alscor(image=IMAGE, text=TEXT, dim=4), r"its method is another"),
+    ],
+)
+def test_weights_of_another_method_are_refused(
+    method: Any, message: str, first: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(XmrError, match=message):
+        train(tiny(tiny_shards, tmp_path, replace(method, weights=str(first)), epochs=1))
+    assert not (tmp_path / "tiny").exists()
+
+
 def test_words_of_another_width_and_modalities_that_are_not_there_are_refused(
     first: Path, tiny_shards: Path, tmp_path: Path
 ) -> None:
@@ -122,4 +155,4 @@ def test_words_of_another_width_and_modalities_that_are_not_there_are_refused(
         train(wider)
     audio: Any = Mars(image=IMAGE, text=TEXT, audio=replace(IMAGE, weights=str(first)), dim=8)
     with pytest.raises(XmrError, match=r"that model has no audio tower; it has image, text"):
-        load_given_towers(xmr_e2e.load(first).method, audio)
+        load_given_weights(xmr_e2e.load(first).method, audio)

@@ -61,6 +61,9 @@ class MethodConfig(ABC):
 
     image: TowerConfig | None
     text: TowerConfig | None
+    weights: str = "none"
+    """none, or a run or exported model of the same method and towers, with whose weights all of it begins, heads as
+    well: to go on with other options, such as towers that stood still and now learn"""
     frozen: bool = False
     """keep the towers as they begin: what they make of the samples is extracted once, and only the heads train"""
     frozen_start: FrozenStart = field(default="labels", metadata={BEFORE: _start_before})
@@ -86,7 +89,8 @@ class MethodConfig(ABC):
     @property
     def published(self) -> frozenset[str]:
         """Modalities whose towers begin with weights that have learnt something."""
-        return frozenset(name for name, tower in self.towers.items() if tower.has_published_weights)
+        begun = self.weights != "none"
+        return frozenset(name for name, tower in self.towers.items() if begun or tower.has_published_weights)
 
     @property
     def starts_from_labels(self) -> bool:

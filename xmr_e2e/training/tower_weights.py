@@ -1,4 +1,4 @@
-"""Towers that begin with the weights of another run's, or of an exported model's."""
+"""Towers, or whole methods, that begin with the weights of another run's, or of an exported model's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from xmr_e2e.towers.base import TowerConfig
 _WORDS = ("none", "imagenet", "coco", "kinetics", "pretrained")
 """values of a tower's weights that are no place"""
 _FILES = (".pth", ".pt", ".safetensors")
+STARTS = "starts."
+"""of a parameter's name, where towers learn before they stand still"""
 _NO_ARCHITECTURE = ("weights", "revision", "dropout", "fresh_fc", "trained")
 """options of a tower that may differ from those with which its weights were trained"""
 
 
 def given_towers(config: MethodConfig) -> dict[str, Path]:
     """Modality -> the folder of the run or model whose tower it begins with."""
+    if config.weights != "none":
+        return dict.fromkeys(config.towers, Path(config.weights))
     weights = {name: getattr(tower, "weights", "none") for name, tower in config.towers.items()}
     return {
         name: Path(given) for name, given in weights.items() if given not in _WORDS and Path(given).suffix not in _FILES
@@ -36,11 +40,9 @@ def given_towers(config: MethodConfig) -> dict[str, Path]:
 
 def without_given(config: MethodConfig) -> MethodConfig:
     """The configuration from which the networks are built whose weights come from a run."""
-    changes: dict[str, Any] = {
-        name: replace(config.towers[name], weights="none")  # type: ignore[call-arg]  # these have some
-        for name in given_towers(config)
-    }
-    return replace(config, **changes)
+    towers: dict[str, Any] = {name: config.towers[name] for name in given_towers(config)}
+    changes = {name: replace(tower, weights="none") for name, tower in towers.items() if hasattr(tower, "weights")}
+    return replace(config, **changes, weights="none")
 
 
 def given_tokenizer(config: MethodConfig, data: Data) -> Tokenizer | None:
@@ -52,13 +54,13 @@ def given_tokenizer(config: MethodConfig, data: Data) -> Tokenizer | None:
     """
     given = {name: folder for name, folder in given_towers(config).items() if config.input_kinds[name] == "tokens"}
     for name, folder in given.items():
-        found = _open(folder, name)
+        option, found = _option(config, name), _open(folder, name, config)
         held = {"--data.tokens": found.data.tokens, "--data.words.dim": found.data.words.dim}
         wanted = {"--data.tokens": data.tokens, "--data.words.dim": data.words.dim}
         for option, value in held.items():
             if wanted[option] != value:
                 raise XmrError(
-                    f"--method.{name}.weights {folder}: its words are those of {option} {value}, and this training's "
+                    f"{option} {folder}: its words are those of {option} {value}, and this training's "
                     f"are to be those of {option} {wanted[option]}: set it as it is there"
                 )
         return found.tokenizer
@@ -66,25 +68,46 @@ def given_tokenizer(config: MethodConfig, data: Data) -> Tokenizer | None:
 
 
 @torch.no_grad()
-def load_given_towers(method: Method, config: MethodConfig) -> None:
-    """Give the towers the weights of those that they begin with.
+def load_given_weights(method: Method, config: MethodConfig) -> None:
+    """Give the towers, or the whole method, the weights of those that they begin with.
 
     Raises:
         XmrError: no model there, without such a tower, or with one of another architecture; says what differs.
     """
     for name, folder in given_towers(config).items():
-        found = _open(folder, name)
-        _require_same_architecture(config.towers[name], found.config.towers[name], name, folder)
+        found = _open(folder, name, config)
+        _require_same_architecture(config, found.config, name, folder)
         theirs, ours = found.method.towers[name], method.towers[name]
         try:
             require_same_shapes(shapes_of(ours), shapes_of(theirs))
         except XmrError as error:
-            raise XmrError(f"--method.{name}.weights {folder}: its {name} tower is another: {error}") from error
+            raise XmrError(f"{_option(config, name)} {folder}: its {name} tower is another: {error}") from error
         ours.load_state_dict(theirs.state_dict())
+    if config.weights != "none":
+        _load_all(method, load(Path(config.weights)).method, Path(config.weights))
 
 
-def _open(folder: Path, modality: str) -> SavedModel:
-    option = f"--method.{modality}.weights {folder}"
+def _load_all(method: Method, theirs: Method, folder: Path) -> None:
+    """Towers, heads and all; but for the layers on which towers learned before they stood still."""
+    state, own = theirs.state_dict(), method.state_dict()
+    given = {name: tensor for name, tensor in state.items() if not name.startswith(STARTS)}
+    kept = {name: tensor for name, tensor in own.items() if name.startswith(STARTS)}
+    try:
+        require_same_shapes(
+            {name: tuple(tensor.shape) for name, tensor in own.items() if name not in kept},
+            {name: tuple(tensor.shape) for name, tensor in given.items()},
+        )
+    except XmrError as error:
+        raise XmrError(f"--method.weights {folder}: its method is another, or has other widths: {error}") from error
+    method.load_state_dict({**kept, **given})
+
+
+def _option(config: MethodConfig, modality: str) -> str:
+    return "--method.weights" if config.weights != "none" else f"--method.{modality}.weights"
+
+
+def _open(folder: Path, modality: str, config: MethodConfig) -> SavedModel:
+    option = f"{_option(config, modality)} {folder}"
     if not folder.is_dir():
         raise XmrError(
             f"{option}: no run folder, no exported model, and none of {', '.join(_WORDS)} or a file of weights"
@@ -95,8 +118,8 @@ def _open(folder: Path, modality: str) -> SavedModel:
     return found
 
 
-def _require_same_architecture(ours: TowerConfig, theirs: TowerConfig, modality: str, folder: Path) -> None:
-    option = f"--method.{modality}.weights {folder}"
+def _require_same_architecture(config: MethodConfig, other: MethodConfig, modality: str, folder: Path) -> None:
+    option, ours, theirs = f"{_option(config, modality)} {folder}", config.towers[modality], other.towers[modality]
     if type(ours) is not type(theirs):
         raise XmrError(
             f"{option}: its {modality} tower is of the kind {_kind(theirs)}, and this one of {_kind(ours)}: choose the "
