@@ -11,7 +11,7 @@ and 4,000 for validation; which ones was published only within DRCL's features, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from preprocessing.common.command import OutFolder, RawFolder, run, show_built
 from preprocessing.common.layout import Layout
+from preprocessing.common.media import MediaOptions
 from preprocessing.common.pku_files import (
     LIST_FILES,
     ORIGIN,
@@ -34,6 +35,7 @@ from preprocessing.common.pku_files import (
     odd_widths,
     read_pairs,
 )
+from preprocessing.common.pku_media import MEDIA_FILES, has_media_lists, read_media
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, build_shards
 
@@ -43,7 +45,8 @@ LAYOUT = Layout(
     "XMediaNet",
     (
         *LIST_FILES,
-        f"{FEATURES}    (instead of the lists, or beside them for sounds, 3D shapes and videos: DRCL's features)",
+        *MEDIA_FILES,
+        f"{FEATURES}    (instead of the lists, or beside them for media without: DRCL's features)",
     ),
     ORIGIN,
 )
@@ -63,13 +66,14 @@ def xmedianet(
     *,
     splits: Literal["32k/4k/4k", "32k/8k"] = "32k/4k/4k",
     classes: Path | None = None,
+    media: MediaOptions = MediaOptions(),
     build: BuildOptions = BuildOptions(),
 ) -> None:
-    """Build shards from XMediaNet: pairs of an image and a text in 200 classes.
+    """Build shards from XMediaNet: pairs of an image and a text in 200 classes, sounds, videos and 3D shapes.
 
     RAW holds img_train_list.txt and img_test_list.txt, txt_train_list.txt and txt_test_list.txt, and the images and
-    texts that they list. XMediaNet5View_Doc2Vec.mat adds sounds, 3D shapes and videos as published features, and
-    where there are no lists, the pairs, too.
+    texts that they list; likewise with aud, vid and 3d for the other media. What has no lists is taken from
+    XMediaNet5View_Doc2Vec.mat, as published features.
 
     Example: python -m preprocessing.xmedianet data/raw/xmedianet data/shards/xmedianet
 
@@ -83,14 +87,20 @@ def xmedianet(
     """
     LAYOUT.require_folder(raw)
     listed, published = has_lists(raw), (raw / FEATURES).exists()
-    if not listed and not published:
+    with_files = [modality for modality in OWN_SAMPLES if has_media_lists(raw, modality)]
+    if not listed and not published and not with_files:
         raise LAYOUT.error(f"{raw} holds neither img_train_list.txt and img_test_list.txt nor {FEATURES}")
     selection = Selection(class_names(CLASSES, classes))
     with_val = splits == "32k/4k/4k"
     if listed:
         _add_lists(raw, selection, with_val=with_val)
+    for modality in with_files:
+        parts = {part: read_media(raw, modality, part, CLASSES, LAYOUT) for part in PUBLISHED}
+        _add_parts(parts, selection, with_val=with_val)
     if published:
-        _add_features(MatFile(raw / FEATURES), selection, pairs=not listed, with_val=with_val)
+        others = [modality for modality in OWN_SAMPLES if modality not in with_files]
+        _add_features(MatFile(raw / FEATURES), selection, others, pairs=not listed, with_val=with_val)
+    media.check(selection.samples)
     manifest = build_shards(
         out,
         dataset="xmedianet",
@@ -98,9 +108,10 @@ def xmedianet(
         samples=selection.samples,
         skipped=selection.skipped,
         notes=selection.notes,
-        required=() if published else ("image", "text"),
+        required=() if published or with_files else ("image", "text"),
         raw=raw,
         options=build,
+        media=media,
     )
     show_built(manifest, out)
 
@@ -112,6 +123,11 @@ def _add_lists(raw: Path, selection: Selection, *, with_val: bool) -> None:
         for part, items in parts.items()
         if len(items) != PUBLISHED[part]
     ]
+    _add_parts(parts, selection, with_val=with_val)
+
+
+def _add_parts(parts: Mapping[str, Sequence[Item]], selection: Selection, *, with_val: bool) -> None:
+    """Add what is listed to train and test, which is halved by classes where there is to be a val."""
     selection.add("train", parts["train"])
     if not with_val:
         selection.add("test", parts["test"])
@@ -119,7 +135,8 @@ def _add_lists(raw: Path, selection: Selection, *, with_val: bool) -> None:
     test, val = halve_classes(parts["test"])
     selection.add("test", test)
     selection.add("val", val)
-    selection.notes.append(HALVED)
+    if HALVED not in selection.notes:
+        selection.notes.append(HALVED)
 
 
 def halve_classes(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
@@ -134,17 +151,21 @@ def halve_classes(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     return [item for item in items if item.source not in second], [item for item in items if item.source in second]
 
 
-def _add_features(mat: MatFile, selection: Selection, *, pairs: bool, with_val: bool) -> None:
+def _add_features(mat: MatFile, selection: Selection, others: Sequence[str], *, pairs: bool, with_val: bool) -> None:
+    """Add the published features of these media, and of the pairs."""
     tables = read_tables(mat)
     selection.notes += odd_widths(tables.values(), WIDTHS)
     for split in KEYS:
         target = split if with_val or split == "train" else "test"
         if pairs:
             selection.add(target, items_of_pair(tables["image", split], tables["text", split], split, mat.path))
-        for modality in OWN_SAMPLES:
+        for modality in others:
             selection.add(target, items_of_table(tables[modality, split], split))
-    if not pairs:
-        selection.notes.append(f"sounds, 3D shapes and videos are split as in {FEATURES}, pairs by their lists")
+    if not pairs and others:
+        names = [{"audio": "sounds", "shape3d": "3D shapes", "video": "videos"}[modality] for modality in others]
+        *first, last = names
+        named = f"{', '.join(first)} and {last}" if first else last
+        selection.notes.append(f"{named} are split as in {FEATURES}, pairs by their lists")
 
 
 def read_tables(mat: MatFile) -> dict[tuple[str, str], Table]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import report_errors
-from xmr_e2e.data.command import sheet_command
+from xmr_e2e.data.command import sheet_command, verify_command
 from xmr_e2e.doctor.command import doctor_command
 from xmr_e2e.models.command import embed_command
 from xmr_e2e.plugins import take_imports
@@ -46,7 +46,7 @@ app.command(name="export")(export_command)
 recipes_app.command(name="list")(recipes_command)
 recipes_app.command(name="copy")(copy_command)
 shards_app.command(name="info")(shards.info_command)
-shards_app.command(name="verify")(shards.verify_command)
+shards_app.command(name="verify")(verify_command)
 shards_app.command(name="sheet")(sheet_command)
 shards_app.command(name="audit")(audit_command)
 shards_app.command(name="index")(shards.index_command)

@@ -44,6 +44,8 @@ class Item:
     image: Path | None = None
     text: str = ""
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    media: Mapping[str, Path] = field(default_factory=dict)
+    """modality -> its raw file"""
     problem: str = ""
     """its defect, if any; it takes its place in a split all the same, so that mending it moves no other sample"""
 
@@ -64,7 +66,7 @@ class Selection:
                 continue
             texts = (item.text,) if item.text else ()
             labels = (self.classes[item.label],)
-            self.samples.append(RawSample(item.source, split, item.image, texts, labels, item.features))
+            self.samples.append(RawSample(item.source, split, item.image, texts, labels, item.features, item.media))
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,20 @@ def _find_folder(
     raw: Path, modality: str, part: str, listed: Sequence[Listed], has_features: bool, notes: list[str], layout: Layout
 ) -> Path | None:
     """The folder where the paths of a list begin; None if none of the files are there, but their features are."""
-    for name in FOLDERS[modality]:
-        if any((raw / name / item.path).is_file() for item in listed):
-            return raw / name
+    folder = find_files(raw, FOLDERS[modality], listed)
+    if folder:
+        return folder
     problem = f"{raw}: none of the {len(listed)} {modality}s of the split {part!r} is there, such as {listed[0].path}"
     if not has_features:
         raise layout.error(problem)
     notes.append(f"{problem}: only their features")
     return None
+
+
+def find_files(raw: Path, folders: Sequence[str], listed: Sequence[Listed]) -> Path | None:
+    """The first of these folders within `raw` in which a listed file lies; None if none is there."""
+    found = (raw / name for name in folders if any((raw / name / item.path).is_file() for item in listed))
+    return next(found, None)
 
 
 def read_features(raw: Path, modality: str, part: str, rows: int) -> NDArray[np.float32] | None:

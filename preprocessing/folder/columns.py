@@ -9,12 +9,16 @@ from pathlib import Path
 
 from preprocessing.common.tables import Row, missing_columns
 from xmr_e2e.errors import XmrError
+from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
 
 TEXT_COLUMN = re.compile(r"(text|texts|caption|captions)[ _]?(\d{0,9})")
 LABEL_COLUMNS = ("label", "labels")
+FILE_COLUMNS = ("image", *MEDIA_EXTENSIONS)
+"""of paths, called as the modality is"""
 WANTED = (
-    "image, text (or texts, caption, captions), and if you have them label (or labels) and split; others are chosen "
-    "with --image-column, --text-column, --label-column and --split-column"
+    "image, text (or texts, caption, captions), audio, video, shape3d, those that you have, and label (or labels) and "
+    "split; others are chosen with --image-column, --text-column, --audio-column, --video-column, --shape3d-column, "
+    "--label-column and --split-column"
 )
 LIKELY_LABELS = re.compile(
     r"(label|class|category|genre|topic|tag|concept|target|species|breed)(e?s|ies)?([ _-]?(name|title|text|id)s?)?"
@@ -30,12 +34,20 @@ class Columns:
     text: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     split: str | None = None
+    audio: str | None = None
+    video: str | None = None
+    shape3d: str | None = None
 
     @property
     def chosen(self) -> dict[str, tuple[str, ...]]:
         """Option -> the names that were given with it."""
-        given = {"image": (self.image,), "text": self.text, "label": self.label, "split": (self.split,)}
+        files = {name: (self.of_files(name),) for name in FILE_COLUMNS}
+        given = {**files, "text": self.text, "label": self.label, "split": (self.split,)}
         return {f"--{option}-column": tuple(filter(None, names)) for option, names in given.items() if any(names)}
+
+    def of_files(self, modality: str) -> str | None:
+        chosen: str | None = getattr(self, modality)
+        return chosen
 
     def is_known(self, name: str) -> bool:
         """True for the name of a column that would be used."""
@@ -48,10 +60,10 @@ class Columns:
             lowered = [name.strip().lower() for name in wanted]
             return tuple(name for name in lowered if name in columns)
 
-        image = named([self.image or "image"])
+        files = {modality: named([self.of_files(modality) or modality]) for modality in FILE_COLUMNS}
         split = named([self.split or "split"])
         return UsedColumns(
-            image=image[0] if image else "",
+            files={modality: names[0] for modality, names in files.items() if names},
             texts=named(self.text) if self.text else _numbered_texts(columns),
             labels=named(self.label or LABEL_COLUMNS),
             split=split[0] if split else "",
@@ -62,28 +74,36 @@ class Columns:
 class UsedColumns:
     """The columns of a table that hold something; empty where there is none."""
 
-    image: str
+    files: dict[str, str]
+    """modality -> the column of its files' paths"""
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     split: str
 
     @property
     def used(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.image, *self.texts, *self.labels, self.split)))
+        return tuple(filter(None, (*self.files.values(), *self.texts, *self.labels, self.split)))
+
+    @property
+    def has_media(self) -> bool:
+        """True where there are files of other kinds than pictures."""
+        return not self.files.keys() <= {"image"}
 
 
 def find_columns(table: Path, columns: Sequence[str], chosen: Columns) -> UsedColumns:
     """The columns of a table that hold something.
 
     Raises:
-        XmrError: a chosen column is missing, or there is none for images or texts.
+        XmrError: a chosen column is missing; there is none for files or texts; or there is one of pictures alone, and
+            among the columns that are not known, texts may be: choosing the pictures' column says that there are none.
     """
     for option, names in chosen.chosen.items():
         absent = [name for name in names if name.strip().lower() not in columns]
         if absent:
             raise XmrError(f"{option}: {table} has no column {absent[0]!r}; it has {', '.join(columns)}")
     found = chosen.find(columns)
-    if not found.image or not found.texts:
+    lacks_text = not found.texts and not found.has_media and not chosen.image
+    if not (found.files or found.texts) or (lacks_text and set(columns) - set(found.used)):
         raise missing_columns(table, columns, WANTED)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from preprocessing.common.splits import draw_splits
 from preprocessing.folder.copies import find_copies
@@ -31,7 +31,7 @@ class Fractions:
 def with_splits(found: Found, raw: Path, wanted: Fractions) -> Found:
     """The samples with splits: as they are, or with those drawn that are missing.
 
-    Each class is drawn from by itself (a sample's first label counts). Pictures with the same bytes are in one split.
+    Each class is drawn from by itself (a sample's first label counts). Files with the same bytes are in one split.
 
     Raises:
         XmrError: an option that would go unused, or fractions that leave nothing to train on.
@@ -69,7 +69,9 @@ def _drawn(found: Found, raw: Path, shares: Mapping[str, float], *, seed: int) -
         if sample.split in ("", "train")
     }
     # What cannot be used takes its place in a split too, so that mending it moves no other sample.
-    class_of |= {item.source: item.source.partition("/")[0] for item in found.skipped}
+    class_of |= {
+        item.source: PurePosixPath(item.source).parent.name for item in found.skipped if item.split in ("", "train")
+    }
     copies = _copies(found, raw, class_of)
     splits = draw_splits(
         class_of,
@@ -82,27 +84,36 @@ def _drawn(found: Found, raw: Path, shares: Mapping[str, float], *, seed: int) -
     if found.has_splits:
         parts = " and ".join(f"{share:g} for {name}" for name, share in shares.items() if share)
         notes.append(f"of each class in the table's train, {parts} was drawn with seed {seed}")
-    notes += _notes_on_copies(copies, splits)
+    has_media = any(sample.media for sample in found.samples)
+    notes += _notes_on_copies(copies, splits, "files" if has_media else "pictures")
     return replace(
         found,
         samples=[replace(sample, split=splits.get(sample.source, sample.split)) for sample in found.samples],
-        skipped=[replace(item, split=splits[item.source]) for item in found.skipped],
+        skipped=[replace(item, split=splits.get(item.source, item.split)) for item in found.skipped],
         notes=notes,
     )
 
 
 def _copies(found: Found, raw: Path, class_of: Collection[str]) -> list[list[str]]:
-    """Groups of sources whose pictures hold the same bytes, among those for which a split is drawn."""
-    source_of = {sample.image: sample.source for sample in found.samples if sample.image and sample.source in class_of}
-    source_of |= {raw / item.source: item.source for item in found.skipped}
-    return [sorted(source_of[file] for file in files) for files in find_copies(source_of)]
+    """Groups of sources of which a file is the same, or holds the same bytes, among those whose split is drawn."""
+    sources_of: dict[Path, set[str]] = {}
+    for sample in found.samples:
+        if sample.source in class_of:
+            for path in sample.files.values():
+                sources_of.setdefault(path, set()).add(sample.source)
+    for item in found.skipped:
+        if item.source in class_of:
+            sources_of.setdefault(raw / item.source, set()).add(item.source)
+    groups = [sources for sources in sources_of.values() if len(sources) > 1]
+    groups += [set().union(*(sources_of[file] for file in files)) for files in find_copies(sources_of)]
+    return [sorted(group) for group in groups]
 
 
-def _notes_on_copies(copies: Sequence[Sequence[str]], splits: Mapping[str, str]) -> list[str]:
-    """The numbers of pictures with copies, where they stay together, and where a class has nothing else."""
+def _notes_on_copies(copies: Sequence[Sequence[str]], splits: Mapping[str, str], what: str) -> list[str]:
+    """The numbers of files with copies, where they stay together, and where a class has nothing else."""
     texts = {
-        True: "pictures have the same bytes as others and stay in one split with them",
-        False: "pictures have the same bytes as some in another split: in their classes fewer than three differ",
+        True: f"{what} have the same bytes as others and stay in one split with them",
+        False: f"{what} have the same bytes as some in another split: in their classes fewer than three differ",
     }
     found: dict[bool, list[Sequence[str]]] = {together: [] for together in texts}
     for group in copies:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xmr_e2e.shards.manifest import Skipped
 from xmr_e2e.shards.raw import RawSample
-from xmr_e2e.shards.schema import FOREIGN_IMAGE_SUFFIXES
+from xmr_e2e.shards.schema import FOREIGN_IMAGE_SUFFIXES, IMAGE_SUFFIXES, MEDIA_EXTENSIONS
 
 UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Characters that would end a line, or that no terminal and no file takes."""
@@ -26,6 +26,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     together: list[list[str]] = field(default_factory=list)
     """sources that belong into one split"""
+    required: tuple[str, ...] = ("image", "text")
+    """the modalities that each sample must have; none where they are not paired"""
 
 
 @dataclass
@@ -44,6 +46,15 @@ class Unused:
     def notes(self) -> list[str]:
         """One line of each kind, with their number and an example."""
         return [f"{len(names)} {what}, such as {shown(min(names))}" for what, names in self.names.items()]
+
+
+def modality_of(path: Path) -> str | None:
+    """The modality of a file by its ending; None for one of no kind that is read, and for texts."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    found = (name for name, known in MEDIA_EXTENSIONS.items() if suffix.removeprefix(".") in known)
+    return next(found, None) if suffix else None
 
 
 def is_foreign(path: Path) -> bool:

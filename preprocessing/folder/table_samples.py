@@ -1,12 +1,9 @@
-"""Samples of a table with a row for each picture, or for each text of a picture."""
+"""Samples of a table with a row for each sample, or for each text of a sample."""
 
 from __future__ import annotations
 
-import os
-import posixpath
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,35 +11,52 @@ from typing import Any
 from preprocessing.common.splits import canonical_split
 from preprocessing.common.tables import TAB_SUFFIXES, Row, read_csv, read_jsonl
 from preprocessing.folder.columns import Columns, UsedColumns, find_columns, notes_on_columns
-from preprocessing.folder.found import Found, Unused, is_foreign
+from preprocessing.folder.found import Found, Unused, is_foreign, modality_of
+from preprocessing.folder.table_paths import path_in_cell, plain
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.raw import RawSample, RawTree
-from xmr_e2e.shards.schema import IMAGE_SUFFIXES, is_litter
+from xmr_e2e.shards.schema import is_litter
 
 CSV_SUFFIXES = (".csv", *TAB_SUFFIXES)
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-LONGEST_NAME = 255
-"""bytes in the name of a file or folder, on all usual file systems"""
+USUAL_NAMES = tuple(f"table{suffix}" for suffix in (*CSV_SUFFIXES, *JSON_SUFFIXES))
+"""of a table that is found where none is named"""
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A row's sample."""
+    """A row's sample, which has no source yet."""
 
     where: str
+    files: Mapping[str, str]
+    """modality -> path within the folder, in the order of modalities"""
     sample: RawSample
 
 
-def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, outside: bool = False) -> Found:
-    """The samples of a CSV or JSONL table; image paths are relative to `raw`.
+def table_in(raw: Path) -> Path | None:
+    """The table that lies in the folder under its usual name; None if there is none.
 
-    Rows of one picture with the same labels and split are one sample with the texts of all of them.
+    Raises:
+        XmrError: there are several.
+    """
+    tables = [raw / name for name in USUAL_NAMES if (raw / name).is_file()]
+    if len(tables) > 1:
+        names = " and ".join(table.name for table in tables)
+        raise XmrError(f"{raw} holds {names}; say with --table which is meant")
+    return tables[0] if tables else None
+
+
+def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, outside: bool = False) -> Found:
+    """The samples of a CSV or JSONL table; paths in it are relative to `raw`.
+
+    Rows of the same files with the same labels and split are one sample with the texts of all of them. A row may lack
+    any modality; but where there are pairs of pictures and texts and nothing else, all samples must be such.
 
     outside: whether links in `raw` may lead out of it.
 
     Raises:
-        XmrError: a column is missing, a value has a wrong type, a path leaves `raw`, rows of one picture have other
-            labels or splits, or some rows have a split and some have none.
+        XmrError: a column is missing, a value has a wrong type, a row has neither file nor text, a path leaves `raw`,
+            rows of the same files have other labels or splits, or some rows have a split and some have none.
     """
     suffix = table.suffix.lower()
     if suffix in CSV_SUFFIXES:
@@ -57,11 +71,18 @@ def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, out
     separator = ";" if suffix in CSV_SUFFIXES else None  # JSON has lists for that
     within = None if outside else RawTree(raw)
     parsed = [_parse(raw, within, row, used, has_splits, label_separator=separator) for row in rows]
-    samples = _join_rows(parsed)
+    samples = _with_sources(_join_rows(raw, parsed))
     notes = notes_on_columns(table, columns, used, rows)
     if len(samples) < len(rows):
-        notes.append(f"{table.name}: {len(rows)} rows are of {len(samples)} pictures, whose texts are put together")
-    return Found(samples, has_splits, notes=[*notes, *_notes_on_unlisted(raw, samples)])
+        what = "samples" if used.has_media else "pictures"
+        notes.append(f"{table.name}: {len(rows)} rows are of {len(samples)} {what}, whose texts are put together")
+    has_pairs = any(sample.image and sample.texts for sample in samples)
+    return Found(
+        samples,
+        has_splits,
+        notes=[*notes, *_notes_on_unlisted(raw, samples)],
+        required=("image", "text") if has_pairs and not used.has_media else (),
+    )
 
 
 def _check_splits(rows: Sequence[Row], column: str) -> bool:
@@ -87,51 +108,23 @@ def _parse(
     *,
     label_separator: str | None,
 ) -> _Parsed:
-    source = _source(raw, row, used.image)
-    if within and not within.holds(raw / source):
-        raise within.error(f"{row.where}: {source}")
+    found = {modality: path_in_cell(raw, within, row, column) for modality, column in used.files.items()}
+    files = {modality: path for modality, path in found.items() if path is not None}
+    texts = tuple(text for name in used.texts for text in _strings(row, name) if text)
+    if not files and not any(text.strip() for text in texts):
+        raise XmrError(f"{row.where}: nothing stands in {', '.join((*used.files.values(), *used.texts))}")
     labels = [text for name in used.labels for text in _strings(row, name)]
     if label_separator:
         labels = [part for text in labels for part in text.split(label_separator)]
     sample = RawSample(
-        source=source,
+        source="",
         split=canonical_split(_split_of(row, used.split), row.where) if has_splits else "",
-        image=raw / source,
-        texts=tuple(text for name in used.texts for text in _strings(row, name) if text),
+        image=raw / files["image"] if "image" in files else None,
+        texts=texts,
         labels=tuple(label.strip() for label in labels if label.strip()),
+        media={modality: raw / path for modality, path in files.items() if modality != "image"},
     )
-    return _Parsed(row.where, sample)
-
-
-def _source(raw: Path, row: Row, column: str) -> str:
-    """The picture's path as it stands in the row, or as the file is spelled that is meant.
-
-    Raises:
-        XmrError: it is no path, or leads out of `raw`.
-    """
-    image = row.cells.get(column)
-    if not isinstance(image, str) or not image.strip():
-        raise XmrError(f'{row.where}: "{column}" must be the path of a file')
-    if "\0" in image or any(len(os.fsencode(part)) > LONGEST_NAME for part in re.split(r"[/\\]", image)):
-        raise XmrError(f'{row.where}: "{column}" is not the path of a file: {image[:60]!r} …')
-    image = next((name for name in _spellings(image) if (raw / name).exists()), image)
-    if not _plain(raw / image).is_relative_to(_plain(raw)):
-        raise XmrError(f"{row.where}: {image} lies outside of {raw}; give the folder that holds all pictures as RAW")
-    return image
-
-
-def _spellings(image: str) -> Iterator[str]:
-    """The path as it stands there, with "/" for the "\\" of Windows, and with accents as other systems encode them."""
-    yield image
-    plain = image.strip().replace("\\", "/")
-    yield plain
-    yield unicodedata.normalize("NFC", plain)
-    yield unicodedata.normalize("NFD", plain)
-
-
-def _plain(path: Path) -> Path:
-    """The same path without "." and ".." in it, which two rows may spell differently."""
-    return Path(posixpath.normpath(path.absolute()))
+    return _Parsed(row.where, files, sample)
 
 
 def _strings(row: Row, name: str) -> list[str]:
@@ -144,20 +137,20 @@ def _strings(row: Row, name: str) -> list[str]:
     return [str(item) for item in values]
 
 
-def _join_rows(rows: Sequence[_Parsed]) -> list[RawSample]:
-    """One sample for each picture, with the texts of all its rows, each once.
+def _join_rows(raw: Path, rows: Sequence[_Parsed]) -> list[_Parsed]:
+    """One row for the same files, with the texts of all their rows, each once. Texts without a file stay as they are.
 
     Raises:
-        XmrError: rows of one picture have other labels or another split; both lines are named.
+        XmrError: rows of the same files have other labels or another split; both lines are named.
     """
-    by_picture: dict[Path, list[_Parsed]] = {}
+    by_files: dict[object, list[_Parsed]] = {}
     for row in rows:
-        assert row.sample.image is not None
-        by_picture.setdefault(_plain(row.sample.image), []).append(row)
-    return [_join(same) if len(same) > 1 else same[0].sample for same in by_picture.values()]
+        files = tuple((modality, plain(raw / path)) for modality, path in row.files.items())
+        by_files.setdefault(files or row.where, []).append(row)
+    return [_join(same) if len(same) > 1 else same[0] for same in by_files.values()]
 
 
-def _join(rows: Sequence[_Parsed]) -> RawSample:
+def _join(rows: Sequence[_Parsed]) -> _Parsed:
     first = rows[0]
     for row in rows[1:]:
         for what, one, other in (
@@ -165,24 +158,44 @@ def _join(rows: Sequence[_Parsed]) -> RawSample:
             ("splits", [first.sample.split], [row.sample.split]),
         ):
             if one != other:
+                what_of = "picture" if list(first.files) == ["image"] else "sample"
                 raise XmrError(
-                    f"{first.where} and {row.where.rpartition(', ')[2]} are both of {first.sample.source} and have "
-                    f"other {what}: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}; rows of one picture "
-                    "become one sample with several texts, so each row needs all its labels and the same split"
+                    f"{first.where} and {row.where.rpartition(', ')[2]} are both of {' + '.join(first.files.values())} "
+                    f"and have other {what}: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}; rows of one "
+                    f"{what_of} become one sample with several texts, so each row needs all its labels and the same "
+                    "split"
                 )
-    return replace(first.sample, texts=tuple(dict.fromkeys(text for row in rows for text in row.sample.texts)))
+    texts = tuple(dict.fromkeys(text for row in rows for text in row.sample.texts))
+    return replace(first, sample=replace(first.sample, texts=texts))
+
+
+def _with_sources(rows: Sequence[_Parsed]) -> list[RawSample]:
+    """The rows' samples, each called by the path of its first file; by all of them, where others have the same first.
+
+    A text without a file is called by its number among such texts.
+    """
+    shared = Counter(next(iter(row.files.values()), "") for row in rows)
+    samples, texts = [], 0
+    for row in rows:
+        first = next(iter(row.files.values()), "")
+        texts += not first
+        source = first if shared[first] == 1 else " + ".join(row.files.values())
+        samples.append(replace(row.sample, source=source if first else f"text/{texts:06d}"))
+    return samples
 
 
 def _notes_on_unlisted(raw: Path, samples: Sequence[RawSample]) -> list[str]:
-    """Pictures beside those of the table that are in no row of it, and pictures of the table that are not read."""
+    """Files beside those of the table that are in no row of it, and pictures of the table that are not read."""
     unused = Unused()
-    listed = {_plain(sample.image) for sample in samples if sample.image}
+    listed = {plain(path) for sample in samples for path in sample.files.values()}
     for folder in sorted({path.parent for path in listed if path.parent.is_dir()}):
         for path in sorted(folder.iterdir()):
             if path in listed or is_litter(path.name):
                 continue
-            if path.suffix.lower() in IMAGE_SUFFIXES or is_foreign(path):
-                unused.add("pictures are in no row of the table and not used", path.relative_to(_plain(raw)).as_posix())
+            modality = "image" if is_foreign(path) else modality_of(path)
+            if modality:
+                what = "pictures" if modality == "image" else f"{modality} files"
+                unused.add(f"{what} are in no row of the table and not used", path.relative_to(plain(raw)).as_posix())
     for sample in samples:
         if sample.image and is_foreign(sample.image):
             unused.add_foreign(sample.image, sample.source)

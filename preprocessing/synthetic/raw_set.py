@@ -1,4 +1,4 @@
-"""The command that writes drawn pictures and the page that lists them."""
+"""The command that writes drawn pictures and the page that lists them, or a set of five modalities and its table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from random import Random
 
 from preprocessing.common.command import OutFolder
 from preprocessing.synthetic import GENERATOR
+from preprocessing.synthetic.five_media import write_five
 from preprocessing.synthetic.picture import KINDS, draw_picture
 from preprocessing.synthetic.sentences import describe
 from xmr_e2e.console import Console
@@ -34,6 +35,8 @@ def synthetic(
     out: OutFolder,
     /,
     *,
+    five: bool = False,
+    paired: bool = False,
     per_class: int = 50,
     size: tuple[int, int] = (240, 180),
     seed: int = 0,
@@ -44,15 +47,22 @@ def synthetic(
     20 classes of drawn scenes, each with five sentences; needs no network. Build shards from it with
     preprocessing.pascal_sentence.
 
+    With --five, another set of 4 classes: pictures, sentences, sounds (WAV), films (MP4) and meshes (OFF), by each of
+    which a class can be told. Build shards from it with preprocessing.folder.
+
     Example: python -m preprocessing.synthetic data/raw/synthetic --per-class 50
 
     Args:
         out: the folder to write, which must not hold anything yet
-        per_class: pictures of each class
+        five: make the set of five modalities
+        paired: with --five, samples that have all five modalities; without it, each has one
+        per_class: pictures of each class; with --five, samples of each class and modality
         size: width and height in pixels
         seed: another seed draws another set; the same seed gives the same bytes
         workers: processes that draw, which change no byte
     """
+    if paired and not five:
+        raise XmrError("--paired is of the set of five modalities: add --five")
     if per_class < 1:
         raise XmrError(f"--per-class must be at least 1, not {per_class}")
     if min(size) < 48:
@@ -64,14 +74,24 @@ def synthetic(
     growing = place.with_name(place.name + ".partial")
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)
+    if five:
+        count = write_five(growing, per_class=per_class, size=size, seed=seed, paired=paired, workers=workers)
+        message = f"{count:,} synthetic samples of five modalities made: {out / 'table.jsonl'}"
+    else:
+        count = _write_pascal(growing, per_class=per_class, size=size, seed=seed, workers=workers)
+        message = f"{count:,} synthetic pictures drawn: {out / 'index.html'}"
+    os.replace(growing, place)
+    Console().print(message, highlight=False, soft_wrap=True)
+
+
+def _write_pascal(folder: Path, *, per_class: int, size: tuple[int, int], seed: int, workers: int) -> int:
+    """Write the pictures and the page that lists them; return their number."""
     tasks = [(name, range(per_class)[start : start + 10]) for name in KINDS for start in range(0, per_class, 10)]
-    draw = partial(_draw, growing, size, seed)
+    draw = partial(_draw, folder, size, seed)
     sizes = [len(indices) for _, indices in tasks]
     rows = map_shards(draw, tasks, sizes=sizes, title="drawing pictures", workers=workers)
-    (growing / "index.html").write_text(PAGE % "\n".join(rows), encoding="utf-8")
-    os.replace(growing, place)
-    message = f"{sum(sizes):,} synthetic pictures drawn: {out / 'index.html'}"
-    Console().print(message, highlight=False, soft_wrap=True)
+    (folder / "index.html").write_text(PAGE % "\n".join(rows), encoding="utf-8")
+    return sum(sizes)
 
 
 def _draw(folder: Path, size: tuple[int, int], seed: int, task: tuple[str, range]) -> str:

@@ -74,9 +74,9 @@ def test_what_is_not_used_is_counted_and_named(raw: Path) -> None:
     assert next(sample for sample in found.samples if "UP" in sample.source).texts == ("in capitals",)
     assert sorted(found.notes) == [
         "1 entries are neither files nor folders and not used, such as dog/pipe.jpg",
-        "1 files in .json are neither pictures nor texts and not used, such as dog/notes.json",
-        "1 files in .xml are neither pictures nor texts and not used, such as dog/a\\nb.xml",
-        "1 folders hold no picture that is read, and are no classes, such as fox",
+        "1 files in .json are of no kind that is read and not used, such as dog/notes.json",
+        "1 files in .xml are of no kind that is read and not used, such as dog/a\\nb.xml",
+        "1 folders hold no file that is read, and are no classes, such as fox",
         "1 pictures have a text with others of the same name and stay in their split, such as "
         "sea/two.jpg and sea/two.png",
         "1 pictures in .avif are not read and not used; convert them to JPEG, such as sea/k.avif",
@@ -101,12 +101,16 @@ def test_folders_that_are_called_as_splits_are_said(raw: Path) -> None:
     (raw / "dog").rename(raw / "Train")
     (raw / "sea").rename(raw / "test")
     assert samples_of_folders(raw).notes == [
-        "the folders Train, test are taken for classes; splits are given in a table (--table)"
+        "the folders Train, test are taken for classes; splits are given in a table (--table), or as folders of class "
+        "folders"
     ]
 
 
 def test_a_folder_of_folders_says_what_lies_too_deep(raw: Path) -> None:
-    with pytest.raises(XmrError, match=r"no image with a text; 2 folders lie within class folders.*such as raw/dog"):
+    with pytest.raises(
+        XmrError,
+        match=r"no image with a text, no sound, video or shape; 2 folders lie within class folders.*such as raw/dog",
+    ):
         folder(raw.parent, raw.parent / "out")
 
 

@@ -104,6 +104,11 @@ class SplitReader:
             f"{self._where(shard, row)}: has no {modality} file, only published features; read them with a vector tower"
         )
 
+    def has_media(self, position: int, modality: str) -> bool:
+        """True if the sample has the raw file of a sound, a video or a 3D shape, and not only features of it."""
+        shard, row = self._locate(position)
+        return any(self._index(shard).span(extension, row) for extension in MEDIA_EXTENSIONS[modality])
+
     def where(self, position: int) -> str:
         """Shard and key of a sample, for error messages."""
         return self._where(*self._locate(position))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,7 +46,15 @@ from xmr_e2e.shards.manifest import (
 )
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
 from xmr_e2e.shards.parallel import CPUS, map_shards
-from xmr_e2e.shards.raw import RawSample, UnusableSample, check_samples, check_within, encode_sample, fingerprint_of
+from xmr_e2e.shards.raw import (
+    MediaPreparation,
+    RawSample,
+    UnusableSample,
+    check_samples,
+    check_within,
+    encode_sample,
+    fingerprint_of,
+)
 from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
 from xmr_e2e.shards.writer import write_shard
@@ -119,6 +127,7 @@ class _Task:
     classes: tuple[str, ...]
     required: tuple[str, ...]
     options: BuildOptions
+    media: MediaPreparation | None
 
 
 def build_shards(
@@ -132,6 +141,7 @@ def build_shards(
     required: Sequence[str] = ("image", "text"),
     raw: Path | None = None,
     options: BuildOptions = BuildOptions(),
+    media: MediaPreparation | None = None,
 ) -> Manifest | None:
     """Write shards, their indexes and the manifest to `out`; return the manifest.
 
@@ -144,6 +154,8 @@ def build_shards(
         required: the modalities that each sample must have, raw or as features; a sample without one of them cannot
             be used. With none, a sample must have any.
         raw: the folder out of which no file and no link in it may lead, unless `options.outside`.
+        media: what decodes sounds, videos and shapes, in the processes that build; without it, these are stored as
+            they are, whatever they are.
 
     Raises:
         XmrError: no samples, a file outside of `raw`, duplicate sources, features of a modality that differ in width,
@@ -161,7 +173,8 @@ def build_shards(
         notes = [*excluded, *notes]
     part = Partition.parse(options.part)
     required = tuple(name for name in MODALITIES if name in required)
-    fingerprint = _fingerprint(dataset, classes, samples, skipped, required, options)
+    shaping = {**options.shaping_bytes(), **(media.shaping_bytes() if media else {})}
+    fingerprint = _fingerprint(dataset, classes, samples, skipped, required, shaping)
     if not options.overwrite:
         present = _look_at_place(out, fingerprint)
         if present:
@@ -169,7 +182,10 @@ def build_shards(
             return present
     workshop = BuildDirectory(out, fingerprint, part)
     workshop.open()
-    tasks = list(_plan_shards(workshop.folder, samples, tuple(classes), required, options))
+    tasks = [
+        _Task(path, split, members, tuple(classes), required, options, media)
+        for path, split, members in _plan_shards(workshop.folder, samples, options.shard_samples)
+    ]
     _make_missing(workshop, part.of(tasks), options.workers)
     if not _is_to_publish(workshop, tasks):
         return None
@@ -190,7 +206,7 @@ def build_shards(
                 *notes,
                 *(note for result in results for note in result.notes),
             ),
-            options=options.shaping_bytes(),
+            options=shaping,
             fingerprint=fingerprint,
         )
         check_readable(manifest, out / NAME)
@@ -220,10 +236,10 @@ def _fingerprint(
     samples: Sequence[RawSample],
     skipped: Sequence[Skipped],
     required: Sequence[str],
-    options: BuildOptions,
+    shaping: Mapping[str, int | None],
 ) -> str:
-    """A hash of all that the build depends on."""
-    about = [VERSION, dataset, list(classes), list(required), options.shaping_bytes()]
+    """A hash of all that the build depends on; `shaping` are the options on which bytes depend."""
+    about = [VERSION, dataset, list(classes), list(required), shaping]
     digest = hashlib.sha256(json.dumps(about).encode())
     for sample in samples:
         digest.update(fingerprint_of(sample))
@@ -247,19 +263,15 @@ def _look_at_place(out: Path, fingerprint: str) -> Manifest | None:
 
 
 def _plan_shards(
-    folder: Path,
-    samples: Sequence[RawSample],
-    classes: tuple[str, ...],
-    required: tuple[str, ...],
-    options: BuildOptions,
-) -> Iterator[_Task]:
+    folder: Path, samples: Sequence[RawSample], shard_samples: int
+) -> Iterator[tuple[Path, str, tuple[RawSample, ...]]]:
+    """The tar, the split and the samples of each shard."""
     for split in SPLITS:
         members = sorted(
             (sample for sample in samples if sample.split == split), key=lambda sample: key_of(sample.source)
         )
-        for number, start in enumerate(range(0, len(members), options.shard_samples)):
-            path = folder / f"{split}-{number:05d}.tar"
-            yield _Task(path, split, tuple(members[start : start + options.shard_samples]), classes, required, options)
+        for number, start in enumerate(range(0, len(members), shard_samples)):
+            yield folder / f"{split}-{number:05d}.tar", split, tuple(members[start : start + shard_samples])
 
 
 def _make_missing(workshop: BuildDirectory, tasks: Sequence[_Task], workers: int) -> None:
@@ -330,6 +342,7 @@ def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> It
                 required=task.required,
                 resize=task.options.resize,
                 max_pixels=task.options.max_pixels,
+                media=task.media,
             )
         except UnusableSample as error:
             skipped.append(Skipped(sample.source, sample.split, str(error)))

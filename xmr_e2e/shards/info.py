@@ -41,8 +41,9 @@ def _heading(manifest: Manifest) -> Text:
 
 
 def _options(manifest: Manifest) -> str:
-    resize = manifest.options.get("resize")
-    return f"images resized to {resize} pixels (shorter side)" if resize else "original image bytes"
+    resize, frames = manifest.options.get("resize"), manifest.options.get("frames")
+    images = f"images resized to {resize} pixels (shorter side)" if resize else "original image bytes"
+    return f"{images}, {frames} frames of each video" if frames else images
 
 
 def _splits_table(manifest: Manifest) -> Table:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,19 @@ MEDIA_BYTES = 2**32
 
 class UnusableSample(Exception):
     """A sample that cannot go into the shards, and why."""
+
+
+class MediaPreparation(Protocol):
+    """Decoders of sounds, videos and 3D shapes, which know more than shards do."""
+
+    def prepare(
+        self, modality: str, extension: str, data: bytes, where: str, *, resize: int | None
+    ) -> tuple[str, bytes]:
+        """The extension and the bytes to store of a raw file. Raises XmrError, which begins with `where`, for one that
+        cannot be used."""
+
+    def shaping_bytes(self) -> dict[str, int | None]:
+        """The options on which the shards' bytes depend; none for those that store files as they are."""
 
 
 class RawTree:
@@ -98,9 +112,14 @@ class RawSample:
     """modality ("audio", "video" or "shape3d") -> its raw file, carried as it is"""
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Modality -> its raw file, the image's before the others."""
+        return {**({"image": self.image} if self.image else {}), **self.media}
+
+    @property
     def place(self) -> str:
         """The place to look for it, for error messages: its image, another raw file, or else its source."""
-        return str(next(filter(None, (self.image, *self.media.values())), self.source))
+        return str(next(iter(self.files.values()), self.source))
 
 
 def check_samples(samples: Sequence[RawSample]) -> dict[str, tuple[int, ...]]:
@@ -130,7 +149,7 @@ def check_within(raw: Path, samples: Sequence[RawSample]) -> None:
     folder = RawTree(raw)
     folder.check_links()
     for sample in samples:
-        for path in filter(None, (sample.image, *sample.media.values())):
+        for path in sample.files.values():
             if not folder.holds(path):
                 raise folder.error(f"{sample.source}: {path}")
 
@@ -183,10 +202,13 @@ def encode_sample(
     required: Sequence[str],
     resize: int | None,
     max_pixels: int,
+    media: MediaPreparation | None = None,
 ) -> dict[str, bytes]:
     """The sample's members: extension -> bytes. What was repaired is added to the notes.
 
-    classes: better a set than a list, since each label is looked up in it.
+    Args:
+        classes: better a set than a list, since each label is looked up in it.
+        media: what decodes sounds, videos and shapes; without it, they are stored as they are.
 
     Raises:
         UnusableSample: a required modality is missing, or there is none at all; a label that is no class; an image,
@@ -200,7 +222,7 @@ def encode_sample(
         if unknown:
             raise UnusableSample(f"label {unknown[0]!r} is in no class list")
         for name, path in sample.media.items():
-            extension, data = _encode_media(name, path)
+            extension, data = _encode_media(name, path, media, resize)
             members[extension] = data
         if sample.image:
             extension, data = _encode_image(sample.image, resize=resize, max_pixels=max_pixels)
@@ -219,7 +241,7 @@ def encode_sample(
 
 
 def _check_required(sample: RawSample, texts: tuple[str, ...], required: Sequence[str]) -> None:
-    given = {*sample.features, *sample.media, *(["image"] if sample.image else []), *(["text"] if texts else [])}
+    given = {*sample.features, *sample.files, *(["text"] if texts else [])}
     for name in required:
         if name not in given:
             raise UnusableSample("has no text, or only empty ones" if name == "text" else f"has no {name}")
@@ -227,7 +249,9 @@ def _check_required(sample: RawSample, texts: tuple[str, ...], required: Sequenc
         raise UnusableSample(f"has none of {', '.join(MODALITIES)}")
 
 
-def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
+def _encode_media(
+    modality: str, path: Path, preparation: MediaPreparation | None, resize: int | None
+) -> tuple[str, bytes]:
     extension = path.suffix.lower().removeprefix(".")
     if extension not in MEDIA_EXTENSIONS[modality]:
         known = ", ".join(MEDIA_EXTENSIONS[modality])
@@ -235,7 +259,12 @@ def _encode_media(modality: str, path: Path) -> tuple[str, bytes]:
     data = _read(path, MEDIA_BYTES)
     if not data:
         raise UnusableSample(f"{modality} file {path.name} is empty (zero bytes)")
-    return extension, data
+    if preparation is None:
+        return extension, data
+    try:
+        return preparation.prepare(modality, extension, data, f"{modality} file {path.name}", resize=resize)
+    except XmrError as error:
+        raise UnusableSample(str(error)) from error
 
 
 def _encode_image(path: Path, *, resize: int | None, max_pixels: int) -> tuple[str, bytes]:

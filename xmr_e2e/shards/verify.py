@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,11 @@ from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage, check_decodes
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.remote.mount import load_mount, open_tar
 from xmr_e2e.shards.scan import Problem, scan_shard
+from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
+
+CheckMedia = Callable[[str, str, bytes, str], None]
+"""Called with a raw file's modality, extension and bytes, and with what its error, an XmrError, begins with. Other
+processes call it, so it must be a function of a module, or what can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class _Task:
     manifest: Manifest
     left_out: frozenset[str]
     """keys"""
+    check_media: CheckMedia | None
 
     @property
     def max_pixels(self) -> int:
@@ -45,10 +51,14 @@ class _Findings:
     multi_label: bool = False
 
 
-def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
+def verify(folder: Path, *, workers: int = CPUS, check_media: CheckMedia | None = None) -> list[Problem]:
     """Compare shards, indexes and manifest with each other, decode every image and read all features.
 
     The tars of a mounted folder are fetched for it, as far as they are not in the cache.
+
+    Args:
+        check_media: what decodes sounds, videos and shapes (`xmr_e2e.data.media_check`); without it, they are not
+            looked into.
 
     Returns:
         All problems found, shard by shard; none means that the folder is whole.
@@ -60,7 +70,7 @@ def verify(folder: Path, *, workers: int = CPUS) -> list[Problem]:
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     # What was skipped can be long, and goes to each worker with each task.
     short = replace(manifest, skipped=(), notes=())
-    tasks = [_Task(folder / shard.name, shard, short, manifest.left_out(shard.name)) for shard in shards]
+    tasks = [_Task(folder / shard.name, shard, short, manifest.left_out(shard.name), check_media) for shard in shards]
     sizes = [shard.samples for shard in shards]
     findings = map_shards(_verify_shard, tasks, sizes=sizes, title="verifying shards", workers=workers)
 
@@ -86,6 +96,7 @@ def _verify_shard(task: _Task) -> _Findings:
             )
             found.problems += _check_index(task, index)
             found.problems += _check_images(task, tar, index)
+            found.problems += _check_media(task, tar, index)
             found.problems += _check_features(task, tar, index)
     except OSError as error:
         found.problems.append(Problem(task.path.name, "", f"cannot be read: {error.strerror}"))
@@ -166,6 +177,17 @@ def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem
             check_decodes(data, max_pixels=task.max_pixels)
         except UnusableImage as error:
             yield Problem(task.path.name, key, f".{extension}: {error}")
+
+
+def _check_media(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
+    """Decode sounds, videos and shapes, if something can."""
+    for modality, known in MEDIA_EXTENSIONS.items() if task.check_media else ():
+        present = [extension for extension in known if extension in index.members]
+        for key, extension, data in _read_members(tar, index, present):
+            try:
+                task.check_media(modality, extension, data, f".{extension}")
+            except XmrError as error:
+                yield Problem(task.path.name, key, str(error))
 
 
 def _check_features(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:

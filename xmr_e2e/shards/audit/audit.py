@@ -1,4 +1,4 @@
-"""Search for duplicates, within a split or across several: the same pictures, pictures that look the same, texts."""
+"""Search for duplicates, within a split or across several: the same files, pictures that look the same, texts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ from xmr_e2e.shards.media import MAX_PIXELS, UnusableImage
 from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.record import Record, read_record
 from xmr_e2e.shards.remote.mount import load_mount, open_tar
+from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
 from xmr_e2e.shards.sheet import Tile, tile_picture, write_sheet
 
 # Byte for byte; by their perceptual hashes; by all their texts together.
 KINDS = {
     "picture": "same picture",
     "look": "alike pictures",
+    "audio": "same sound",
+    "video": "same video",
+    "shape3d": "same shape",
     "texts": "same texts",
 }
 PAIRS_DRAWN = 24
@@ -117,7 +121,8 @@ class Audit:
 def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -> Audit:
     """Look for duplicates among all samples of these folders. All pictures are decoded.
 
-    Of each sample 73 bytes are held, and about as much again while they are compared.
+    Sounds, videos and 3D shapes are compared by the bytes of their files, where there are any. Of each sample 121 bytes
+    are held, and about as much again while they are compared.
 
     Raises:
         XmrError: a folder without a manifest, or a shard that cannot be read.
@@ -125,13 +130,16 @@ def audit(folders: Sequence[Path], *, texts: bool = True, workers: int = CPUS) -
     parts = tuple(part for folder in folders for part in _parts(folder))
     tasks = [ShardTask(part.folder, shard, part.max_pixels, part.classes) for part in parts for shard in part.shards]
     sizes = [task.shard.samples for task in tasks]
-    looked = map_shards(fingerprint_shard, tasks, sizes=sizes, title="reading pictures", workers=workers)
+    looked = map_shards(fingerprint_shard, tasks, sizes=sizes, title="reading samples", workers=workers)
     rows = np.concatenate([np.empty(0, FINGERPRINT), *(shard.rows for shard in looked)])
     part = np.repeat(np.arange(len(parts)), [each.samples for each in parts])
     found = {
         "picture": exact_duplicates(rows["picture"], part, len(parts)),
         "look": _look_alike(rows, part, len(parts)),
     }
+    for modality in MEDIA_EXTENSIONS:
+        if rows[modality].any():
+            found[modality] = exact_duplicates(rows[modality], part, len(parts))
     if texts:
         found["texts"] = exact_duplicates(rows["texts"], part, len(parts))
     undecodable = [f"{task.shard.name}: {key}" for task, shard in zip(tasks, looked) for key in shard.undecodable]

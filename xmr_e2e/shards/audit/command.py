@@ -26,8 +26,8 @@ def audit_command(
 ) -> int:
     """Look for duplicates within and across splits; exit with 1, and name them, where some lie in two splits.
 
-    Pictures are compared byte by byte and by how they look (scaled or encoded again, not cropped or mirrored), texts
-    without regard to case and spaces: a sample's texts all together.
+    Pictures are compared byte by byte and by how they look (scaled or encoded again, not cropped or mirrored), files of
+    sounds, videos and 3D shapes byte by byte, texts without regard to case and spaces: a sample's texts all together.
 
     Args:
         folders: the folder with manifest.json; further ones are compared with it and with each other

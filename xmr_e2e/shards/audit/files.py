@@ -15,6 +15,7 @@ from xmr_e2e.shards.audit.duplicates import groups_of
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.record import read_metadata
 from xmr_e2e.shards.remote.mount import load_mount, open_tar
+from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
 
 KEPT_FIRST = ("test", "val", "train")
 """Splits in the order in which a group of duplicates is left to them: what is measured stays as it is."""
@@ -43,13 +44,14 @@ class _Place:
 
 
 def find_groups(result: Audit) -> list[Group]:
-    """All groups of duplicates: of pictures (the same, or alike), and of texts."""
+    """All groups of duplicates: of pictures (the same, or alike), of other files, and of texts."""
     total = sum(part.samples for part in result.parts)
     near = {int(number) for links in result.found["look"].links for number in links.ravel()}
     pictures = groups_of([*result.found["picture"].links, *result.found["look"].links], total)
     found = [("picture" if near.isdisjoint(samples) else "look", samples) for samples in pictures]
-    if "texts" in result.found:
-        found += [("texts", samples) for samples in groups_of(result.found["texts"].links, total)]
+    for kind in (*MEDIA_EXTENSIONS, "texts"):
+        if kind in result.found:
+            found += [(kind, samples) for samples in groups_of(result.found[kind].links, total)]
     return [Group(KINDS[kind], tuple(samples), _left_out(result, samples)) for kind, samples in found]
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints to tell samples apart without keeping them: digests of bytes and texts, and of how a picture looks."""
+"""Fingerprints to tell samples apart without keeping them: digests of files and texts, and of how a picture looks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xmr_e2e.shards.index import load_index
+from xmr_e2e.shards.index import ShardIndex, Span, load_index
 from xmr_e2e.shards.manifest import Shard
 from xmr_e2e.shards.media import UnusableImage, decode_rgb
-from xmr_e2e.shards.record import Record, read_record
+from xmr_e2e.shards.record import ReadSpan, Record, read_record
 from xmr_e2e.shards.remote.mount import load_mount, open_tar
+from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
 
 FINGERPRINT = np.dtype(
     [
         ("picture", np.uint64, 2),  # half of the sha256 of its bytes; 0 where there is none
+        *((name, np.uint64, 2) for name in MEDIA_EXTENSIONS),  # likewise of the raw files of other media
         ("texts", np.uint64, 2),  # that of all its texts; 0 where there are none
         ("look", np.uint64),
         ("detail", np.uint64, 4),
         ("has_look", bool),
     ]
 )
-"""73 bytes of a sample."""
+"""121 bytes of a sample."""
 SIDE = 32
 """Pixels to which a picture is brought before its hash is taken."""
 FLAT = 3.0
@@ -57,7 +59,7 @@ class ShardFingerprints:
 
 
 def fingerprint_shard(task: ShardTask) -> ShardFingerprints:
-    """Read and decode all pictures of a shard. The tar of a mounted folder is fetched for it.
+    """Read all files of a shard, and decode its pictures. The tar of a mounted folder is fetched for it.
 
     Raises:
         XmrError: the shard or its index cannot be read.
@@ -66,12 +68,16 @@ def fingerprint_shard(task: ShardTask) -> ShardFingerprints:
     rows = np.zeros(len(index), FINGERPRINT)
     undecodable, flat = [], 0
     file = open_tar(task.folder, task.shard, load_mount(task.folder))
+
+    def read(span: Span) -> bytes:
+        return os.pread(file, span[1], span[0])
+
     try:
         for number, key in enumerate(index.keys):
             where = f"{task.folder / task.shard.name}: {key}"
-            record = read_record(index, number, lambda span: os.pread(file, span[1], span[0]), where)
+            record = read_record(index, number, read, where)
             try:
-                rows[number] = _fingerprint(record, task.max_pixels)
+                rows[number] = _fingerprint(record, _media_digests(index, number, read), task.max_pixels)
             except UnusableImage:
                 undecodable.append(key)
             else:
@@ -102,11 +108,21 @@ def _signs(values: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(np.packbits(values > np.median(values)).view(np.uint64).tolist())
 
 
-def _fingerprint(record: Record, max_pixels: int) -> tuple[object, ...]:
+def _fingerprint(record: Record, media: list[tuple[int, int]], max_pixels: int) -> tuple[object, ...]:
     """A row of FINGERPRINT; texts are compared without regard to case and spaces. Raises UnusableImage."""
     texts = "\n".join(" ".join(text.split()).casefold() for text in record.metadata.texts)
     found = perceptual_hashes(decode_rgb(record.image, max_pixels=max_pixels)) if record.image is not None else None
-    return _digest(record.image or b""), _digest(texts.encode()), *(found or (0, (0, 0, 0, 0))), found is not None
+    looks = *(found or (0, (0, 0, 0, 0))), found is not None
+    return _digest(record.image or b""), *media, _digest(texts.encode()), *looks
+
+
+def _media_digests(index: ShardIndex, row: int, read: ReadSpan) -> list[tuple[int, int]]:
+    """Of the sample's raw sound, video and 3D shape; zeros for what it has not."""
+    spans = [
+        next((span for extension in known if (span := index.span(extension, row))), None)
+        for known in MEDIA_EXTENSIONS.values()
+    ]
+    return [_digest(read(span)) if span else (0, 0) for span in spans]
 
 
 def _digest(data: bytes) -> tuple[int, int]:
