@@ -201,6 +201,7 @@ def test_one_modality_missing_keys_and_another_gallery_s_modalities_are_refused(
 def test_directions_are_written_for_people() -> None:
     assert direction_title("image_to_text") == "image → text"
     assert direction_title("audio_to_shape3d") == "audio → 3D shape"
+    assert direction_title("image_to_others") == "image → all others"
 
 
 def test_captions_are_items_of_their_own_and_pairs_of_their_picture() -> None:

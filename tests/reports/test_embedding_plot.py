@@ -34,6 +34,21 @@ def corners(*, items: int | None = None, strays: bool = False, several: bool = F
     )
 
 
+def test_five_modalities_have_a_sign_a_colour_and_a_name_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    names = ("image", "text", "audio", "video", "shape3d")
+    projection = Projection(
+        {name: rng.standard_normal((8, 2)).astype(np.float32) for name in names},
+        {name: np.arange(8) % 4 for name in names},
+        40,
+        False,
+    )
+    drawn = embedding_plot(projection, NAMES)
+    assert [name for name, _, _ in drawn.modalities] == list(names)
+    assert len({sign for _, sign, _ in drawn.modalities}) == len({color for *_, color in drawn.modalities}) == 5
+    assert "● image, ▲ text, ■ audio, ◆ video, ✚ 3D shape." in drawn.note
+
+
 @pytest.mark.parametrize("strays", [False, True])
 def test_a_name_stands_where_most_of_its_class_lies(strays: bool) -> None:
     projection = corners(strays=strays)

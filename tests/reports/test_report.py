@@ -363,16 +363,16 @@ def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five
     assert five.open == []
     given = five_modalities()
     start = next(number for number, row in enumerate(five.rows) if row[0].startswith("mAP@all"))
-    assert five.rows[start][1:] == ["image", "text", "audio", "video", "3D shape"]
+    assert five.rows[start][1:] == ["image", "text", "audio", "video", "3D shape", "all others"]
     for row, query in enumerate(given.model.modalities):
         title, *cells = five.rows[start + 1 + row]
         assert title == query.replace("shape3d", "3D shape")
-        for cell, gallery in zip(cells, given.model.modalities):
+        for cell, gallery in zip(cells, (*given.model.modalities, "others"), strict=True):
             if query == gallery:
                 assert cell == ""
                 continue
             way = f"{query}_to_{gallery}"
-            expected = [each.directions[way].scores["mAP@all"] for each in (given.model, given.random)]
+            expected = [each.rows[way].scores["mAP@all"] for each in (given.model, given.random)]
             assert [float(cell[:5]), float(cell[5:])] == pytest.approx(expected, abs=5e-4)
 
 
@@ -380,10 +380,11 @@ def test_each_of_twenty_directions_is_listed_and_a_figure_that_it_lacks_is_no_ze
     rows = {row[0]: row[1:] for row in five.rows if len(row) == 10}
     names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10", "MedR", "Pearson", "rsum"]
     assert rows.pop("query → gallery") == names
-    assert len(rows) == 21
-    assert "video → 3D shape" in rows
+    assert len(rows) == 26
+    assert "video → 3D shape" in rows and list(rows)[-1] == "3D shape → all others"
+    of_pairs = ("image → text", "text → image", "average", "image → all others", "text → all others")
     for title, cells in rows.items():
-        has_pairs = title in ("image → text", "text → image", "average")
+        has_pairs = title in of_pairs
         assert (cells[-2] == "–") != has_pairs
         assert (cells[-1] == "–") == (title != "average")  # a sum over directions
 

@@ -28,7 +28,7 @@ from tests.helpers.embedded import embedded_split
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalMetrics, all_directions, cross_modal_metrics
+from xmr_e2e.evaluation.directions import CrossModalMetrics, all_directions, cross_modal_metrics, modality_title
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.models.saved_model import SavedModel
@@ -339,6 +339,43 @@ def test_the_table_shows_figures_over_random_ones_and_fits_80_columns() -> None:
         assert shown[heading] == [[f"{scores[name]:.4f}" for name in names]]
         assert shown["random"][number] == [f"{floor[name]:.4f}" for name in names]
         assert shown["times random"][number] == [f"{scores[name] / floor[name]:.1f}x" for name in names]
+
+
+def test_twenty_directions_are_a_matrix_of_map_that_fits_80_columns_and_30_lines() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.arange(60) % 6
+    modalities = ("image", "text", "audio", "video", "shape3d")
+    rows = {name: np.eye(6)[labels] + rng.standard_normal((60, 6)) for name in modalities}
+    metrics = cross_modal_metrics(embedded_split(rows, labels))
+    out = io.StringIO()
+    Console(file=out, width=80).print(metrics_table(metrics))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) <= 30 and "…" not in out.getvalue()
+    for query in modalities:
+        head = next(
+            number for number, line in enumerate(lines) if line.strip().startswith(modality_title(query) + "  ")
+        )
+        others = [name for name in (*modalities, "others") if name != query]
+        ways = [f"{query}_to_{gallery}" for gallery in others]
+        values = [metrics.model.rows[way].scores["mAP@all"] for way in ways]
+        floors = [metrics.random.rows[way].scores["mAP@all"] for way in ways]
+        assert re.findall(r"\d\.\d{4}", lines[head]) == [f"{value:.4f}" for value in values]
+        assert re.findall(r"\d+\.\dx", lines[head + 1]) == [
+            f"{value / floor:.1f}x" for value, floor in zip(values, floors)
+        ]
+    (average,) = [line for line in lines if line.strip().startswith("average")]
+    assert f"{metrics.model.average['mAP@all']:.4f}" in average
+
+
+def test_three_modalities_have_blocks_with_the_mixed_pools_behind_the_average() -> None:
+    labels = np.arange(60) % 6
+    rng = np.random.default_rng(4)
+    rows = {name: np.eye(6)[labels] + rng.standard_normal((60, 6)) for name in ("image", "text", "audio")}
+    metrics = cross_modal_metrics(embedded_split(rows, labels))
+    _, shown = printed_rows(metrics)
+    headings = [name for name in shown if "→" in name or name == "average"]
+    assert headings[6:] == ["average", "image → all others", "text → all others", "audio → all others"]
+    assert shown["audio → all others"][0][0] == f"{metrics.model.pools['audio_to_others'].scores['mAP@all']:.4f}"
 
 
 def test_a_figure_that_a_direction_lacks_is_no_zero(shards: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -106,4 +107,5 @@ def _mean(parts: Sequence[CrossModalMetrics]) -> CrossModalMetrics:
 
 def _mean_directions(parts: Sequence[Directions]) -> Directions:
     metrics = {name: average_metrics([part.directions[name] for part in parts]) for name in parts[0].directions}
-    return with_average(metrics)
+    pools = {name: average_metrics([part.pools[name] for part in parts]) for name in parts[0].pools}
+    return replace(with_average(metrics), pools=pools)

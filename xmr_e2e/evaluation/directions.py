@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
 from xmr_e2e.evaluation.per_query import Discount
+from xmr_e2e.evaluation.pools import mixed_pools
 from xmr_e2e.evaluation.retrieval import (
     MetricSpec,
     Number,
@@ -26,10 +27,16 @@ from xmr_e2e.evaluation.retrieval import (
 )
 from xmr_e2e.similarity import Similarity
 
+OTHERS = "others"
+"""in a direction's name, in the place of the gallery's modality: a mixed pool of all but the query's own"""
 RSUM = "rsum"
 """the sum of recalls over all directions, by which retrieval without labels is selected"""
 _BY_LABEL = ("relevance", "normaliser", "mAP", "NDCG", "curve", "scope", "per_class", "queries_without_relevant")
 """beginnings of the names of what is defined by labels"""
+_POOL = {
+    "all others": "a mixed pool: the items of all modalities but the query's own as one gallery, modality by modality; "
+    "every such item with the query's id is its pair; in no average"
+}
 
 DirectionName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,50}_to_[a-z0-9]{1,50}$")]
 
@@ -42,6 +49,14 @@ class Directions:
     """"image_to_text", "text_to_image", …: the query's modality first. "figures" in result files"""
     average: dict[Score, Number]
     """of each score over the directions that have it; with "rsum", the sum of recalls over all of them"""
+    pools: Annotated[dict[DirectionName, RetrievalMetrics], Field(max_length=100)] = field(default_factory=dict)
+    """"image_to_others", …: queries of one modality, the items of all others as one gallery. No part of the average.
+    Empty for two modalities, in validation, and in results of early versions"""
+
+    @property
+    def rows(self) -> dict[str, RetrievalMetrics]:
+        """The metrics of all directions, and behind them those of the mixed pools."""
+        return {**self.directions, **self.pools}
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -66,11 +81,11 @@ class CrossModalMetrics:
     @property
     def is_complete(self) -> bool:
         """True where all is there that this version measures."""
-        sides = (self.model.directions, self.random.directions)
         return (
             bool(self.definitions)
             and self.model.directions.keys() == self.random.directions.keys()
-            and all(each.is_complete for side in sides for each in side.values())
+            and self.model.pools.keys() == self.random.pools.keys()
+            and all(each.is_complete for side in (self.model, self.random) for each in side.rows.values())
         )
 
 
@@ -90,17 +105,7 @@ def all_directions(
     """
     return with_average(
         {
-            name: retrieval_metrics(
-                asked.embeddings,
-                ranked.embeddings,
-                asked.labels,
-                ranked.labels,
-                query_ids=asked.keys,
-                gallery_ids=ranked.keys,
-                similarity=similarity,
-                spec=spec,
-                ndcg_discount=discounts.get(name, Discount()),
-            )
+            name: _metrics_of(asked, ranked, similarity, spec, discounts.get(name, Discount()))
             for name, asked, ranked in _pairs(queries, gallery)
         },
         spec,
@@ -117,38 +122,56 @@ def cross_modal_metrics(
     seed: int = 0,
     random_rankings: int = 5,
 ) -> CrossModalMetrics:
-    """Everything that a result file says: all directions, the random rows beside them, the definitions.
+    """Everything that a result file says: all directions, mixed pools, the random rows beside them, the definitions.
 
     The random row of a direction is the mean over `random_rankings` rankings drawn from `seed`.
     Other arguments and errors: see `all_directions`.
     """
     model = all_directions(queries, gallery, similarity=similarity, spec=spec, discounts=discounts)
-    seeds = np.random.SeedSequence(seed).generate_state(len(model.directions) * random_rankings)
-    random = {
-        name: random_metrics(
-            asked.labels,
-            ranked.labels,
-            query_ids=asked.keys,
-            gallery_ids=ranked.keys,
-            seeds=own_seeds.tolist(),
-            spec=spec,
-            ndcg_discount=discounts.get(name, Discount()),
-        )
-        for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings))
+    pools = {
+        name: _metrics_of(asked, ranked, similarity, spec, Discount())
+        for name, asked, ranked in _pools(queries, gallery)
     }
-    for (name, asked, ranked), own_seeds in zip(_pairs(queries, gallery), seeds.reshape(-1, random_rankings)):
-        if "Pearson" in model.directions[name].scores:
-            random[name].scores["Pearson"] = random_correlation(
-                asked.embeddings,
-                ranked.embeddings,
-                query_ids=asked.keys,
-                gallery_ids=ranked.keys,
-                seeds=own_seeds.tolist(),
-            )
-    definitions = _definitions(similarity, spec, discounts, random_rankings, seed)
+    seeds = np.random.SeedSequence(seed).generate_state((len(model.directions) + len(pools)) * random_rankings)
+    ranked_by_chance = itertools.chain(_pairs(queries, gallery), _pools(queries, gallery))
+    floors = {
+        name: _random_metrics_of(asked, ranked, own_seeds.tolist(), spec, discounts.get(name, Discount()))
+        for (name, asked, ranked), own_seeds in zip(ranked_by_chance, seeds.reshape(-1, random_rankings))
+    }
+    random = with_average({name: floors[name] for name in model.directions}, spec)
+    definitions = _definitions(similarity, spec, discounts, random_rankings, seed) | (_POOL if pools else {})
     if not queries.is_labeled:
         definitions = {name: words for name, words in definitions.items() if not _is_by_label(name)}
-    return CrossModalMetrics(model, with_average(random, spec), definitions)
+    return CrossModalMetrics(
+        replace(model, pools=pools), replace(random, pools={name: floors[name] for name in pools}), definitions
+    )
+
+
+def _metrics_of(
+    asked: Items, ranked: Items, similarity: Similarity, spec: MetricSpec, discount: Discount
+) -> RetrievalMetrics:
+    return retrieval_metrics(
+        asked.embeddings,
+        ranked.embeddings,
+        asked.labels,
+        ranked.labels,
+        query_ids=asked.keys,
+        gallery_ids=ranked.keys,
+        similarity=similarity,
+        spec=spec,
+        ndcg_discount=discount,
+    )
+
+
+def _random_metrics_of(
+    asked: Items, ranked: Items, seeds: Sequence[int], spec: MetricSpec, discount: Discount
+) -> RetrievalMetrics:
+    """With Pearson's random row where there are pairs."""
+    ids: dict[str, Any] = {"query_ids": asked.keys, "gallery_ids": ranked.keys}
+    found = random_metrics(asked.labels, ranked.labels, seeds=seeds, spec=spec, ndcg_discount=discount, **ids)
+    if found.queries_with_pair:
+        found.scores["Pearson"] = random_correlation(asked.embeddings, ranked.embeddings, seeds=seeds, **ids)
+    return found
 
 
 def _is_by_label(definition: str) -> bool:
@@ -167,8 +190,8 @@ def split_direction(direction: str) -> tuple[str, str]:
 
 
 def modality_title(modality: str) -> str:
-    """A modality as it is written for people."""
-    return "3D shape" if modality == "shape3d" else modality
+    """A modality, or the pool of all others, as it is written for people."""
+    return {"shape3d": "3D shape", OTHERS: "all others"}.get(modality, modality)
 
 
 def direction_title(direction: str) -> str:
@@ -185,6 +208,12 @@ def _pairs(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tu
         raise ValueError(f"queries have {', '.join(queries.modalities)}, the gallery {', '.join(ranked.modalities)}")
     for one, other in itertools.permutations(queries.modalities, 2):
         yield direction_name(one, other), queries.items(one), ranked.items(other)
+
+
+def _pools(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tuple[str, Items, Items]]:
+    """Each mixed pool's name, queries and gallery."""
+    for modality, asked, ranked in mixed_pools(queries, gallery or queries):
+        yield direction_name(modality, OTHERS), asked, ranked
 
 
 def with_average(metrics: dict[str, RetrievalMetrics], spec: MetricSpec = MetricSpec()) -> Directions:

@@ -76,7 +76,7 @@ class EvaluationResult:
         text = json.dumps(_in_present_form(document))
         about, metrics = parse(_About, text, where), parse(CrossModalMetrics, text, where)
         for side in (metrics.model, metrics.random):
-            for name, own in side.directions.items():
+            for name, own in side.rows.items():
                 if len(own.curve.recall) != len(own.curve.precision) or len(own.scope.k) != len(own.scope.precision):
                     raise XmrError(f"{where}: {name}: a curve has other numbers of places than of values")
         if not metrics.model.directions:
@@ -112,9 +112,11 @@ def read_result(path: Path) -> EvaluationResult:
 
 
 def _side(directions: Directions) -> dict[str, Any]:
+    pools = {name: _direction(metrics) for name, metrics in directions.pools.items()}
     return {
         "figures": {name: _direction(metrics) for name, metrics in directions.directions.items()},
         "average": directions.average,
+        **({"pools": pools} if pools else {}),
     }
 
 

@@ -53,7 +53,7 @@ class ComparedRun:
     def scores(self, direction: str, side: Side) -> Mapping[str, float]:
         """The figures of a direction, or of the average."""
         directions = self.directions(side)
-        return directions.average if direction == AVERAGE else directions.directions[direction].scores
+        return directions.average if direction == AVERAGE else directions.rows[direction].scores
 
     def directions(self, side: Side) -> Directions:
         metrics = self.result.metrics
@@ -82,7 +82,7 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
     conflicts = [*_conflicts(named)]
     mains = {main_score(run.directions("model")) for run in runs}
     main = mains.pop() if len(mains) == 1 else MAIN
-    directions = [name for name in runs[0].result.metrics.model.directions if all(_has(run, name) for run in runs)]
+    directions = [name for name in runs[0].result.metrics.model.rows if all(_has(run, name) for run in runs)]
     write_page(
         path,
         "comparison.html",
@@ -141,7 +141,7 @@ def _sizes(run: ComparedRun) -> str:
 
 
 def _has(run: ComparedRun, direction: str) -> bool:
-    return direction in run.result.metrics.model.directions
+    return direction in run.result.metrics.model.rows
 
 
 def _table(runs: Mapping[str, ComparedRun], direction: str, is_fair: bool) -> _Table:
@@ -168,15 +168,15 @@ def _cell(model: float | None, random: float | None, best: float | None) -> _Cel
 
 def _curves(runs: Mapping[str, ComparedRun], direction: str) -> list[tuple[str, bytes]]:
     """Of one direction: what it shows, and the picture; of runs that were measured by labels, if there are any."""
-    runs = {name: run for name, run in runs.items() if run.directions("model").directions[direction].is_labeled}
+    runs = {name: run for name, run in runs.items() if run.directions("model").rows[direction].is_labeled}
     if not runs:
         return []
     return [
         (
             f"Precision over {xlabel}, {direction_title(direction)}",
             overlaid_plot(
-                {name: points(run.directions("model").directions[direction]) for name, run in runs.items()},
-                points(next(iter(runs.values())).directions("random").directions[direction]),
+                {name: points(run.directions("model").rows[direction]) for name, run in runs.items()},
+                points(next(iter(runs.values())).directions("random").rows[direction]),
                 xlabel=xlabel,
                 ylabel="precision",
             ),

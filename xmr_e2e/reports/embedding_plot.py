@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from xmr_e2e.evaluation.directions import modality_title
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.fonts import text_width
 from xmr_e2e.reports.page import short_name
@@ -117,8 +118,9 @@ def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlo
             f"drawn {'evenly over the classes' if projection.is_labeled else 'at random'}"
         )
     )
+    signs = ", ".join(f"{sign} {modality_title(name)}" for name, sign, _ in modalities)
     note = (
-        f"t-SNE of {drawn}, all modalities in one map: {', '.join(f'{sign} {name}' for name, sign, _ in modalities)}. "
+        f"t-SNE of {drawn}, all modalities in one map: {signs}. "
         "What lies near in the common space lies near here; distances between far groups mean little. "
         + ("A sample of several labels has the colour of the rarest." if projection.is_multi_label else "")
     )

@@ -14,6 +14,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
 from xmr_e2e.evaluation.embedded import Items
 from xmr_e2e.evaluation.inspection import RankingSample
+from xmr_e2e.reports.media_previews import MediaPreviews, Preview
 from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, thumbnail
 
 THUMBNAIL = 160
@@ -33,6 +34,8 @@ class Item:
     """a thumbnail, JPEG; None for a sample without a picture"""
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    preview: Preview | None = None
+    """of the sound, video or shape that asked or was ranked; None for pictures, texts and published features"""
 
     @property
     def name(self) -> str:
@@ -78,9 +81,16 @@ class SampleLookup:
     """A lookup of the samples of some splits by their keys.
 
     captions: which texts are items of their own; None where a sample has one text, all that are written for it.
+    previews: of the media of all items that are looked up; those of one page.
     """
 
-    def __init__(self, readers: Sequence[SplitReader], captions: Captions | None = None) -> None:
+    def __init__(
+        self,
+        readers: Sequence[SplitReader],
+        captions: Captions | None = None,
+        previews: MediaPreviews | None = None,
+    ) -> None:
+        self._previews = previews or MediaPreviews()
         self._places = {reader.key(place): (reader, place) for reader in readers for place in range(len(reader))}
         self._captions = {
             reader.key(place): texts
@@ -90,6 +100,8 @@ class SampleLookup:
 
     def item(self, items: Items, row: int, modality: str) -> Item:
         """The sample of an embedded item; of its texts the one that was embedded, where each is an item of its own.
+
+        A sound, video or shape that cannot be decoded has the reason in place of its preview.
 
         Raises:
             XmrError: its picture cannot be decoded.
@@ -104,7 +116,8 @@ class SampleLookup:
                 image = thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS)
         except UnusableImage as error:
             raise XmrError(f"{record.where}: {error}") from error
-        item = Item(record.key, about.source, image, about.texts, about.labels)
+        preview = self._previews.of(reader, place, modality)
+        item = Item(record.key, about.source, image, about.texts, about.labels, preview)
         if modality == "text" and self._captions:
             number = row - int(np.argmax(items.keys == key))  # the items of a sample stand together
             item = replace(item, texts=(self._captions[key][number],))

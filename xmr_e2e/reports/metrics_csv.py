@@ -15,12 +15,13 @@ Row = tuple[str, str | int | float, float, float | None, float | None]
 
 
 def metrics_csv(metrics: CrossModalMetrics, classes: Sequence[str]) -> str:
-    """A row for each score, point of a curve and class of each direction. classes: their names."""
+    """A row for each score, point of a curve and class of each direction and mixed pool. classes: their names."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for direction, model in metrics.model.directions.items():
-        for row in _rows(model, metrics.random.directions[direction], classes):
+    random = metrics.random.rows
+    for direction, model in metrics.model.rows.items():
+        for row in _rows(model, random[direction], classes):
             writer.writerow(map(csv_cell, [direction, *row]))
     for name, value in metrics.model.average.items():
         writer.writerow(["average", "score", name, value, metrics.random.average.get(name), None])

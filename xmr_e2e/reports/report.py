@@ -11,6 +11,7 @@ from typing import Any
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.confusion import Confusion
 from xmr_e2e.evaluation.directions import (
+    OTHERS,
     RSUM,
     CrossModalMetrics,
     Directions,
@@ -22,8 +23,10 @@ from xmr_e2e.evaluation.directions import (
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.reports.class_charts import bar_chart, heat_map
+from xmr_e2e.reports.direction_matrix import matrix_png, matrix_svg
 from xmr_e2e.reports.embedding_plot import embedding_plot
-from xmr_e2e.reports.examples import Example
+from xmr_e2e.reports.examples import Example, Item
+from xmr_e2e.reports.media_previews import MEDIA_NOTES, SoundPreview
 from xmr_e2e.reports.metrics_csv import metrics_csv
 from xmr_e2e.reports.page import data_uri, flattened, number, write_page
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots
@@ -97,8 +100,16 @@ class _Section:
         return f"{NAMES[self.query][0]} asks, {NAMES[self.gallery][1]} answer"
 
     @property
+    def items(self) -> Iterator[Item]:
+        for example in (*self.examples, *self.failures):
+            yield example.query
+            yield from (result.item for result in example.results)
+            if example.pair is not None:
+                yield example.pair
+
+    @property
     def note(self) -> str:
-        if self.gallery == "text":
+        if self.gallery == "text" and any(item.image is not None for item in self.items):
             return (
                 "The small picture is the one that a text was written for; the model did not see it when it ranked "
                 "the text."
@@ -146,11 +157,15 @@ def write_report(
         without_relevant=_without_relevant(metrics),
         modalities=metrics.model.modalities,
         metrics={name: _cells(metrics, name) for name in metrics.model.average},
+        pools=[_pool_row(metrics, name) for name in metrics.model.pools],
         ranks=[name for name in RANKS if name in metrics.model.average],
         sums=[name for name in SUMS if name in metrics.model.average],
         main=main,
         headline=_cells(metrics, main)[0 if of_two else -1 :],
         matrix=_matrix(metrics, main),
+        galleries=[*metrics.model.modalities, *([OTHERS] if metrics.model.pools else [])],
+        matrix_svg=None if of_two else matrix_svg(metrics, main),
+        matrix_png=None if of_two else matrix_png(metrics, main),
         recall_curve=precision_recall_plot(metrics) if is_labeled else None,
         scope_curve=precision_scope_plot(metrics) if is_labeled else None,
         charts={
@@ -162,6 +177,8 @@ def write_report(
         confusion_note=_confusion_note(findings.confusions),
         map=embedding_plot(findings.projection, classes) if findings.projection else None,
         sections=sections,
+        media_note=_media_note(sections),
+        plays_sound=any(_is_heard(item) for section in sections for item in section.items),
         training=training_plots([_without_minor_scores(record, main) for record in records]),
         facts=facts,
         data=data_uri(table, "text/csv"),
@@ -204,28 +221,37 @@ def _contents(metrics: CrossModalMetrics) -> list[str]:
 
 
 def _without_relevant(metrics: CrossModalMetrics) -> list[str]:
-    counts = {name: row.queries_without_relevant for name, row in metrics.model.directions.items()}
+    counts = {name: row.queries_without_relevant for name, row in metrics.model.rows.items()}
     return [f"{count:,} of {direction_title(name)}" for name, count in counts.items() if count]
 
 
 def _cells(metrics: CrossModalMetrics, name: str) -> list[_Cell]:
     """One score of each direction, and the average."""
     ours, random = metrics.model, metrics.random
-    cells = [
-        replace(
-            _cell(direction_title(way), name, row.scores, random.directions[way].scores),
-            interval=f"± {number(1.96 * row.standard_errors[name])}" if name in row.standard_errors else "",
-        )
-        for way, row in ours.directions.items()
-    ]
+    cells = [_cell_of(metrics, way, name) for way in ours.directions]
     return [*cells, _cell("average", name, ours.average, random.average)]
 
 
+def _cell_of(metrics: CrossModalMetrics, way: str, name: str) -> _Cell:
+    """One score of a direction or a mixed pool."""
+    row, random = metrics.model.rows[way], metrics.random.rows[way]
+    return replace(
+        _cell(direction_title(way), name, row.scores, random.scores),
+        interval=f"± {number(1.96 * row.standard_errors[name])}" if name in row.standard_errors else "",
+    )
+
+
+def _pool_row(metrics: CrossModalMetrics, pool: str) -> list[_Cell]:
+    """All scores of a mixed pool."""
+    return [_cell_of(metrics, pool, name) for name in metrics.model.average]
+
+
 def _matrix(metrics: CrossModalMetrics, main: str) -> dict[str, list[_Cell | None]]:
-    """The main score: a row for each modality of the queries, a column for each of the gallery."""
+    """The main score: a row for each modality of the queries, a column for each of the gallery and one for pools."""
     modalities = metrics.model.modalities
-    cells = dict(zip(metrics.model.directions, _cells(metrics, main)))
-    return {query: [cells.get(direction_name(query, gallery)) for gallery in modalities] for query in modalities}
+    cells = {way: _cell_of(metrics, way, main) for way in metrics.model.rows}
+    galleries = (*modalities, *([OTHERS] if metrics.model.pools else []))
+    return {query: [cells.get(direction_name(query, gallery)) for gallery in galleries] for query in modalities}
 
 
 def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str, float]) -> _Cell:
@@ -251,6 +277,17 @@ def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_Section]:
         for name in metrics.model.directions
     ]
     return [section for section in sections if section.examples]
+
+
+def _is_heard(item: Item) -> bool:
+    return isinstance(item.preview, SoundPreview) and item.preview.mp3 is not None
+
+
+def _media_note(sections: Sequence[_Section]) -> str:
+    """What is shown of sounds, videos and shapes, where there are any."""
+    shown = {modality for section in sections for modality in (section.query, section.gallery)}
+    has_previews = any(item.preview is not None for section in sections for item in section.items)
+    return " ".join(note for modality, note in MEDIA_NOTES.items() if modality in shown) if has_previews else ""
 
 
 def _confusion_note(confusions: Sequence[Confusion]) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from xmr_e2e.console import console
 from xmr_e2e.data.config import Data
@@ -18,7 +16,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol, first_samples
-from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics, direction_title
+from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.result import EvaluationResult
@@ -31,13 +29,11 @@ from xmr_e2e.models.saved_model import SavedModel, load, require_shards
 from xmr_e2e.received import own_path
 from xmr_e2e.runs.drawing import draw
 from xmr_e2e.runs.leaks import known_leaks
+from xmr_e2e.runs.metrics_table import metrics_table
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
 SELECTABLE = (*MetricSpec().names, RSUM)
-SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
-SHOWN_WITHOUT_LABELS = ("R@1", "R@5", "R@10", "MedR", RSUM)
-NO_FRACTIONS = ("MedR", RSUM)
 LONGEST_NAME = 40
 """of a dataset in the names of files, in characters, of which each may be four of the 255 bytes that names can have"""
 OTHER_SHARDS = "These are not the shards that the run was trained with."
@@ -205,28 +201,6 @@ def _has_own_shards(run: Run, model: SavedModel) -> bool:
     """True if the shards are those of the training, or if the run does not say which these were."""
     trained_on = run.document("environment.json").get("manifest_sha256")
     return trained_on in (None, sha256_of(model.data.shards / manifest.NAME))
-
-
-def metrics_table(metrics: CrossModalMetrics) -> Table:
-    """Figures of each direction, below each that of random rankings and the ratio of both."""
-    ours, random = metrics.model, metrics.random
-    shown = SHOWN if ours.is_labeled else SHOWN_WITHOUT_LABELS
-    rows = {direction_title(way): (row.scores, random.directions[way].scores) for way, row in ours.directions.items()}
-    table = Table("direction", box=box.SIMPLE_HEAD)
-    for name in shown:
-        table.add_column(name, justify="right")
-    for heading, (model, floor) in {**rows, "average": (ours.average, random.average)}.items():
-        ratios = {name: model[name] / floor[name] for name in shown if name in model and floor.get(name)}
-        ratios.pop("MedR", None)  # of ranks, which are better where they are lower
-        table.add_row(heading, *_cells(model, shown, "{:.4f}"), style="bold")
-        table.add_row("random", *_cells(floor, shown, "{:.4f}"), style="dim")
-        table.add_row("times random", *_cells(ratios, shown, "{:.1f}x"), style="dim", end_section=True)
-    return table
-
-
-def _cells(scores: Mapping[str, float], shown: Sequence[str], form: str) -> Iterator[str]:
-    forms = {name: "{:,.1f}" for name in NO_FRACTIONS} if form == "{:.4f}" else {}
-    return (forms.get(name, form).format(scores[name]) if name in scores else "–" for name in shown)
 
 
 def as_labeled(embedded: EmbeddedSplit) -> EmbeddedSplit:

@@ -20,6 +20,7 @@ from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
+from xmr_e2e.reports.media_previews import MediaPreviews
 from xmr_e2e.reports.report import Findings, write_report
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest
@@ -58,14 +59,13 @@ def report_on_run(
         )
     splits = dict.fromkeys([result.split, *(["train"] if gallery else [])])
     readers = [SplitReader(model.data.shards, split) for split in splits]
+    shelf = SampleLookup(readers, protocol.captions, MediaPreviews(model.data.shape3d.augment.up))
     write_report(
         path,
         result,
         title=run.document("config.json").get("name", run.folder.name),
         records=run.records(),
-        findings=_findings(
-            queries, gallery, protocol.similarity or model.similarity, SampleLookup(readers, protocol.captions)
-        ),
+        findings=_findings(queries, gallery, protocol.similarity or model.similarity, shelf),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest)),
@@ -96,7 +96,7 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     batch = _number(run.document("config.json").get("train"), "batch_size")
     if speeds and batch:
         time = timedelta(seconds=round(min(sum(batch / speed for speed in speeds), LONGEST)))
-        yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} images/s in the median"
+        yield "time in steps", f"{time} for {len(speeds):,} steps, {median(speeds):,.1f} samples/s in the median"
 
 
 def _number(document: Any, name: str) -> float:
