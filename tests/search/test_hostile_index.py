@@ -30,8 +30,9 @@ from xmr_e2e.search import store as store_module
 from xmr_e2e.search.database import Database
 from xmr_e2e.search.graph import graph_bytes
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.store import MODALITIES, NAME, Draft, Item, NewItem, rewritten
+from xmr_e2e.search.store import NAME, VERSION, Draft, Item, NewItem, rewritten
 from xmr_e2e.search.vectors import Neighbors
+from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 
 WIDTH = 4
@@ -59,7 +60,9 @@ def write_graphs(draft: Draft, similarity: Similarity = "cosine") -> None:
     """As `make_index` does."""
     for modality in MODALITIES:
         _, rows = draft.embeddings(modality)
-        draft.set_graph(modality, Neighbors.of(rows, similarity, graph=draft.graph(modality), flat_up_to=50).graph())
+        if len(rows):
+            neighbors = Neighbors.of(rows, similarity, graph=draft.graph(modality), flat_up_to=50)
+            draft.set_graph(modality, neighbors.graph())
 
 
 def make(folder: Path) -> Path:
@@ -302,7 +305,7 @@ DEEP = "[" * 100_000
         ("fingerprint", "null", "about: fingerprint: Input should be a valid string"),
         ("similarity", '"os:system"', "about: similarity: Input should be"),
         ("similarity", "[[1]]", "about: similarity: Input should be"),
-        ("version", "[1]", "version [1] of the format; this program reads versions 1 and 2. Make the index again"),
+        ("version", "[1]", "version [1] of the format; this program reads versions 1, 2, 3. Make the index again"),
         ("version", '"\\u001b]0;title\\u0007"', "version '\\x1b]0;title\\x07' of the format"),
         ("version", "9" * 5000, "about: 'version' is no JSON that can be read"),
         ("version", "NaN", "version nan of the format"),
@@ -639,10 +642,26 @@ def test_an_index_of_the_first_version_is_searched_and_gets_a_graph_again(
     use(path)
     caplog.clear()
     grown = Index(path.parent)
-    assert grown.is_approximate and not caplog.records and grown.store.about.version == 2
+    assert grown.is_approximate and not caplog.records and grown.store.about.version == VERSION
     assert len(grown) == ITEMS + 3
     again = [[hit for hit in grown.nearest(query, "image", 8) if hit[0] <= ITEMS][:5] for query in QUERIES]
     assert again == found
+
+
+def test_an_index_of_the_second_version_has_pictures_and_texts_and_makes_room_for_the_others(path: Path) -> None:
+    expected = [Index(path.parent).nearest(query, "text", 5) for query in QUERIES]
+    drops = [f"ALTER TABLE items DROP COLUMN {name}" for name in MODALITIES[2:]]
+    change(path, *drops, "UPDATE about SET value = '2' WHERE name = 'version'")
+    index = Index(path.parent)
+    assert index.is_approximate and [index.nearest(query, "text", 5) for query in QUERIES] == expected
+    assert [len(index.numbers(name)) for name in MODALITIES] == [ITEMS, ITEMS, 0, 0, 0]
+    sound = Item("a sound", "some", "", "key", "a.wav", (), ())
+    with rewritten(path, keep=True) as draft:
+        draft.add([NewItem(sound, {"audio": embeddings(1)[0]}, None)])
+    grown = Index(path.parent)
+    assert grown.store.about.version == VERSION
+    assert [len(grown.numbers(name)) for name in MODALITIES] == [ITEMS, ITEMS, 1, 0, 0]
+    assert [grown.nearest(query, "text", 5) for query in QUERIES] == expected
 
 
 # Anything

@@ -283,7 +283,7 @@ def test_files_that_are_no_pictures_are_counted_and_named(
     assert "1 items added" in said and "cannot be read" not in said
     assert f"2 files are not used: 1 .heic ({folder}/1.HEIC), 1 .pdf" in said
     (folder / "0.jpg").unlink()
-    with pytest.raises(XmrError, match=r"nor is there a picture\. 2 files are not used: 1 \.heic"):
+    with pytest.raises(XmrError, match=r"nor is there a file that the model embeds\. 2 files are not used: 1 \.heic"):
         index_command(learnt_run, folder, out=tmp_path / "other")
 
 

@@ -15,10 +15,11 @@ from rich.console import Console
 
 import xmr_e2e.models.saved_model
 import xmr_e2e.search.query
+from xmr_e2e.data.media_files import DEFAULT_BOUNDS, MediaBounds
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.command import hits_table, search_command
-from xmr_e2e.search.query import Hit, as_picture, save_sheet, search
+from xmr_e2e.search.query import Hit, as_file, best_of, save_sheet, search
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.similarity import Similarity
 
@@ -28,6 +29,7 @@ COLOUR_OF = {"apple": (200, 40, 40), "leaf": (40, 170, 60), "sea": (40, 80, 200)
 @dataclass(frozen=True)
 class Folder:
     shards: Path
+    media: MediaBounds = DEFAULT_BOUNDS
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class ColourModel:
     def embed_images(self, images: Sequence[Path | bytes]) -> np.ndarray:
         streams = [io.BytesIO(image) if isinstance(image, bytes) else image for image in images]
         return np.array([np.asarray(Image.open(stream)).mean((0, 1)) for stream in streams], np.float32)
+
+    def embed_files(self, modality: str, files: Sequence[Path]) -> np.ndarray:
+        assert modality == "image"
+        return self.embed_images(files)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         named = [[color for name, color in COLOUR_OF.items() if name in text] for text in texts]
@@ -118,22 +124,36 @@ def mixed(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
 
 def test_only_samples_that_have_the_modality_are_searched(mixed: Path, photo: Path, tmp_path: Path) -> None:
     model = ColourModel(mixed, ("image", "text", "audio"))
-    pictures = search(model, "the sea at noon", k=10)
+    pictures = search(model, "the sea at noon", k=10, finds=["image"])
     assert pictures[0].source == "picture of sea"
     assert len(pictures) == 4 and all(hit.source.startswith("picture of") and hit.image for hit in pictures)
-    texts = search(model, photo, k=10)
+    texts = search(model, photo, k=10, finds=["text"])
     assert texts[0].source == "text on leaf"
     assert len(texts) == 4 and all(hit.source.startswith("text on") and hit.image is None for hit in texts)
     save_sheet(tmp_path / "sheet.png", photo, texts)  # with words where a hit has no picture
     assert Image.open(tmp_path / "sheet.png").width > 0
 
 
-@pytest.mark.parametrize("modalities", [("audio", "text"), ("image", "video"), ("audio", "shape3d")])
-def test_a_model_without_images_or_texts_says_what_it_embeds(mixed: Path, modalities: tuple[str, ...]) -> None:
-    with pytest.raises(
-        XmrError, match=f"from texts to images or back, and this model embeds {' and '.join(modalities)}"
-    ):
+@pytest.mark.parametrize("modalities", [("image", "video"), ("audio", "shape3d")])
+def test_a_model_that_does_not_embed_the_query_says_what_it_embeds(mixed: Path, modalities: tuple[str, ...]) -> None:
+    with pytest.raises(XmrError, match=f"a sentence cannot be asked with: this model embeds {', '.join(modalities)}"):
         search(ColourModel(mixed, modalities), "the sea")
+
+
+def test_what_is_asked_for_and_not_there_is_said(mixed: Path) -> None:
+    model = ColourModel(mixed, ("image", "text", "video"))
+    with pytest.raises(XmrError, match="--finds audio: this model embeds image, text, video"):
+        search(model, "the sea", finds=["image", "audio"])
+    with pytest.raises(XmrError, match="no sample of the split 'test' has video"):
+        search(model, "the sea", finds=["video"])
+    with pytest.raises(XmrError, match="this model embeds text alone"):
+        search(ColourModel(mixed, ("text",)), "the sea")
+
+
+def test_a_sample_is_ranked_by_the_nearest_of_what_it_has() -> None:
+    ranked = [(0.9, "image", 3), (0.5, "image", 1), (0.7, "audio", 1), (0.7, "audio", 4), (0.2, "audio", 3)]
+    assert best_of(ranked, 5) == [(0.9, "image", 3), (0.7, "audio", 1), (0.7, "audio", 4)]
+    assert best_of(ranked, 2) == [(0.9, "image", 3), (0.7, "audio", 1)]
 
 
 def test_more_hits_than_samples_are_all_samples(model: ColourModel) -> None:
@@ -174,7 +194,7 @@ def test_an_empty_query_is_refused(model: ColourModel, query: str) -> None:
 
 @pytest.mark.parametrize("query", ["a dog in the snow.", "either/or", "x" * 5000, "a nul \0 within", "犬", "."])
 def test_anything_else_is_a_sentence(query: str) -> None:
-    assert as_picture(query) is None
+    assert as_file(query) is None
 
 
 def test_an_unknown_split_and_a_senseless_number_are_refused(model: ColourModel) -> None:

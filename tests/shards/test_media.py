@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import center_square, load_square
 from xmr_e2e.errors import XmrError
-from xmr_e2e.models.saved_model import _load_image
+from xmr_e2e.models.given import load_image
 from xmr_e2e.shards.media import (
     UnusableImage,
     check_decodes,
@@ -149,8 +149,8 @@ def test_a_picture_is_the_same_whichever_door_it_comes_through(name: str) -> Non
     doors = {
         "training": load_square(data, SIDE, where="here"),
         "what --resize encodes": center_square(decode_whole(data), SIDE),
-        "embed, bytes": _load_image(data, sized(SIDE)),
-        "embed, an opened image": _load_image(Image.open(io.BytesIO(data)), sized(SIDE)),
+        "embed, bytes": load_image(data, sized(SIDE)),
+        "embed, an opened image": load_image(Image.open(io.BytesIO(data)), sized(SIDE)),
     }
     for door, square in doors.items():
         # the JPEG decoders of simplejpeg and Pillow are of one family, but need not be of one version
@@ -171,7 +171,7 @@ def embed_opened(data: bytes) -> object:
         image = Image.open(io.BytesIO(data))
     except Exception as error:  # Pillow's, before this project sees anything
         raise UnusableImage(repr(error)) from error
-    return _load_image(image, sized(16))
+    return load_image(image, sized(16))
 
 
 DOORS: dict[str, Callable[[bytes], object]] = {
@@ -257,10 +257,10 @@ def test_thumbnails_are_jpegs_of_at_most_so_many_pixels(size: tuple[int, int], e
 
 def test_an_image_without_pixels_is_named() -> None:
     with pytest.raises(XmrError, match="the given image 0 x 5: has no pixels"):
-        _load_image(Image.new("RGB", (0, 5)), sized(16))
+        load_image(Image.new("RGB", (0, 5)), sized(16))
 
 
 def test_an_opened_image_of_a_cut_file_is_named() -> None:
     whole = encoded(picture(), "PNG")
     with pytest.raises(XmrError, match="the given image cannot be decoded"):
-        _load_image(Image.open(io.BytesIO(whole[: len(whole) // 2])), sized(16))
+        load_image(Image.open(io.BytesIO(whole[: len(whole) // 2])), sized(16))

@@ -23,13 +23,14 @@ def embed_command(
     split: Literal["train", "val", "test"] = "test",
     max_skipped: int = 0,
 ) -> None:
-    """Embed pictures and texts into a Parquet file with the columns id, modality, text and embedding; into arrays of
-    these names (.npz); or into one array of the embeddings alone (.npy), in the order of the files.
+    """Embed pictures, texts, sounds, videos and shapes into a Parquet file with the columns id, modality, text and
+    embedding; into arrays of these names (.npz); or into one array of the embeddings alone (.npy), in the order of the
+    files.
 
     Args:
         run: the run folder, or an exported model
-        files: pictures; .txt files with a text on each line; folders of both, with the folders in them; or folders of
-            shards
+        files: pictures, sounds, videos, 3D shapes; .txt files with a text on each line; folders of them, with the
+            folders in them; or folders of shards
         out: the file to write, such as embeddings.parquet; .npz or .npy for numpy
         split: of the shards
         max_skipped: files that may be left out because they cannot be read; one more ends it, and nothing is written
@@ -44,7 +45,7 @@ def embed_command(
     from xmr_e2e.shards.unused import describe_unused
 
     if not files:
-        raise XmrError("nothing to embed: name pictures, .txt files or folders")
+        raise XmrError("nothing to embed: name pictures or other media, .txt files or folders")
     require_writable(out)
     keep_freed_memory()
     model, skipped = load(run), Skipped(max_skipped)

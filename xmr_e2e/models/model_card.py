@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from huggingface_hub import EvalResult, ModelCardData
 
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.evaluation.result import EvaluationResult
@@ -21,6 +22,9 @@ CLASSES_SHOWN = 40
 _EXAMPLES = {
     "pixels": 'model.embed_images(["photo.jpg"])',
     "tokens": 'model.embed_texts(["a dog in the snow"])',
+    "waveform": 'model.embed_audio(["bark.wav"])',
+    "frames": 'model.embed_video(["clip.mp4"])',
+    "points": 'model.embed_shapes(["chair.off"])',
     "vector": 'model.embed_features("{modality}", features)  # (n, {width})',
 }
 _NOT_MEASURED = "None are known of these weights."
@@ -175,11 +179,23 @@ def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Itera
         labeled = any(evaluation.metrics.model.is_labeled for evaluation in evaluations)
         yield _RELEVANT_BY_LABEL if labeled else _RELEVANT_BY_PAIR
     yield _learned_classes(model) if model.config.needs_labels else "It learned from pairs alone, without labels."
-    if "pixels" in model.method.input_kinds.values():
-        side, seen = model.data.load_size, model.data.image_size
-        yield f"Of a picture it sees the centred square, resized to {side} pixels and cut to the middle {seen}."
-    if "tokens" in model.method.input_kinds.values():
-        yield f"Of a text it reads the first {model.data.max_tokens} tokens."
+    kinds = model.method.input_kinds.values()
+    yield from (remark for kind, remark in _reading(model.data).items() if kind in kinds)
+
+
+def _reading(data: Data) -> dict[InputKind, str]:
+    """How much of an item is read."""
+    audio = data.audio
+    return {
+        "pixels": f"Of a picture it sees the centred square, resized to {data.load_size} pixels and cut to the middle "
+        f"{data.image_size}.",
+        "tokens": f"Of a text it reads the first {data.max_tokens} tokens.",
+        "waveform": f"Of a sound it hears {audio.windows} evenly spaced windows of {audio.seconds:g} seconds, at "
+        f"{audio.rate} samples per second.",
+        "frames": f"Of a video it sees {data.video.frames} evenly spaced frames, each as a picture.",
+        "points": f"Of a shape it sees {data.shape3d.points} points on its surface, always the same ones; where its "
+        "axes point matters.",
+    }
 
 
 def _learned_classes(model: CardModel) -> str:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.data.augment import prepare_evaluation
-from xmr_e2e.data.inputs import CachedFeatures, Regions, Tokens
+from xmr_e2e.data.augment_frames import prepare_frames
+from xmr_e2e.data.inputs import CachedFeatures, Regions, Tokens, Waveforms
 from xmr_e2e.data.text import PAD
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.towers.base import TokenFeatures
@@ -18,6 +19,7 @@ from xmr_e2e.towers.regions import FasterRcnn
 
 _BOXES = "x1, y1, x2, y2 of each region as shares of the picture's width and height, and the region's share of its area"
 _LONGEST_EXAMPLE = 40
+_MOST_WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -120,4 +122,59 @@ def _regions(width: int, meaning: str, read: Callable[..., Any]) -> OnnxInputs:
     )
 
 
-_ONNX_INPUTS = {"pixels": _pixels, "tokens": _tokens, "vector": _vector, "regions": _stored_regions}
+def _waveform(model: SavedModel, modality: str) -> OnnxInputs:
+    audio = model.data.audio
+    heard = f"{audio.seconds:g} seconds, mono, {audio.rate} samples per second in [-1, 1]"
+
+    def example(n: int, w: int) -> tuple[Tensor, Tensor]:
+        lengths = torch.randint(0, audio.samples + 1, (n, w))
+        lengths[:, 0] = lengths[:, 0].clamp(min=1)
+        lengths[0] = audio.samples
+        samples = 2 * torch.rand(n, w, audio.samples) - 1
+        return samples.where(torch.arange(audio.samples) < lengths[:, :, None], 0.0), lengths
+
+    return OnnxInputs(
+        (
+            Input("samples", ("n", "w", audio.samples), "float32", f"w windows of n sounds: {heard}, 0 behind the end"),
+            Input("lengths", ("n", "w"), "int64", "samples of each window; 0 for one that a short sound does not have"),
+        ),
+        read=Waveforms,
+        example=example,
+        longest=_MOST_WINDOWS,
+    )
+
+
+def _frames(model: SavedModel, modality: str) -> OnnxInputs:
+    side, size, count = model.data.load_size, model.data.image_size, model.data.video.frames
+    meaning = f"RGB; the middle frames of {count} equal parts of a video, their centred squares, resized to {side}"
+    return OnnxInputs(
+        (Input("frames", ("n", count, 3, side, side), "uint8", meaning),),
+        read=lambda frames: prepare_frames(frames, size),
+        example=lambda n, t: (torch.randint(0, 256, (n, count, 3, side, side), dtype=torch.uint8),),
+    )
+
+
+def _points(model: SavedModel, modality: str) -> OnnxInputs:
+    meaning = "points on a shape's surface, whose mean is the origin and the farthest at a distance of 1"
+
+    def example(n: int, p: int) -> tuple[Tensor]:
+        points = torch.randn(n, p, 3)
+        return (points / points.norm(dim=2, keepdim=True).amax(dim=1, keepdim=True),)
+
+    return OnnxInputs(
+        (Input("points", ("n", "p", 3), "float32", meaning),),
+        read=lambda points: points,
+        example=example,
+        longest=model.data.shape3d.points,
+    )
+
+
+_ONNX_INPUTS = {
+    "pixels": _pixels,
+    "tokens": _tokens,
+    "vector": _vector,
+    "regions": _stored_regions,
+    "waveform": _waveform,
+    "frames": _frames,
+    "points": _points,
+}

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from xmr_e2e.configuration import from_document, to_document
-from xmr_e2e.data.augment import prepare_evaluation
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.images import center_square, load_square
-from xmr_e2e.data.inputs import InputKind, Tokens
+from xmr_e2e.data.inputs import InputKind, Tokens, map_tensors
+from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
 from xmr_e2e.devices import uses_gpu
@@ -30,6 +27,21 @@ from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.embed import embed_modality
+from xmr_e2e.models.fingerprint import fingerprint_of
+from xmr_e2e.models.given import (
+    LOADERS,
+    MEDIA,
+    PICTURES,
+    RAW_KINDS,
+    Media,
+    Picture,
+    as_items,
+    joined,
+    load_clips,
+    load_images,
+    load_shapes,
+    load_sounds,
+)
 from xmr_e2e.models.hub import download
 from xmr_e2e.models.model_card import model_card
 from xmr_e2e.models.model_folder import (
@@ -42,40 +54,16 @@ from xmr_e2e.models.model_folder import (
     write_run_model,
 )
 from xmr_e2e.models.rebuild import check_received_bounds, rebuild
+from xmr_e2e.models.unknown_words import UnknownWords
 from xmr_e2e.models.weights import require_all, separated, shapes_of
-from xmr_e2e.received import read_bytes
-from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, upright_rgb
 from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo
 
 BATCH = 64
-WORDS_SHOWN = 10
-"""unknown words that are named to a person"""
-Picture: TypeAlias = Path | str | bytes | Image.Image
-_IMAGE_TYPES = (Path, str, bytes, Image.Image)
-
-
-@dataclass(frozen=True)
-class UnknownWords:
-    """The words of a text that a model does not know."""
-
-    words: tuple[str, ...]
-    """each once, in order"""
-    is_all: bool
-    """no word of the text is known: its embedding says nothing"""
-
-    def __str__(self) -> str:
-        """For a person; empty where all is known."""
-        if self.is_all:
-            return "no word of the query is known to the model: what is found does not depend on it"
-        more = f" and {len(self.words) - WORDS_SHOWN} more" if len(self.words) > WORDS_SHOWN else ""
-        return (
-            f"unknown to the model, and passed over: {', '.join(self.words[:WORDS_SHOWN])}{more}" if self.words else ""
-        )
 
 
 class SavedModel:
-    """A trained model, ready to embed pictures and texts. `xmr_e2e.load(run)` makes it."""
+    """A trained model, ready to embed pictures, texts, sounds, videos and shapes. `xmr_e2e.load(run)` makes it."""
 
     def __init__(
         self,
@@ -118,23 +106,7 @@ class SavedModel:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of all that its embeddings depend on; the same for a run, its copies and its exported model."""
-        data = self.data
-        about = [
-            _without_origins(to_document(self.config)),
-            # As before there was a choice, where it is as before.
-            [
-                data.load_size,
-                data.image_size,
-                data.max_tokens,
-                *([] if data.interpolation == "bilinear" else ["bicubic"]),
-            ],
-            self.tokenizer and self.tokenizer.to_document(),
-        ]
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for name, value in sorted(self.method.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return fingerprint_of(self.config, self.data, self.tokenizer, self.method)
 
     def save(self, run: Path, state: Mapping[str, Tensor], selection: str) -> None:
         """Write a run's model, with weights of its own."""
@@ -213,8 +185,8 @@ class SavedModel:
             XmrError: a file that is missing or no picture, or something that stands for none; names it.
         """
         self._require("image", "pixels")
-        return self._embed("image", _items(images, _IMAGE_TYPES, "pictures are paths, bytes or PIL images"),
-                           self._load_images)  # fmt: skip
+        items = as_items(images, PICTURES, "pictures are paths, bytes or PIL images")
+        return self._embed("image", items, partial(load_images, data=self.data))
 
     def embed_texts(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
         """Texts, or one text, to embeddings (n, d).
@@ -223,18 +195,69 @@ class SavedModel:
             XmrError: something that is no text; says which.
         """
         self._require("text", "tokens")
-        return self._embed("text", _items(texts, (str,), "texts are strings"), self._load_texts)
+        return self._embed("text", as_items(texts, (str,), "texts are strings"), self._load_texts)
+
+    def embed_audio(self, sounds: Media | Iterable[Media], *, rate: int | None = None) -> NDArray[np.float32]:
+        """Sounds (paths, bytes of files, or arrays of mono samples (t,) in [-1, 1]), or one of them, to embeddings
+        (n, d): of each the mean over the windows that evaluation hears.
+
+        Args:
+            rate: samples per second of the arrays; by default `data.audio.rate`, at which the model hears.
+
+        Raises:
+            XmrError: a file that is missing or no sound, or something that stands for none; names it.
+        """
+        self._require("audio", "waveform")
+        items = as_items(sounds, MEDIA, "sounds are paths, bytes or arrays of samples")
+        return self._embed("audio", items, partial(load_sounds, data=self.data, rate=rate))
+
+    def embed_video(self, videos: Media | Iterable[Media]) -> NDArray[np.float32]:
+        """Videos (paths, bytes of files, or arrays of frames, uint8 (f, h, w, 3), RGB, evenly spaced in time), or one
+        of them, to embeddings (n, d), by the frames that evaluation sees.
+
+        Raises:
+            XmrError: a file that is missing or no video, or something that stands for none; names it.
+        """
+        self._require("video", "frames")
+        items = as_items(videos, MEDIA, "videos are paths, bytes or arrays of frames")
+        return self._embed("video", items, partial(load_clips, data=self.data))
+
+    def embed_shapes(self, shapes: Media | Iterable[Media], *, extension: str = "") -> NDArray[np.float32]:
+        """3D shapes (paths, bytes of files, or arrays of points (p, 3)), or one of them, to embeddings (n, d), by the
+        points that evaluation sees.
+
+        Args:
+            extension: of shapes that are given as bytes, such as "stl", for what does not say itself what it is.
+
+        Raises:
+            XmrError: a file that is missing or no shape, or something that stands for none; names it.
+        """
+        self._require("shape3d", "points")
+        items = as_items(shapes, MEDIA, "shapes are paths, bytes or arrays of points")
+        return self._embed("shape3d", items, partial(load_shapes, data=self.data, extension=extension))
 
     def unknown_words(self, text: str) -> UnknownWords:
         """The words, or parts of words, of a text for which the model has nothing but `<unk>`."""
-        found = self.tokenizer.lookup(text)[: self.data.max_tokens] if self.tokenizer else []
-        unknown = dict.fromkeys(word for word, known in found if not known)
-        return UnknownWords(tuple(unknown), is_all=not any(known for _, known in found))
+        return UnknownWords.of(self.tokenizer.lookup(text)[: self.data.max_tokens] if self.tokenizer else [])
 
     def embed_features(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Published features (n, width) of a modality to embeddings (n, d)."""
         self._require(modality, "vector")
-        return self._embed(modality, list(features), lambda rows: torch.from_numpy(np.stack(rows)).to(self._device))
+        return self._embed(modality, list(features), lambda rows: torch.from_numpy(np.stack(rows)))
+
+    def embed_files(self, modality: str, files: Sequence[Path]) -> NDArray[np.float32]:
+        """Files of pictures, sounds, videos or shapes to embeddings (n, d).
+
+        Raises:
+            XmrError: a file that is missing or cannot be decoded; names it.
+        """
+        self._require(modality, RAW_KINDS[modality])
+        return self._embed(modality, [*files], partial(LOADERS[modality], data=self.data))
+
+    def embed_decoded(self, modality: str, decoded: Sequence[Any]) -> NDArray[np.float32]:
+        """Files that `given.LOADERS` has decoded, one batch for each, to embeddings (n, d)."""
+        self._require(modality, RAW_KINDS[modality])
+        return self._embed(modality, [*decoded], joined)
 
     def embed_split(self, split: str, modality: str) -> NDArray[np.float32]:
         """Embeddings (n, d) of one modality of a split of `data.shards`: of the samples that have it, in order of
@@ -255,22 +278,21 @@ class SavedModel:
     def _device(self) -> torch.device:
         return self.method.device
 
-    def _load_images(self, images: Sequence[Any]) -> Tensor:
-        squares = [_load_image(image, self.data) for image in images]
-        batch = torch.stack(squares)
-        return prepare_evaluation(batch.to(self._device), self.data.image_size)
-
     def _load_texts(self, texts: Sequence[str]) -> Tokens:
         assert self.tokenizer is not None, "a model that reads tokens has its tokeniser"
-        tokens = pad([self.tokenizer.encode(text, max_tokens=self.data.max_tokens) for text in texts])
-        return Tokens(*(tensor.to(self._device) for tensor in tokens))
+        return pad([self.tokenizer.encode(text, max_tokens=self.data.max_tokens) for text in texts])
 
-    @torch.inference_mode()
     def _embed(self, modality: str, items: list[Any], load: Callable[[Sequence[Any]], Any]) -> NDArray[np.float32]:
         if not items:
             raise XmrError(f"nothing to embed: the list of {modality}s is empty")
-        parts = [self.method.embed(modality, load(items[i : i + BATCH])) for i in range(0, len(items), BATCH)]
-        return torch.cat(parts).float().cpu().numpy()
+        parts = [self._rows(modality, load(items[start : start + BATCH])) for start in range(0, len(items), BATCH)]
+        return torch.cat(parts).cpu().numpy()
+
+    @torch.inference_mode()
+    def _rows(self, modality: str, inputs: Any) -> Tensor:
+        """Embeddings (n, d) of inputs as a loader gives them."""
+        moved = map_tensors(inputs, lambda tensor: tensor.to(self._device))
+        return self.method.embed(modality, Preparation(self.data.image_size).for_evaluation(moved)).float()
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
@@ -319,21 +341,6 @@ def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
     return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
 
 
-def _other_interpolation(data: Data) -> list[str]:
-    """Nothing for that of before there was a choice, so that the fingerprints of then are the same."""
-    return [] if data.interpolation == "bilinear" else [data.interpolation]
-
-
-_ORIGINS = ("name", "weights", "revision")
-
-
-def _without_origins(document: Any) -> Any:
-    """A configuration without the names and files that its networks once came from; the weights stand for them."""
-    if not isinstance(document, dict):
-        return document
-    return {key: _without_origins(value) for key, value in document.items() if key not in _ORIGINS}
-
-
 def _without_places(document: Any) -> Any:
     """A configuration in which a file or folder of this machine is its name alone."""
     if isinstance(document, dict):
@@ -348,33 +355,3 @@ def require_shards(model: SavedModel) -> None:
     """Raise XmrError if the shards of the model's dataset are not where they lay in training."""
     if not model.data.shards.is_dir():
         raise XmrError(f"{model.data.shards}: no such folder; say where the run's shards lie now with --shards")
-
-
-def _items(given: Any, types: tuple[type, ...], expected: str) -> list[Any]:
-    """A list of items; a single one is a list of one. Raises XmrError for something else."""
-    if isinstance(given, types):
-        return [given]
-    if not isinstance(given, Iterable) or isinstance(given, bytes):
-        raise XmrError(f"{expected}, one or a list of them, not {type(given).__name__}")
-    items = list(given)
-    for number, item in enumerate(items):
-        if not isinstance(item, types):
-            raise XmrError(f"{expected}, and item {number} is {type(item).__name__}: {str(item)[:60]!r}")
-    return items
-
-
-def _load_image(image: Picture, data: Data) -> Tensor:
-    side, how = data.load_size, data.interpolation
-    if isinstance(image, Image.Image):
-        try:
-            return center_square(upright_rgb(image), side, how)
-        except UnusableImage as error:  # opened and not yet decoded, such an image may be of a damaged file
-            raise XmrError(f"the given image {error}") from error
-    if isinstance(image, bytes):
-        return load_square(image, side, where="the given bytes", interpolation=how)
-    try:
-        return load_square(read_bytes(Path(image), most=IMAGE_BYTES), side, where=str(image), interpolation=how)
-    except OSError as error:
-        raise XmrError(f"{image}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise XmrError(f"{str(image)!r} is no path: {error}") from error

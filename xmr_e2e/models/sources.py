@@ -1,4 +1,4 @@
-"""The sources that a person wants embedded: picture files, text files, and splits of shards, batch by batch."""
+"""The sources that a person wants embedded: media files, text files, and splits of shards, batch by batch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.images import load_square
 from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.given import FILE_SUFFIXES, LOADERS, NOUNS, RAW_KINDS, modality_of
 from xmr_e2e.models.saved_model import BATCH, SavedModel
-from xmr_e2e.received import read_bytes
 from xmr_e2e.shards import manifest
-from xmr_e2e.shards.media import IMAGE_BYTES
-from xmr_e2e.shards.schema import IMAGE_SUFFIXES
+from xmr_e2e.shards.schema import IMAGE_SUFFIXES, MEDIA_EXTENSIONS
 from xmr_e2e.shards.unused import describe_unused, user_files
 
 TEXT_SUFFIX = ".txt"
@@ -75,9 +72,10 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Picture files; their ids are their paths."""
+class MediaFiles:
+    """Files of pictures, sounds, videos or shapes; their ids are their paths."""
 
+    modality: str
     files: Sequence[Path]
 
     def __len__(self) -> int:
@@ -86,14 +84,15 @@ class Pictures:
     def embed(self, model: SavedModel, skipped: Skipped) -> Iterator[Rows]:
         with ThreadPoolExecutor() as pool:  # decoders leave Python's lock
             for files in _parts(self.files):
-                decoded = dict(zip(files, pool.map(lambda file: _decode(file, model.data), files)))
-                pictures = {file: item for file, item in decoded.items() if isinstance(item, Image.Image)}
-                for item in decoded.values():
+                decoded = list(pool.map(lambda file: decode_file(file, self.modality, model.data), files))
+                for item in decoded:
                     if isinstance(item, XmrError):
                         skipped.add(str(item))
-                if pictures:
-                    rows = model.embed_images(pictures.values())
-                    yield Rows([str(file) for file in pictures], "image", [None] * len(rows), rows, len(files))
+                usable = [not isinstance(item, XmrError) for item in decoded]
+                if any(usable):
+                    rows = model.embed_decoded(self.modality, list(itertools.compress(decoded, usable)))
+                    names = [str(file) for file in itertools.compress(files, usable)]
+                    yield Rows(names, self.modality, [None] * len(rows), rows, len(files))
 
 
 @dataclass(frozen=True)
@@ -154,28 +153,30 @@ class ShardSplit:
 
 
 def find_sources(model: SavedModel, paths: Sequence[Path], split: str, skipped: Skipped) -> list[Source]:
-    """The sources at these paths: the pictures come first, then the texts, then the splits.
+    """The sources at these paths: the pictures come first, then the other media, the texts, and the splits.
 
     Args:
-        paths: pictures, .txt files, folders of both (with all folders in them), folders of shards.
+        paths: media files, .txt files, folders of both (with all folders in them), folders of shards. Of folders, those
+            files are taken that the model embeds.
         split: of the shards.
 
     Raises:
         XmrError: a path that does not exist, is of another kind or holds nothing to embed, or more files that cannot
             be read than are allowed.
     """
-    pictures: list[Path] = []
+    media: dict[str, list[Path]] = {modality: [] for modality in FILE_SUFFIXES}
     texts: list[Source] = []
     splits: list[Source] = []
     for path in paths:
         if (path / manifest.NAME).exists():
             splits += _splits(model, path, split)
             continue
-        files = _files(path, skipped)
-        pictures += [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = _files(path, _suffixes(model), skipped)
+        for modality, own in media.items():
+            own += [file for file in files if modality_of(file) == modality]
         counts = {file: _count(file, skipped) for file in files if file.suffix.lower() == TEXT_SUFFIX}
         texts += [TextFile(file, count) for file, count in counts.items() if count]
-    found: list[Source] = [Pictures(list(dict.fromkeys(pictures)))] if pictures else []
+    found = [MediaFiles(modality, list(dict.fromkeys(files))) for modality, files in media.items() if files]
     return [*found, *texts, *splits]
 
 
@@ -202,23 +203,36 @@ def _count(file: Path, skipped: Skipped) -> int:
     return 0
 
 
-def _files(path: Path, skipped: Skipped) -> list[Path]:
-    """The file itself, or the pictures and texts in a folder and the folders in it, but for hidden ones."""
-    kinds = (*IMAGE_SUFFIXES, TEXT_SUFFIX)
+def _suffixes(model: SavedModel) -> tuple[str, ...]:
+    """By which files of folders are taken: pictures and texts always, other media where the model embeds them."""
+    kinds = model.method.input_kinds
+    others = (FILE_SUFFIXES[name] for name in MEDIA_EXTENSIONS if kinds.get(name) == RAW_KINDS[name])
+    return (*IMAGE_SUFFIXES, TEXT_SUFFIX, *itertools.chain.from_iterable(others))
+
+
+def _files(path: Path, suffixes: Sequence[str], skipped: Skipped) -> list[Path]:
+    """The file itself, or the files of these kinds in a folder and the folders in it, but for hidden ones."""
     if path.is_dir():
         files = user_files(path)
-        found = [file for file in files if file.suffix.lower() in kinds]
-        unused = [file for file in files if file.suffix.lower() not in kinds]
+        found = [file for file in files if file.suffix.lower() in suffixes]
+        unused = [file for file in files if file.suffix.lower() not in suffixes]
         if not found:
-            wanted = f"a folder without shards, pictures ({', '.join(IMAGE_SUFFIXES)}) or {TEXT_SUFFIX}"
+            wanted = f"a folder without shards, {_describe(suffixes)} or {TEXT_SUFFIX}"
             raise XmrError(". ".join(filter(None, (f"{path}: {wanted}", describe_unused(unused)))))
         skipped.unused += unused
         return found
     if not path.exists():
         raise XmrError(f"{path} does not exist")
-    if path.suffix.lower() not in kinds:
-        raise XmrError(f"{path}: neither a picture ({', '.join(IMAGE_SUFFIXES)}), nor {TEXT_SUFFIX}, nor a folder")
+    if path.suffix.lower() not in (*itertools.chain.from_iterable(FILE_SUFFIXES.values()), TEXT_SUFFIX):
+        raise XmrError(f"{path}: neither {_describe(suffixes, one=True)}, nor {TEXT_SUFFIX}, nor a folder")
     return [path]
+
+
+def _describe(suffixes: Sequence[str], *, one: bool = False) -> str:
+    """The kinds of files that are taken, in words."""
+    words = {name: f"a {noun}" if one else f"{noun}s" for name, noun in NOUNS.items()}
+    taken = [name for name in FILE_SUFFIXES if FILE_SUFFIXES[name][0] in suffixes]
+    return (", nor " if one else ", ").join(f"{words[name]} ({', '.join(FILE_SUFFIXES[name])})" for name in taken)
 
 
 def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
@@ -233,13 +247,10 @@ def _splits(model: SavedModel, folder: Path, split: str) -> list[Source]:
     return [ShardSplit(folder, split, name, item) for name, item in batches.items()]
 
 
-def _decode(file: Path, data: Data) -> Image.Image | XmrError:
+def decode_file(file: Path, modality: str, data: Data) -> Any:
+    """A file as a loader gives it, one item; or the error of one that cannot be used."""
     try:
-        content = read_bytes(file, most=IMAGE_BYTES)
-        square = load_square(content, data.load_size, where=str(file), interpolation=data.interpolation)
-        return Image.fromarray(square.permute(1, 2, 0).numpy())
-    except OSError as error:
-        return XmrError(f"{file}: cannot be read: {error.strerror or error}")
+        return LOADERS[modality]([file], data)
     except XmrError as error:
         return error
 

@@ -254,7 +254,7 @@ def _describe(index: Index, model: SavedModel) -> About:
         pictures=len(index.numbers("image")),
         texts=len(index.numbers("text")),
         collections=[Collection(name=row[0], split=row[1], items=row[2]) for row in index.store.collections()],
-        takes=["text"] * (reads["text"] == "tokens") + ["picture"] * (reads["image"] == "pixels"),
+        takes=["text"] * (reads.get("text") == "tokens") + ["picture"] * (reads.get("image") == "pixels"),
         examples=_examples(index),
         limits=Limits(),
     )

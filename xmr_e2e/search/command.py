@@ -21,6 +21,9 @@ from xmr_e2e.received import own_path
 TEXT_WIDTH = 100
 """characters of a hit's text that are printed; less where the console is narrow"""
 
+_FOUND_BY = {"image": "picture", "text": "text", "audio": "sound", "video": "video", "shape3d": "shape"}
+"""modality -> what an item is found by"""
+
 if TYPE_CHECKING:
     from xmr_e2e.search.index import Index
     from xmr_e2e.search.query import Hit
@@ -35,19 +38,21 @@ def search_command(
     split: Literal["train", "val", "test"] | None = None,
     index: Path | None = None,
     k: int = 10,
+    finds: tuple[Literal["image", "text", "audio", "video", "shape3d"], ...] = (),
     sheet: Path | None = None,
     shards: Path | None = None,
     full: bool = False,
 ) -> None:
-    """Search with a sentence (finds pictures) or with a picture (finds texts): in the run's index if it has one, or
-    else in the test split.
+    """Search with a sentence or with a file (a picture, a sound, a video or a 3D shape), which finds items of the other
+    kinds: in the run's index if it has one, or else in the test split.
 
     Args:
         run: the run folder with the trained model
-        query: a sentence in quotes, or the path of a picture
+        query: a sentence in quotes, or the path of a picture, a sound, a video or a 3D shape
         split: the split to search in, whether there is an index or not
         index: an index that lies elsewhere than in the run's folder
         k: how many hits
+        finds: what is to be found, in one ranking; by default all but what the query is
         sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default
         shards: where the shards lie now, if not where they lay in training
         full: show all texts of the hits, and whole; else of each its first one, on one line
@@ -63,11 +68,11 @@ def search_command(
     model = load(run, shards=shards)
     found = None if split or shards else find_index(run, index)
     if found:
-        where, hits = "index", search_index(found, model, query, k)
+        where, hits = "index", search_index(found, model, query, k, finds)
     else:
         where = split or "test"
         require_shards(model)
-        hits = search(model, query, where, k)
+        hits = search(model, query, where, k, finds)
     console, remark = Console(highlight=False), remark_on(model, query)
     title = f"{shorten(query, HEADING)} ({where})"
     console.print(hits_table(hits, title=title, text_width=None if full else _text_width(hits, console.width)))
@@ -94,13 +99,13 @@ def index_command(
     add: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Embed a folder of shards, or of pictures, once, so that `xmr search` and `xmr serve` find in it at once.
+    """Embed a folder of shards, or of media files, once, so that `xmr search` and `xmr serve` find in it at once.
 
     Interrupted, it leaves nothing, or the index that was there.
 
     Args:
         run: the run folder with the trained model
-        source: a folder of shards; or of pictures, which sentences find
+        source: a folder of shards; or of pictures, sounds, videos and 3D shapes, as far as the model embeds them
         split: splits of the shards; all by default
         out: the index's folder; RUN/index by default
         add: add to the index that is there, without training anything; what it has already stays as it is
@@ -123,7 +128,7 @@ def index_command(
     if result.present:
         console.print(f"{result.present:,} were there already and stay as they are")
     if result.unusable:
-        console.print(f"{result.unusable:,} pictures cannot be read and are left out")
+        console.print(f"{result.unusable:,} files cannot be read and are left out")
     if result.unused:
         console.print(describe_unused(result.unused))
     console.print(_summary(Index(folder)))
@@ -177,7 +182,7 @@ def serve_command(
 
 
 def hits_table(hits: Sequence[Hit], *, title: str, text_width: int | None = TEXT_WIDTH) -> Table:
-    """Rank, score, labels, source and first text of each hit.
+    """Rank, score, modality, labels, source and first text of each hit; the modality where there are several.
 
     text_width: characters, to which the text is cut; None shows all texts.
     """
@@ -186,13 +191,17 @@ def hits_table(hits: Sequence[Hit], *, title: str, text_width: int | None = TEXT
     table = Table(title=Text(title), title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
+    several = len({hit.modality for hit in hits}) > 1
+    if several:
+        table.add_column("kind")
     table.add_column("labels")
     table.add_column("source", overflow="fold")
     table.add_column("text", overflow="fold")
     for rank, hit in enumerate(hits, start=1):
         cells = (", ".join(hit.labels), hit.source or hit.key, _shown(hit.texts, text_width))
         # Text: a caption in square brackets is no markup
-        table.add_row(str(rank), score_text(hit.score), *map(Text, cells))
+        kind = [hit.modality] if several else []
+        table.add_row(str(rank), score_text(hit.score), *kind, *map(Text, cells))
     return table
 
 
@@ -209,17 +218,19 @@ def _text_width(hits: Sequence[Hit], width: int) -> int:
     """The width that the other columns of a console leave to the texts."""
     labels = max([cell_len(", ".join(hit.labels)) for hit in hits], default=0)
     sources = max([cell_len(hit.source or hit.key) for hit in hits], default=0)
-    taken = len("rank") + len("-0.000") + max(labels, len("labels")) + max(sources, len("source")) + 16  # borders
+    kinds = {hit.modality for hit in hits}
+    kind = 3 + max(map(len, kinds)) if len(kinds) > 1 else 0
+    taken = len("rank") + len("-0.000") + kind + max(labels, len("labels")) + max(sources, len("source"))
+    taken += 16  # borders
     return min(TEXT_WIDTH, max(24, width - taken))
 
 
 def _summary(index: Index) -> str:
     size = index.store.path.stat().st_size
     search = "approximate search (HNSW)" if index.is_approximate else "exact search"
-    return (
-        f"{index.folder}: {len(index):,} items, {len(index.numbers('image')):,} to be found by their picture and "
-        f"{len(index.numbers('text')):,} by their text; {size / 1e6:,.1f} MB, {search}"
-    )
+    counts = {noun: len(index.numbers(name)) for name, noun in _FOUND_BY.items()}
+    found = [f"{count:,} to be found by their {noun}" for noun, count in counts.items() if count]
+    return f"{index.folder}: {len(index):,} items, {' and '.join(found)}; {size / 1e6:,.1f} MB, {search}"
 
 
 def _describe_open(endpoint: Endpoint) -> str:

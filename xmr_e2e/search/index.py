@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.search.query import Hit, embed_query
-from xmr_e2e.search.store import MODALITIES, NAME, Item, Store
+from xmr_e2e.search.query import Hit, best_of, embed_query, galleries
+from xmr_e2e.search.store import NAME, Item, Store
 from xmr_e2e.search.vectors import Neighbors
+from xmr_e2e.shards.schema import MODALITIES
 
 DEFAULT = "index"
 """the folder of a run's index within the run"""
@@ -81,10 +83,23 @@ class Index:
         rows, scores = nearest(query[None], embeddings, similarity=neighbors.similarity, k=k)
         return list(zip(numbers[rows[0].numpy()].tolist(), scores[0].tolist()))
 
-    def hit(self, number: int, item: Item, score: float) -> Hit:
+    def best(self, query: NDArray[np.float32], modalities: Sequence[str], k: int) -> list[tuple[int, str, float]]:
+        """The k items nearest to a query (d,) by any of these modalities, best first: number, modality and score.
+
+        Raises:
+            XmrError: no item has one of the modalities, or as `nearest`.
+        """
+        held = [name for name in modalities if name in self._neighbors]
+        if not held:
+            words = " or ".join(modalities)
+            raise XmrError(f"{self.folder}: none of the items has an embedding by its {words}; nothing can be found")
+        ranked = [(score, name, number) for name in held for number, score in self.nearest(query, name, k)]
+        return [(number, name, score) for score, name, number in best_of(ranked, k)]
+
+    def hit(self, number: int, item: Item, score: float, modality: str = "") -> Hit:
         """An item as it is shown; its picture is the thumbnail."""
         where = f"{self.store.path}: item {number}"
-        return Hit(item.key, item.source, score, item.texts, item.labels, where, self.store.thumbnail(number))
+        return Hit(item.key, item.source, score, item.texts, item.labels, where, self.store.thumbnail(number), modality)
 
 
 def require_same_model(index: Index, model: SavedModel) -> None:
@@ -96,17 +111,21 @@ def require_same_model(index: Index, model: SavedModel) -> None:
         )
 
 
-def search_index(index: Index, model: SavedModel, query: str | Path, k: int = 10) -> list[Hit]:
-    """The k best items of an index, best first; a sentence finds pictures, a picture's path finds texts.
+def search_index(
+    index: Index, model: SavedModel, query: str | Path, k: int = 10, finds: Sequence[str] = ()
+) -> list[Hit]:
+    """The k best items of an index, best first, for a sentence or the path of a file.
+
+    finds: the modalities by which items are found, in one ranking; by default all but the query's own.
 
     Raises:
         XmrError: as `query.search`, or an index of another model.
     """
     require_same_model(index, model)
-    embedded, modality = embed_query(model, query, k)
-    found = index.nearest(embedded, modality, k)
-    items = index.store.items([number for number, _ in found])
-    return [index.hit(number, item, score) for (number, score), item in zip(found, items)]
+    embedded, own = embed_query(model, query, k)
+    found = index.best(embedded, galleries(model, own, finds), k)
+    items = index.store.items([number for number, *_ in found])
+    return [index.hit(number, item, score, name) for (number, name, score), item in zip(found, items)]
 
 
 def find_index(run: Path, folder: Path | None) -> Index | None:

@@ -26,13 +26,15 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import fsync_file
 from xmr_e2e.received import parse, parse_json, shortened
 from xmr_e2e.search.database import Database, Kinds, schema_of
+from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 
 NAME = "index.sqlite"
-VERSION = 2
-READABLE = (1, 2)
-"""versions; the first one keeps graphs as files of faiss, which are not read"""
-MODALITIES = ("image", "text")
+VERSION = 3
+READABLE = (1, 2, 3)
+"""versions; the first two have embeddings of pictures and texts alone, and the first one keeps graphs as files of
+faiss, which are not read"""
+FIRST_WITH_GRAPHS = 2
 GRAPH_PIECE = 64 * 2**20
 """bytes; SQLite's values end at a gigabyte, and a graph can be larger"""
 THUMBNAIL_BYTES, TEXTS_BYTES = 2**20, 2**22
@@ -40,11 +42,13 @@ THUMBNAIL_BYTES, TEXTS_BYTES = 2**20, 2**22
 LARGEST_EMBEDDING = 1e18
 """length of one, at most, so that its distance to another one is a number in fp32"""
 
-_SCHEMA = """
+_FORMER_EMBEDDINGS = "image BLOB, text BLOB"
+_EMBEDDINGS = ", ".join(f"{name} BLOB" for name in MODALITIES)
+_SCHEMA = f"""
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE items (
     item INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, collection TEXT NOT NULL, split TEXT NOT NULL,
-    key TEXT NOT NULL, source TEXT NOT NULL, texts TEXT NOT NULL, labels TEXT NOT NULL, image BLOB, text BLOB
+    key TEXT NOT NULL, source TEXT NOT NULL, texts TEXT NOT NULL, labels TEXT NOT NULL, {_EMBEDDINGS}
 );
 CREATE TABLE thumbnails (item INTEGER PRIMARY KEY REFERENCES items, jpeg BLOB NOT NULL);
 CREATE TABLE graphs (modality TEXT, piece INTEGER, bytes BLOB NOT NULL, PRIMARY KEY (modality, piece));
@@ -76,11 +80,11 @@ class Item:
     """One sample of an index."""
 
     id: str
-    """unique within an index: of a dataset's sample its place there, of a picture its content"""
+    """unique within an index: of a dataset's sample its place there, of a file its content"""
     collection: str
-    """the dataset's name, or that of a folder of pictures"""
+    """the dataset's name, or that of a folder of files"""
     split: str
-    """of the dataset; empty for a picture"""
+    """of the dataset; empty for a file"""
     key: str
     source: str
     texts: tuple[str, ...]
@@ -99,6 +103,9 @@ class NewItem:
 
 class Store:
     """An open index file, to be read by any thread. It may be another's: what it holds is checked when it is read."""
+
+    _modalities: tuple[str, ...]
+    """for whose embeddings it has room"""
 
     def __init__(self, path: Path) -> None:
         """
@@ -138,6 +145,8 @@ class Store:
             XmrError: they are of several widths, not finite, or larger than LARGEST_EMBEDDING.
         """
         _check(modality)
+        if modality not in self._modalities:
+            return np.empty(0, np.int64), self._matrix([])
         query = f"SELECT item, {modality} FROM items WHERE {modality} IS NOT NULL ORDER BY item"
         rows = self._rows([int, bytes], query)
         numbers = np.array([number for number, _ in rows], np.int64)
@@ -180,7 +189,7 @@ class Store:
 
     def graph(self, modality: str) -> bytes | None:
         """The graph that `set_graph` stored; None for an index of a version whose graphs this program does not take."""
-        if self.about.version != VERSION:
+        if self.about.version < FIRST_WITH_GRAPHS:
             return None
         pieces = self._rows([bytes], "SELECT bytes FROM graphs WHERE modality = ? ORDER BY piece", [modality])
         return b"".join(piece for (piece,) in pieces) if pieces else None
@@ -188,14 +197,15 @@ class Store:
     @property
     def has_older_graph(self) -> bool:
         """True where there are graphs that are not read."""
-        return self.about.version != VERSION and bool(self._rows([int], "SELECT 1 FROM graphs LIMIT 1"))
+        return self.about.version < FIRST_WITH_GRAPHS and bool(self._rows([int], "SELECT 1 FROM graphs LIMIT 1"))
 
     def copy_to(self, draft: Draft) -> None:
         """Add all that is there to an index that holds nothing, each value checked."""
         draft.describe(**asdict(self.about) | {"version": VERSION})
+        embeddings = ", ".join(name if name in self._modalities else "NULL" for name in MODALITIES)
         rows = self._database.stream(
-            [int, *_ITEM, (bytes, type(None)), (bytes, type(None))],
-            f"SELECT item, {_COLUMNS}, image, text FROM items ORDER BY item",
+            [int, *_ITEM, *[(bytes, type(None))] * len(MODALITIES)],
+            f"SELECT item, {_COLUMNS}, {embeddings} FROM items ORDER BY item",
         )
         try:
             draft.insert("items", (self._checked(*row) for row in rows))
@@ -210,6 +220,7 @@ class Store:
 
     def _read_about(self) -> About:
         schema, expected = self._database.schema(), schema_of(_SCHEMA)
+        former = schema_of(_SCHEMA.replace(_EMBEDDINGS, _FORMER_EMBEDDINGS))
         if not [entry for entry in expected if entry[1] == "about" and entry in schema]:
             raise self._database.unreadable("it has no table `about`")
         where = f"{self.path}: about"
@@ -219,10 +230,11 @@ class Store:
         if version not in READABLE:
             raise XmrError(
                 f"{self.path}: version {shortened(version)} of the format; this program reads versions "
-                f"{' and '.join(map(str, READABLE))}. Make the index again with --overwrite"
+                f"{', '.join(map(str, READABLE))}. Make the index again with --overwrite"
             )
-        if schema != expected:
+        if schema not in (expected, former):
             raise self._database.unreadable("its tables are not those of an index")
+        self._modalities = MODALITIES if schema == expected else MODALITIES[:2]
         return parse(About, json.dumps(about), where)
 
     def _by_number(self, kinds: Kinds, query: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -283,6 +295,7 @@ class Draft(Store):
         self.path = path
         self._database = Database(path, sqlite3.connect(path, check_same_thread=False))
         self._connection = self._database.connection
+        self._modalities = MODALITIES
         # A file that is thrown away when something fails needs no journal.
         self._connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
         self.about = About(VERSION, run="", fingerprint="", similarity="cosine")
@@ -309,7 +322,7 @@ class Draft(Store):
 
     def insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
         """Append rows to a table, with all of its columns."""
-        marks = {"items": 10, "thumbnails": 2, "graphs": 3}[table]
+        marks = {"items": 8 + len(MODALITIES), "thumbnails": 2, "graphs": 3}[table]
         self._write(f"INSERT INTO {table} VALUES ({_marks(range(marks))})", rows)
 
     def set_graph(self, modality: str, graph: bytes | None) -> None:
