@@ -28,7 +28,7 @@ def experiment() -> Experiment:
             image_size=64,
             load_size=72,
             max_tokens=80,
-            words=WordVectors(dim=50),
+            words=WordVectors(dim=50, epochs=100),  # of a few hundred texts
             augment=Augment(min_area=0.6),
             audio=Sounds(seconds=2.0),
             video=Videos(frames=4, size=64),
@@ -43,9 +43,11 @@ def experiment() -> Experiment:
             hidden=256,
             dim=64,
         ),
-        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer(
+            "adamw", lr=1e-3, weight_decay=0.05, lr_overrides={"prior-text:": 3e-3, "consistency-text:": 3e-3}
+        ),
         schedule=Schedule("cosine", warmup=0.05),
-        train=Train(epochs=10, batch_size=32),
+        train=Train(epochs=10, batch_size=16),
     )
 
 

@@ -17,6 +17,8 @@ from recipes import drcl_five_media
 from tests.helpers.forked import result, train, trainings
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.schema import MODALITIES
+from xmr_e2e.training.launch import run_experiment
+from xmr_e2e.training.processes import make_accelerator
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,7 @@ EPOCHS = 8
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn set: 4 classes, samples of one modality each."""
     folder = tmp_path_factory.mktemp("five_media")
-    synthetic(folder / "raw", five=True, per_class=20, workers=1)
+    synthetic(folder / "raw", five=True, per_class=24, workers=1)
     build(folder / "raw", folder / "shards")
     return folder / "shards"
 
@@ -45,8 +47,8 @@ def small(shards: Path, runs: Path, **options: object) -> Experiment:
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    training = train(small(shards, folder), folder)
-    assert training.end() == 0, training.printed
+    experiment = small(shards, folder)
+    assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     return folder / "drcl_five_media" / "run"
 
 

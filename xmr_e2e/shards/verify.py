@@ -181,11 +181,14 @@ def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem
 
 def _check_media(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
     """Decode sounds, videos and shapes, if something can."""
-    for modality, known in MEDIA_EXTENSIONS.items() if task.check_media else ():
+    check = task.check_media
+    if check is None:
+        return
+    for modality, known in MEDIA_EXTENSIONS.items():
         present = [extension for extension in known if extension in index.members]
         for key, extension, data in _read_members(tar, index, present):
             try:
-                task.check_media(modality, extension, data, f".{extension}")
+                check(modality, extension, data, f".{extension}")
             except XmrError as error:
                 yield Problem(task.path.name, key, str(error))
 
