@@ -210,7 +210,7 @@ def test_features_of_unequal_width_are_an_error_that_names_both_sources(
     [
         ({"features": {"audio": np.array([1.0, np.nan], np.float32)}}, "audio features: .* not finite"),
         ({"features": {"audio": np.array([1.0, 1e300])}}, "audio features: .* not finite"),
-        ({"media": {"audio": Path("sound.ogg")}}, "none of wav, flac, mp3"),
+        ({"media": {"audio": Path("sound.aiff")}}, "none of wav, flac, mp3"),
         ({"media": {"video": Path("gone.mp4")}}, "cannot be read: No such file"),
         ({"media": {"shape3d": Path("/dev/null.obj")}}, "cannot be read"),
     ],
