@@ -103,6 +103,24 @@ def test_a_table_in_the_folder_is_found_and_one_command_builds_it(tmp_path: Path
         folder(raw, tmp_path / "other", build=ALONE)
 
 
+def test_class_folders_of_pictures_with_texts_come_before_a_table(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for number in range(2):
+        write(raw / "dog" / f"{number}.jpg", image_bytes())
+    write(raw / "table.csv", "image,text,label\ndog/0.jpg,of the table,cat\n")
+    folder(raw, tmp_path / "table", build=ALONE)
+    assert [sample["labels"] for sample in samples(tmp_path / "table").values()] == [["cat"]]
+    for number in range(2):
+        write(raw / "dog" / f"{number}.txt", "beside it")
+    folder(raw, tmp_path / "folders", build=ALONE)
+    assert {tuple(sample["labels"]) for sample in samples(tmp_path / "folders").values()} == {("dog",)}
+    assert "table.csv is not read, since there are class folders: name it with --table" in manifest(
+        tmp_path / "folders"
+    )["notes"]  # fmt: skip
+    folder(raw, tmp_path / "chosen", text_column=("text",), build=ALONE)
+    assert [sample["texts"] for sample in samples(tmp_path / "chosen").values()] == [["of the table"]]
+
+
 def test_columns_of_media_can_be_chosen(tmp_path: Path) -> None:
     rows = [{"file": "a.wav", "film": "a.mp4", "mesh": "a.off", "label": "x"}]
     found = table_of(tmp_path / "raw", rows, Columns(audio="File", video="film", shape3d="mesh"))

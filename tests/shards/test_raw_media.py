@@ -87,8 +87,8 @@ def test_the_sheet_shows_each_of_them(shards: Path, tmp_path: Path) -> None:
     ]
     assert main(["shards", "sheet", str(shards), str(tmp_path / "s.png")]) == 0
     broken = build(tmp_path, {("cut.off", "train"): off()[:60]})
-    with pytest.raises(XmrError, match=r"train-00000\.tar: \w+-cut_off: the shape is cut .*; run `xmr shards verify"):
-        _draw_samples(broken, "train", 1, 0)
+    (tile,) = _draw_samples(broken, "train", 1, 0)
+    assert isinstance(tile.image, str) and tile.image.startswith(".off: the shape is cut")
 
 
 def test_the_audit_finds_the_same_files_in_two_splits(
