@@ -7,8 +7,8 @@ cross-media joint representation with sparse and semisupervised regularization. 
 The publisher's split has 4,000 images and texts, 800 sounds, 400 shapes and 969 videos to train on, and 1,000, 200, 100
 and 174 to test. DRCL, MARS and SDML halve each of these test parts: the first half is test, the second half val.
 
-These 1,143 videos are rows of features. Of raw videos there are 500, and which rows belong to which is not published, so
-that the split of the papers' videos cannot be had from raw ones.
+These 1,143 videos are rows of features. Of raw videos there are 500, and which rows belong to which is not published,
+so that the split of the papers' videos cannot be had from raw ones.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from preprocessing.folder.class_folders import samples_of_folders
 from preprocessing.folder.columns import Columns
 from preprocessing.folder.drawn import Fractions, with_splits
 from preprocessing.folder.found import Found, notes_on_names
-from preprocessing.folder.table_samples import samples_of_table, table_in
+from preprocessing.folder.table_samples import samples_of_table, tables_in
 from preprocessing.synthetic import is_synthetic
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions, build_shards
@@ -89,16 +89,9 @@ def folder(
         test: share of each class that is drawn for testing, where no such split is given; as val by default
     """
     LAYOUT.require_folder(raw)
-    table = table or table_in(raw)
     files = {"audio": audio_column, "video": video_column, "shape3d": shape3d_column}
     columns = Columns(image_column, text_column, label_column, split_column, **files)
-    if columns.chosen and not table:
-        raise XmrError(f"{next(iter(columns.chosen))} chooses a column of a table: name the table with --table")
-    found = samples_of_table(raw, table, columns, outside=build.outside) if table else samples_of_folders(raw)
-    if not found.samples and not found.skipped:
-        raise LAYOUT.error(
-            "; ".join([f"{table or raw} holds no image with a text, no sound, video or shape", *found.notes])
-        )
+    found = _find_samples(raw, table, columns, outside=build.outside)
     media.check(found.samples)
     found = with_splits(found, raw, Fractions(val, test, seed))
     labels = sorted({label for sample in found.samples for label in sample.labels})
@@ -110,11 +103,39 @@ def folder(
         skipped=found.skipped,
         notes=[*found.notes, *_notes_on_classes(found, labels)],
         required=found.required,
-        raw=None if table else raw,  # of a table, only what it names is looked at: RAW may be a whole disk
+        raw=None if found.is_listed else raw,  # of a table, only what it names is looked at: RAW may be a whole disk
         options=build,
         media=media,
     )
     show_built(manifest, out)
+
+
+def _find_samples(raw: Path, table: Path | None, columns: Columns, *, outside: bool) -> Found:
+    """The samples of the table that is named, or of class folders of pictures with texts; else of a table in `raw`, or
+    of class folders of any files.
+
+    Raises:
+        XmrError: there are none; or columns are chosen, and there is no table.
+    """
+    tables = [] if table else tables_in(raw)
+    found = None
+    if not table and not (tables and columns.chosen):
+        found = samples_of_folders(raw)
+        if tables and found.samples and found.required:
+            found.notes.append(f"{tables[0].name} is not read, since there are class folders: name it with --table")
+            tables = []
+    if len(tables) > 1:
+        raise XmrError(f"{raw} holds {' and '.join(each.name for each in tables)}; say with --table which is meant")
+    table = table or next(iter(tables), None)
+    if columns.chosen and not table:
+        raise XmrError(f"{next(iter(columns.chosen))} chooses a column of a table: name the table with --table")
+    if table or found is None:
+        assert table is not None
+        found = samples_of_table(raw, table, columns, outside=outside)
+    if not found.samples and not found.skipped:
+        problem = f"{table or raw} holds no image with a text, no sound, video or shape"
+        raise LAYOUT.error("; ".join([problem, *found.notes]))
+    return found
 
 
 def _dataset_name(name: str, raw: Path) -> str:

@@ -28,6 +28,8 @@ class Found:
     """sources that belong into one split"""
     required: tuple[str, ...] = ("image", "text")
     """the modalities that each sample must have; none where they are not paired"""
+    is_listed: bool = False
+    """by a table"""
 
 
 @dataclass

@@ -33,17 +33,9 @@ class _Parsed:
     sample: RawSample
 
 
-def table_in(raw: Path) -> Path | None:
-    """The table that lies in the folder under its usual name; None if there is none.
-
-    Raises:
-        XmrError: there are several.
-    """
-    tables = [raw / name for name in USUAL_NAMES if (raw / name).is_file()]
-    if len(tables) > 1:
-        names = " and ".join(table.name for table in tables)
-        raise XmrError(f"{raw} holds {names}; say with --table which is meant")
-    return tables[0] if tables else None
+def tables_in(raw: Path) -> list[Path]:
+    """The tables that lie in the folder under their usual names."""
+    return [raw / name for name in USUAL_NAMES if (raw / name).is_file()]
 
 
 def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, outside: bool = False) -> Found:
@@ -82,6 +74,7 @@ def samples_of_table(raw: Path, table: Path, chosen: Columns = Columns(), *, out
         has_splits,
         notes=[*notes, *_notes_on_unlisted(raw, samples)],
         required=("image", "text") if has_pairs and not used.has_media else (),
+        is_listed=True,
     )
 
 

@@ -19,10 +19,12 @@ from safetensors.numpy import load
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
+from preprocessing.common.media import MediaOptions
 from preprocessing.common.pku_files import Item, class_names
 from preprocessing.xmedia import halve, xmedia
 from preprocessing.xmedianet import halve_classes, xmedianet
 from tests.helpers.built import manifest, write
+from tests.helpers.media_bytes import frames_of, mp4, off, wav
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
@@ -257,7 +259,81 @@ def test_what_is_missing_is_named_with_whom_to_ask(module: str, tmp_path: Path) 
             assert text in done.stderr
 
 
+def write_media(raw: Path, counts: Mapping[str, int], classes: int) -> dict[str, tuple[str, str, bytes, int]]:
+    """Raw sounds, films and meshes with their lists; returns path -> its part, modality, bytes and class from 1."""
+    expected = {}
+    kinds = {"aud": ("audio", "wav", wav(0.1)), "vid": ("video", "mp4", mp4(each=1)), "3d": ("shape3d", "off", off())}
+    for prefix, (modality, ending, data) in kinds.items():
+        for part, count in counts.items():
+            lines = []
+            for number in range(count):
+                path, label = f"{number % classes + 1:03d}/{part}_{number}.{ending}", number % classes + 1
+                write(raw / modality / path, data)
+                lines.append(f"{path} {label}")
+                expected[path] = (part, modality, data, label)
+            write(raw / f"{prefix}_{part}_list.txt", "\n".join(lines))
+    return expected
+
+
+@pytest.mark.parametrize("with_features", [True, False])
+def test_xmedia_takes_each_medium_raw_where_it_has_lists(with_features: bool, tmp_path: Path) -> None:
+    raw = xmedia_raw(tmp_path / "raw") if with_features else tmp_path / "raw"
+    expected = write_media(raw, {"train": 3, "test": 4}, 20)
+    for part in ("train", "test"):
+        (raw / f"vid_{part}_list.txt").unlink()  # videos: features where these are, else nothing
+    xmedia(raw, tmp_path / "out", build=ALONE)
+    found = SplitReader(tmp_path / "out", "test")
+    assert found.manifest.splits["test"].modalities["audio"] == 2
+    own = {found.metadata(position).source: position for position in range(len(found))}
+    for source, (part, modality, data, label) in expected.items():
+        if part == "test" and modality != "video" and int(source.split("_")[1].split(".")[0]) < 2:
+            assert found.media(own[source], modality) == (data, source.rpartition(".")[2])
+            assert found.metadata(own[source]).labels == (f"class {label:02d}",)
+    notes = "\n".join(manifest(tmp_path / "out")["notes"])
+    assert ("video" in found.manifest.modalities) == with_features
+    assert ("no lists of image-text, video: left out" in notes) == (not with_features)
+    assert "raw videos are split" not in notes
+    assert "audio, train part: 3 samples instead of 800" in notes
+
+
+def test_xmedia_says_that_the_split_of_raw_videos_is_another(tmp_path: Path) -> None:
+    write_media(tmp_path / "raw", {"train": 3, "test": 4}, 20)
+    xmedia(tmp_path / "raw", tmp_path / "out", media=MediaOptions(frames=2), build=ALONE)
+    notes = manifest(tmp_path / "out")["notes"]
+    assert "raw videos are split by their lists; which of them DRCL tested on is not known" in notes
+    assert not any(note.startswith("video, train part") for note in notes)
+    reader = SplitReader(tmp_path / "out", "train")
+    films = [position for position in range(len(reader)) if reader.has_media(position, "video")]
+    assert [len(frames_of(reader.media(position, "video")[0])) for position in films] == [2, 2, 2]
+
+
+def test_xmedia_lists_without_files_are_an_error_and_single_files_are_skipped(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_media(raw, {"train": 3, "test": 4}, 20)
+    (raw / "audio" / "001" / "train_0.wav").unlink()
+    xmedia(raw, tmp_path / "out", build=LENIENT)
+    (skipped,) = manifest(tmp_path / "out")["skipped"]
+    assert skipped["source"] == "001/train_0.wav" and "No such file" in skipped["reason"]
+    (raw / "audio").rename(raw / "sounds of another name")
+    with pytest.raises(XmrError, match=r"none of the 3 audio files of the part 'train' is there, such as 001/train_0"):
+        xmedia(raw, tmp_path / "other", build=ALONE)
+
+
 # ---- XMediaNet
+
+
+def test_xmedianet_takes_raw_media_by_lists_and_the_others_as_features(tmp_path: Path) -> None:
+    raw, pairs = xmedianet_raw(tmp_path / "raw")
+    expected = write_media(raw, {"train": 5, "test": 8}, 4)
+    xmedianet(raw, tmp_path / "out", build=ALONE)
+    assert manifest(tmp_path / "out")["required"] == []
+    found = samples(tmp_path / "out")
+    assert set(found) == {*pairs, *expected}
+    for source, (part, _, _, label) in expected.items():
+        number = int(source.split("_")[1].split(".")[0])
+        # Of each of 4 classes, the first of the test list is test and the second val.
+        assert found[source]["split"] == ("train" if part == "train" else "test" if number < 4 else "val")
+        assert found[source]["labels"] == [f"class {label:03d}"]
 
 
 @pytest.mark.slow

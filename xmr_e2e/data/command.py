@@ -81,7 +81,10 @@ def sheet_command(
     seed: int = 0,
     columns: int = 6,
 ) -> None:
-    """Draw a contact sheet of samples, with their labels and texts; where one has no picture, its tile says so.
+    """Draw a contact sheet of samples, with their labels and texts.
+
+    Of a sample without a picture, the tile shows its video as a film strip, its 3D shape as points, or its sound as
+    waveform and spectrogram; where it has none of them, the tile says so.
 
     Args:
         folder: the folder with manifest.json
@@ -120,9 +123,9 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
         metadata = reader.metadata(position)
         try:
             image = _picture(reader, position)
-        except (UnusableImage, XmrError) as error:
-            where = "" if isinstance(error, XmrError) else f"{reader.where(position)}: "
-            raise XmrError(f"{where}{error}; run `{shell('xmr', 'shards', 'verify', folder)}`") from error
+        except UnusableImage as error:
+            where = reader.where(position)
+            raise XmrError(f"{where}: {error}; run `{shell('xmr', 'shards', 'verify', folder)}`") from error
         tiles.append(Tile(image, ", ".join(metadata.labels), "\n".join(metadata.texts)))
     return tiles
 
@@ -130,7 +133,7 @@ def _draw_samples(folder: Path, split: str, count: int, seed: int) -> list[Tile]
 def _picture(reader: SplitReader, position: int) -> Image.Image | str:
     """The sample's image, or a picture of its video, its 3D shape or its sound: the first that it has as a file.
 
-    Words where it has none. Raises UnusableImage or XmrError for what cannot be decoded.
+    Words where it has none, or where that cannot be decoded. Raises UnusableImage for an image.
     """
     from xmr_e2e.data.media_pictures import draw_media
     from xmr_e2e.shards.sheet import PICTURE, tile_picture
@@ -141,7 +144,10 @@ def _picture(reader: SplitReader, position: int) -> Image.Image | str:
     for modality in ("video", "shape3d", "audio"):
         if reader.has_media(position, modality):
             data, extension = reader.media(position, modality)
-            return draw_media(modality, extension, data, reader.where(position), size=PICTURE)
+            try:
+                return draw_media(modality, extension, data, f".{extension}", size=PICTURE)
+            except XmrError as error:
+                return str(error)
     modalities = reader.modalities(position)
     if "image" in modalities:
         return "no picture here: published features of one"

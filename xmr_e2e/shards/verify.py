@@ -181,16 +181,15 @@ def _check_images(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem
 
 def _check_media(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
     """Decode sounds, videos and shapes, if something can."""
-    check = task.check_media
-    if check is None:
+    if task.check_media is None:
         return
-    for modality, known in MEDIA_EXTENSIONS.items():
-        present = [extension for extension in known if extension in index.members]
-        for key, extension, data in _read_members(tar, index, present):
-            try:
-                check(modality, extension, data, f".{extension}")
-            except XmrError as error:
-                yield Problem(task.path.name, key, str(error))
+    modality_of = {extension: modality for modality, known in MEDIA_EXTENSIONS.items() for extension in known}
+    present = [extension for extension in modality_of if extension in index.members]
+    for key, extension, data in _read_members(tar, index, present):
+        try:
+            task.check_media(modality_of[extension], extension, data, f".{extension}")
+        except XmrError as error:
+            yield Problem(task.path.name, key, str(error))
 
 
 def _check_features(task: _Task, tar: Path, index: ShardIndex) -> Iterator[Problem]:
