@@ -20,7 +20,7 @@ GAP = 0.2
 NO_COLOR = "#f4f4f4"
 """of a cell without a ratio, and of those that are no directions"""
 BELOW_RANDOM = "#f6d3bf"
-DARK = 0.6
+DARK = 0.75
 """of the colour scale: letters are white from there on"""
 LEAST_TOP = 2.0
 """times random of the deepest colour, at least: noise about 1 stays pale"""

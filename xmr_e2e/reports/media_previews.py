@@ -242,8 +242,8 @@ def render_points(points: NDArray[np.float32], angle: float, up: Axis) -> NDArra
     share = ((depth[order] + 1) / 2).clip(0, 1)[:, None]
     colors = (_NEAR + share * (_FAR - _NEAR)).astype(np.uint8)
     view = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    block = np.array([(down, right) for down in (0, 1) for right in (0, 1)])
-    places = np.stack([rows, columns], 1).astype(int)[:, None] + block  # a point is two pixels wide
+    block = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
+    places = np.stack([rows, columns], 1).astype(int)[:, None] + block  # three pixels wide: no holes in surfaces
     view[places[..., 0], places[..., 1]] = colors[:, None]
     return view
 
