@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import wave
 from collections.abc import Callable
@@ -224,3 +225,25 @@ def test_a_folder_of_sounds_alone_is_nothing_for_a_model_of_pictures(
     for given, message in ((folder, "1 file is not used: 1 .wav"), (sound, "this model has no audio")):
         assert main(["embed", str(run), str(given), "--out", str(tmp_path / "x.npy")]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"audio": {"rate": 192_000, "seconds": 600.0, "windows": 100}}, r"46\.1 GB of each sound"),
+        ({"load_size": 10_000, "video": {"frames": 1000}}, r"300\.0 GB of each video"),
+        ({"video": {"frames": 0}}, "frames"),
+        ({"shape3d": {"points": 10**9}}, "points"),
+    ],
+)
+def test_a_received_model_does_not_ask_for_more_than_memory_holds(
+    model: xmr_e2e.SavedModel, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    model.save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    document = json.loads(file.read_bytes())
+    for name, value in changed.items():
+        document["data"][name] = {**document["data"][name], **value} if isinstance(value, dict) else value
+    file.write_text(json.dumps(document))
+    with pytest.raises(XmrError, match=message):
+        xmr_e2e.load(tmp_path / "model")

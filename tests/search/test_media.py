@@ -191,7 +191,7 @@ def test_a_waveform_is_as_high_as_the_sound_is_loud() -> None:
 
 
 def test_a_shape_is_drawn_where_it_is() -> None:
-    """A post along z stands upright in the middle; one along x lies from the left to the right, turned by 35 degrees."""
+    """A post along z stands upright in the middle; one along x lies across, turned by 35 degrees."""
     line = np.linspace(-1, 1, 500)
     zero = np.zeros_like(line)
     upright, lying = (

@@ -104,6 +104,16 @@ def require_free(folder: Path) -> None:
         raise XmrError(f"{folder} holds a model already; choose another folder")
 
 
+def without_places(document: Any) -> Any:
+    """A configuration in which a file or folder of this machine is its name alone."""
+    if isinstance(document, dict):
+        return {key: without_places(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [without_places(value) for value in document]
+    is_place = isinstance(document, str) and (document.startswith(("/", "~")) or ".." in Path(document).parts)
+    return Path(document).name if is_place else document
+
+
 def write_run_model(
     run: Path,
     document: Mapping[str, Any],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_e2e.bounds import check_bounds
+from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig, without_weights
 from xmr_e2e.methods.heads import ClosedForm
@@ -15,6 +16,8 @@ from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.sizes import laying_out
 
+LARGEST_ITEM = 2**30
+"""bytes that are read of a sound or a video"""
 _NAMED = 3
 """of the weights that do not fit, in a message"""
 _LONGEST_NAME = 200
@@ -27,6 +30,19 @@ def check_received_bounds(config: Any, where: str) -> None:
         check_bounds(config, "--")
     except XmrError as error:
         raise XmrError(f"{where}: {error}") from error
+
+
+def check_item_sizes(data: Data, where: str) -> None:
+    """Raise XmrError, which begins with `where`, for options whose product is more than a received model may ask for:
+    each of them is within its bounds."""
+    audio = data.audio
+    sizes = {
+        "sound (audio.rate, audio.seconds and audio.windows)": 4 * audio.samples * audio.windows,
+        "video (load_size and video.frames)": 3 * data.load_size**2 * data.video.frames,
+    }
+    for what, size in sizes.items():
+        if size > LARGEST_ITEM:
+            raise XmrError(f"{where}: {size / 1e9:,.1f} GB of each {what}; at most {LARGEST_ITEM / 1e9:.1f} are read")
 
 
 def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, description: Path) -> Method:

@@ -50,10 +50,11 @@ from xmr_e2e.models.model_folder import (
     read_architectures,
     read_description,
     require_free,
+    without_places,
     write_exported_model,
     write_run_model,
 )
-from xmr_e2e.models.rebuild import check_received_bounds, rebuild
+from xmr_e2e.models.rebuild import check_item_sizes, check_received_bounds, rebuild
 from xmr_e2e.models.unknown_words import UnknownWords
 from xmr_e2e.models.weights import require_all, separated, shapes_of
 from xmr_e2e.similarity import Similarity
@@ -139,8 +140,8 @@ class SavedModel:
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), extra_shards={})
         document = self._document() | {
-            "data": _without_places(to_document(data)),
-            "config": _without_places(to_document(self.config)),
+            "data": without_places(to_document(data)),
+            "config": without_places(to_document(self.config)),
         }
         write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self._architectures)
 
@@ -315,6 +316,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     data = from_document(Data, own, f"{path}: data")
     for name, each in (("config", config), ("data", data)):
         check_received_bounds(each, f"{path}: {name}")
+    check_item_sizes(data, f"{path}: data")
     tokenizer = tokenizer_from_document(described.tokenizer, f"{path}: tokeniser") if described.tokenizer else None
     dataset = DatasetInfo(
         len(described.classes),
@@ -339,16 +341,6 @@ def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
     tokeniser has none."""
     dim = 0 if data.tokens.kind == "transformers" else data.words.dim
     return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
-
-
-def _without_places(document: Any) -> Any:
-    """A configuration in which a file or folder of this machine is its name alone."""
-    if isinstance(document, dict):
-        return {key: _without_places(value) for key, value in document.items()}
-    if isinstance(document, list):
-        return [_without_places(value) for value in document]
-    is_place = isinstance(document, str) and (document.startswith(("/", "~")) or ".." in Path(document).parts)
-    return Path(document).name if is_place else document
 
 
 def require_shards(model: SavedModel) -> None:

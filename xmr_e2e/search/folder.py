@@ -86,10 +86,11 @@ def _new_items(
 
     names: `Store.by_name`.
     """
-    usable: dict[str, _File] = {}
+    usable: list[_File] = []
+    seen: set[str] = set()
     for path in paths:
         try:
-            file = _prepare(path, folder, model, lambda id: id in usable or bool(store.known([id])))
+            file = _prepare(path, folder, model, lambda id: id in seen or bool(store.known([id])))
         except UnusableImage as error:
             _leave_out(f"{path} is left out: {error}", result)
         except XmrError as error:
@@ -98,14 +99,16 @@ def _new_items(
             if file is None or _is_there(file, path, store, names):
                 result.present += 1
             else:
-                usable[file.item.id] = file
+                usable.append(file)
+            if file is not None:
+                seen.add(file.item.id)
     result.added += len(usable)
     if not usable:
         return []
-    files, modality = list(usable.values()), modality_of(paths[0])
+    modality = modality_of(paths[0])
     assert modality is not None, "they were chosen by their endings"
-    rows = model.embed_decoded(modality, [file.decoded for file in files])
-    return [NewItem(file.item, {modality: row}, file.small) for file, row in zip(files, rows)]
+    rows = model.embed_decoded(modality, [file.decoded for file in usable])
+    return [NewItem(file.item, {modality: row}, file.small) for file, row in zip(usable, rows)]
 
 
 def _prepare(path: Path, folder: Path, model: SavedModel, is_known: Any) -> _File | None:

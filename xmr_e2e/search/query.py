@@ -195,7 +195,8 @@ def save_sheet(out: Path, query: str | Path, hits: Sequence[Hit], remark: str = 
     if out.suffix.lower() not in SHEET_SUFFIXES:
         raise XmrError(f"{out}: the name must end in {', '.join(SHEET_SUFFIXES[:-1])} or {SHEET_SUFFIXES[-1]}")
     file = as_file(query)
-    tiles = [_tile(rank, hit) for rank, hit in enumerate(hits, start=1)]
+    several = len({hit.modality for hit in hits}) > 1
+    tiles = [_tile(rank, hit, hit.modality if several else "") for rank, hit in enumerate(hits, start=1)]
     if file:
         content = _read(file.path) if file.modality == "image" else draw_file(file.path, file.modality)
         tiles.insert(0, Tile(_small(content, str(file.path), QUERY_MARK), "query", file.path.name, mark=QUERY_MARK))
@@ -216,8 +217,8 @@ def _hit(model: Model, reader: SplitReader, position: int, modality: str, score:
     return Hit(record.key, about.source, score, about.texts, about.labels, record.where, picture, modality)
 
 
-def _tile(rank: int, hit: Hit) -> Tile:
-    title = " · ".join([str(rank), score_text(hit.score), *filter(None, [hit.modality]), *hit.labels])
+def _tile(rank: int, hit: Hit, kind: str) -> Tile:
+    title = " · ".join([str(rank), score_text(hit.score), *filter(None, [kind]), *hit.labels])
     picture = _small(hit.image, hit.where) if hit.image is not None else f"no picture: {hit.source or hit.key}"
     return Tile(picture, title, "\n".join(hit.texts))
 
