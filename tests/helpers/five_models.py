@@ -25,7 +25,7 @@ from xmr_e2e.towers.video import MeanOfFrames
 FIVE = Drcl(
     image=ImageTower("resnet10_slim", weights="none"),
     text=TextCnn(kernels=8),
-    audio=SoundTower(rate=RATE, mels=32),
+    audio=SoundTower(mels=32),
     video=MeanOfFrames("resnet10_slim", weights="none"),
     shape3d=PointNet(width=32),
     hidden=16,
@@ -40,7 +40,7 @@ def data_of_five(shards: Path) -> Data:
         image_size=32,
         load_size=40,
         audio=Sounds(rate=RATE, seconds=0.2, windows=3),
-        video=Videos(frames=3),
+        video=Videos(frames=3, size=32),
         shape3d=Shapes(points=64),
         words=WordVectors(dim=8, min_count=1),
         workers=0,
@@ -52,7 +52,8 @@ def make_five(shards: Path, config: Drcl = FIVE, *, data: Data | None = None) ->
     data = replace(data or data_of_five(shards), shards=shards)
     tokenizer, vectors = fit_words(data)
     torch.manual_seed(0)
-    dataset = DatasetInfo(len(CLASSES), False, data.image_size, torch.from_numpy(vectors))
+    sizes = {"frame_size": data.video.size, "sound_rate": data.audio.rate}
+    dataset = DatasetInfo(len(CLASSES), False, data.image_size, torch.from_numpy(vectors), **sizes)
     method = as_if_fitted(config.build(dataset))
     return xmr_e2e.SavedModel(config, data, CLASSES, False, tokenizer, {}, method, "untrained")
 

@@ -11,7 +11,7 @@ import pytest
 
 import xmr_e2e
 from tests.helpers.five_models import FIVE, make_five
-from tests.helpers.raw_media import RATE, five_modalities
+from tests.helpers.raw_media import five_modalities
 from tests.models.test_onnx import run_onnx, unit
 from xmr_e2e.models import onnx_files
 from xmr_e2e.models.given import load_clips, load_shapes, load_sounds
@@ -23,7 +23,7 @@ from xmr_e2e.towers.video import MeanOfFrames
 
 TOWERS = {
     "spectrogram": ("audio", FIVE.audio),
-    "square spectrogram": ("audio", SoundTower(rate=RATE, mels=32, side=48)),
+    "square spectrogram": ("audio", SoundTower(mels=32, side=48)),
     "mean of frames": ("video", MeanOfFrames("resnet10_slim", weights="none")),
     "PointNet that aligns": ("shape3d", PointNet(width=32, align=True)),
     "rendered views": ("shape3d", RenderedViews(views=3, side=32)),

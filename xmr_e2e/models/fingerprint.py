@@ -44,7 +44,7 @@ def _media_options(data: Data, kinds: Collection[InputKind]) -> list[dict[str, A
     audio = data.audio
     about: dict[InputKind, list[float]] = {
         "waveform": [audio.rate, audio.seconds, audio.windows],
-        "frames": [data.video.frames],
+        "frames": [data.video.frames, data.video.size],
         "points": [data.shape3d.points],
     }
     return [{kind: options} for kind, options in about.items() if kind in kinds]

@@ -100,10 +100,10 @@ def load_sounds(sounds: Sequence[Media], data: Data, rate: int | None = None) ->
 
 
 def load_clips(videos: Sequence[Media], data: Data) -> Tensor:
-    """The middle frames of equal parts of each video: uint8 (n, f, 3, load_size, load_size)."""
+    """The middle frames of equal parts of each video: uint8 (n, f, 3, side, side), of `Data.frame_load_size`."""
 
     def decode(content: bytes, where: str, _: str) -> Tensor:
-        count, size, how = data.video.frames, data.load_size, data.interpolation
+        count, size, how = data.video.frames, data.frame_load_size, data.interpolation
         frames = decode_frames(content, where, frames=count, size=size, bounds=data.media, interpolation=how)
         return torch.from_numpy(frames)
 
@@ -194,7 +194,7 @@ def _choose_frames(frames: NDArray[Any], data: Data) -> Tensor:
         raise _wrong("a video", "frames (f, h, w, 3) of uint8, RGB", frames)
     count = data.video.frames
     chosen = frames[((np.arange(count) + 0.5) * len(frames) / count).astype(int)]
-    side, how = data.load_size, data.interpolation
+    side, how = data.frame_load_size, data.interpolation
     return torch.stack([center_square(Image.fromarray(frame), side, how) for frame in chosen])
 
 

@@ -192,7 +192,8 @@ def _reading(data: Data) -> dict[InputKind, str]:
         "tokens": f"Of a text it reads the first {data.max_tokens} tokens.",
         "waveform": f"Of a sound it hears {audio.windows} evenly spaced windows of {audio.seconds:g} seconds, at "
         f"{audio.rate} samples per second.",
-        "frames": f"Of a video it sees {data.video.frames} evenly spaced frames, each as a picture.",
+        "frames": f"Of a video it sees {data.video.frames} evenly spaced frames, their centred squares, resized to "
+        f"{data.frame_load_size} pixels and cut to the middle {data.video.size}.",
         "points": f"Of a shape it sees {data.shape3d.points} points on its surface, always the same ones; where its "
         "axes point matters.",
     }

@@ -145,7 +145,7 @@ def _waveform(model: SavedModel, modality: str) -> OnnxInputs:
 
 
 def _frames(model: SavedModel, modality: str) -> OnnxInputs:
-    side, size, count = model.data.load_size, model.data.image_size, model.data.video.frames
+    side, size, count = model.data.frame_load_size, model.data.video.size, model.data.video.frames
     meaning = f"RGB; the middle frames of {count} equal parts of a video, their centred squares, resized to {side}"
     return OnnxInputs(
         (Input("frames", ("n", count, 3, side, side), "uint8", meaning),),

@@ -38,7 +38,7 @@ def check_item_sizes(data: Data, where: str) -> None:
     audio = data.audio
     sizes = {
         "sound (audio.rate, audio.seconds and audio.windows)": 4 * audio.samples * audio.windows,
-        "video (load_size and video.frames)": 3 * data.load_size**2 * data.video.frames,
+        "video (video.size, load_size and video.frames)": 3 * data.frame_load_size**2 * data.video.frames,
     }
     for what, size in sizes.items():
         if size > LARGEST_ITEM:
