@@ -78,7 +78,7 @@ class WaveEncoder(PretrainedEncoder):
     def encode(self, sounds: Waveforms) -> Tensor:
         samples = fill_up(sounds, least=_receptive_field(self.network.config)).flatten(0, 1)
         variance, mean = torch.var_mean(samples, dim=1, keepdim=True, correction=0)
-        samples = torch.where(self.normalizes, (samples - mean) / (variance + 1e-7).sqrt(), samples)
+        samples = torch.where(torch.as_tensor(self.normalizes), (samples - mean) / (variance + 1e-7).sqrt(), samples)
         states: Tensor = self.network(input_values=self.cast(samples)).last_hidden_state
         return states.mean(dim=1)
 
