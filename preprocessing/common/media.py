@@ -1,4 +1,4 @@
-"""What builders do with sounds, videos and 3D shapes before they are stored: decode them once, and thin out videos."""
+"""Sounds, videos and 3D shapes before they are stored: all are decoded once, and videos can become a few frames."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TEXT_SUFFIX = ".txt"
 
 @dataclass
 class _ClassFolder:
-    """What lies in the folder of one class."""
+    """The content of the folder of one class."""
 
     path: Path
     split: str

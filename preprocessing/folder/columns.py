@@ -94,16 +94,18 @@ def find_columns(table: Path, columns: Sequence[str], chosen: Columns) -> UsedCo
     """The columns of a table that hold something.
 
     Raises:
-        XmrError: a chosen column is missing; there is none for files or texts; or there is one of pictures alone, and
-            among the columns that are not known, texts may be: choosing the pictures' column says that there are none.
+        XmrError: a chosen column is missing; there is none for files or texts; or there are pictures alone, or texts
+            alone, and the others may be among the columns that are not known. Who chooses the column of what there is
+            says that there are none.
     """
     for option, names in chosen.chosen.items():
         absent = [name for name in names if name.strip().lower() not in columns]
         if absent:
             raise XmrError(f"{option}: {table} has no column {absent[0]!r}; it has {', '.join(columns)}")
     found = chosen.find(columns)
-    lacks_text = not found.texts and not found.has_media and not chosen.image
-    if not (found.files or found.texts) or (lacks_text and set(columns) - set(found.used)):
+    lacks_texts = not found.texts and not found.has_media and not chosen.image
+    lacks_files = not found.files and not chosen.text
+    if not (found.files or found.texts) or ((lacks_texts or lacks_files) and set(columns) - set(found.used)):
         raise missing_columns(table, columns, WANTED)
     return found
 

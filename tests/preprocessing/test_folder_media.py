@@ -76,6 +76,8 @@ def test_pairs_of_pictures_and_texts_stay_required_and_others_are_not(tmp_path: 
     assert table_of(tmp_path / "raw", [{"image": "a.jpg", "label": "x"}]).required == ()
     with pytest.raises(XmrError, match=r"the columns are image, label, words; wanted are image, text .*audio, video"):
         table_of(tmp_path / "raw", [{"image": "a.jpg", "label": "x", "words": "a text?"}])
+    with pytest.raises(XmrError, match="the columns are file, text; wanted are image, text"):
+        table_of(tmp_path / "raw", [{"file": "a.wav", "text": "a sound of another column"}])
     chosen = table_of(tmp_path / "raw", [{"image": "a.jpg", "label": "x", "words": "no"}], Columns(image="image"))
     assert chosen.notes == ["t.jsonl: columns not used: words"]
 
