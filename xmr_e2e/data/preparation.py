@@ -17,7 +17,7 @@ from xmr_e2e.data.inputs import Waveforms
 
 @dataclass(frozen=True)
 class Preparation:
-    """What becomes of inputs as they come from the loader.
+    """The way of inputs from the loader to networks.
 
     Args:
         size: side of the crops of pictures, in pixels.

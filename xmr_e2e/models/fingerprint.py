@@ -39,8 +39,8 @@ def _other_interpolation(data: Data) -> list[str]:
 
 
 def _media_options(data: Data, kinds: Collection[InputKind]) -> list[dict[str, Any]]:
-    """How much of sounds, videos and shapes is read: of those alone that the model reads, so that the fingerprints of
-    before there were any are the same."""
+    """The amount that is read of sounds, videos and shapes: of those alone that the model reads, so that fingerprints
+    of before there were any are the same."""
     audio = data.audio
     about: dict[InputKind, list[float]] = {
         "waveform": [audio.rate, audio.seconds, audio.windows],

@@ -147,7 +147,7 @@ def _decode(
     decode: Callable[[bytes, str, str], Decoded],
     as_file: Callable[[NDArray[Any]], bytes] = lambda array: b"",
 ) -> Decoded:
-    """What a decoder makes of an item's bytes, of words for errors, and of its extension where that is known.
+    """The result of a decoder on an item's bytes, of words for errors, and of its extension where that is known.
 
     as_file: the file that holds an array's values, so that there is one way for all.
     """

@@ -184,7 +184,7 @@ def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Itera
 
 
 def _reading(data: Data) -> dict[InputKind, str]:
-    """How much of an item is read."""
+    """The part of an item that is read."""
     audio = data.audio
     return {
         "pixels": f"Of a picture it sees the centred square, resized to {data.load_size} pixels and cut to the middle "

@@ -204,7 +204,8 @@ def _count(file: Path, skipped: Skipped) -> int:
 
 
 def _suffixes(model: SavedModel) -> tuple[str, ...]:
-    """By which files of folders are taken: pictures and texts always, other media where the model embeds them."""
+    """The endings of the files of folders that are taken: pictures' and texts' always, those of other media where the
+    model embeds them."""
     kinds = model.method.input_kinds
     others = (FILE_SUFFIXES[name] for name in MEDIA_EXTENSIONS if kinds.get(name) == RAW_KINDS[name])
     return (*IMAGE_SUFFIXES, TEXT_SUFFIX, *itertools.chain.from_iterable(others))

@@ -103,7 +103,7 @@ Preview: TypeAlias = SoundPreview | Reel | Unshown
 
 
 class MediaReader(Protocol):
-    """What is asked of a `SplitReader`."""
+    """The part of a `SplitReader` that previews need."""
 
     def media(self, position: int, modality: str) -> tuple[bytes, str]: ...
 

@@ -284,7 +284,7 @@ def _is_heard(item: Item) -> bool:
 
 
 def _media_note(sections: Sequence[_Section]) -> str:
-    """What is shown of sounds, videos and shapes, where there are any."""
+    """The note on sounds, videos and shapes, where there are any."""
     shown = {modality for section in sections for modality in (section.query, section.gallery)}
     has_previews = any(item.preview is not None for section in sections for item in section.items)
     return " ".join(note for modality, note in MEDIA_NOTES.items() if modality in shown) if has_previews else ""
