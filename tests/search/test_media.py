@@ -13,10 +13,11 @@ from PIL import Image
 import xmr_e2e
 from tests.helpers.five_models import save_five
 from tests.helpers.raw_media import CLASSES, five_modalities, write_shape, write_sound
+from xmr_e2e.data.media_pictures import draw_media
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.command import index_command, search_command
-from xmr_e2e.search.drawings import GROUND, draw_file, lit_points, waveform
+from xmr_e2e.search.drawings import draw_file
 from xmr_e2e.search.index import Index, search_index
 from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.query import Hit, as_file, save_sheet, search
@@ -184,28 +185,11 @@ def test_a_file_is_what_its_ending_says(tmp_path: Path) -> None:
     assert as_file("a dog barks, then wav") is None
 
 
-def test_a_waveform_is_as_high_as_the_sound_is_loud() -> None:
-    samples = np.concatenate([np.zeros(8000), np.sin(np.arange(8000)), 0.25 * np.sin(np.arange(8000))])
-    ink = (np.asarray(waveform(samples.astype(np.float32)).convert("L")) < 180).sum(0)
-    assert ink[:100].max() == 1 and ink[110:210].min() > 100 and 20 < ink[220:].mean() < 40
-
-
-def test_a_shape_is_drawn_where_it_is() -> None:
-    """A post along z stands upright in the middle; one along x lies across, turned by 35 degrees."""
-    line = np.linspace(-1, 1, 500)
-    zero = np.zeros_like(line)
-    upright, lying = (
-        np.asarray(lit_points(np.stack(axes, axis=1).astype(np.float32)).convert("L")) < GROUND
-        for axes in ((zero, zero, line), (line, zero, zero))
-    )
-    assert upright.any(1).sum() > 0.9 * 240 / 1.08 * np.cos(np.radians(25)) and upright.any(0).sum() <= 5
-    assert abs(lying.any(0).sum() - 240 / 1.08 * np.cos(np.radians(35))) < 8
-
-
-def test_a_strip_shows_a_video_from_its_beginning_to_its_end(shards: Path) -> None:
-    strip = np.asarray(Image.open(io.BytesIO(draw_file(shards.parent / "raw" / "train0.mp4", "video")))).astype(int)
-    assert strip.shape == (106, 318, 3)
-    red = [(part[..., 0] - part[..., 2]).mean(0) for part in np.split(strip, 3, axis=1)]
-    bars = [int((columns > columns.max() / 2).argmax()) for columns in red]
-    # The left end of the bar in the second, fourth and sixth picture, of 32 pixels: 4, 12 and 20.
-    np.testing.assert_allclose(bars, np.array([4, 12, 20]) * 106 / 32, atol=4)
+@pytest.mark.parametrize("modality", ["audio", "video", "shape3d"])
+def test_a_file_is_drawn_as_on_a_contact_sheet(modality: str, shards: Path) -> None:
+    path = shards.parent / "raw" / f"train0{ENDINGS[modality]}"
+    found = Image.open(io.BytesIO(draw_file(path, modality)))
+    expected = draw_media(modality, path.suffix[1:], path.read_bytes(), "here")
+    assert found.format == "JPEG" and found.size == expected.size
+    difference = np.asarray(found, float) - np.asarray(expected, float)
+    assert np.sqrt((difference**2).mean()) < 12  # of the compression
