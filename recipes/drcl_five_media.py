@@ -1,4 +1,4 @@
-"""DRCL on five media of your own, from raw files: small networks from random weights, in minutes on two cores.
+"""DRCL on five media of your own: small networks from random weights, raw files, in minutes on two cores.
 
     python -m preprocessing.synthetic data/raw/five_media --five
     python -m preprocessing.folder data/raw/five_media data/shards/five_media

@@ -1,4 +1,4 @@
-"""DRCL on XMedia's five modalities, three of them as features (IEEE Transactions on Multimedia, 2025).
+"""DRCL on XMedia's five modalities: three of them as features (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.xmedia RAW data/shards/xmedia
     python recipes/drcl_xmedia_features.py

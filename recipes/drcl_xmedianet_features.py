@@ -1,4 +1,4 @@
-"""DRCL on XMediaNet's five modalities, three of them as features (IEEE Transactions on Multimedia, 2025).
+"""DRCL on XMediaNet's five modalities: three of them as features (IEEE Transactions on Multimedia, 2025).
 
     python -m preprocessing.xmedianet RAW data/shards/xmedianet
     python recipes/drcl_xmedianet_features.py

@@ -96,6 +96,9 @@ def test_a_stopped_run_goes_on_to_the_losses_of_the_one_that_was_not_stopped(sav
 def test_the_recipes_configurations_are_those_of_then(saved: Path) -> None:
     documents = json.loads((saved / "recipes.json").read_text())
     assert len(documents) == 31
+    del documents["drcl_xmedianet"]  # which had pictures and texts alone, and has five modalities since
+    # It had features of three modalities, of which it reads the files since.
+    documents["drcl_xmedia_features"] = documents.pop("drcl_xmedia") | {"name": "drcl_xmedia_features"}
     for name, document in documents.items():
         then = from_document(Experiment, document, name)
         now = importlib.import_module(f"recipes.{name}").experiment()

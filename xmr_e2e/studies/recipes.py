@@ -53,7 +53,7 @@ def describe(path: Path) -> RecipeInfo:
     """Read a recipe's docstring, without running it: "METHOD on DATASET: ...", and how its shards are built."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     title, _, dataset = re.split(r": | \(|, end to end", text, maxsplit=1)[0].partition(" on ")
-    built = re.search(r"^    python -m preprocessing\.\w+ RAW \S*?([^\s/]+)(?: |$)", text, re.MULTILINE)
+    built = re.search(r"^    python -m preprocessing\.\w+ \S+ \S*shards/([^\s/]+)(?: |$)", text, re.MULTILINE)
     return RecipeInfo(path.stem, title.rstrip(","), dataset, built[1] if built else "")
 
 
