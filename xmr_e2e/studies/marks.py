@@ -79,7 +79,11 @@ def marks_of_group(group: Group) -> Iterator[str]:
     mixed = [name.removeprefix("data.extra_shards.") for name in first.options if name.startswith("data.extra_shards.")]
     if mixed:
         yield f"trained on other shards, too: {', '.join(mixed)}"
-    random = [name for name, value in first.options.items() if value == "none" and _has_published(name, first.options)]
+    random = [
+        name
+        for name, value in first.options.items()
+        if value == "none" and name != "method.weights" and _has_published(name, first.options)
+    ]
     if random:
         yield f"no pretrained weights ({', '.join(random)} none)"
     if first.differences:
