@@ -5,8 +5,9 @@
     python recipes/drcl_five_media.py --method.video.kind none --method.shape3d.kind none
 
 RAW is any folder or table of pictures, texts, sounds, videos and shapes; samples need not be pairs. A drawn set, of
-preprocessing.synthetic with --five, shows that all of it works, and nothing more. Networks that have learnt something are chosen on the command line
-(docs/backbones.md, docs/towers_media.md), modalities that are not there left out as above.
+preprocessing.synthetic with --five, shows that all of it works, and nothing more. Networks that have learnt something
+are chosen on the command line (docs/backbones.md, docs/towers_media.md), modalities that are not there left out as
+above.
 """
 
 from pathlib import Path
