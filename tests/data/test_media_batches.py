@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.five_models import data_of_five
 from tests.helpers.raw_media import RATE, five_modalities
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request, sample_bytes
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.data.media import Shapes, Sounds, Videos
+from xmr_e2e.data.media import Videos
 from xmr_e2e.data.media_files import MediaBounds
 from xmr_e2e.data.shapes import decode_points
 from xmr_e2e.data.sounds import decode_sound
@@ -34,15 +35,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(shards: Path) -> Data:
-    return Data(
-        shards,
-        image_size=16,
-        load_size=20,
-        audio=Sounds(rate=RATE, seconds=0.2, windows=3),
-        video=Videos(frames=3, size=16),
-        shape3d=Shapes(points=64),
-        workers=0,
-    )
+    return replace(data_of_five(shards), image_size=16, load_size=20, video=Videos(frames=3, size=16))
 
 
 def batches(shards: Path, modality: str, *, is_training: bool = False, split: str = "train") -> BatchDataset:

@@ -34,7 +34,7 @@ FIVE = Drcl(
 
 
 def data_of_five(shards: Path) -> Data:
-    """How the miniatures of five modalities are read: small."""
+    """Small options for the miniatures of five modalities."""
     return Data(
         shards,
         image_size=32,

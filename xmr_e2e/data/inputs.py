@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 InputKind: TypeAlias = Literal["pixels", "tokens", "vector", "regions", "waveform", "frames", "points"]
-"""What a modality's tower reads of a sample, and thus what `Batch.inputs` holds for it."""
+"""The part of a sample that a modality's tower reads, and thus that `Batch.inputs` holds for it."""
 
 
 class Tokens(NamedTuple):

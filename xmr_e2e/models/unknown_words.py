@@ -21,7 +21,7 @@ class UnknownWords:
 
     @classmethod
     def of(cls, found: Sequence[tuple[str, bool]]) -> Self:
-        """Those of a text's words, of each of which it is said whether it is known."""
+        """The unknown ones of a text's words, of each of which it is said whether it is known."""
         unknown = dict.fromkeys(word for word, known in found if not known)
         return cls(tuple(unknown), is_all=not any(known for _, known in found))
 

@@ -48,7 +48,7 @@ def load_network(name: str, weights: str) -> tuple[nn.Module, int]:
     else:
         _check_name(name)
         network = _pretrained(name) if weights == "imagenet" else _create(name)
-        head, dim = _drop_classification_layer(network)
+        head, dim = drop_classification_layer(network)
         heads = (head,)
     if weights not in ("imagenet", "none"):
         _load(network, Path(weights), ignored=(*(f"{head}." for head in heads), *_AUXILIARY.get(name, ())))
@@ -209,13 +209,13 @@ def _pretrained(name: str) -> nn.Module:
         ) from error
 
 
-def _drop_classification_layer(network: nn.Module) -> tuple[str, int]:
-    """Replace the last layer with 1000 outputs by the identity; returns its name and the width of its input."""
+def drop_classification_layer(network: nn.Module, classes: int = _CLASSES) -> tuple[str, int]:
+    """Replace the last layer with so many outputs by the identity; returns its name and the width of its input."""
     widths = {
         name: layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         for name, layer in network.named_modules()
-        if (isinstance(layer, nn.Linear) and layer.out_features == _CLASSES)
-        or (isinstance(layer, nn.Conv2d) and layer.out_channels == _CLASSES)
+        if (isinstance(layer, nn.Linear) and layer.out_features == classes)
+        or (isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.out_channels == classes)
     }
     head, width = list(widths.items())[-1]
     network.set_submodule(head, nn.Identity())
@@ -226,11 +226,23 @@ def _load(network: nn.Module, path: Path, ignored: tuple[str, ...]) -> None:
     """Copy a file's weights into the network; keys that start with one of `ignored` are left out."""
     state = efficientnet.with_our_names(read_state_dict(path, "--method.image.weights", "imagenet"))
     found = {key: value for key, value in state.items() if not key.startswith(ignored)}
-    wanted = network.state_dict()
     # Files from before torch 0.4.1 do not count the batches.
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    copy_weights(network, found, path, "image", optional="num_batches_tracked")
+
+
+def copy_weights(
+    network: nn.Module, found: Mapping[str, Tensor], path: Path, modality: str, *, optional: str | tuple[str, ...] = ()
+) -> None:
+    """Copy the weights that were found in a file into the network.
+
+    optional: endings of the names of those that may be missing.
+
+    Raises:
+        XmrError: they are not this network's; says what differs.
+    """
+    wanted = network.state_dict()
     complaints = [
-        *(f"{key} is missing" for key in missing),
+        *(f"{key} is missing" for key in wanted if key not in found and not key.endswith(optional)),
         *(f"{key} is not in the network" for key in found if key not in wanted),
         *(
             f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
@@ -242,7 +254,7 @@ def _load(network: nn.Module, path: Path, ignored: tuple[str, ...]) -> None:
         rest = f", and {len(complaints) - 3} more" if len(complaints) > 3 else ""
         raise XmrError(
             f"{path} does not hold the weights of this network: {', '.join(complaints[:3])}{rest}. "
-            "Choose the network that it belongs to with --method.image.name."
+            f"Choose the network that it belongs to with --method.{modality}.name."
         )
     network.load_state_dict(found, strict=False)
 

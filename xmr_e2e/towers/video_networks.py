@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.models import video
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.towers.networks import read_state_dict
+from xmr_e2e.towers.networks import copy_weights, drop_classification_layer, read_state_dict
 
 _CLASSES = 400
 """of Kinetics"""
@@ -61,7 +61,7 @@ def load_video_network(name: str, weights: str, modality: str) -> VideoNetwork:
         raise XmrError(f"--method.{modality}.name {name}: torchvision has no such video network; {hint}")
     published: Any = models.get_model_weights(name).DEFAULT
     network = _create(name, published if weights == "kinetics" else None, modality)
-    head, dim = _drop_classification_layer(network)
+    head, dim = drop_classification_layer(network, _CLASSES)
     if weights not in ("kinetics", "none"):
         _load(network, Path(weights), f"{head}.", modality)
     preset = published.transforms()
@@ -83,37 +83,7 @@ def _create(name: str, weights: Any, modality: str) -> nn.Module:
     return network
 
 
-def _drop_classification_layer(network: nn.Module) -> tuple[str, int]:
-    """Replace the layer with 400 outputs by the identity; returns its name and the width of its input."""
-    widths = {}
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear) and layer.out_features == _CLASSES:
-            widths[name] = layer.in_features
-        elif isinstance(layer, nn.Conv3d) and layer.out_channels == _CLASSES:
-            widths[name] = layer.in_channels
-    head, width = list(widths.items())[-1]
-    network.set_submodule(head, nn.Identity())
-    return head, width
-
-
 def _load(network: nn.Module, path: Path, head: str, modality: str) -> None:
     """Copy a file's weights into the network, but those of its classification layer."""
     state = read_state_dict(path, f"--method.{modality}.weights", "kinetics")
-    found = {key: value for key, value in state.items() if not key.startswith(head)}
-    wanted = network.state_dict()
-    complaints = [
-        *(f"{key} is missing" for key in wanted if key not in found),
-        *(f"{key} is not in the network" for key in found if key not in wanted),
-        *(
-            f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
-            for key, value in found.items()
-            if key in wanted and value.shape != wanted[key].shape
-        ),
-    ]
-    if complaints:
-        rest = f", and {len(complaints) - 3} more" if len(complaints) > 3 else ""
-        raise XmrError(
-            f"{path} does not hold the weights of this network: {', '.join(complaints[:3])}{rest}. Choose the network "
-            f"that it belongs to with --method.{modality}.name."
-        )
-    network.load_state_dict(found)
+    copy_weights(network, {key: value for key, value in state.items() if not key.startswith(head)}, path, modality)
