@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from tests.helpers.classes import is_of_the_package
 from xmr_e2e.bounds import Width
 from xmr_e2e.configuration import to_document
 from xmr_e2e.data.config import Data
@@ -79,8 +80,8 @@ def test_the_last_kind_counts_and_the_recipes_own_keeps_its_options() -> None:
 
 
 def own(kinds: dict[str, type[TowerConfig]]) -> dict[str, type[TowerConfig]]:
-    """Of the package: other test files, imported by the same process, have towers of their own."""
-    return {kind: cls for kind, cls in kinds.items() if cls.__module__.startswith("xmr_e2e.")}
+    """Of the package."""
+    return {kind: cls for kind, cls in kinds.items() if is_of_the_package(cls)}
 
 
 def test_a_field_is_offered_what_fits_it() -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import xmr_e2e
 from recipes import dscmr_flickr8k
 from tests import ROOT
+from tests.helpers.classes import is_of_the_package
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
@@ -289,8 +290,7 @@ def test_every_number_option_has_bounds() -> None:
     parts = {type(part) for experiment in CONFIGURATIONS for part in vars(experiment).values() if is_dataclass(part)}
     parts |= {Tokenization, WordVectors, Augment}
     parts |= {each for kind in (TowerConfig, MethodConfig) for each in classes_of(kind)}
-    # Other test files, imported by the same process, have towers and methods of their own.
-    parts = {each for each in parts if each.__module__.startswith("xmr_e2e.")}
+    parts = set(filter(is_of_the_package, parts))
     found = {
         f"{part.__name__}.{name}": hint
         for part in parts
