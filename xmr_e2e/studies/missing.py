@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import shutil
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from xmr_e2e.files import read_json
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
 from xmr_e2e.studies.runs import options_of, read_about, read_run, runs_below
+from xmr_e2e.studies.slurm import queued, ranges, require_slurm, submit_array
 
 RECIPES = Path("recipes")
 SCRIPT = Path("slurm/seeds.sh")
@@ -153,48 +152,18 @@ def submit_missing(todo: Iterable[MissingRuns]) -> Iterator[str]:
     Raises:
         XmrError: there is no sbatch or no slurm/seeds.sh here, or Slurm refuses.
     """
-    if not shutil.which("sbatch"):
-        raise XmrError("--submit: there is no sbatch on this machine: submit from a login node of the cluster, or run "
-                       "the commands that `xmr table --missing` shows")  # fmt: skip
-    if not SCRIPT.exists():
-        raise XmrError(f"--submit: there is no {SCRIPT} here: go to the project's root")
-    queued = _queued()
+    require_slurm(SCRIPT, "run the commands that `xmr table --missing` shows")
+    waiting_or_running = queued()
     for each in todo:
         name = each.recipe.stem
         for run in each.begun.values():
             yield f"{name}: {run} is begun and not measured; not submitted"
-        waiting = [seed for seed in each.seeds if (str(seed), name) in queued]
+        waiting = [seed for seed in each.seeds if (seed, name) in waiting_or_running]
         if waiting:
-            yield f"{name}: seeds {_ranges(waiting)} are in the queue"
+            yield f"{name}: seeds {ranges(waiting)} are in the queue"
         left = [seed for seed in each.seeds if seed not in waiting]
         if left and each.obstacle:
             yield f"{name}: {each.obstacle}; not submitted"
         elif left:
-            slurms_own = ("--parsable", f"--job-name={name}", f"--array={_ranges(left)}")
-            job = _slurm("sbatch", *slurms_own, str(SCRIPT), str(each.recipe), *each.options)
-            yield f"{name}: seeds {_ranges(left)} are job {job}"
-
-
-def _queued() -> set[tuple[str, str]]:
-    """(seed, recipe) of the user's jobs that were submitted from here."""
-    lines = _slurm("squeue", "--me", "--noheader", "--array", "--format=%K %j %Z").splitlines()
-    jobs = [line.split(" ", 2) for line in lines]
-    return {(index, name) for index, name, folder in jobs if Path(folder) == Path.cwd()}
-
-
-def _slurm(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise XmrError(f"--submit: {shell(*command)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as Slurm takes them: "0,2-4"."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ",".join("-".join(map(str, ends)) for ends in ranges)
+            job = submit_array(name, left, SCRIPT, str(each.recipe), *each.options)
+            yield f"{name}: seeds {ranges(left)} are job {job}"
