@@ -21,6 +21,7 @@ from scipy import stats
 from tests import ROOT
 from tests.helpers.made_runs import CLEAN, Made
 from tests.preprocessing.test_builders import write
+from tests.studies.test_missing import write_manifest
 from xmr_e2e.cli import main
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
@@ -28,6 +29,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.runs.run import Run
+from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.studies.files import find_studies, load_study
 from xmr_e2e.studies.plan import plan_study
 from xmr_e2e.studies.results import read_results
@@ -36,6 +38,7 @@ from xmr_e2e.studies.study_page import write_study_page
 from xmr_e2e.studies.study_table import render_study
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiGru, TextCnn
+from xmr_e2e.training.selection import with_defaults
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
@@ -115,15 +118,15 @@ def test_what_is_missing_or_there_twice_is_refused(change: dict[str, Any]) -> No
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    folder = tmp_path / "shards/mine"
-    write(folder / "manifest.json", "{}")
-    return folder
+    write_manifest(tmp_path / "shards/mine")
+    return tmp_path / "shards/mine"
 
 
 def start(run: Path, experiment: Experiment, seed: int, shards: Path) -> Path:
     train = replace(experiment.train, seed=seed, runs=run.parent.parent, name=run.name, checkpoints_kept=5)
+    experiment = with_defaults(replace(experiment, train=train), load_manifest(shards))
     environment = {"manifest_sha256": sha256_of(shards / "manifest.json")}
-    Run(run).start(replace(experiment, train=train, data=replace(experiment.data, workers=3)), environment)
+    Run(run).start(replace(experiment, data=replace(experiment.data, workers=3)), environment)
     return run
 
 
@@ -168,6 +171,14 @@ def test_a_study_that_has_changed_has_other_runs(shards: Path, tmp_path: Path) -
     assert not names[0] & names[1]
 
 
+def test_a_variant_of_the_selection_is_a_run_of_its_own(shards: Path, tmp_path: Path) -> None:
+    variant = Variant("by mAP@50", {"train.select": "mAP@50"})
+    study = replace(STUDY, recipes=(recipe(shards),), variants=(variant,), sweeps=(), seeds=(0,))
+    start(tmp_path / "runs/mine/any", study.rows[0].experiment, 0, shards)
+    states = [(run.row.variant.name, run.state) for run in plan_study(study, tmp_path / "runs").runs]
+    assert states == [("recipe", "begun"), ("by mAP@50", "new")]
+
+
 def test_chosen_rows_and_seeds_alone_are_planned(shards: Path, tmp_path: Path) -> None:
     study = replace(STUDY, recipes=(recipe(shards), recipe(tmp_path, "other")))
     plan = plan_study(study, tmp_path / "runs", only=("w/o J3",), seeds=(7,))
@@ -207,7 +218,7 @@ def measured(tmp_path: Path) -> Study:
     """The study with three seeds of each row, but for one."""
     first = Made().write(tmp_path / "made/first")
     base = Run(first).experiment()
-    base = replace(base, name="dscmr_wikipedia", train=Train())
+    base = replace(base, name="dscmr_wikipedia", train=Train(select="mAP@all", protocol="clean"))
     study = replace(STUDY, recipes=(base,), seeds=(0, 1, 2), reference="recipe")
     for row in study.rows:
         for seed, value in enumerate(VALUES.get(row.variant.name, ())):

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmr_e2e.configuration import to_document
 from xmr_e2e.console import Console, console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell, shell_comment
 from xmr_e2e.files import read_json
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import options_of, read_about, read_run, runs_below
+from xmr_e2e.studies.runs import fits, options_of, read_about, read_run, runs_below, wanted_options
 from xmr_e2e.studies.slurm import queued, ranges, require_slurm, submit_array
 
 RECIPES = Path("recipes")
@@ -94,7 +93,7 @@ def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -
     runs = [(run, read_json(run / "config.json")) for folder in folders for run in runs_below(folder)]
     for recipe in recipes:
         experiment = _experiment(recipe)
-        of_recipe = _runs_by_seed(runs, to_document(experiment))
+        of_recipe = _runs_by_seed(runs, experiment)
         measured = {seed for seed, found in of_recipe.items() if any(map(_is_measured, found))}
         begun = {seed: found[-1] for seed, found in of_recipe.items() if seed not in measured and seed < seeds}
         left = tuple(seed for seed in range(seeds) if seed not in measured and seed not in begun)
@@ -110,11 +109,11 @@ def _experiment(recipe: Path) -> Experiment:
     return experiment
 
 
-def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], config: Mapping[str, Any]) -> dict[int, list[Path]]:
-    wanted = options_of(config)
+def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], experiment: Experiment) -> dict[int, list[Path]]:
+    wanted = wanted_options(experiment)
     found: dict[int, list[Path]] = {}
     for run, own in runs:
-        if own.get("name") == config["name"] and options_of(own) == wanted:
+        if own.get("name") == experiment.name and fits(options_of(own), wanted):
             found.setdefault(read_about(run).train.seed, []).append(run)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.runs.run import LOCK
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import options_of, read_about, read_environment, read_run, runs_below
+from xmr_e2e.studies.runs import LEFT_OPEN, fits, options_of, read_about, read_environment, read_run, runs_below
 from xmr_e2e.studies.study import Row, Study
 
 State: TypeAlias = Literal["measured", "running", "begun", "new", "no shards"]
-_Options: TypeAlias = frozenset[tuple[str, str]]
-_Key: TypeAlias = tuple[str, int, _Options]
+_Key: TypeAlias = tuple[str, int, frozenset[tuple[str, str]]]
+"""recipe, seed and options"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Plan:
 
     def of_row(self, row: Row) -> list[PlannedRun]:
         """The runs of a row, seed after seed."""
-        return [run for run in self.runs if (run.row.recipe, run.row.options) == (row.recipe, row.options)]
+        own = row.recipe, row.fingerprint
+        return [run for run in self.runs if (run.row.recipe, run.row.fingerprint) == own]
 
     def count(self, *states: State) -> int:
         return sum(run.state in states for run in self.runs)
@@ -69,12 +71,14 @@ def plan_study(
     """
     rows = _chosen(study, only)
     existing = _existing(folder, study) if folder.is_dir() else {}
-    planned: dict[_Key, PlannedRun] = {}
+    planned: dict[tuple[str, str, int], PlannedRun] = {}
     for row in rows:
         for seed in seeds or study.seeds:
-            key = (row.recipe, seed, _comparable(row.options))
-            if key not in planned:
-                planned[key] = _planned(row, seed, existing.get(key), folder)
+            if (row.recipe, row.fingerprint, seed) not in planned:
+                candidates = existing.get(_key(row.recipe, seed, row.options), ())
+                fitting = [each for each in candidates if fits(each.options, row.options)]
+                found = max(fitting, key=lambda each: _RANKS[each.state], default=None)
+                planned[row.recipe, row.fingerprint, seed] = _planned(row, seed, found, folder)
     return Plan(study, tuple(planned.values()), folder)
 
 
@@ -87,31 +91,44 @@ def _chosen(study: Study, only: Sequence[str]) -> list[Row]:
     return chosen
 
 
-def _existing(folder: Path, study: Study) -> dict[_Key, tuple[Path, State]]:
-    """The runs of the study's recipes; of several alike, the one that has come furthest."""
-    shards = {recipe.name: _manifest_sha256(recipe.data.shards) for recipe in study.recipes}
-    found: dict[_Key, tuple[Path, State]] = {}
-    for path in runs_below(folder):
-        configuration = read_json(path / "config.json")
-        name = configuration.get("name")
-        if name not in shards or not _is_of(path, shards[name]):
-            continue
-        key = (str(name), read_about(path).train.seed, _comparable(options_of(configuration)))
-        state = _state(path)
-        if key not in found or _RANKS[state] > _RANKS[found[key][1]]:
-            found[key] = path, state
-    return found
+@dataclass(frozen=True)
+class _Found:
+    """A run folder of one of the study's recipes."""
+
+    folder: Path
+    options: Mapping[str, Any]
+    state: State
 
 
 _RANKS: Mapping[State, int] = {"measured": 3, "running": 2, "begun": 1, "new": 0, "no shards": 0}
+"""of several runs that are alike, the one that has come furthest counts"""
 
 
-def _planned(row: Row, seed: int, found: tuple[Path, State] | None, folder: Path) -> PlannedRun:
-    if found and found[1] in ("measured", "running"):
-        return PlannedRun(row, seed, *found)
-    if _manifest_sha256(row.experiment.data.shards) is None:
-        return PlannedRun(row, seed, found[0] if found else folder / row.recipe / row.run_name(seed), "no shards")
-    return PlannedRun(row, seed, *(found or (folder / row.recipe / row.run_name(seed), "new")))
+def _existing(folder: Path, study: Study) -> dict[_Key, list[_Found]]:
+    """The runs of the study's recipes, on the same data as far as these are at hand."""
+    shards = {recipe.name: _manifest_sha256(recipe.data.shards) for recipe in study.recipes}
+    found: dict[_Key, list[_Found]] = defaultdict(list)
+    for path in runs_below(folder):
+        configuration = read_json(path / "config.json")
+        name = str(configuration.get("name"))
+        if name in shards and _is_of(path, shards[name]):
+            options = options_of(configuration)
+            own = _Found(path, options, _state(path))
+            found[_key(name, read_about(path).train.seed, options)].append(own)
+    return found
+
+
+def _key(recipe: str, seed: int, options: Mapping[str, Any]) -> _Key:
+    said = ((name, repr(value)) for name, value in options.items() if name not in LEFT_OPEN)
+    return recipe, seed, frozenset(said)
+
+
+def _planned(row: Row, seed: int, found: _Found | None, folder: Path) -> PlannedRun:
+    where = found.folder if found else folder / row.recipe / row.run_name(seed)
+    state = found.state if found else "new"
+    if state in ("begun", "new") and _manifest_sha256(row.experiment.data.shards) is None:
+        state = "no shards"
+    return PlannedRun(row, seed, where, state)
 
 
 def _manifest_sha256(shards: Path) -> str | None:
@@ -140,7 +157,3 @@ def _is_in_use(run: Path) -> bool:
     except OSError:  # no file, or a file system without locks
         return False
     return False
-
-
-def _comparable(options: Mapping[str, Any]) -> _Options:
-    return frozenset((name, repr(value)) for name, value in options.items())

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from xmr_e2e.configuration import check_restorable, to_document
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.studies.runs import options_of
+from xmr_e2e.studies.runs import options_of, wanted_options
 
 Part = TypeVar("Part")
 REFERENCE = "recipe"
@@ -117,12 +117,12 @@ class Row:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The configuration flat, without what does not change the result, and without the seed."""
-        return options_of(to_document(self.experiment))
+        return wanted_options(self.experiment)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A few letters that stand for the options."""
-        text = json.dumps(self.options, sort_keys=True, default=str)
+        """A few letters that stand for the options, wherever the shards are."""
+        text = json.dumps(options_of(to_document(self.experiment)), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def run_name(self, seed: int) -> str:
