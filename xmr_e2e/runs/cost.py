@@ -15,21 +15,31 @@ from xmr_e2e.evaluation.result import TrainingCost
 
 SECONDS, MEMORY = "seconds", "peak_memory"
 """keys of records: since this start of the training; bytes until then"""
+LARGEST = 1e15
+"""of both, at most: more is no training's"""
 
 
 def cost_of(records: Iterable[Mapping[str, Any]]) -> TrainingCost | None:
     """The cost of all starts of a training together, from the lines of metrics.jsonl; None where they are of a version
     that did not write it. What came after the last record of a start that was killed is not in it."""
-    seconds = last = 0.0
-    memory, is_known = 0, False
+    seconds = last = memory = 0.0
+    is_known = False
     for record in records:
-        at = record.get(SECONDS)
-        if isinstance(at, int | float):
+        at = _number(record, SECONDS)
+        if at is not None:
             is_known = True
             seconds += at - last if at >= last else at  # a new start counts from 0
             last = at
-            memory = max(memory, int(record.get(MEMORY, 0)))
-    return TrainingCost(round(seconds, 1), memory) if is_known else None
+            memory = max(memory, _number(record, MEMORY) or 0)
+    return TrainingCost(round(seconds, 1), int(memory)) if is_known else None
+
+
+def _number(record: Mapping[str, Any], name: str) -> float | None:
+    """A number of a record that others may have written."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LARGEST:
+        return None
+    return float(value)
 
 
 class CostMeter:
