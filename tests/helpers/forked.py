@@ -47,7 +47,7 @@ def tiny(shards: Path, runs: Path, method: MethodConfig = DRCL, *, workers: int 
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=workers),
         method=method,
         optimizer=Optimizer(lr=3e-3),
-        train=Train(**{"epochs": 2, "batch_size": 8, "runs": runs, "name": "run", **train}),
+        train=Train(**{"epochs": 2, "batch_size": 8, "runs": runs, "name": "run", "report": False, **train}),
     )
 
 

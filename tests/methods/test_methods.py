@@ -267,7 +267,7 @@ def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) ->
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=config,
         optimizer=Optimizer(lr=3e-3),
-        train=Train(epochs=epochs, batch_size=20, runs=runs),
+        train=Train(epochs=epochs, batch_size=20, runs=runs, report=False),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     (run,) = (runs / "tiny").iterdir()

@@ -130,6 +130,7 @@ def evaluate_run(
     gallery: Gallery = "test",
     report: Path | None = None,
     must_draw: bool = False,
+    draws: bool = True,
 ) -> EvaluationResult:
     """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
 
@@ -141,6 +142,7 @@ def evaluate_run(
         gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
         report: the file to write it to, while the run's folder stays as it is; by default beside the run's others.
         must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
+        draws: whether there is to be a report.
 
     Raises:
         XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; the folder
@@ -174,7 +176,8 @@ def evaluate_run(
 
             report_on_run(path, run, model, queries, result, chosen, gallery=ranked, notes=notes)
 
-        draw(path, write, run=run.folder, name=name, must_draw=must_draw)
+        if draws:
+            draw(path, write, run=run.folder, name=name, must_draw=must_draw)
     return result
 
 

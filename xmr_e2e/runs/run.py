@@ -72,6 +72,7 @@ RESUME_IGNORED_FIELDS = (
     "train.runs",
     "train.name",
     "train.features",
+    "train.report",
     "train.zero",
     "train.max_skipped_steps",
     "train.timeout_minutes",

@@ -140,7 +140,7 @@ def _measure(experiment: Experiment, run: Run) -> None:
     """Evaluate the test split, or the validation split where there is none."""
     measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
     if measured:
-        evaluate_run(run, measured[0])
+        evaluate_run(run, measured[0], draws=experiment.train.report)
     else:
         logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
 
