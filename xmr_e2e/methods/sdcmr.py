@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, TwoModalities
+from xmr_e2e.methods.base import Method, TwoModalities, check_weights
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
@@ -43,6 +43,8 @@ class Sdcmr(TwoModalities):
     text: TowerConfig | None = TextCnn()
     dim: Width = 32
     """width of each factor (k)"""
+    elbo: NotNegative = 1.0
+    """weight of the bound of Eq. 4, to which Eq. 15 gives none"""
     reconstruction: NotNegative = 1.0
     """weight of the swapped reconstruction (alpha of Eq. 15)"""
     invariance: NotNegative = 5.0
@@ -75,7 +77,12 @@ class Sdcmr(TwoModalities):
     update: Literal["joint", "literal"] = "joint"
     """all parameters minimise the total, or each only the terms that Eq. 16-20 print for it"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return bool(self.adversary)
+
     def build(self, dataset: DatasetInfo) -> SdcmrModel:
+        check_weights(self, "elbo", "reconstruction", "invariance", "adversary", "independence")
         return SdcmrModel(self, dataset)
 
 
@@ -95,6 +102,19 @@ class SdcmrModel(Method):
         )
         self.semantic = fully_connected((k, k // 2, dataset.classes))
         self.modality = fully_connected((k, k // 2, len(widths)))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        config, is_joint = self.config, self.config.update == "joint"
+        reached = {
+            "decoders": config.reconstruction or (config.elbo and is_joint),
+            "semantic": config.adversary,
+            "modality": config.adversary,
+            "unrelated": config.reconstruction
+            or config.independence
+            or ((config.elbo or config.adversary) and is_joint),
+        }
+        return tuple(name for name, weight in reached.items() if not weight)
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
         """The mean of the semantic-shared factor."""
@@ -127,6 +147,7 @@ class SdcmrModel(Method):
             y,
             labels,
             multi_label=self.multi_label,
+            elbo=config.elbo,
             alpha=config.reconstruction,
             beta=config.invariance,
             gamma=config.adversary,
@@ -148,27 +169,39 @@ class SdcmrModel(Method):
             # Eq. 16 and 17: the unrelated factor's encoder learns from neither, the decoder not from the bound.
             bounded = _Latent(*(rows.detach() for rows in unrelated))
             parameters = {key: parameter.detach() for key, parameter in parameters.items()}
+        reconstruction = swapped = None
+        if self.config.elbo:
+            reconstruction = functional_call(decoder, parameters, (torch.cat([bounded.sample, shared.sample], dim=1),))
+        if self.config.reconstruction:
+            swapped = decoder(torch.cat([unrelated.sample, other.sample], dim=1))
         return View(
             # What is to be reconstructed stands still: towers could make it easy by making all features alike.
             features=representations[f"{name} features"].detach(),
-            reconstruction=functional_call(decoder, parameters, (torch.cat([bounded.sample, shared.sample], dim=1),)),
-            swapped=decoder(torch.cat([unrelated.sample, other.sample], dim=1)),
+            reconstruction=reconstruction,
+            swapped=swapped,
             shared=Factor(
                 shared.mean,
                 shared.log_variance,
                 shared.latent,
-                ClassifierLogits(
-                    self.semantic(shared.latent), self.modality(reverse_gradient(shared.latent, strength))
-                ),
+                self._guesses(shared.latent, strength, against="modality"),
             ),
             unrelated=Factor(
                 bounded.mean,
                 bounded.log_variance,
                 unrelated.latent,
-                ClassifierLogits(
-                    self.semantic(reverse_gradient(bounded.latent, strength)), self.modality(bounded.latent)
-                ),
+                self._guesses(bounded.latent, strength, against="semantic"),
             ),
+        )
+
+    def _guesses(
+        self, latent: Tensor, strength: float, *, against: Literal["semantic", "modality"]
+    ) -> ClassifierLogits | None:
+        """Both classifiers' logits, of which the encoder learns against one; None where they have no weight."""
+        if not self.config.adversary:
+            return None
+        return ClassifierLogits(
+            self.semantic(reverse_gradient(latent, strength) if against == "semantic" else latent),
+            self.modality(reverse_gradient(latent, strength) if against == "modality" else latent),
         )
 
     def _factors_of(self, name: str) -> tuple[tuple[str, str], ...]:
