@@ -70,8 +70,8 @@ class Drcl(ManyModalities):
     invariance: NotNegative = 0.1
     """weight of Eq. 5 in Eq. 8"""
     prior: Literal["best", "random", "image", "text", "audio", "video", "shape3d"] = "best"
-    """the one of the best score, the random orthogonal matrix from which all start (#1 of Table IV, Table VI), or that of
-    one modality (Figure 3c)"""
+    """the one of the best score, the random orthogonal matrix from which all start (#1 of Table IV, Table VI), or one
+    modality's (Figure 3c)"""
     score_on: Literal["train", "val"] = "train"
     """split on which the priors are compared: train, as released, which rewards the modality that overfits, or val"""
     prior_seed: Seed = 1
