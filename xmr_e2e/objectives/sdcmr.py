@@ -50,8 +50,8 @@ class View(NamedTuple):
     swapped reconstruction has no weight"""
     shared: Factor
     """semantic-shared, z^s; its modality classifier sits behind gradient reversal"""
-    unrelated: Factor
-    """semantic-unrelated, z^u; its semantic classifier sits behind gradient reversal"""
+    unrelated: Factor | None
+    """semantic-unrelated, z^u; its semantic classifier sits behind gradient reversal; None where there is but one"""
 
 
 def sdcmr_loss(
@@ -109,19 +109,21 @@ def _swapped_reconstruction(view: View) -> Tensor:
 
 def _adversary(views: Sequence[View], labels: Labels, multi_label: bool) -> Tensor:
     shared, unrelated = (
-        [guesses for view in views if (guesses := getattr(view, name).guesses)] for name in ("shared", "unrelated")
+        [factor.guesses for view in views if (factor := getattr(view, name))] for name in ("shared", "unrelated")
     )
     return adversarial_loss(shared, unrelated, labels, multi_label=multi_label)
 
 
 def _independence(view: View, over: Literal["samples", "batch"]) -> Tensor:
+    assert view.unrelated is not None
     return independence_loss(view.shared.latent, view.unrelated.latent, over=over)
 
 
 def _negative_bound(view: View, kl: float, likelihood: Literal["mse", "gaussian"]) -> Tensor:
-    divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in (view.shared, view.unrelated)]
-    distance = gaussian_negative_log_likelihood if likelihood == "gaussian" else reconstruction_loss
     assert view.reconstruction is not None
+    factors = [factor for factor in (view.shared, view.unrelated) if factor]
+    divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in factors]
+    distance = gaussian_negative_log_likelihood if likelihood == "gaussian" else reconstruction_loss
     return distance(view.reconstruction, view.features) + kl * _sum(divergences)
 
 
@@ -166,7 +168,8 @@ def adversarial_loss(
     ClassifierLogits(C^s(reversed z), C^u(z)).
 
     Args:
-        shared, unrelated: for each of m modalities, in the same order, the guesses from z^s and from z^u.
+        shared, unrelated: for each of m modalities, in the same order, the guesses from z^s and from z^u; none from
+            z^u where there is but z^s.
         labels: (n,) integer classes or (n, c) multi-hot, for the samples of every modality.
         multi_label: whether the classes' cross-entropy is a binary one, summed over classes, instead of softmax's.
 
@@ -179,7 +182,7 @@ def adversarial_loss(
     """
     truth = multi_hot_labels(labels, shared[0].classes.shape[1]).to(shared[0].classes.device)
     classes = [label_loss(guesses.classes, truth, multi_label=multi_label) for guesses in (*shared, *unrelated)]
-    modalities = [modality_loss([guesses.modality for guesses in factor]) for factor in (shared, unrelated)]
+    modalities = [modality_loss([guesses.modality for guesses in factor]) for factor in (shared, unrelated) if factor]
     return _sum(classes) + len(shared) * _sum(modalities)  # the modalities' loss is a mean over them
 
 
