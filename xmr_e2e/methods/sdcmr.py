@@ -237,7 +237,7 @@ class _Latent(NamedTuple):
 
 
 def _code(unrelated: _Latent | None, shared: _Latent) -> Tensor:
-    """What a decoder reads: samples of the factors side by side."""
+    """The input of a decoder: samples of the factors side by side."""
     return torch.cat([unrelated.sample, shared.sample], dim=1) if unrelated else shared.sample
 
 
