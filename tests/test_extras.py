@@ -79,6 +79,7 @@ def test_zero_without_deepspeed_says_what_to_install_and_leaves_no_run(tiny_shar
 def test_a_training_with_its_evaluation_and_report_needs_no_extra(tiny_shards: Path, tmp_path: Path) -> None:
     code = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     options = ["--data.shards", str(tiny_shards), "--train.runs", str(tmp_path), *SMALL, "--train.epochs", "1"]
+    options += ["--train.report"]
     result = without(MODULES, code, "recipes/alscor_flickr8k.py", *options, "--train.name", "x")
     assert result.returncode == 0, result.stderr
     run = tmp_path / "alscor_flickr8k" / "x"

@@ -118,7 +118,7 @@ def test_names_that_lead_out_of_a_tar_are_names_and_nothing_is_written_there(tmp
         names = [f"../../{split}-{n}" if n % 4 < 2 else f"{tmp_path}/absolute/{split}-{n}" for n in range(count)]
         tars[split] = [write_tar(shards / f"{split}-000000.tar", names, picture)]
     adopt_shards(tars, workers=1)
-    training = train(small(shards, tmp_path / "runs", epochs=1), tmp_path, prepare=partial(os.chdir, here))
+    training = train(small(shards, tmp_path / "runs", epochs=1, report=True), tmp_path, prepare=partial(os.chdir, here))
     assert training.end() == 0, training.printed
     report = (tmp_path / "runs" / "tiny" / "run" / "report.html").read_text()
     assert "../../test-0" in report

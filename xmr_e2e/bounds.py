@@ -10,6 +10,7 @@ import operator
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tyro.constructors import PrimitiveConstructorSpec
@@ -100,9 +101,17 @@ def check_bounds(config: Any, option: str) -> None:
             raise XmrError(f"{name} must be {complaint}, not {value:{'d' if isinstance(value, int) else 'g'}}")
 
 
+@cache
+def _field_types(kind: type) -> Mapping[str, Any]:
+    """The declared types of a dataclass's fields, with what they are annotated with. Reading them takes long: each is
+    an expression to be compiled."""
+    return get_type_hints(kind, include_extras=True)
+
+
 def numbers(config: Any, option: str) -> Iterator[tuple[str, int | float, Bounds | None]]:
     """All numbers of a configuration: option, value, and the bounds that its type declares."""
-    hints = get_type_hints(type(config), include_extras=True)
+    kind: Any = type(config)
+    hints = _field_types(kind)
     for field in fields(config):
         name = field.name.replace("_", "-")
         path = f"{option}{name}" if option.endswith("--") else f"{option}.{name}"

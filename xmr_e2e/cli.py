@@ -22,6 +22,7 @@ from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards import command as shards
 from xmr_e2e.shards.audit.command import audit_command
 from xmr_e2e.shards.remote.command import mount_command, trust_command
+from xmr_e2e.studies import study_command
 from xmr_e2e.studies.command import copy_command, recipes_command, table_command
 
 DESCRIPTION = (
@@ -32,8 +33,10 @@ DESCRIPTION = (
 app = SubcommandApp()
 recipes_app = SubcommandApp()
 shards_app = SubcommandApp()
+study_app = SubcommandApp()
 app.command(recipes_app, name="recipes", help="List the recipes with their published figures, or copy one.")
 app.command(shards_app, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
+app.command(study_app, name="study", help="Train a recipe in many variants with many seeds, and show them as a table.")
 app.command(name="doctor")(doctor_command)
 app.command(name="eval")(eval_command)
 app.command(name="report")(report_command)
@@ -45,6 +48,10 @@ app.command(name="embed")(embed_command)
 app.command(name="export")(export_command)
 recipes_app.command(name="list")(recipes_command)
 recipes_app.command(name="copy")(copy_command)
+study_app.command(name="list")(study_command.list_command)
+study_app.command(name="run")(study_command.run_command)
+study_app.command(name="show")(study_command.show_command)
+study_app.command(name="copy")(study_command.copy_command)
 shards_app.command(name="info")(shards.info_command)
 shards_app.command(name="verify")(verify_command)
 shards_app.command(name="sheet")(sheet_command)
@@ -58,16 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     `xmr doctor RECIPE OPTIONS` does not reach tyro: the options are the recipe's, which only its own parser knows. Nor
-    does `--import` before the command, which all of them have. `xmr recipes` alone is `xmr recipes list`: tyro has no
-    default among subcommands.
+    does `--import` before the command, which all of them have. `xmr recipes` alone is `xmr recipes list`, and `xmr
+    study` is `xmr study list`: tyro has no default among subcommands.
     """
 
     def command() -> int | None:
         words = take_imports(sys.argv[1:] if argv is None else argv)
         if words[:1] == ["doctor"] and len(words) > 2 and not words[1].startswith("-"):
             return doctor_command(Path(words[1]), options=words[2:])
-        if words == ["recipes"]:
-            words = ["recipes", "list"]
+        if words in (["recipes"], ["study"]):
+            words = [*words, "list"]
         status: int | None = app.cli(prog="xmr", description=DESCRIPTION, args=words)
         return status
 

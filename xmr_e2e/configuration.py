@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -94,9 +95,15 @@ def current_name(kind: Any, path: str) -> str:
     name, dot, rest = path.partition(".")
     for field in fields(kind):
         if name in (field.name, field.metadata.get(FORMERLY)):
-            hint = get_type_hints(kind)[field.name]
+            hint = field_types(kind)[field.name]
             return field.name + dot + (current_name(hint, rest) if is_dataclass(hint) else rest)
     return path
+
+
+@cache
+def field_types(kind: type) -> Mapping[str, Any]:
+    """The declared types of a dataclass's fields. Reading them takes long: each is an expression to be compiled."""
+    return get_type_hints(kind)
 
 
 def document_type(cls: type) -> str:
@@ -141,7 +148,7 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
     if not isinstance(document, dict) or _TYPE not in document:
         raise XmrError(f"{where}: should be a configuration, with its class under {_TYPE!r}, not {shortened(document)}")
     cls = _class(kind, document[_TYPE], where)
-    hints = get_type_hints(cls)
+    hints = field_types(cls)
     own = {field.name: field for field in fields(cls) if field.init}
     document = {current_name(cls, name): value for name, value in document.items()}
     for name, field in own.items():

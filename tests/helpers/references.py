@@ -142,6 +142,19 @@ def learners(
     return found
 
 
+def assert_what_is_trained_is_reached(
+    method: Method, inputs: Mapping[str, Any], labels: Tensor, context: StepContext = StepContext()
+) -> None:
+    """The total gives a gradient, be it zero, to each parameter that the stage trains, as DistributedDataParallel waits
+    for it, and to no other."""
+    stages = {stage.name: stage for stage in method.stages}
+    stage = stages[context.stage or method.stages[0].name]
+    method.zero_grad()
+    terms_of(method, inputs, labels, context)["total"].backward()
+    reached = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in method.named_parameters() if stage.is_trained(name)}
+
+
 def _part(name: str) -> str:
     first, second, *_ = (*name.split("."), "")
     return f"{first}.{second}" if second in WIDTHS else first

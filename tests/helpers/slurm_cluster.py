@@ -196,6 +196,6 @@ def _idle_nodes(cluster: Slurm) -> set[str]:
 
 def _end_jobs(cluster: Slurm) -> None:
     """What a failed test left behind."""
-    for job in cluster.command("squeue", "--noheader", "--format=%i").split():
+    for job in set(cluster.command("squeue", "--noheader", "--format=%F").split()):  # of an array, all of it
         cluster.command("scancel", job)
     cluster.wait_for(lambda: not cluster.command("squeue", "--noheader"), "the end of the last jobs")

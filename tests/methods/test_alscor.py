@@ -16,6 +16,7 @@ from tests.helpers.references import (
     LayerTower,
     Rows,
     array,
+    assert_what_is_trained_is_reached,
     build,
     inputs_of,
     labels_of,
@@ -110,6 +111,30 @@ def test_each_term_teaches_the_embeddings_and_its_own_head() -> None:
         "adversary": EMBEDDINGS | {"discriminator"},
         "total": EMBEDDINGS | {"classifier", "discriminator"},
     }
+
+
+@pytest.mark.parametrize(
+    "left_out", [("correlation",), ("discrimination",), ("adversary",), ("correlation", "adversary")]
+)
+def test_a_term_of_weight_0_is_no_part_of_the_loss(left_out: tuple[str, ...]) -> None:
+    method, inputs = method_of(**dict.fromkeys(left_out, 0.0)), inputs_of("image", "text")
+    terms = reference(method, inputs, LABELS["single-label"])
+    expected = {name: terms[name] for name in WEIGHTS if name not in left_out}
+    expected["total"] = sum(WEIGHTS[name] * value for name, value in expected.items())
+    found = values_of(terms_of(method, inputs, labels_of("single-label"), MOMENT))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert_what_is_trained_is_reached(method, inputs, labels_of("single-label"), StepContext("training", progress=0.3))
+    (stage,) = method.stages
+    assert stage.is_trained("classifier.weight") == ("discrimination" not in left_out)
+    assert stage.is_trained("discriminator.0.weight") == ("adversary" not in left_out)
+
+
+def test_a_correlation_of_weight_0_takes_batches_smaller_than_it_could() -> None:
+    """Of one pair there is no covariance."""
+    rows = {name: inputs[:1] for name, inputs in inputs_of("image", "text").items()}
+    with pytest.raises(ValueError, match="canonical correlation"):
+        terms_of(method_of().eval(), rows, labels_of("single-label")[:1], MOMENT)
+    terms_of(method_of(correlation=0.0).eval(), rows, labels_of("single-label")[:1], MOMENT)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])

@@ -21,6 +21,7 @@ from xmr_e2e.methods.dcca import Dcca
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -49,6 +50,14 @@ def test_a_stage_moves_its_parts_and_all_where_it_names_none() -> None:
     names = ["towers.image.weight", "towers.text.weight", "heads.0.bias", "head.bias"]
     assert [stage.is_trained(name) for name in names] == [True, False, True, False]
     assert all(Stage("all", ("image",)).is_trained(name) for name in names)
+
+
+def test_a_stage_leaves_out_what_no_term_reaches() -> None:
+    names = ["towers.image.weight", "classifier.weight", "classifier2.weight"]
+    stage = Stage("all", ("image",), without=("classifier",))
+    assert [stage.is_trained(name) for name in names] == [True, False, True]
+    stage = Stage("one", ("image",), prefixes=("towers", "classifier"), without=("classifier",))
+    assert [stage.is_trained(name) for name in names] == [True, False, False]
 
 
 def test_a_stage_is_by_default_one_of_steps_that_is_kept_by_its_figure() -> None:
@@ -103,7 +112,11 @@ LEARNERS: dict[str, MethodConfig] = {
     "corr_ae": CorrAe(**TOWERS, dim=4),
     "corr_ae, frozen": CorrAe(**TOWERS, dim=4, frozen=True),
     "dcca": Dcca(**TOWERS, hidden=8, dim=4),
+    "alscor, without classes": Alscor(**TOWERS, dim=4, discrimination=0),
     "dscmr": CONFIG,
+    "dscmr, invariance alone": replace(CONFIG, label=0.0, common=0.0),
+    "sdcmr": Sdcmr(**TOWERS, dim=4),
+    "sdcmr, without adversary": Sdcmr(**TOWERS, dim=4, adversary=0),
     "mars": Mars(**TOWERS, dim=4),
 }
 

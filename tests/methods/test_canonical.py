@@ -231,7 +231,7 @@ def experiment_of(method: MethodConfig, shards: Path, runs: Path, epochs: int = 
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=method,
         optimizer=Optimizer(lr=3e-3),
-        train=Train(epochs=epochs, batch_size=20, runs=runs),
+        train=Train(epochs=epochs, batch_size=20, runs=runs, report=False),
     )
 
 

@@ -208,7 +208,7 @@ def test_towers_end_the_second_stage_as_they_began_it(
         data=Data(tiny_shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=CorrAe(image=IMAGE, text=TEXT, dim=8),
         optimizer=Optimizer(lr=3e-3),
-        train=Train(epochs=1, batch_size=20, runs=tmp_path),
+        train=Train(epochs=1, batch_size=20, runs=tmp_path, report=False),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     (run_folder,) = (tmp_path / "tiny").iterdir()

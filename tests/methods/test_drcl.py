@@ -16,6 +16,7 @@ from tests.helpers.references import (
     LayerTower,
     Rows,
     array,
+    assert_what_is_trained_is_reached,
     build,
     cosine,
     inputs_of,
@@ -122,6 +123,90 @@ def test_the_consistency_stages_terms_equal_loops(kind: str, modality: str, mix:
     assert found == pytest.approx(expected, abs=1e-10)
 
 
+WEIGHTS = {"label": 1.0, "discrimination": 0.3, "invariance": 0.7}
+
+
+@MODALITIES
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"label": 0.0},
+        {"discrimination": 0.0},
+        {"invariance": 0.0},
+        {"label": 0.0, "invariance": 0.0},
+        {"label": 2.5},
+    ],
+    ids=str,
+)
+def test_a_term_of_weight_0_is_no_part_of_the_consistency(modality: str, changed: dict[str, float]) -> None:
+    """Of Table IV, #2 to #4."""
+    method = made(hardness_epochs=10, **changed).eval()
+    context = StepContext(f"consistency-{modality}", epoch=3)
+    found = values(terms_of(method, inputs_of(modality), labels_of("single-label"), context))
+    args = embedded(method, modality), array(labels_of("single-label")), array(method.prior)
+    terms = consistency(*args, mu=0.4, mix=0.8, order=list(range(7)))
+    weights = {name: weight for name, weight in (WEIGHTS | changed).items() if weight}
+    expected = {name: terms[name] for name in weights}
+    expected["total"] = sum(weight * terms[name] for name, weight in weights.items())
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert_what_is_trained_is_reached(method, inputs_of(modality), labels_of("single-label"), context)
+
+
+def test_a_consistency_without_terms_is_refused() -> None:
+    with pytest.raises(XmrError, match=r"--method\.label, --method\.discrimination, --method\.invariance: all are 0"):
+        made(label=0.0, discrimination=0.0, invariance=0.0)
+
+
+@MODALITIES
+@pytest.mark.parametrize("mu", [0.01, 0.5, 1.0, 2.0])
+def test_a_fixed_hardness_is_that_of_the_consistency_in_every_epoch_and_not_of_the_priors(
+    modality: str, mu: float
+) -> None:
+    """Of Table IV, #5 to #8."""
+    method, truth = made(hardness=mu, hardness_epochs=10).eval(), array(labels_of("single-label"))
+    z = embedded(method, modality)
+    for epoch in (0, 4, 30):
+        found = [
+            terms_of(method, inputs_of(modality), labels_of("single-label"), StepContext(f"{kind}-{modality}", epoch))
+            for kind in ("consistency", "prior")
+        ]
+        assert found[0]["label"].item() == pytest.approx(label_loss(z, truth, array(method.prior), mu), abs=1e-10)
+        rising = min(1.0, (epoch + 1) / 10)
+        expected = label_loss(z, truth, array(method.priors[modality]), rising)
+        assert found[1]["total"].item() == pytest.approx(expected, abs=1e-10)
+
+
+@MODALITIES
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mix_of", ["outputs", "features"])
+def test_the_encoders_outputs_or_its_inputs_are_mixed_instead_of_its_embeddings(
+    modality: str, mix_of: str, training: bool
+) -> None:
+    """Of Table IV, #11; nothing is mixed in evaluation, and nothing for the priors."""
+    method = made(mix_of=mix_of, hardness_epochs=10).train(training)
+    given, truth = inputs_of(modality), array(labels_of("single-label"))
+    context = StepContext(f"consistency-{modality}", epoch=3, seed=8)
+    found = values(terms_of(method, given, labels_of("single-label"), context))
+    torch.manual_seed(8)
+    order = torch.randperm(7).tolist() if training else list(range(7))
+    rows = run(method.towers[modality], array(given[modality]))
+    if mix_of == "outputs":
+        rows = run(method.encoders[modality], rows)
+    rows, truth = (np.array([0.8 * x[j] + 0.2 * x[order[j]] for j in range(7)]) for x in (rows, truth))
+    z = unit(rows if mix_of == "outputs" else run(method.encoders[modality], rows))
+    expected = consistency(z, truth, array(method.prior), mu=0.4, mix=1.0, order=list(range(7)))
+    expected["total"] = expected["label"] + 0.3 * expected["discrimination"] + 0.7 * expected["invariance"]
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert_what_is_trained_is_reached(method, given, labels_of("single-label"), context)
+    np.testing.assert_allclose(array(method.embed(modality, given[modality])), embedded(method, modality), atol=1e-12)
+
+    prior = StepContext(f"prior-{modality}", epoch=3)
+    total = terms_of(method, given, labels_of("single-label"), prior)["total"].item()
+    args = embedded(method, modality), array(labels_of("single-label")), array(method.priors[modality])
+    assert total == pytest.approx(label_loss(*args, 0.4), abs=1e-10)
+    assert_what_is_trained_is_reached(method, given, labels_of("single-label"), prior)
+
+
 @KINDS
 @MODALITIES
 def test_each_term_teaches_its_modalitys_networks_only(kind: str, modality: str) -> None:
@@ -157,6 +242,29 @@ def test_the_modality_with_the_highest_score_gives_the_prior(
     with torch.no_grad():
         method.priors[best].zero_()
     assert torch.equal(method.prior, kept)  # a copy
+
+
+@pytest.mark.parametrize(("prior", "learned"), [("random", []), ("image", ["image"]), ("text", ["text"])])
+def test_a_prior_that_is_chosen_by_name_is_the_only_one_that_is_learned(prior: str, learned: list[str]) -> None:
+    """Of Table IV, #1; Figure 3c."""
+    method = made(prior=prior)
+    method.score.copy_(torch.tensor([0.7, 0.2] if prior == "text" else [0.2, 0.7]))  # whatever the scores are
+    before = method.prior.clone()
+    stages = [f"prior-{name}" for name in learned] + ["consistency-image", "consistency-text"]
+    assert [stage.name for stage in method.stages] == stages
+    method.begin_stage(stage(method, "consistency-text"))
+    assert torch.equal(method.prior, method.priors[prior] if learned else before)
+
+
+def test_a_random_prior_is_the_orthogonal_matrix_of_its_seed() -> None:
+    method = build(replace(CONFIG, prior="random", prior_seed=4))
+    method.begin_stage(method.stages[0])
+    assert torch.equal(method.get_buffer("prior"), orthogonal_prior(7, 3, 4).double())
+
+
+def test_a_prior_of_a_modality_without_a_tower_is_refused() -> None:
+    with pytest.raises(XmrError, match=r"--method\.prior audio: there is no such tower; there are image, text"):
+        made(prior="audio")
 
 
 def test_a_prior_stage_selects_nothing() -> None:
@@ -296,4 +404,5 @@ def test_defaults_are_the_released_ones() -> None:
     config = Drcl()
     assert (config.hidden, config.dim, config.hardness_epochs, config.mix) == (4096, 2048, 100, 0.9)
     assert (config.discrimination, config.invariance, config.score_on, config.fresh) == (0.1, 0.1, "train", True)
+    assert (config.label, config.hardness, config.mix_of, config.prior) == (1.0, None, "embeddings", "best")
     assert isinstance(config.image, ImageTower) and config.image.name == "vgg19" and config.image.dropout == 0

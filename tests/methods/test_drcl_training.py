@@ -31,7 +31,7 @@ def trainer(folder: Path, shards: Path) -> Trainer:
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=4), workers=0),
         method=SMALL,
         optimizer=Optimizer(lr=3e-3),
-        train=Train(epochs=2, batch_size=20, runs=folder, checkpoint_steps=1, checkpoints_kept=50),
+        train=Train(epochs=2, batch_size=20, runs=folder, checkpoint_steps=1, checkpoints_kept=50, report=False),
     )
     run = Run(folder / "run")
     if not run.folder.exists():

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers.references import (
     LABELS,
     LayerTower,
     Rows,
     array,
+    assert_what_is_trained_is_reached,
     build,
     cosine,
     inputs_of,
@@ -24,6 +26,7 @@ from tests.helpers.references import (
     terms_of,
     values,
 )
+from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.stages import Stage
@@ -132,6 +135,44 @@ def test_each_term_teaches_the_networks_before_it_and_the_labels_alone_the_class
     assert hasattr(method, "classifier") == (classifier == "learned")  # nothing is saved that nobody uses
 
 
+WEIGHTS = {"label": 1.0, "common": 0.3, "invariance": 0.7}
+VARIATIONS: dict[str, dict[str, float]] = {
+    "DSCMR1": {"label": 0.0},
+    "DSCMR2": {"common": 0.0},
+    "DSCMR3": {"invariance": 0.0},
+    "DSCMR4": {"common": 0.0, "invariance": 0.0},
+    "another weight of J1": {"label": 2.5},
+}
+"""of the paper's Tables 6 and 7"""
+
+
+@pytest.mark.parametrize("classifier", ["learned", "closed_form"])
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_a_term_of_weight_0_is_no_part_of_the_loss(name: str, classifier: str) -> None:
+    method = made(classifier=classifier, **VARIATIONS[name])
+    weights = {term: weight for term, weight in (WEIGHTS | VARIATIONS[name]).items() if weight}
+    terms = reference(method, array(labels_of("single-label")))
+    expected = {term: terms[term] for term in weights}
+    expected["total"] = sum(weight * terms[term] for term, weight in weights.items())
+    assert values(terms_of(method, INPUTS, labels_of("single-label"))) == pytest.approx(expected, abs=1e-9)
+    assert_what_is_trained_is_reached(method, INPUTS, labels_of("single-label"))
+
+
+def test_without_j1_the_classifier_is_not_asked_and_stands_still() -> None:
+    method: Any = made(label=0.0)
+    with torch.no_grad():
+        method.classifier.weight.fill_(float("nan"))
+    assert all(value.isfinite() for value in terms_of(method, INPUTS, labels_of("single-label")).values())
+    (stage,) = method.stages
+    assert not stage.is_trained("classifier.weight") and stage.is_trained("shared.weight")
+    assert "classifier.weight" in method.state_dict()  # as in models that had it from before
+
+
+def test_a_loss_without_terms_is_refused() -> None:
+    with pytest.raises(XmrError, match=r"--method\.label, --method\.common, --method\.invariance: all are 0"):
+        made(label=0.0, common=0.0, invariance=0.0)
+
+
 def test_the_classifier_in_closed_form_is_a_constant_of_the_step() -> None:
     """The paper updates it and the networks in turns: no gradient goes through the inverse."""
     method = made(classifier="closed_form")
@@ -169,7 +210,7 @@ def test_both_modalities_share_a_layer_and_a_classifier_with_biases() -> None:
 
 def test_defaults_are_the_released_ones() -> None:
     config = Dscmr()
-    assert (config.hidden, config.dim, config.common, config.invariance) == (2048, 1024, 1e-3, 1e-1)
+    assert (config.hidden, config.dim, config.label, config.common, config.invariance) == (2048, 1024, 1, 1e-3, 1e-1)
     readings = (config.norm, config.similar, config.activation, config.classifier, config.ridge)
     assert readings == ("rows", "indicator", "linear", "learned", 1e-3)
     assert config.image == ImageTower("vgg19", "imagenet", dropout=0.0) and config.text == TextCnn(dropout=0.0)

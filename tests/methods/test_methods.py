@@ -62,6 +62,7 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
         image=IMAGE, text=TEXT, triplets="released", adversary="released", **options
     ),
     "alscor": lambda **options: Alscor(image=IMAGE, text=TEXT, dim=4, **options),
+    "alscor without adversary": lambda **options: Alscor(image=IMAGE, text=TEXT, dim=4, adversary=0, **options),
     "cca": lambda **options: Cca(image=IMAGE, text=TEXT, dim=4, **options),
     "contrastive": lambda **options: Contrastive(image=IMAGE, text=TEXT, dim=8, **options),
     "contrastive sigmoid": lambda **options: Contrastive(
@@ -73,6 +74,9 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     "dcca": lambda **options: Dcca(image=IMAGE, text=TEXT, hidden=8, dim=4, **options),
     "deep_sm": lambda **options: DeepSm(image=IMAGE, text=TEXT, **options),
     "drcl": lambda **options: Drcl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
+    "drcl without label": lambda **options: Drcl(
+        image=IMAGE, text=TEXT, hidden=16, dim=8, label=0, prior="random", mix_of="features", **options
+    ),
     "dscmr": lambda **options: Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "dscmr printed": lambda **options: Dscmr(
         image=IMAGE,
@@ -84,15 +88,26 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
         norm="frobenius",
         **options,
     ),
+    "dscmr without label": lambda **options: Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8, label=0, **options),
     "mars": lambda **options: Mars(image=IMAGE, text=TEXT, dim=8, **options),
     "probe": lambda frozen=True, **options: Probe(image=IMAGE, text=TEXT, **options),
     "sdcmr": lambda **options: Sdcmr(image=IMAGE, text=TEXT, dim=4, **options),
     "sdcmr literal": lambda **options: Sdcmr(
         image=IMAGE, text=TEXT, dim=4, update="literal", likelihood="gaussian", final_relu=True, **options
     ),
+    "sdcmr without adversary": lambda **options: Sdcmr(image=IMAGE, text=TEXT, dim=4, adversary=0, **options),
+    "sdcmr without unrelated": lambda **options: Sdcmr(
+        image=IMAGE, text=TEXT, dim=4, factors="shared", independence=0, reconstruction=0, **options
+    ),
     "sdml": lambda **options: Sdml(image=IMAGE, text=TEXT, dim=8, **options),
     "semantic_sharing": lambda **options: SemanticSharing(**SHARED, **options),
     "semantic_sharing released": lambda **options: SemanticSharing(**SHARED, released=True, **options),
+    "semantic_sharing without label": lambda **options: SemanticSharing(
+        **SHARED, label=0, context=0, consistency=1, embedding="states", **options
+    ),
+    "semantic_sharing without regions": lambda **options: SemanticSharing(
+        **SHARED, inputs="global", encoder="layer", context=0, shared=False, **options
+    ),
 }
 for kind in all_methods():
     # With the defaults of its options, those that no line above makes small.
@@ -241,8 +256,9 @@ def test_the_same_seed_gives_the_same_losses(name: str) -> None:
         torch.manual_seed(9)  # masks are drawn with the towers'
         values.append(method(part, StepContext(stage=stage, seed=seed))["total"].item())
     assert values[0] == values[1]
-    if name in ("dscmr", "sdcmr", "drcl", "semantic_sharing", "dcca", "acmr"):
-        assert (values[0] != values[2]) == (name in ("sdcmr", "drcl"))  # these draw noise, or a permutation
+    if name in ("dscmr", "sdcmr", "drcl", "drcl without label", "semantic_sharing", "dcca", "acmr"):
+        draws = ("sdcmr", "drcl", "drcl without label")  # noise, or a permutation
+        assert (values[0] != values[2]) == (name in draws)
 
 
 def without_chance(name: str) -> Method:
@@ -267,7 +283,7 @@ def train(config: MethodConfig, shards: Path, runs: Path, *, epochs: int = 1) ->
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0),
         method=config,
         optimizer=Optimizer(lr=3e-3),
-        train=Train(epochs=epochs, batch_size=20, runs=runs),
+        train=Train(epochs=epochs, batch_size=20, runs=runs, report=False),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     (run,) = (runs / "tiny").iterdir()

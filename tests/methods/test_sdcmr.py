@@ -18,6 +18,7 @@ from tests.helpers.references import (
     LayerTower,
     Rows,
     array,
+    assert_what_is_trained_is_reached,
     build,
     inputs_of,
     labels_of,
@@ -28,6 +29,7 @@ from tests.helpers.references import (
 )
 from tests.helpers.references import values as values_of
 from xmr_e2e.data.inputs import Tokens
+from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.sdcmr import Sdcmr, SdcmrModel, _latent
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.towers.base import DatasetInfo
@@ -136,11 +138,123 @@ def test_each_term_and_the_total_equal_loops_over_samples_and_dimensions(options
 def test_the_weights_by_default_are_the_papers() -> None:
     config = Sdcmr()
     weights = (config.reconstruction, config.invariance, config.adversary, config.independence, config.kl)
-    assert weights == (1, 5, 10, 1, 1)
+    assert weights == (1, 5, 10, 1, 1) and (config.elbo, config.factors) == (1, "both")
     assert (config.dim, config.reversal_strength, config.reversal, config.update) == (32, 0.1, "schedule", "joint")
     assert (config.latent, config.towers_learn_from, config.likelihood) == ("mean", "shared", "mse")
     assert config.independence_over == "samples"
     assert not config.final_relu
+
+
+# ---- weights of 0, and the shared factor alone
+
+TERMS = {
+    "elbo": "elbo",
+    "reconstruction": "reconstruction",
+    "similarity": "invariance",
+    "adversary": "adversary",
+    "independence": "independence",
+}
+"""term -> option of its weight"""
+LEFT_OUT = [
+    *((term,) for term in TERMS),  # all but the first are of Table III
+    ("elbo", "reconstruction"),
+    ("elbo", "reconstruction", "adversary", "independence"),
+    ("reconstruction", "independence"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("update", ["joint", "literal"])
+@pytest.mark.parametrize("left_out", LEFT_OUT, ids=" ".join)
+def test_a_term_of_weight_0_is_no_part_of_the_loss(left_out: tuple[str, ...], update: str) -> None:
+    method = method_of(update=update, **{TERMS[term]: 0.0 for term in left_out})
+    inputs, labels = inputs_of(*WIDTHS), labels_of("single-label")
+    terms = reference(method, inputs, LABELS["single-label"])
+    weights = {term: {"elbo": 1.0, **WEIGHTS}[option] for term, option in TERMS.items() if term not in left_out}
+    expected = {term: terms[term] for term in weights}
+    expected["total"] = sum(weight * terms[term] for term, weight in weights.items())
+    assert values_of(terms_of(method, inputs, labels, MOMENT)) == pytest.approx(expected, rel=1e-9)
+    assert_what_is_trained_is_reached(method, inputs, labels, replace(MOMENT, stage="training"))
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        ({"adversary": 0.0}, "semantic"),
+        ({"adversary": 0.0}, "modality"),
+        ({"elbo": 0.0, "reconstruction": 0.0}, "decoders.image"),
+    ],
+)
+def test_a_network_whose_terms_have_no_weight_is_not_asked(options: dict[str, float], network: str) -> None:
+    method = method_of(**options)
+    method.get_submodule(network).register_forward_pre_hook(lambda *_: pytest.fail(f"{network} was asked"))
+    assert terms_of(method, inputs_of(*WIDTHS), labels_of("single-label"), MOMENT)["total"].isfinite()
+
+
+@pytest.mark.slow
+def test_the_bound_has_a_weight() -> None:
+    method, inputs = method_of(elbo=0.4), inputs_of(*WIDTHS)
+    terms = reference(method, inputs, LABELS["single-label"])
+    found = values_of(terms_of(method, inputs, labels_of("single-label"), MOMENT))
+    assert found == pytest.approx(terms | {"total": terms["total"] - 0.6 * terms["elbo"]}, rel=1e-9)
+
+
+BETA_VAE = {"factors": "shared", "kl": 5.0, "reconstruction": 0.0, "independence": 0.0, "reversal_strength": 0.0}
+"""of Table IV"""
+
+
+def test_the_shared_factor_alone_is_a_beta_vae_with_a_distance_and_a_classifier() -> None:
+    method, inputs, labels = method_of(**BETA_VAE), inputs_of(*WIDTHS), labels_of("single-label")
+    codes = {}
+    for name, rows in inputs.items():
+        features = run(method.towers[name], array(rows))
+        out = run(method.shared, np.maximum(run(method.entrance[name], features), 0))
+        codes[name] = features, out[:, :K], out[:, K:]
+    torch.manual_seed(MOMENT.seed)
+    elbo = classes = sides = 0.0
+    for number, (features, mean, log_variance) in enumerate(codes.values()):
+        drawn = mean + np.exp(log_variance / 2) * torch.randn(7, K, dtype=torch.float64).numpy()
+        elbo += mean_squared(run(method.decoders[list(codes)[number]], drawn), features)
+        elbo += 5.0 * divergence(mean, log_variance)
+        for guessed, side, truth in zip(run(method.semantic, mean), run(method.modality, mean), LABELS["single-label"]):
+            classes += class_loss(guessed.tolist(), truth, multi_label=False) / 7
+            sides -= math.log(softmax(side)[number]) / 7
+    (_, image, _), (_, text, _) = codes.values()
+    expected = {"elbo": elbo, "similarity": float(((image - text) ** 2).sum() / 7), "adversary": classes + sides}
+    expected["total"] = elbo + 0.3 * expected["similarity"] + 2.5 * expected["adversary"]
+    assert values_of(terms_of(method, inputs, labels, MOMENT)) == pytest.approx(expected, rel=1e-9)
+    assert not list(method.unrelated.children())
+    assert_what_is_trained_is_reached(method, inputs, labels, replace(MOMENT, stage="training"))
+    # Without reversal, what tells the modalities apart teaches the encoder nothing.
+    leaves = {key: rows.detach().requires_grad_() for key, rows in method.represent(inputs).items()}
+    found = torch.autograd.grad(method.objective(leaves, labels, MOMENT)["adversary"], leaves["image shared"])[0][:, 0]
+    mean_of_image = leaves["image shared"].detach()[:, 0].requires_grad_()
+    alone = torch.nn.functional.cross_entropy(method.semantic(mean_of_image), labels.argmax(1))
+    torch.testing.assert_close(found, torch.autograd.grad(alone, mean_of_image)[0])
+
+
+def test_the_shared_factor_alone_may_be_decoded_for_the_other_modality() -> None:
+    method, inputs = method_of(**(BETA_VAE | {"reconstruction": 1.5, "elbo": 0.0})), inputs_of(*WIDTHS)
+    found = terms_of(method, inputs, labels_of("single-label"), MOMENT)["reconstruction"].item()
+    posterior = {
+        name: run(method.shared, np.maximum(run(method.entrance[name], run(method.towers[name], array(rows))), 0))
+        for name, rows in inputs.items()
+    }
+    torch.manual_seed(MOMENT.seed)
+    drawn = {
+        name: out[:, :K] + np.exp(out[:, K:] / 2) * torch.randn(7, K, dtype=torch.float64).numpy()
+        for name, out in posterior.items()
+    }
+    expected = sum(
+        mean_squared(run(method.decoders[name], drawn[OTHER[name]]), run(method.towers[name], array(rows)))
+        for name, rows in inputs.items()
+    )
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_factor_alone_cannot_be_independent() -> None:
+    with pytest.raises(XmrError, match=r"--method\.factors shared leaves no two factors .*: --method\.independence 0"):
+        method_of(factors="shared")
 
 
 # ---- what learns from what

@@ -34,6 +34,29 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "layer": {"phi": "layer"},
     "as printed": {"positions": "sinusoids", "phi": "layer", "scores": "softmax"},
 }
+CONTEXT_ALONE = {"label": 0.0, "embedding": "states"}
+NO_CONTEXT = {"context": 0.0, "masked": 0.0}
+ROWS: dict[str, dict[str, Any]] = {
+    "ST": {"shared": False, **NO_CONTEXT},
+    "IMC": {"label": 0.0, "consistency": 1.0, "embedding": "states", **NO_CONTEXT},
+    "w/o R": {"inputs": "global", "encoder": "layer", **NO_CONTEXT},
+    "w/o T": {"encoder": "layer"},
+    "w/o C": NO_CONTEXT,
+    "w/o L": CONTEXT_ALONE,
+    "Ours+Con": {"consistency": 0.3},
+    "Eq. 2": {"inputs": "global", "encoder": "layer", "consistency": 0.3, **NO_CONTEXT},
+}
+"""of Table 1, and of Figure 1"""
+TERMS = {
+    "ST": ["label"],
+    "IMC": ["consistency"],
+    "w/o R": ["label"],
+    "w/o T": ["label", "object", "word"],
+    "w/o C": ["label"],
+    "w/o L": ["object", "word"],
+    "Ours+Con": ["label", "object", "word", "consistency"],
+    "Eq. 2": ["label", "consistency"],
+}
 
 
 def dataset(objects: int | None = OBJECTS) -> DatasetInfo:
@@ -88,7 +111,7 @@ class Watched:
 
         def note_states(_module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
             entered.append(args[0].detach())
-            left.append(output.last_hidden_state.detach())
+            left.append(getattr(output, "last_hidden_state", output).detach())
 
         handle = method.encoder.register_forward_hook(note_states)
         method._draw = note_mask
@@ -200,6 +223,154 @@ def test_terms_and_total_are_those_of_the_papers_equations(name: str) -> None:
     assert {term: value.item() for term, value in terms.items()} == pytest.approx(
         reference(method, given, seen), rel=1e-6
     )
+
+
+# ---- the rows of Table 1
+
+
+@pytest.mark.parametrize("given", ["classes", "no classes"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_has_the_terms_that_it_names_and_trains_what_they_reach(name: str, given: str) -> None:
+    method = build(**ROWS[name])
+    seen = inputs() if given == "classes" else without_classes()
+    terms = method.objective(method.represent(seen), LABELS.double(), StepContext())
+    assert [*terms] == [*TERMS[name], "total"]
+    weights = {"label": 1.0, "object": method.config.context, "word": method.config.context}
+    weights["consistency"] = method.config.consistency
+    expected = sum(weights[term] * terms[term].item() for term in TERMS[name])
+    assert terms["total"].item() == pytest.approx(expected, rel=1e-9)
+    terms["total"].backward()
+    (stage,) = method.stages
+    found = {each for each, parameter in method.named_parameters() if parameter.grad is not None}
+    trained = {each for each, _ in method.named_parameters() if stage.is_trained(each)}
+    assert found == trained
+    assert ("label_head.weight" in trained) == ("label" in TERMS[name] and method.config.shared)
+    assert any(each.startswith("context_heads") for each in trained) == ("word" in TERMS[name])
+
+
+@pytest.mark.parametrize("options", [CONTEXT_ALONE, {"label": 2.5}, {"context": 0.0}], ids=str)
+def test_terms_of_weight_0_are_no_part_of_the_loss(options: dict[str, Any]) -> None:
+    method, given = build(**options), inputs()
+    seen = Watched(method, given)
+    terms, config = reference(method, given, seen), method.config
+    weights = {"label": config.label, "object": config.context, "word": config.context}
+    expected = {name: terms[name] for name, weight in weights.items() if weight}
+    expected["total"] = sum(weight * terms[name] for name, weight in weights.items())
+    found = {name: value.item() for name, value in seen.terms(method).items()}
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@torch.no_grad()
+def mean_states(method: SemanticSharingModel, seen: Watched) -> dict[str, list[Tensor]]:
+    """z of each sample: the mean over its regions, or over its words without padding."""
+    lengths = {"image": [REGIONS] * N, "text": LENGTHS.tolist()}
+    return {
+        name: [
+            torch.stack([final_state(method, seen.left[name][i, t]) for t in range(length)]).mean(0)
+            for i, length in enumerate(lengths[name])
+        ]
+        for name in seen.left
+    }
+
+
+@pytest.mark.parametrize("options", [ROWS["IMC"], ROWS["Ours+Con"]], ids=["IMC", "Ours+Con"])
+def test_the_consistency_equals_loops_over_pairs_of_samples(options: dict[str, Any]) -> None:
+    """Eq. 1 over the number of pairs."""
+    method = build(**options)
+    seen = Watched(method, inputs())
+    z, expected = mean_states(method, seen), 0.0
+    for one, other in (("image", "text"), ("image", "image"), ("text", "text")):
+        for i in range(N):
+            for j in range(N):
+                a, b = z[one][i], z[other][j]
+                theta = float(a @ b / max(float(a.norm() * b.norm()), 1e-6)) / 2
+                together = bool((LABELS[i] * LABELS[j]).any())
+                expected += (math.log(1 + math.exp(theta)) - together * theta) / N**2
+    assert seen.terms(method)["consistency"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_mean_of_the_states_is_the_embedding_where_it_is_asked_for() -> None:
+    method = build(embedding="states").eval()
+    seen = Watched(method, inputs())
+    expected = mean_states(method, seen)
+    for name, given in inputs().items():
+        torch.testing.assert_close(method.embed(name, given), torch.stack(expected[name]), rtol=1e-6, atol=1e-6)
+    assert method.embed("text", inputs()["text"]).shape == (N, DIM)
+    assert build().eval().embed("text", inputs()["text"]).shape == (N, CLASSES)
+
+
+def test_a_layer_in_place_of_attention_sees_each_place_by_itself() -> None:
+    method = build(encoder="layer")
+    seen = Watched(method, inputs())
+    terms = {term: value.item() for term, value in seen.terms(method).items()}
+    assert terms == pytest.approx(reference(method, inputs(), seen), rel=1e-6)
+    for name, states in seen.entered.items():
+        for i in range(N):
+            for t in range(states.shape[1]):
+                torch.testing.assert_close(seen.left[name][i, t], apply(method.encoder, states[i, t]))
+
+
+def test_a_global_input_is_the_mean_of_the_regions_or_words_without_position_or_mask() -> None:
+    method, given = build(**ROWS["w/o R"]), inputs()
+    words_of = method.towers["text"](given["text"]).features
+    for name, rows, lengths in (
+        ("image", given["image"].features, [REGIONS] * N),
+        ("text", words_of, LENGTHS.tolist()),
+    ):
+        for i, length in enumerate(lengths):
+            mean = rows[i, :length].mean(0)
+            state = final_state(method, apply(method.encoder, apply(method.entrance[name], mean)))
+            expected = torch.tensor(class_scores(method, state), dtype=torch.float64)
+            for found in (method.embed(name, given[name])[i], method.represent(given)[f"{name} scores"][i]):
+                torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert not hasattr(method, "places") and not hasattr(method, "region_mask")
+
+
+def test_separate_models_with_the_same_weights_have_the_terms_of_a_shared_one_and_gradients_of_their_own() -> None:
+    shared, apart = build(phi="layer"), build(phi="layer", shared=False)
+    parts = ("phi", "encoder", "norm", "label_head")
+    state = {}
+    for name, value in shared.state_dict().items():
+        part, _, rest = name.partition(".")
+        names = [f"{part}.{each}.{rest}" for each in ("image", "text")] if part in parts else [name]
+        state |= dict.fromkeys(names, value)
+    apart.load_state_dict(state)
+    found = []
+    for method in (shared, apart):
+        torch.manual_seed(3)
+        terms = method.objective(method.represent(inputs()), LABELS.double(), StepContext())
+        terms["total"].backward()
+        found.append({name: value.item() for name, value in terms.items()})
+    assert found[1] == pytest.approx(found[0], rel=1e-12)
+    own = dict(apart.named_parameters())
+    for name, parameter in shared.named_parameters():
+        part, _, rest = name.partition(".")
+        if part in parts:
+            one, other = (own[f"{part}.{each}.{rest}"].grad for each in ("image", "text"))
+            torch.testing.assert_close(one + other, parameter.grad)
+    assert own["label_head.image.weight"].grad.any() and own["label_head.text.weight"].grad.any()
+
+
+def test_separate_models_learn_from_their_own_modality_alone() -> None:
+    method = build(shared=False)
+    terms = method.objective(method.represent(inputs()), LABELS.double(), StepContext())
+    assert not [name for name in reached(method, terms["object"]) if ".text." in name]
+    assert not [name for name in reached(method, terms["word"]) if ".image." in name or name == "region_mask"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": 0.0}, r"--method.label 0 teaches no label scores .*: set --method.embedding states"),
+        ({"inputs": "global"}, r"--method.inputs global leaves no regions and words .*: set --method.context 0"),
+        ({"inputs": "global", "phi": "layer", "context": 0.0}, r"--method.inputs global has no positions"),
+        ({"label": 0.0, "context": 0.0}, r"--method.label, --method.context, --method.consistency: all are 0"),
+    ],
+    ids=str,
+)
+def test_what_would_teach_or_mean_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(XmrError, match=message):
+        config(**options).build(dataset())
 
 
 @pytest.mark.parametrize("name", ["default", "released", "as printed"])
@@ -358,6 +529,8 @@ def test_the_defaults_are_the_supplements() -> None:
     default = SemanticSharing()
     assert (default.context, default.masked, default.layers, default.dim, default.heads) == (0.1, 0.15, 6, 1024, 8)
     assert (default.scores, default.positions, default.phi, default.objects) == ("sigmoid", "number", "half", None)
+    assert (default.label, default.consistency, default.inputs, default.encoder) == (1.0, 0.0, "segments", "attention")
+    assert (default.shared, default.embedding) == (True, "scores")
 
 
 def test_what_stands_under_masks_begins_as_an_average() -> None:

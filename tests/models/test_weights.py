@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import xmr_e2e
-from tests.helpers.forked import result, tiny, trainings
+from tests.helpers.forked import OF_THE_MACHINE, result, tiny, trainings
 from tests.methods.test_methods import IMAGE, METHODS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
@@ -69,7 +69,7 @@ def fit(experiment: Experiment) -> Run:
 
 
 def timeless(run: Run) -> list[dict[str, Any]]:
-    return [{k: v for k, v in r.items() if k not in ("images_per_second", "data_wait")} for r in run.records()]
+    return [{k: v for k, v in r.items() if k not in OF_THE_MACHINE} for r in run.records()]
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xmr_e2e.objectives.semantic_sharing import (
+    consistency_loss,
     label_score_loss,
     label_scores,
     masked_loss_per_sample,
@@ -53,6 +54,21 @@ def test_label_score_loss_equals_a_loop_over_samples(labels: list[list[int]]) ->
         expected += math.log(1 + math.exp(-sum(a * b for a, b in zip(row, label)))) / N
     assert label_score_loss(scores, torch.tensor(labels)).item() == pytest.approx(expected, abs=1e-12)
     torch.autograd.gradcheck(lambda x: label_score_loss(x, torch.tensor(labels)), scores)
+
+
+@pytest.mark.parametrize("labels", [SINGLE, MULTI], ids=["single_label", "multi_label"])
+def test_consistency_loss_equals_loops_over_pairs(labels: list[list[int]]) -> None:
+    image, text = rows(N, 5), rows(N, 5, seed=1)
+    expected = 0.0
+    for one, other in ((image, text), (image, image), (text, text)):
+        for a, y in zip(one.tolist(), labels):
+            for b, z in zip(other.tolist(), labels):
+                theta = sum(p * q for p, q in zip(a, b)) / (math.hypot(*a) * math.hypot(*b)) / 2
+                together = any(p * q for p, q in zip(y, z))
+                expected -= (together * theta - math.log(1 + math.exp(theta))) / N**2
+    assert consistency_loss(image, text, torch.tensor(labels)).item() == pytest.approx(expected, abs=1e-12)
+    parts = [part.requires_grad_() for part in (image, text)]
+    torch.autograd.gradcheck(lambda x, y: consistency_loss(x, y, torch.tensor(labels)), parts)
 
 
 def test_integer_and_one_hot_labels_give_the_same_label_score_loss() -> None:

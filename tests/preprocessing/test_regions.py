@@ -156,7 +156,7 @@ def train(image: TowerConfig, shards: Path, runs: Path) -> Path:
         data=Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6, min_count=1), workers=0),
         method=SemanticSharing(image=image, text=text, masked=0.5, **size),
         optimizer=Optimizer(lr=1e-3),
-        train=Train(epochs=1, batch_size=3, runs=runs),
+        train=Train(epochs=1, batch_size=3, runs=runs, report=False),
     )
     assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
     (run,) = (runs / "tiny").iterdir()

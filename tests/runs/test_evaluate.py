@@ -163,7 +163,7 @@ def test_the_runs_own_figures_are_named_by_the_split(run: Run, printed: io.Strin
         "environment.json", "evaluation/test.json", "evaluation/val.json", "report.html", "report-val.html",
     }  # fmt: skip
     document = json.loads((run.folder / "evaluation" / "test.json").read_text())
-    about = ["dataset", "split", "selection", "protocol", "leaks", "classes"]
+    about = ["dataset", "split", "selection", "protocol", "leaks", "classes", "training"]
     assert list(document) == [*about, "model", "random", "definitions"]
     assert document["protocol"] == {"name": "clean", "gallery": "test", "selected_on": "val", "differences": []}
     assert document["classes"] == list(CLASSES)

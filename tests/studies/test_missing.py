@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import runpy
 import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from tests.preprocessing.test_builders import write
 from xmr_e2e.cli import main
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.runs.run import Run
+from xmr_e2e.shards.manifest import Manifest, Shard, Split, load_manifest
+from xmr_e2e.training.selection import with_defaults
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
@@ -58,18 +61,27 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("first", "second"):
         write(tmp_path / "recipes" / f"{name}.py", RECIPE.replace("NAME", name))
     write(tmp_path / "recipes" / "__init__.py", "")
-    write(tmp_path / "shards" / "first" / "manifest.json", "{}")
+    write_manifest(tmp_path / "shards" / "first")
     (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_manifest(folder: Path, labels: Mapping[str, int] | None = None) -> None:
+    """Of a test split, to be looked at before any sample is read."""
+    folder.mkdir(parents=True)
+    labels = {"class": 3} if labels is None else labels
+    split = Split((Shard("test.tar", 3, 3072, "0" * 64),), labels, {"image": 3, "text": 3})
+    Manifest("mine", ("class",), False, {"test": split}).save(folder)
 
 
 def make_run(run: Path, *, seed: int, measured: bool = True, epochs: int = 7) -> None:
     """A run of the first recipe."""
     experiment = runpy.run_path("recipes/first.py")["experiment"]()
     train = Train(epochs=epochs, seed=seed, runs=run.parent, name=run.name, checkpoints_kept=5)
+    experiment = with_defaults(replace(experiment, train=train), load_manifest(experiment.data.shards))
     data = replace(experiment.data, shards=Path("/elsewhere"), workers=3)
-    Run(run).start(replace(experiment, train=train, data=data), {})
+    Run(run).start(replace(experiment, data=data), {})
     if measured:
         write(run / "evaluation" / "test.json", EVALUATION)
 
@@ -94,6 +106,18 @@ def test_the_seeds_without_a_measured_run_are_commands(here: Path, capsys: pytes
     begun = "# begun, not measured: runs/first/seed-2; to go on, if it is not under way: "
     assert told.out.splitlines() == [begun + command.format(2), command.format(1), command.format(3)]
     assert "1 of 4 runs are measured, 3 are missing" in told.err
+
+
+def test_what_the_options_leave_open_is_as_the_data_have_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(here / "runs/first/any", seed=0)
+    began_with = Run(here / "runs/first/any").experiment().train
+    assert (began_with.select, began_with.protocol) == ("mAP@all", "clean")
+    (here / "shards/first/manifest.json").unlink()
+    assert run_lines(capsys, missing("--seeds", "1", "--only", "first")) == []  # what cannot be known does not count
+    shutil.rmtree(here / "shards/first")
+    write_manifest(here / "shards/first", {})
+    (line,) = run_lines(capsys, missing("--seeds", "1", "--only", "first"))
+    assert line.startswith("accelerate launch recipes/first.py --train.seed 0 ")
 
 
 def test_a_seed_that_was_begun_and_measured_in_another_run_is_not_missing(

@@ -12,7 +12,7 @@ from tests import ROOT
 from tests.helpers.made_runs import WAYS
 from xmr_e2e.configuration import document_type
 from xmr_e2e.methods.discovery import all_methods, method_name
-from xmr_e2e.studies.published import papers, published_tables
+from xmr_e2e.studies.published import BOTH_WAYS, papers, published_ablations, published_tables
 
 # As read in the papers: paper, table, dataset there, method, figures from image to text, from text to image, average.
 PRINTED = """
@@ -47,6 +47,23 @@ OF_FIVE_MODALITIES = [
     ("XMediaNet", "sdml", "text_to_shape3d", "0.240"),
     ("XMediaNet", "drcl", "average", "0.345"),
 ]
+# As read in the papers: paper, table, dataset there, row, figures.
+VARIED = """
+dscmr            | Table 6   | Pascal Sentence  | DSCMR1              | 0.583 0.631 0.607
+dscmr            | Table 6   | Pascal Sentence  | DSCMR3              | 0.691 0.683 0.694
+dscmr            | Table 7   | NUS-WIDE-10K     | DSCMR4              | 0.527 0.520 0.524
+sdcmr            | Table III | Wikipedia        | w/o L_ad            | 0.551 0.363 0.457
+sdcmr            | Table III | NUS-WIDE-10k     | w/o L_sim           | 0.532 0.562 0.547
+sdcmr            | Table IV  | Wikipedia        | beta-VAE (beta = 5) | 0.515 0.471 0.493
+sdcmr            | Table V   | Wikipedia        | +SDCMR              | 0.809
+sdcmr            | Table V   | NUS-WIDE-10k     | BLIP-2              | 0.820 0.826 0.823
+drcl             | Table VI  | Wikipedia        | MARS (prior)        | 0.541 0.504 0.523
+drcl             | Table VI  | XMedia           | SDML (random)       | 0.436 0.383 0.410 0.584
+semantic_sharing | Table 1   | FLICKR25K        | ST                  | 0.659 0.658 0.659
+semantic_sharing | Table 1   | NUS-WIDE         | IMC                 | 0.318 0.241 0.280
+semantic_sharing | Table 1   | COCO1K           | Ours+Con            | 0.754 0.888 0.821
+semantic_sharing | Table 1   | COCO5K           | w/o L               | 0.145 0.319 0.232
+"""
 RECIPES = ROOT / "recipes"
 QUOTED = re.compile(
     r"Published, (mAP@\w+|NDCG).*?image to text (\d+\.\d+), text to image (\d+\.\d+)( percent)?", re.DOTALL
@@ -69,6 +86,72 @@ def test_published_figures_of_five_modalities(printed: str, method: str, directi
         each for each in published_tables() if (each.place, each.printed, each.paper) == ("Table II", printed, "drcl")
     ]
     assert table.figures(method)[direction] == value
+
+
+@pytest.mark.parametrize("line", VARIED.strip().splitlines())
+def test_published_ablations_are_those_that_the_papers_print(line: str) -> None:
+    paper, place, printed, row, values = (part.strip() for part in line.split("|"))
+    (table,) = [
+        each for each in published_ablations() if (each.paper, each.place, each.printed) == (paper, place, printed)
+    ]
+    assert list(table.figures(row).values()) == values.split()
+
+
+@pytest.mark.parametrize(
+    ("row", "direction", "value"),
+    [("#1", "image_to_text", "0.896"), ("#2", "average", "0.104"), ("#8", "video_to_audio", "0.265"),
+     ("#9", "shape3d_to_text", "0.741"), ("#11", "audio_to_image", "0.585"), ("Ours", "average", "0.630")],
+)  # fmt: skip
+def test_published_ablations_of_five_modalities(row: str, direction: str, value: str) -> None:
+    (table,) = [each for each in published_ablations() if (each.paper, each.place) == ("drcl", "Table V")]
+    assert table.figures(row)[direction] == value
+    (whole,) = [each for each in published_tables() if (each.paper, each.printed) == ("drcl", "XMedia")]
+    assert table.directions == whole.directions and table.rows["Ours"] == whole.rows["drcl"]
+
+
+def test_what_a_paper_does_not_vary_is_the_same_in_both_of_its_tables() -> None:
+    """The paper's own method, unvaried, is a row of the ablations too."""
+    names = {"Full DSCMR": "dscmr", "SDCMR": "sdcmr", "Ours": "semantic_sharing", "DRCL (prior)": "drcl"}
+    compared = 0
+    for table in published_ablations():
+        for row in table.rows.keys() & names.keys():
+            if table.directions == BOTH_WAYS:
+                (whole,) = [
+                    each
+                    for each in published_tables()
+                    if (each.paper, each.printed) == (table.paper, table.printed) and names[row] in each.rows
+                ]
+                assert whole.rows[names[row]] == table.rows[row]
+                assert (whole.dataset, whole.samples, whole.metric) == (table.dataset, table.samples, table.metric)
+                compared += 1
+    assert compared == 11
+
+
+def test_the_random_priors_of_table_6_are_those_of_other_tables() -> None:
+    """By which its rows are told apart."""
+    (varied,) = [each for each in published_ablations() if (each.place, each.printed) == ("Table VI", "XMedia")]
+    (random,) = [each for each in published_ablations() if (each.paper, each.place) == ("drcl", "Table V")]
+    (whole,) = [each for each in published_tables() if (each.paper, each.printed) == ("drcl", "XMedia")]
+    for row, figures in (
+        ("SDML (random)", whole.figures("sdml")),
+        ("MARS (random)", whole.figures("mars")),
+        ("DRCL (random)", random.figures("#1")),
+        ("DRCL (prior)", random.figures("Ours")),
+    ):
+        found = varied.figures(row)
+        for direction in ("audio_to_shape3d", "shape3d_to_audio", "average"):
+            assert found[direction] == figures[direction]
+
+
+def test_averages_of_ablations_are_those_of_their_directions_where_nothing_is_doubted() -> None:
+    for table in published_ablations():
+        for row, values in table.rows.items():
+            if table.directions[-1] == "average" and "average_of_both" not in table.directions:
+                away = abs(np.mean(values[:-1]) - values[-1])
+                is_doubted = f"{row} average" in table.doubts and table.place != "Table VI"
+                assert (away > 0.51 * 10**-table.decimals) == is_doubted, (table.source, table.printed, row)
+            elif "average_of_both" in table.directions:
+                assert abs(np.mean(values[:2]) - values[2]) < 0.51e-3
 
 
 def test_published_averages_are_those_of_their_directions_where_nothing_is_doubted() -> None:

@@ -356,7 +356,7 @@ def test_what_trainings_write_is_what_is_read(tiny_samples: tuple[RawSample, ...
     build_shards(shards, dataset="wikipedia", classes=classes, samples=tiny_samples, options=options)
     method = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
     data = Data(shards, image_size=32, load_size=32, words=WordVectors(dim=6), workers=0)
-    train = Train(epochs=1, batch_size=20, runs=tmp_path / "runs", seed=3, name="run")
+    train = Train(epochs=1, batch_size=20, runs=tmp_path / "runs", seed=3, name="run", report=False)
     experiment = Experiment("dscmr_wikipedia", data, method, Optimizer(lr=3e-3), train=train)
     assert run_experiment(experiment, make_accelerator(train)) == 0
     run = tmp_path / "runs" / "dscmr_wikipedia" / "run"

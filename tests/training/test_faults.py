@@ -28,7 +28,6 @@ from tests.helpers.forked import DRCL, PATIENCE, Training, result, tiny, train, 
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.dscmr import Dscmr, DscmrModel
-from xmr_e2e.runs import report
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.training.trainer import Trainer
 
@@ -64,14 +63,9 @@ def shards(tiny_shards: Path, tmp_path: Path) -> Path:
 
 def go_on(experiment: Any, folder: Path, *, processes: int = 1) -> Result:
     """Train to the end, from where it stands; what comes of it."""
-    with trainings(experiment, folder, prepare=without_report, processes=processes) as ranks:
+    with trainings(experiment, folder, processes=processes) as ranks:
         assert [rank.end() for rank in ranks] == [0] * processes, ranks[0].printed
     return result(experiment.train.runs / "tiny" / "run")
-
-
-def without_report() -> None:
-    """In a training's process: leave out what takes longest in so small a run, and is not looked at here."""
-    setattr(report, "report_on_run", lambda *arguments, **options: None)  # noqa: B010
 
 
 def before_step(number: int, action: Callable[[], object], rank: int = 0) -> None:

@@ -40,7 +40,7 @@ def experiment() -> Experiment:
         name="stored", data=Data(Path("shards"), workers=0, image_size=32, load_size=32),
         method=SemanticSharing(image=StoredRegions(), text=BiGruWords(hidden=8), dim=16, layers=1, heads=2,
                                feedforward=16, objects=1601, masked=0.5),
-        optimizer=Optimizer("adamw", lr=1e-3), train=Train(epochs=1, batch_size=20),
+        optimizer=Optimizer("adamw", lr=1e-3), train=Train(epochs=1, batch_size=20, report=False),
     )
 
 if __name__ == "__main__":

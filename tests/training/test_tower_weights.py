@@ -1,4 +1,4 @@
-"""Towers that begin with another run's weights."""
+"""Towers and priors that begin with another run's weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import without_weights
+from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import Run
@@ -26,7 +28,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiGru, TextCnn
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
-from xmr_e2e.training.tower_weights import given_towers, load_given_weights
+from xmr_e2e.training.tower_weights import given_towers, load_given_prior, load_given_weights
 
 pytestmark = pytest.mark.slow
 
@@ -156,3 +158,62 @@ def test_words_of_another_width_and_modalities_that_are_not_there_are_refused(
     audio: Any = Mars(image=IMAGE, text=TEXT, audio=replace(IMAGE, weights=str(first)), dim=8)
     with pytest.raises(XmrError, match=r"that model has no audio tower; it has image, text"):
         load_given_weights(xmr_e2e.load(first).method, audio)
+
+
+# ---- priors
+
+
+@pytest.fixture(scope="module")
+def prior_run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of DRCL, whose prior has learned."""
+    method = Drcl(image=IMAGE, text=TEXT, hidden=16, dim=8)
+    return train(tiny(tiny_shards, tmp_path_factory.mktemp("prior"), method, epochs=1))
+
+
+@pytest.mark.parametrize("kind", [Sdml, Mars])
+def test_a_fixed_prior_may_be_the_one_that_drcl_selected(
+    kind: Any, prior_run: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(prior_run, source)
+    method = kind(image=IMAGE, text=TEXT, dim=8, prior_weights=str(source))
+    experiment = tiny(tiny_shards, tmp_path / "runs", method, epochs=1)
+    run = train(experiment)
+    selected, used = (xmr_e2e.load(each).method.get_buffer("prior").cpu() for each in (source, run))
+    assert torch.equal(used, selected)
+    columns = torch.nn.functional.normalize(used, dim=0)
+    assert not torch.allclose(columns.T @ columns, torch.eye(columns.shape[1]), atol=1e-4)  # it is no orthogonal one
+    shutil.rmtree(source)
+    shutil.rmtree(run / "evaluation")
+    again = replace(experiment, train=replace(experiment.train, name=None, resume=run))
+    assert run_experiment(again, make_accelerator(again.train)) == 0  # needs the other run no more
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "message"),
+    [
+        (
+            {"dim": 9},
+            "prior",
+            r"--method\.prior-weights .*: its prior is of 8 dimensions, .* of 9: set --method\.dim 8",
+        ),
+        ({}, "first", r"--method\.prior-weights .*: DSCMR has no prior; name a run or exported model of DRCL"),
+    ],
+)
+def test_a_prior_that_does_not_fit_is_refused(
+    options: dict[str, int], run: str, message: str, first: Path, prior_run: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    given = {"first": first, "prior": prior_run}[run]
+    method = Sdml(**{"image": IMAGE, "text": TEXT, "dim": 8, "prior_weights": str(given)} | options)  # type: ignore[arg-type]
+    with pytest.raises(XmrError, match=message):
+        train(tiny(tiny_shards, tmp_path, method, epochs=1))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_prior_of_other_classes_is_refused(prior_run: Path) -> None:
+    model = xmr_e2e.load(prior_run)
+    model.config = Sdml(image=IMAGE, text=TEXT, dim=8, prior_weights=str(prior_run))
+    load_given_prior(model)
+    model.classes = model.classes[::-1]
+    with pytest.raises(XmrError, match=r"its classes are others, or in another order"):
+        load_given_prior(model)

@@ -17,6 +17,16 @@ from xmr_e2e.received import parse, parse_json, read_bytes
 
 
 @dataclass(frozen=True)
+class TrainingCost:
+    """The time and memory of the training whose model was measured."""
+
+    seconds: Annotated[float, Field(ge=0)]
+    """of all its starts together, with validation"""
+    peak_memory: Annotated[int, Field(ge=0)]
+    """bytes of the main process: of its GPU, as the allocator reserved them; without one, of the host"""
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """One evaluation, from the measuring to the run folder, reports and tables."""
 
@@ -31,6 +41,8 @@ class EvaluationResult:
     """the known causes of metrics that are too high, in sentences"""
     classes: tuple[Name, ...] = ()
     """empty in results of early versions"""
+    training: TrainingCost | None = None
+    """None where the training's records do not have it, as those of early versions"""
 
     @property
     def is_complete(self) -> bool:
@@ -58,6 +70,7 @@ class EvaluationResult:
             "protocol": self.protocol and {**asdict(self.protocol), "differences": list(self.protocol.differences)},
             "leaks": list(self.leaks),
             "classes": list(self.classes),
+            "training": self.training and asdict(self.training),
             "model": _side(self.metrics.model),
             "random": _side(self.metrics.random),
             "definitions": self.metrics.definitions,
@@ -83,7 +96,7 @@ class EvaluationResult:
             raise XmrError(f"{where}: model.figures has no direction")
         return cls(
             about.dataset, about.split, about.selection, metrics, about.protocol,
-            tuple(about.leaks or ()), tuple(about.classes or ()),
+            tuple(about.leaks or ()), tuple(about.classes or ()), about.training,
         )  # fmt: skip
 
 
@@ -97,6 +110,7 @@ class _About:
     protocol: ProtocolRecord | None = None
     leaks: Annotated[list[Words], Field(max_length=100)] | None = None
     classes: Annotated[list[Name], Field(max_length=10**6)] | None = None
+    training: TrainingCost | None = None
 
 
 def read_result(path: Path) -> EvaluationResult:

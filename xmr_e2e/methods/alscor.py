@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import LARGE, Bounds, NotNegative
-from xmr_e2e.methods.base import Method, TwoModalities
+from xmr_e2e.methods.base import Method, TwoModalities, check_weights
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.objectives.classification import label_loss
+from xmr_e2e.objectives.terms import weighted_terms
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiLstmCnn
@@ -47,7 +48,12 @@ class Alscor(TwoModalities):
     ridge: NotNegative = 1e-3
     """added to the covariances' diagonals"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return bool(self.discrimination)
+
     def build(self, dataset: DatasetInfo) -> AlscorModel:
+        check_weights(self, "correlation", "discrimination", "adversary")
         return AlscorModel(self, dataset)
 
 
@@ -69,6 +75,11 @@ class AlscorModel(Method):
         self.classifier = nn.Linear(config.dim, dataset.classes)
         self.discriminator = _discriminator(config.dim, len(self.towers))
 
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        heads = {"classifier": self.config.discrimination, "discriminator": self.config.adversary}
+        return tuple(name for name, weight in heads.items() if not weight)
+
     def embed(self, modality: str, inputs: Any) -> Tensor:
         return self.standardize[modality](self._project(modality, inputs))
 
@@ -79,19 +90,23 @@ class AlscorModel(Method):
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
         """Eq. 29, 31, 32 and 33; one backward pass serves encoders and discriminator through the gradient reversal."""
+        config = self.config
         # Here, not in `represent`: these are the statistics of the global batch.
         embeddings = [self.standardize[name](representations[name]) for name in self.towers]
-        losses = [label_loss(self.classifier(rows), labels, multi_label=self.multi_label) for rows in embeddings]
-        guesses = [
-            self.discriminator(reverse_gradient(rows, reversal_schedule(context.progress))) for rows in embeddings
-        ]
-        terms = {
-            "correlation": correlation_loss(*embeddings, ridge=self.config.ridge),
-            "discrimination": torch.stack(losses).sum(),
-            "adversary": modality_loss(guesses),
-        }
-        terms["total"] = torch.stack([getattr(self.config, name) * term for name, term in terms.items()]).sum()
-        return terms
+        losses = [self._label_loss(rows, labels) for rows in embeddings if config.discrimination]
+        strength = reversal_schedule(context.progress)
+        guesses = [self.discriminator(reverse_gradient(rows, strength)) for rows in embeddings if config.adversary]
+        terms, weighted = weighted_terms(
+            {
+                "correlation": (config.correlation, lambda: correlation_loss(*embeddings, ridge=config.ridge)),
+                "discrimination": (config.discrimination, lambda: torch.stack(losses).sum()),
+                "adversary": (config.adversary, lambda: modality_loss(guesses)),
+            }
+        )
+        return {**terms, "total": torch.stack(weighted).sum()}
+
+    def _label_loss(self, rows: Tensor, labels: Tensor) -> Tensor:
+        return label_loss(self.classifier(rows), labels, multi_label=self.multi_label)
 
     def _project(self, modality: str, inputs: Any) -> Tensor:
         projected: Tensor = self.projections[modality](self.features(modality, inputs))

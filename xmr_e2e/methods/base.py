@@ -133,6 +133,13 @@ def build_method(config: MethodConfig, dataset: DatasetInfo) -> Method:
         raise XmrError(f"the networks do not fit into memory: lower the widths under --method ({error})") from error
 
 
+def check_weights(config: MethodConfig, *terms: str) -> None:
+    """Raise XmrError where the weights of all terms of the loss, options of these names, are 0."""
+    if not any(getattr(config, name) for name in terms):
+        options = ", ".join(f"--method.{name.replace('_', '-')}" for name in terms)
+        raise XmrError(f"{options}: all are 0, so that there is nothing to learn; give one of them a weight")
+
+
 def without_weights(config: Any) -> Any:
     """The same configuration with every tower at random weights: for networks whose weights are about to be loaded."""
     changes = {
@@ -214,7 +221,13 @@ class Method(nn.Module, ABC):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The method's own stages, in order."""
-        return (Stage("training", self.modalities),)
+        return (Stage("training", self.modalities, without=self.unreached),)
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Prefixes of the names of the parameters that no term of the loss reaches, such as a head whose terms have the
+        weight 0: they stand still, as DistributedDataParallel waits for the gradients of all that do not."""
+        return ()
 
     @property
     def training_stages(self) -> tuple[Stage, ...]:

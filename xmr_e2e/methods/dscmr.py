@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative, Width
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, Protocol
-from xmr_e2e.methods.base import Method, TwoModalities
+from xmr_e2e.methods.base import Method, TwoModalities, check_weights
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.dscmr import closed_form_classifier, dscmr_loss
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -45,6 +45,8 @@ class Dscmr(TwoModalities):
     """width of each modality's own layer"""
     dim: Width = 1024
     """width of the common space"""
+    label: NotNegative = 1.0
+    """weight of the discrimination in the label space (J1), to which Eq. 5 gives none: 0 in Tables 6 and 7"""
     common: NotNegative = 1e-3
     """weight of the discrimination in the common space (lambda of Eq. 5)"""
     invariance: NotNegative = 1e-1
@@ -61,7 +63,12 @@ class Dscmr(TwoModalities):
     ridge: NotNegative = 1e-3
     """added to the diagonals in closed form, where batches smaller than the common space are singular"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return bool(self.label or self.common)
+
     def build(self, dataset: DatasetInfo) -> DscmrModel:
+        check_weights(self, "label", "common", "invariance")
         return DscmrModel(self, dataset)
 
 
@@ -76,6 +83,10 @@ class DscmrModel(Method):
         if config.classifier == "learned":
             self.classifier = nn.Linear(config.dim, dataset.classes)
 
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        return () if self.config.label else ("classifier",)
+
     def embed(self, modality: str, inputs: Any) -> Tensor:
         common: Tensor = self.shared(self.own[modality](self.features(modality, inputs)).relu())
         return common.relu() if self.config.activation == "relu" else common
@@ -85,9 +96,10 @@ class DscmrModel(Method):
     ) -> dict[str, Tensor]:
         """Eq. 1-5."""
         x, y = (representations[name] for name in self.modalities)
-        if self.config.classifier == "learned":
+        logits: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.config.label and self.config.classifier == "learned":
             logits = self.classifier(x), self.classifier(y)
-        else:
+        elif self.config.label:
             fitted = closed_form_classifier(x, y, labels, ridge=self.config.ridge)
             logits = x @ fitted, y @ fitted
         return dscmr_loss(
@@ -95,6 +107,7 @@ class DscmrModel(Method):
             y,
             *logits,
             labels,
+            label=self.config.label,
             lam=self.config.common,
             eta=self.config.invariance,
             norm=self.config.norm,

@@ -46,6 +46,9 @@ class Mars(ManyModalities):
     """weight of the classification"""
     prior_seed: Seed = 0
     """of the fixed orthogonal classifier"""
+    prior_weights: str = "none"
+    """none (that orthogonal matrix), or a run or exported model of DRCL, whose selected prior takes its place (DRCL,
+    Table VI)"""
 
     def build(self, dataset: DatasetInfo) -> MarsModel:
         return MarsModel(self, dataset)

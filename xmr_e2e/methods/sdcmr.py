@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from xmr_e2e.bounds import NotNegative, Width
-from xmr_e2e.methods.base import Method, TwoModalities
+from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import Method, TwoModalities, check_weights
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import reversal_schedule, reverse_gradient
@@ -43,6 +44,11 @@ class Sdcmr(TwoModalities):
     text: TowerConfig | None = TextCnn()
     dim: Width = 32
     """width of each factor (k)"""
+    factors: Literal["both", "shared"] = "both"
+    """the semantic-shared and the semantic-unrelated factor, or the first alone: with kl 5, and neither reconstruction,
+    independence nor reversal, the beta-VAE of Table IV"""
+    elbo: NotNegative = 1.0
+    """weight of the bound of Eq. 4, to which Eq. 15 gives none"""
     reconstruction: NotNegative = 1.0
     """weight of the swapped reconstruction (alpha of Eq. 15)"""
     invariance: NotNegative = 5.0
@@ -75,7 +81,14 @@ class Sdcmr(TwoModalities):
     update: Literal["joint", "literal"] = "joint"
     """all parameters minimise the total, or each only the terms that Eq. 16-20 print for it"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return bool(self.adversary)
+
     def build(self, dataset: DatasetInfo) -> SdcmrModel:
+        check_weights(self, "elbo", "reconstruction", "invariance", "adversary", "independence")
+        if self.factors == "shared" and self.independence:
+            raise XmrError("--method.factors shared leaves no two factors to be independent: --method.independence 0")
         return SdcmrModel(self, dataset)
 
 
@@ -87,28 +100,46 @@ class SdcmrModel(Method):
         self.config = config
         widths, (first, second), k = self.widths(), HIDDEN, config.dim
         last = nn.ReLU if config.final_relu else None
-        self.unrelated = nn.ModuleDict({name: _posterior(width, k) for name, width in widths.items()})
+        both = config.factors == "both"
+        self.unrelated = nn.ModuleDict({name: _posterior(width, k) for name, width in widths.items() if both})
         self.entrance = nn.ModuleDict({name: nn.Linear(width, first) for name, width in widths.items()})
         self.shared = _posterior(first, k, hidden=(second,))
         self.decoders = nn.ModuleDict(
-            {name: fully_connected((2 * k, second, first, width), last=last) for name, width in widths.items()}
+            {
+                name: fully_connected((2 * k if both else k, second, first, width), last=last)
+                for name, width in widths.items()
+            }
         )
         self.semantic = fully_connected((k, k // 2, dataset.classes))
         self.modality = fully_connected((k, k // 2, len(widths)))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        config, is_joint = self.config, self.config.update == "joint"
+        reached = {
+            "decoders": config.reconstruction or (config.elbo and is_joint),
+            "semantic": config.adversary,
+            "modality": config.adversary,
+            "unrelated": config.reconstruction
+            or config.independence
+            or ((config.elbo or config.adversary) and is_joint),
+        }
+        return tuple(name for name, weight in reached.items() if not weight)
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
         """The mean of the semantic-shared factor."""
         return self._shared(modality, self.features(modality, inputs))[0]
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Features, and mean and log-variance of both factors, of each modality."""
+        """Features, and mean and log-variance of each factor, of each modality."""
         result = {}
         for name, item in inputs.items():
             features = self.features(name, item)
             result[f"{name} features"] = features
             result[f"{name} shared"] = torch.stack(self._shared(name, features), dim=1)
-            given = features if self.config.towers_learn_from == "both" else features.detach()
-            result[f"{name} unrelated"] = torch.stack(self._split(self.unrelated[name](given)), dim=1)
+            if self.config.factors == "both":
+                given = features if self.config.towers_learn_from == "both" else features.detach()
+                result[f"{name} unrelated"] = torch.stack(self._split(self.unrelated[name](given)), dim=1)
         return result
 
     def objective(
@@ -127,6 +158,7 @@ class SdcmrModel(Method):
             y,
             labels,
             multi_label=self.multi_label,
+            elbo=config.elbo,
             alpha=config.reconstruction,
             beta=config.invariance,
             gamma=config.adversary,
@@ -139,42 +171,52 @@ class SdcmrModel(Method):
     def _view(
         self, name: str, representations: Mapping[str, Tensor], latents: Mapping[str, _Latent], strength: float
     ) -> View:
-        shared, unrelated, other = (latents[f"{a} {b}"] for a, b in self._factors_of(name))
+        (opposite,) = (each for each in self.modalities if each != name)
+        shared, other = latents[f"{name} shared"], latents[f"{opposite} shared"]
+        unrelated = latents.get(f"{name} unrelated")
         decoder = self.decoders[name]
         parameters: dict[str, Tensor] = dict(decoder.named_parameters())
         # What the bound and the adversary see of the unrelated factor, and the decoder that the bound uses.
         bounded = unrelated
         if self.config.update == "literal":
             # Eq. 16 and 17: the unrelated factor's encoder learns from neither, the decoder not from the bound.
-            bounded = _Latent(*(rows.detach() for rows in unrelated))
+            bounded = _Latent(*(rows.detach() for rows in unrelated)) if unrelated else None
             parameters = {key: parameter.detach() for key, parameter in parameters.items()}
+        reconstruction = swapped = None
+        if self.config.elbo:
+            reconstruction = functional_call(decoder, parameters, (_code(bounded, shared),))
+        if self.config.reconstruction:
+            swapped = decoder(_code(unrelated, other))
         return View(
             # What is to be reconstructed stands still: towers could make it easy by making all features alike.
             features=representations[f"{name} features"].detach(),
-            reconstruction=functional_call(decoder, parameters, (torch.cat([bounded.sample, shared.sample], dim=1),)),
-            swapped=decoder(torch.cat([unrelated.sample, other.sample], dim=1)),
-            shared=Factor(
-                shared.mean,
-                shared.log_variance,
-                shared.latent,
-                ClassifierLogits(
-                    self.semantic(shared.latent), self.modality(reverse_gradient(shared.latent, strength))
-                ),
-            ),
-            unrelated=Factor(
-                bounded.mean,
-                bounded.log_variance,
-                unrelated.latent,
-                ClassifierLogits(
-                    self.semantic(reverse_gradient(bounded.latent, strength)), self.modality(bounded.latent)
-                ),
-            ),
+            reconstruction=reconstruction,
+            swapped=swapped,
+            shared=self._factor(shared, strength, against="modality"),
+            unrelated=self._factor(bounded, strength, against="semantic", latent=unrelated.latent)
+            if bounded and unrelated
+            else None,
         )
 
-    def _factors_of(self, name: str) -> tuple[tuple[str, str], ...]:
-        """Its shared and its unrelated factor, and the other modality's shared one."""
-        (other,) = (each for each in self.modalities if each != name)
-        return (name, "shared"), (name, "unrelated"), (other, "shared")
+    def _factor(
+        self,
+        seen: _Latent,
+        strength: float,
+        *,
+        against: Literal["semantic", "modality"],
+        latent: Tensor | None = None,
+    ) -> Factor:
+        """A factor with both classifiers' logits, of which its encoder learns against one.
+
+        latent: of the distance and the independence, where it is not what the bound and the classifiers see.
+        """
+        guesses = None
+        if self.config.adversary:
+            guesses = ClassifierLogits(
+                self.semantic(reverse_gradient(seen.latent, strength) if against == "semantic" else seen.latent),
+                self.modality(reverse_gradient(seen.latent, strength) if against == "modality" else seen.latent),
+            )
+        return Factor(seen.mean, seen.log_variance, seen.latent if latent is None else latent, guesses)
 
     def _shared(self, modality: str, features: Tensor) -> tuple[Tensor, Tensor]:
         return self._split(self.shared(self.entrance[modality](features).relu()))
@@ -192,6 +234,11 @@ class _Latent(NamedTuple):
     log_variance: Tensor
     sample: Tensor
     latent: Tensor
+
+
+def _code(unrelated: _Latent | None, shared: _Latent) -> Tensor:
+    """The input of a decoder: samples of the factors side by side."""
+    return torch.cat([unrelated.sample, shared.sample], dim=1) if unrelated else shared.sample
 
 
 def _latent(posterior: Tensor, latent: Literal["mean", "sample"]) -> _Latent:

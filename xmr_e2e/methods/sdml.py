@@ -39,6 +39,9 @@ class Sdml(ManyModalities):
     """share of the reconstruction; the rest is the labels'"""
     prior_seed: Seed = 0
     """of the fixed orthogonal label projections"""
+    prior_weights: str = "none"
+    """none (that orthogonal matrix), or a run or exported model of DRCL, whose selected prior takes its place (DRCL,
+    Table VI)"""
 
     def build(self, dataset: DatasetInfo) -> SdmlModel:
         return SdmlModel(self, dataset)

@@ -6,8 +6,9 @@ the embedding. Masked words and masked objects, predicted from their context, te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -21,9 +22,10 @@ from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, FIVE_CAPTIONS, Protocol
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import Method, MethodConfig, check_weights
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.semantic_sharing import (
+    consistency_loss,
     label_score_loss,
     label_scores,
     masked_loss_per_sample,
@@ -94,13 +96,27 @@ class SemanticSharing(MethodConfig):
     """attention heads of each layer"""
     feedforward: Width = 2048
     """width of each layer's hidden feed-forward layer"""
+    label: NotNegative = 1.0
+    """weight of the label prediction (Eq. 4), to which Eq. 6 gives none; 0 is "w/o L" and "IMC" of Table 1"""
     context: NotNegative = 0.1
     """weight of the prediction of masked words and objects (lambda): 0.1 for Flickr and NUS-WIDE, 0.01 for COCO"""
+    consistency: NotNegative = 0.0
+    """weight of the embeddings' consistency between the modalities and within each (Eq. 1; eta of Eq. 2 and Figure 1):
+    above 0 in "IMC" and "Ours+Con" of Table 1"""
     masked: Fraction = 0.15
     """share of the regions and words that are masked in training"""
     objects: Width | None = None
     """classes of the detector's objects, background included; by default those of the tower's detector, or 91 (COCO's)
     where stored regions do not say"""
+    inputs: Literal["segments", "global"] = "segments"
+    """of the encoder: a sample's regions or words, or their mean alone, without position ("w/o R" of Table 1)"""
+    encoder: Literal["attention", "layer"] = "attention"
+    """layers of self-attention, or one fully connected layer ("w/o T" and "w/o R" of Table 1)"""
+    shared: bool = True
+    """one encoder and one classifier for both modalities; otherwise each has its own ("ST" of Table 1)"""
+    embedding: Literal["scores", "states"] = "scores"
+    """for retrieval: label scores, as released, or the mean of the encoder's states, as printed; without the label
+    prediction there are no scores"""
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
     """of a region or word: sigmoid brought to length 1, as released, or softmax, as printed"""
     positions: Literal["number", "sinusoids"] = "number"
@@ -112,7 +128,12 @@ class SemanticSharing(MethodConfig):
     """do as the released code did: no positions, no masks on regions, <unk> in place of masked words, padding attended
     to and averaged over, a sigmoid before the softmax of the predictions"""
 
+    @property
+    def needs_labels(self) -> bool:
+        return bool(self.label or self.consistency)
+
     def build(self, dataset: DatasetInfo) -> SemanticSharingModel:
+        check_weights(self, "label", "context", "consistency")
         for name, tower in self.towers.items():
             if not isinstance(tower, SequenceTower):
                 raise XmrError(
@@ -127,11 +148,16 @@ class SemanticSharing(MethodConfig):
                 f"--method.objects {self.objects} is less than the {stored} classes of the detector that found the "
                 "stored regions; leave the option out"
             )
-        if self.released and (self.positions, self.phi) != ("number", "half"):
+        bare = "--method.released" if self.released else "--method.inputs global" if self.inputs == "global" else ""
+        if bare and (self.positions, self.phi) != ("number", "half"):
             raise XmrError(
-                "--method.released has no positions, so neither --method.positions sinusoids nor --method.phi layer "
-                "goes with it: leave these out, or --method.released"
+                f"{bare} has no positions, so neither --method.positions sinusoids nor --method.phi layer goes with "
+                f"it: leave these out, or {bare}"
             )
+        if self.inputs == "global" and self.context:
+            raise XmrError("--method.inputs global leaves no regions and words to predict: set --method.context 0")
+        if self.embedding == "scores" and not self.label:
+            raise XmrError("--method.label 0 teaches no label scores to retrieve by: set --method.embedding states")
         return SemanticSharingModel(self, dataset)
 
 
@@ -145,52 +171,90 @@ class SemanticSharingModel(Method):
         self.config = config
         places = {"image": 5, "text": 1 if config.positions == "number" else config.dim}
         self.entrance = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in self.widths().items()})
-        if not config.released:
+        self.has_places = not config.released and config.inputs == "segments"
+        if self.has_places:
             self.region_mask = nn.Parameter(torch.zeros(self.widths()["image"]))
             self.places = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in places.items()})
         if config.phi == "layer":
-            self.phi = nn.Linear(config.dim, config.dim)
-        self.encoder = _encoder(config)
-        self.norm = nn.LayerNorm(config.dim)
-        self.label_head = nn.Linear(config.dim, dataset.classes)
+            self.phi = self._each(lambda: nn.Linear(config.dim, config.dim))
+        self.encoder = self._each(lambda: _encoder(config))
+        self.norm = self._each(lambda: nn.LayerNorm(config.dim))
+        self.label_head = self._each(lambda: nn.Linear(config.dim, dataset.classes))
         self.objects = config.objects or getattr(self.towers["image"], "classes", None) or COCO_CLASSES
         outputs = {"image": self.objects, "text": len(dataset.words)}
         self.context_heads = nn.ModuleDict({name: nn.Linear(config.dim, width) for name, width in outputs.items()})
 
+    def _each(self, make: Callable[[], nn.Module]) -> Any:
+        """A module for both modalities, or one for each."""
+        return make() if self.config.shared else nn.ModuleDict({name: make() for name in self.towers})
+
+    def _of(self, modality: str, part: Any) -> Any:
+        """The module of a modality."""
+        return part if self.config.shared else part[modality]
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        heads = {"label_head": self.config.label, "context_heads": self.config.context}
+        return tuple(name for name, weight in heads.items() if not weight)
+
     def embed(self, modality: str, inputs: Any) -> Tensor:
-        sequence: TokenFeatures = self.features(modality, inputs)
-        return self._scores(sequence, self._encode(modality, sequence))
+        sequence = self._segments(self.features(modality, inputs))
+        states = self._encode(modality, sequence)
+        if self.config.embedding == "states":
+            return self._pooled(sequence, states)
+        return self._scores(modality, sequence, states)
 
     def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Label scores, and of the masked regions and words the sum of losses and their number, of each sample."""
+        """Label scores, the mean state, and of the masked regions and words the sum of losses and their number, of each
+        sample, as far as a term needs them."""
         result = {}
         for name, item in inputs.items():
             sequence, masked = self._masked_features(name, item)
             states = self._encode(name, sequence)
-            result[f"{name} scores"] = self._scores(sequence, states)
-            losses = self._context_losses(name, states, sequence, masked)
-            result[f"{name} context"] = losses
-            result[f"{name} masked"] = masked.sum(1).to(losses)
+            if self.config.label:
+                result[f"{name} scores"] = self._scores(name, sequence, states)
+            if self.config.consistency:
+                result[f"{name} states"] = self._pooled(sequence, states)
+            if self.config.context:
+                losses = self._context_losses(name, states, sequence, masked)
+                result[f"{name} context"] = losses
+                result[f"{name} masked"] = masked.sum(1).to(losses)
         return result
 
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
-        """Eq. 4 and 5."""
-        scores = torch.cat([representations["image scores"], representations["text scores"]])
-        object_loss, word_loss = (
-            representations[f"{name} context"].sum() / representations[f"{name} masked"].sum().clamp(min=1)
-            for name in ("image", "text")
-        )
-        terms = {
-            "label": label_score_loss(scores, torch.cat([labels, labels])),
-            "object": object_loss,
-            "word": word_loss,
-        }
-        return {**terms, "total": terms["label"] + self.config.context * (terms["object"] + terms["word"])}
+        """Eq. 6, with Eq. 1 beside it where it has a weight."""
+        config, terms, weighted = self.config, {}, []
+        if config.label:
+            scores = torch.cat([representations["image scores"], representations["text scores"]])
+            terms["label"] = label_score_loss(scores, torch.cat([labels, labels]))
+            weighted.append(config.label * terms["label"])
+        if config.context:
+            terms["object"], terms["word"] = (
+                representations[f"{name} context"].sum() / representations[f"{name} masked"].sum().clamp(min=1)
+                for name in ("image", "text")
+            )
+            weighted.append(config.context * (terms["object"] + terms["word"]))
+        if config.consistency:
+            terms["consistency"] = consistency_loss(
+                representations["image states"], representations["text states"], labels
+            )
+            weighted.append(config.consistency * terms["consistency"])
+        return {**terms, "total": reduce(torch.add, weighted)}
+
+    def _segments(self, sequence: TokenFeatures) -> TokenFeatures:
+        """The sequence, or the mean of its real places as the only one."""
+        if self.config.inputs == "segments":
+            return sequence
+        mean = pool_scores(sequence.features, sequence.mask)[:, None].to(sequence.features)
+        return TokenFeatures(mean, sequence.mask.new_ones(len(mean), 1), sequence.positions[:, :1], None)
 
     def _masked_features(self, modality: str, inputs: Any) -> tuple[TokenFeatures, Tensor]:
         """The sequence with some of its places masked, and which ones: (n, t) bool."""
+        if self.config.inputs == "global":
+            whole = self._segments(self.features(modality, inputs))
+            return whole, torch.zeros_like(whole.mask)
         if modality == "text":
             masked = self._draw(_real(inputs))
             if self.config.released:
@@ -216,30 +280,38 @@ class SemanticSharingModel(Method):
         """States of the shared encoder, (n, t, dim)."""
         states: Tensor = self.entrance[modality](sequence.features)
         attended = None
-        if not self.config.released:
+        if self.has_places:
             places = sequence.positions if modality == "image" else self._of_words(sequence.positions)
             states = states + self.places[modality](places.to(states))
-            states = states / 2 if self.config.phi == "half" else torch.relu(self.phi(states))
+            states = states / 2 if self.config.phi == "half" else torch.relu(self._of(modality, self.phi)(states))
             padding = ~sequence.mask[:, None, None, :]
             attended = torch.zeros_like(padding, dtype=states.dtype)
             attended = attended.masked_fill(padding, torch.finfo(states.dtype).min)
-        encoded = self.encoder(states, attention_mask=attended).last_hidden_state
-        return torch.relu(self.norm(encoded))
+        encoder = self._of(modality, self.encoder)
+        if self.config.encoder == "attention":
+            encoded = encoder(states, attention_mask=attended).last_hidden_state
+        else:
+            encoded = encoder(states)
+        return torch.relu(self._of(modality, self.norm)(encoded))
 
     def _of_words(self, numbers: Tensor) -> Tensor:
         """The encoding of the words' places, (n, t, 1) -> (n, t, p)."""
         # In hundreds, so that one step of learning suits words and boxes, which are shares of the picture.
         return numbers / 100 if self.config.positions == "number" else sinusoids(numbers, self.config.dim)
 
-    def _scores(self, sequence: TokenFeatures, states: Tensor) -> Tensor:
-        scores = label_scores(self.label_head(states), activation=self.config.scores)
-        return pool_scores(scores, sequence.mask, over="all" if self.config.released else "real")
+    def _scores(self, modality: str, sequence: TokenFeatures, states: Tensor) -> Tensor:
+        logits = self._of(modality, self.label_head)(states)
+        return self._pooled(sequence, label_scores(logits, activation=self.config.scores))
+
+    def _pooled(self, sequence: TokenFeatures, rows: Tensor) -> Tensor:
+        """The mean over a sample's places, (n, t, .) -> (n, .)."""
+        return pool_scores(rows, sequence.mask, over="all" if self.config.released else "real")
 
     def _context_losses(self, modality: str, states: Tensor, sequence: TokenFeatures, masked: Tensor) -> Tensor:
         head: nn.Linear = self.context_heads[modality]  # type: ignore[assignment]
         if sequence.targets is None:
             # All parameters take part in each step: DistributedDataParallel waits for them.
-            return states.new_zeros(len(states)) + 0 * (head.weight.sum() + head.bias.sum())
+            return 0 * (states.mean((1, 2)) + head.weight.sum() + head.bias.sum())
         if modality == "image":
             self._check_objects(sequence.targets)
         logits = head(states[masked])
@@ -259,8 +331,10 @@ def _real(tokens: Tokens) -> Tensor:
     return torch.arange(tokens.ids.shape[1], device=tokens.ids.device) < tokens.lengths[:, None]
 
 
-def _encoder(config: SemanticSharing) -> RobertaPreLayerNormEncoder:
-    """Pre-norm layers with Xavier's initialisation, as the released code has them."""
+def _encoder(config: SemanticSharing) -> nn.Module:
+    """Pre-norm layers with Xavier's initialisation, as the released code has them; or a layer without attention."""
+    if config.encoder == "layer":
+        return nn.Linear(config.dim, config.dim)
     layers = RobertaPreLayerNormConfig(
         hidden_size=config.dim,
         num_hidden_layers=config.layers,

@@ -35,10 +35,13 @@ class Stage:
     """fitted to the embeddings of the whole training split at once (`Method.fit`), not step by step"""
     is_start: bool = False
     """ahead of the method's own: a tower learns in it that stands still afterwards"""
+    without: tuple[str, ...] = ()
+    """prefixes of the names of the parameters that stand still in any case, since no term of the loss reaches them"""
 
     def is_trained(self, name: str) -> bool:
         """True for a parameter of this name that is trained in the stage."""
-        return not self.prefixes or any(has_prefix(name, prefix) for prefix in self.prefixes)
+        is_chosen = not self.prefixes or any(has_prefix(name, prefix) for prefix in self.prefixes)
+        return is_chosen and not any(has_prefix(name, prefix) for prefix in self.without)
 
 
 def has_prefix(name: str, prefix: str) -> bool:

@@ -7,12 +7,15 @@ modality's encoder towards that prior.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from xmr_e2e.objectives.labels import Labels, multi_hot_labels
 from xmr_e2e.objectives.similarity import cosine_similarity, full_precision
+from xmr_e2e.objectives.terms import weighted_terms
 
 
 def confidence(z: Tensor, labels: Labels, W: Tensor) -> Tensor:
@@ -28,20 +31,21 @@ def confidence(z: Tensor, labels: Labels, W: Tensor) -> Tensor:
 def spl_loss(z: Tensor, labels: Labels, W: Tensor, *, mu: float) -> Tensor:
     """Selective prior learning: the mean over samples of (1 - p_j^mu) / mu (Eq. 1), p_j being the `confidence`.
 
-    A generalised cross-entropy: -log p_j for mu -> 0, 1 - p_j for mu = 1. The paper lets mu rise over the epochs.
+    A generalised cross-entropy: -log p_j for mu -> 0, 1 - p_j for mu = 1. The paper lets mu rise over the epochs to 1,
+    and tries 2 as well.
 
     Args:
         z: (n, d) embeddings of one modality, of length 1.
         labels: (n,) integer classes or (n, c) multi-hot.
         W: (d, c) the modality's transformation matrix, trained with its encoder.
-        mu: in (0, 1].
+        mu: above 0.
 
     Returns:
         A scalar, in fp32 (fp64 for fp64 inputs) whatever autocast is on. Its gradient is finite for any p_j; samples
         without labels have none.
 
     Raises:
-        ValueError: mu outside (0, 1], or labels that are not of c classes.
+        ValueError: mu that is not above 0, or labels that are not of c classes.
     """
     with full_precision(z, W) as (z, W):
         return _generalized_cross_entropy(z @ W, multi_hot_labels(labels, W.shape[1]).to(z), mu)
@@ -55,6 +59,7 @@ def rsc_loss(
     mu: float,
     mix: float = 0.9,
     permutation: Tensor | None = None,
+    label: float = 1.0,
     alpha: float = 0.1,
     beta: float = 0.1,
 ) -> dict[str, Tensor]:
@@ -68,13 +73,14 @@ def rsc_loss(
         mu: as in `spl_loss`.
         mix: lambda of Eq. 3: z~_j = mix z_j + (1 - mix) z_r(j), y~_j likewise; z~ is not brought to length 1 again.
         permutation: (n,) r, a permutation of 0 .. n - 1; None mixes nothing.
+        label: weight of "label", to which Eq. 8 gives none.
         alpha: weight of "discrimination".
         beta: weight of "invariance".
 
     Returns:
         The scalars "label" (Eq. 7: that of `spl_loss`, for z~, y~ and the prior), "discrimination" (Eq. 6),
-        "invariance" (Eq. 5, mean over samples and dimensions), and "total" = label + alpha * discrimination +
-        beta * invariance (Eq. 8), in fp32 (fp64 for fp64 inputs) whatever autocast is on.
+        "invariance" (Eq. 5, mean over samples and dimensions), those of weight 0 left out, and their weighted sum
+        "total" (Eq. 8), in fp32 (fp64 for fp64 inputs) whatever autocast is on.
 
     Raises:
         ValueError: as for `spl_loss`.
@@ -82,14 +88,21 @@ def rsc_loss(
     with full_precision(z, prior.detach()) as (z, prior):
         truth = multi_hot_labels(labels, prior.shape[1]).to(z)
         if permutation is not None:
-            z, truth = (mix * rows + (1 - mix) * rows[permutation] for rows in (z, truth))
+            z, truth = (mixed(rows, permutation, mix=mix) for rows in (z, truth))
         recast = recast_labels(truth, prior)
-        terms = {
-            "label": _generalized_cross_entropy(z @ prior, truth, mu),
-            "discrimination": _discrimination(z, recast),
-            "invariance": F.mse_loss(z, recast),
-        }
-        return {**terms, "total": terms["label"] + alpha * terms["discrimination"] + beta * terms["invariance"]}
+        terms, weighted = weighted_terms(
+            {
+                "label": (label, lambda: _generalized_cross_entropy(z @ prior, truth, mu)),
+                "discrimination": (alpha, lambda: _discrimination(z, recast)),
+                "invariance": (beta, lambda: F.mse_loss(z, recast)),
+            }
+        )
+        return {**terms, "total": reduce(torch.add, weighted)}
+
+
+def mixed(rows: Tensor, permutation: Tensor, *, mix: float) -> Tensor:
+    """mix x_j + (1 - mix) x_r(j) of each row, r being the permutation (Eq. 3): (n, .) and (n,) -> (n, .)."""
+    return mix * rows + (1 - mix) * rows[permutation]
 
 
 def recast_labels(labels: Tensor, prior: Tensor) -> Tensor:
@@ -103,8 +116,8 @@ def recast_labels(labels: Tensor, prior: Tensor) -> Tensor:
 
 def _generalized_cross_entropy(logits: Tensor, labels: Tensor, mu: float) -> Tensor:
     """Through log p, where p^mu = exp(mu log p) has a slope of at most mu; in p itself it is infinite at 0."""
-    if not 0 < mu <= 1:
-        raise ValueError(f"mu must lie in (0, 1], not {mu}")
+    if not mu > 0:
+        raise ValueError(f"mu must be above 0, not {mu}")
     labeled = labels.any(1)
     # Without any label log p is minus infinity; those samples have p^mu = 0 put in below.
     weights = labels.where(labeled[:, None], 1).log()

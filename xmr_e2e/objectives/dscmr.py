@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -9,15 +10,17 @@ from torch import Tensor
 
 from xmr_e2e.objectives.labels import Labels, multi_hot_labels, share_a_label
 from xmr_e2e.objectives.similarity import full_precision, mean_row_norm, pair_negative_log_likelihood
+from xmr_e2e.objectives.terms import weighted_terms
 
 
 def dscmr_loss(
     image: Tensor,
     text: Tensor,
-    image_logits: Tensor,
-    text_logits: Tensor,
+    image_logits: Tensor | None,
+    text_logits: Tensor | None,
     labels: Labels,
     *,
+    label: float = 1.0,
     lam: float = 1e-3,
     eta: float = 1e-1,
     norm: Literal["rows", "frobenius"] = "rows",
@@ -27,8 +30,9 @@ def dscmr_loss(
 
     Args:
         image, text: (n, d) embeddings, row i of both being one pair.
-        image_logits, text_logits: (n, c) outputs of the linear classifier, without softmax.
+        image_logits, text_logits: (n, c) outputs of the linear classifier, without softmax; None without "label".
         labels: (n,) integer classes or (n, c) multi-hot.
+        label: weight of "label", to which Eq. 5 gives none.
         lam: weight of "common".
         eta: weight of "invariance".
         norm: what Eq. 1 and 4 take of an (n, .) matrix of residuals: "rows", the mean of its rows' norms, as the
@@ -38,23 +42,30 @@ def dscmr_loss(
             number of classes that they share, as the released code has it. The same for one label per sample.
 
     Returns:
-        The scalars "label" (Eq. 1), "common" (Eq. 2), "invariance" (Eq. 4), and "total" = label + lam * common +
-        eta * invariance (Eq. 5), in fp32 (fp64 for fp64 inputs) whatever autocast is on.
+        The scalars "label" (Eq. 1), "common" (Eq. 2), "invariance" (Eq. 4), those of weight 0 left out, and their
+        weighted sum "total" (Eq. 5), in fp32 (fp64 for fp64 inputs) whatever autocast is on.
 
     Raises:
         ValueError: labels that are not of c classes.
     """
-    with full_precision(image, text, image_logits, text_logits) as (image, text, image_logits, text_logits):
-        truth = multi_hot_labels(labels, image_logits.shape[1]).to(image)
+    logits = [rows for rows in (image_logits, text_logits) if rows is not None]
+    with full_precision(image, text, *logits) as (image, text, *logits):
+        truth = multi_hot_labels(labels, logits[0].shape[1] if logits else None).to(image)
         size = {"rows": mean_row_norm, "frobenius": _frobenius_norm_over_rows}[norm]
-        together = share_a_label(truth, truth) if similar == "indicator" else truth @ truth.T
-        views = [(image, image), (image, text), (text, text)]
-        terms = {
-            "label": size(image_logits - truth) + size(text_logits - truth),
-            "common": torch.stack([pair_negative_log_likelihood(*pair, together, scale=0.5) for pair in views]).sum(),
-            "invariance": size(image - text),
-        }
-        return {**terms, "total": terms["label"] + lam * terms["common"] + eta * terms["invariance"]}
+        terms, weighted = weighted_terms(
+            {
+                "label": (label, lambda: reduce(torch.add, [size(rows - truth) for rows in logits])),
+                "common": (lam, lambda: _common(image, text, truth, similar)),
+                "invariance": (eta, lambda: size(image - text)),
+            }
+        )
+        return {**terms, "total": reduce(torch.add, weighted)}
+
+
+def _common(image: Tensor, text: Tensor, truth: Tensor, similar: Literal["indicator", "count"]) -> Tensor:
+    together = share_a_label(truth, truth) if similar == "indicator" else truth @ truth.T
+    views = [(image, image), (image, text), (text, text)]
+    return torch.stack([pair_negative_log_likelihood(*pair, together, scale=0.5) for pair in views]).sum()
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from xmr_e2e.objectives.adversarial import modality_loss
 from xmr_e2e.objectives.classification import label_loss
 from xmr_e2e.objectives.labels import Labels, multi_hot_labels
 from xmr_e2e.objectives.similarity import full_precision
+from xmr_e2e.objectives.terms import weighted_terms
 
 
 class ClassifierLogits(NamedTuple):
@@ -33,7 +34,8 @@ class Factor(NamedTuple):
     """(n, k)"""
     latent: Tensor
     """(n, k), z of Eq. 7 and 14: a sample of the posterior, or its mean"""
-    guesses: ClassifierLogits
+    guesses: ClassifierLogits | None
+    """None where the adversary has no weight"""
 
 
 class View(NamedTuple):
@@ -41,14 +43,15 @@ class View(NamedTuple):
 
     features: Tensor
     """(n, d), what is to be reconstructed"""
-    reconstruction: Tensor
-    """(n, d), decoded from the modality's own two factors"""
-    swapped: Tensor
-    """(n, d), decoded from its semantic-unrelated factor and the other modality's semantic-shared one"""
+    reconstruction: Tensor | None
+    """(n, d), decoded from the modality's own two factors; None where the bound has no weight"""
+    swapped: Tensor | None
+    """(n, d), decoded from its semantic-unrelated factor and the other modality's semantic-shared one; None where the
+    swapped reconstruction has no weight"""
     shared: Factor
     """semantic-shared, z^s; its modality classifier sits behind gradient reversal"""
-    unrelated: Factor
-    """semantic-unrelated, z^u; its semantic classifier sits behind gradient reversal"""
+    unrelated: Factor | None
+    """semantic-unrelated, z^u; its semantic classifier sits behind gradient reversal; None where there is but one"""
 
 
 def sdcmr_loss(
@@ -57,6 +60,7 @@ def sdcmr_loss(
     labels: Labels,
     *,
     multi_label: bool,
+    elbo: float = 1.0,
     alpha: float = 1.0,
     beta: float = 5.0,
     gamma: float = 10.0,
@@ -71,6 +75,7 @@ def sdcmr_loss(
         image, text: row i of both is one pair.
         labels: (n,) integer classes or (n, c) multi-hot.
         multi_label: whether samples may have several classes; see `adversarial_loss`.
+        elbo: weight of "elbo", to which Eq. 15 gives none.
         alpha, beta, gamma, eta: weights of "reconstruction", "similarity", "adversary", "independence".
         kl: weight of the divergences within "elbo".
         likelihood: of the features in "elbo", whose scale the paper leaves open: "gaussian",
@@ -81,27 +86,43 @@ def sdcmr_loss(
 
     Returns:
         The scalars "elbo" (minus the bound of Eq. 4, which is to be maximised), "reconstruction" (Eq. 10),
-        "similarity" (Eq. 7), "adversary" (Eq. 13), "independence" (Eq. 14), and "total" = elbo +
-        alpha * reconstruction + beta * similarity + gamma * adversary + eta * independence, in fp32 (fp64 for fp64
-        inputs) whatever autocast is on.
+        "similarity" (Eq. 7), "adversary" (Eq. 13), "independence" (Eq. 14), those of weight 0 left out, and their
+        weighted sum "total", in fp32 (fp64 for fp64 inputs) whatever autocast is on.
     """
     views = (image, text)
-    shared, unrelated = ([getattr(view, name).guesses for view in views] for name in ("shared", "unrelated"))
-    terms = {
-        "elbo": _sum([_negative_bound(view, kl, likelihood) for view in views]),
-        "reconstruction": _sum([reconstruction_loss(view.swapped, view.features) for view in views]),
-        "similarity": similarity_loss(image.shared.latent, text.shared.latent),
-        "adversary": adversarial_loss(shared, unrelated, labels, multi_label=multi_label),
-        "independence": _sum(
-            [independence_loss(view.shared.latent, view.unrelated.latent, over=independence_over) for view in views]
-        ),
-    }
-    weights = {"elbo": 1.0, "reconstruction": alpha, "similarity": beta, "adversary": gamma, "independence": eta}
-    return {**terms, "total": _sum([weights[name] * term for name, term in terms.items()])}
+    terms, weighted = weighted_terms(
+        {
+            "elbo": (elbo, lambda: _sum([_negative_bound(view, kl, likelihood) for view in views])),
+            "reconstruction": (alpha, lambda: _sum([_swapped_reconstruction(view) for view in views])),
+            "similarity": (beta, lambda: similarity_loss(image.shared.latent, text.shared.latent)),
+            "adversary": (gamma, lambda: _adversary(views, labels, multi_label)),
+            "independence": (eta, lambda: _sum([_independence(view, independence_over) for view in views])),
+        }
+    )
+    return {**terms, "total": _sum(weighted)}
+
+
+def _swapped_reconstruction(view: View) -> Tensor:
+    assert view.swapped is not None
+    return reconstruction_loss(view.swapped, view.features)
+
+
+def _adversary(views: Sequence[View], labels: Labels, multi_label: bool) -> Tensor:
+    shared, unrelated = (
+        [factor.guesses for view in views if (factor := getattr(view, name))] for name in ("shared", "unrelated")
+    )
+    return adversarial_loss(shared, unrelated, labels, multi_label=multi_label)
+
+
+def _independence(view: View, over: Literal["samples", "batch"]) -> Tensor:
+    assert view.unrelated is not None
+    return independence_loss(view.shared.latent, view.unrelated.latent, over=over)
 
 
 def _negative_bound(view: View, kl: float, likelihood: Literal["mse", "gaussian"]) -> Tensor:
-    divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in (view.shared, view.unrelated)]
+    assert view.reconstruction is not None
+    factors = [factor for factor in (view.shared, view.unrelated) if factor]
+    divergences = [kl_to_standard_normal(z.mean, z.log_variance) for z in factors]
     distance = gaussian_negative_log_likelihood if likelihood == "gaussian" else reconstruction_loss
     return distance(view.reconstruction, view.features) + kl * _sum(divergences)
 
@@ -147,7 +168,8 @@ def adversarial_loss(
     ClassifierLogits(C^s(reversed z), C^u(z)).
 
     Args:
-        shared, unrelated: for each of m modalities, in the same order, the guesses from z^s and from z^u.
+        shared, unrelated: for each of m modalities, in the same order, the guesses from z^s and from z^u; none from
+            z^u where there is but z^s.
         labels: (n,) integer classes or (n, c) multi-hot, for the samples of every modality.
         multi_label: whether the classes' cross-entropy is a binary one, summed over classes, instead of softmax's.
 
@@ -160,7 +182,7 @@ def adversarial_loss(
     """
     truth = multi_hot_labels(labels, shared[0].classes.shape[1]).to(shared[0].classes.device)
     classes = [label_loss(guesses.classes, truth, multi_label=multi_label) for guesses in (*shared, *unrelated)]
-    modalities = [modality_loss([guesses.modality for guesses in factor]) for factor in (shared, unrelated)]
+    modalities = [modality_loss([guesses.modality for guesses in factor]) for factor in (shared, unrelated) if factor]
     return _sum(classes) + len(shared) * _sum(modalities)  # the modalities' loss is a mean over them
 
 

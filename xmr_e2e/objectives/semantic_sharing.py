@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xmr_e2e.objectives.labels import Labels, multi_hot_labels
-from xmr_e2e.objectives.similarity import full_precision
+from xmr_e2e.objectives.labels import Labels, multi_hot_labels, share_a_label
+from xmr_e2e.objectives.similarity import full_precision, pair_negative_log_likelihood
 
 
 def label_scores(logits: Tensor, *, activation: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
@@ -59,6 +59,20 @@ def label_score_loss(scores: Tensor, labels: Labels) -> Tensor:
     with full_precision(scores) as (scores,):
         truth = multi_hot_labels(labels, scores.shape[1]).to(scores)
         return -F.logsigmoid((scores * truth).sum(1)).mean()
+
+
+def consistency_loss(image: Tensor, text: Tensor, labels: Labels) -> Tensor:
+    """Consistency of embeddings between the modalities and within each (Eq. 1), as a mean over pairs of samples.
+
+    image, text: (n, d), row i of both being one pair. labels: (n,) integer classes or (n, c) multi-hot; two samples
+    belong together if they share a class. Returns a scalar, in fp32 (fp64 for fp64 embeddings) whatever autocast is on.
+    Eq. 1 sums over pairs, which grows with the square of the batch.
+    """
+    with full_precision(image, text) as (image, text):
+        truth = multi_hot_labels(labels).to(image)
+        together = share_a_label(truth, truth)
+        views = [(image, text), (image, image), (text, text)]
+        return torch.stack([pair_negative_log_likelihood(*view, together, scale=0.5) for view in views]).sum()
 
 
 def masked_loss_per_sample(logits: Tensor, targets: Tensor, mask: Tensor, *, sigmoid_first: bool = False) -> Tensor:

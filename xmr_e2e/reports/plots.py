@@ -60,7 +60,7 @@ def precision_scope_plot(metrics: CrossModalMetrics) -> bytes:
 def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel: str, ylabel: str) -> bytes:
     """Curves of several runs in one panel. lines: by the runs' letters. random: drawn in grey, for comparison."""
     figure = Figure(figsize=(WIDTH, 3.6 + 0.04 * len(lines)), layout="constrained")
-    axes = _styled(figure.add_subplot())
+    axes = styled(figure.add_subplot())
     colors = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
     for number, (label, points) in enumerate(lines.items()):
         color, marker = colors[number % len(colors)], LINE_MARKERS[number % len(LINE_MARKERS)]
@@ -144,7 +144,7 @@ def _plot_curves(
         random_label = "_"  # all but the same curve: one entry in the legend
     rows = [row for way in (metrics.model, metrics.random) for row in way.directions.values()]
     highest = max(max(points(row)[1]) for row in rows)
-    _styled(axes).set_ylabel("precision", fontsize=10)
+    styled(axes).set_ylabel("precision", fontsize=10)
     axes.set_ylim(0, min(1.0, 1.1 * highest) or 1.0)
 
 
@@ -197,7 +197,7 @@ def _scores_plot(scores: Series) -> bytes:
 
 def _training_panel() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(3.5, 2.2), layout="constrained")
-    axes = _styled(figure.add_subplot())
+    axes = styled(figure.add_subplot())
     axes.set_xlabel("step", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure, axes
@@ -244,7 +244,8 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def _styled(axes: Axes) -> Axes:
+def styled(axes: Axes) -> Axes:
+    """Axes as all figures have them: a light grid, no frame above and at the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.tick_params(labelsize=9)

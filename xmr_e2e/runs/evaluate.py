@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,7 +20,7 @@ from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol
 from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
-from xmr_e2e.evaluation.result import EvaluationResult
+from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost
 from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
@@ -27,6 +28,7 @@ from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel, load, require_shards
 from xmr_e2e.received import own_path
+from xmr_e2e.runs.cost import cost_of
 from xmr_e2e.runs.drawing import draw
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.metrics_table import metrics_table
@@ -98,7 +100,12 @@ def check_measurable(
 
 
 def evaluation_result(
-    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery, metrics: CrossModalMetrics
+    model: SavedModel,
+    split: str,
+    protocol: Protocol,
+    gallery: Gallery,
+    metrics: CrossModalMetrics,
+    training: TrainingCost | None = None,
 ) -> EvaluationResult:
     """The metrics of a model's split with what has to be known of them."""
     manifest = SplitReader(model.data.shards, split).manifest
@@ -110,6 +117,7 @@ def evaluation_result(
         protocol=protocol.record(model.selected_on, split if gallery == "test" else gallery),
         leaks=known_leaks(model.config, manifest),
         classes=manifest.classes,
+        training=training,
     )
 
 
@@ -122,6 +130,7 @@ def evaluate_run(
     gallery: Gallery = "test",
     report: Path | None = None,
     must_draw: bool = False,
+    draws: bool = True,
 ) -> EvaluationResult:
     """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
 
@@ -133,6 +142,7 @@ def evaluate_run(
         gallery: "test" is the split itself; "test+train" has the training split's samples behind it.
         report: the file to write it to, while the run's folder stays as it is; by default beside the run's others.
         must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
+        draws: whether there is to be a report.
 
     Raises:
         XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; the folder
@@ -145,7 +155,7 @@ def evaluate_run(
     chosen = find_protocol(protocol) if protocol else model.protocol
     chosen.check_selection(model.selected_on, model.protocol.name)
     queries, ranked, metrics = evaluate(model, split, chosen, gallery)
-    result = evaluation_result(model, split, chosen, gallery, metrics)
+    result = evaluation_result(model, split, chosen, gallery, metrics, _cost(run))
     rank, _ = rank_and_world_size()
     if rank == 0:
         own = _has_own_shards(run, model)
@@ -166,8 +176,16 @@ def evaluate_run(
 
             report_on_run(path, run, model, queries, result, chosen, gallery=ranked, notes=notes)
 
-        draw(path, write, run=run.folder, name=name, must_draw=must_draw)
+        if draws:
+            draw(path, write, run=run.folder, name=name, must_draw=must_draw)
     return result
+
+
+def _cost(run: Run) -> TrainingCost | None:
+    """None of a run whose records are damaged, which is no reason not to measure it."""
+    with suppress(XmrError):
+        return cost_of(run.records())
+    return None
 
 
 def heading(result: EvaluationResult) -> str:

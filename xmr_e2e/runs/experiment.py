@@ -148,6 +148,8 @@ class Train:
     """also after every so many steps"""
     checkpoints_kept: Count = 2
     """the last ones; the best epoch's model is kept beside them"""
+    report: bool = True
+    """draw report.html at the end, which takes seconds, and minutes of large sets; `xmr report RUN` draws it later"""
     timeout_minutes: Minutes = 30.0
     """a process that stands still for so long is named, and the training ends"""
     runs: Path = Path("runs")

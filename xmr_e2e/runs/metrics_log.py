@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
+from xmr_e2e.runs.cost import CostMeter
 from xmr_e2e.runs.run import Run
 
 FLUSH_EVERY = 20
@@ -28,6 +29,7 @@ class MetricsLog:
         self._run = run
         self._enabled = enabled
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
+        self._cost = CostMeter()
         self._losses: list[float] = []
         """totals of the epoch's steps that have been written"""
         if enabled:
@@ -80,9 +82,10 @@ class MetricsLog:
             self._board.close()
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
+        cost = self._cost.record()
         try:
             with open(self._run.metrics, "a") as stream:
-                stream.writelines(json.dumps(record) + "\n" for record in records)
+                stream.writelines(json.dumps(record | cost) + "\n" for record in records)
         except OSError as error:
             raise XmrError(f"{self._run.metrics}: cannot be written: {error.strerror}") from error
         for record in records:

@@ -16,7 +16,7 @@ from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project
 from xmr_e2e.evaluation.protocol import Protocol
-from xmr_e2e.evaluation.result import EvaluationResult
+from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost
 from xmr_e2e.fonts import describe_missing, font_for
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
@@ -68,7 +68,7 @@ def report_on_run(
         findings=_findings(queries, gallery, protocol.similarity or model.similarity, shelf),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
-        facts=dict(_facts(run, model, readers[0].manifest)),
+        facts=dict(_facts(run, model, readers[0].manifest, result.training)),
         notes=[
             *result.leaks,
             *notes,
@@ -78,7 +78,7 @@ def report_on_run(
     )
 
 
-def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, model: SavedModel, manifest: Manifest, training: TrainingCost | None) -> Iterator[tuple[str, str]]:
     """Facts about the run, in a few rows."""
     yield "method", ", ".join(filter(None, (model.config.title, model.config.citation)))
     yield "samples", ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
@@ -92,6 +92,9 @@ def _facts(run: Run, model: SavedModel, manifest: Manifest) -> Iterator[tuple[st
     if "device" in environment:
         count = environment.get("processes", 1)
         yield "machine", f"{environment['device']}, {count} process{'es' if count != 1 else ''}"
+    if training:
+        took = timedelta(seconds=round(min(training.seconds, LONGEST)))
+        yield "training", f"{took}, {training.peak_memory / 1e9:.1f} GB of memory at most in the main process"
     speeds = [speed for each in run.records() if (speed := _number(each, "images_per_second"))]
     batch = _number(run.document("config.json").get("train"), "batch_size")
     if speeds and batch:

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor
 
-from xmr_e2e.configuration import current_name, flatten, from_document, to_document
+from xmr_e2e.configuration import current_name, field_types, flatten, from_document, to_document
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_idf, fit_words
 from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
@@ -72,6 +72,7 @@ RESUME_IGNORED_FIELDS = (
     "train.runs",
     "train.name",
     "train.features",
+    "train.report",
     "train.zero",
     "train.max_skipped_steps",
     "train.timeout_minutes",
@@ -294,7 +295,7 @@ def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
         whole: dict[str, Any] = to_document(from_document(Experiment, document, "config.json"))
         return whole
     known = {current_name(Experiment, name): value for name, value in document.items()}
-    for name, kind in get_type_hints(Experiment).items():
+    for name, kind in field_types(Experiment).items():
         if isinstance(kind, type) and is_dataclass(kind):
             with suppress(XmrError):
                 known[name] = to_document(from_document(kind, known.get(name), name))

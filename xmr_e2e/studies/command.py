@@ -13,7 +13,7 @@ from xmr_e2e.escape import shell
 from xmr_e2e.files import write_atomically
 
 if TYPE_CHECKING:
-    from xmr_e2e.studies.render import Format
+    from xmr_e2e.studies.layout import Format
 
 SUFFIXES: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 TABLE_WIDTH = 140

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import runpy
-import shutil
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmr_e2e.configuration import to_document
 from xmr_e2e.console import Console, console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell, shell_comment
 from xmr_e2e.files import read_json
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import options_of, read_about, read_run, runs_below
+from xmr_e2e.studies.runs import fits, options_of, read_about, read_run, runs_below, wanted_options
+from xmr_e2e.studies.slurm import queued, ranges, require_slurm, submit_array
 
 RECIPES = Path("recipes")
 SCRIPT = Path("slurm/seeds.sh")
@@ -95,7 +93,7 @@ def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -
     runs = [(run, read_json(run / "config.json")) for folder in folders for run in runs_below(folder)]
     for recipe in recipes:
         experiment = _experiment(recipe)
-        of_recipe = _runs_by_seed(runs, to_document(experiment))
+        of_recipe = _runs_by_seed(runs, experiment)
         measured = {seed for seed, found in of_recipe.items() if any(map(_is_measured, found))}
         begun = {seed: found[-1] for seed, found in of_recipe.items() if seed not in measured and seed < seeds}
         left = tuple(seed for seed in range(seeds) if seed not in measured and seed not in begun)
@@ -111,11 +109,11 @@ def _experiment(recipe: Path) -> Experiment:
     return experiment
 
 
-def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], config: Mapping[str, Any]) -> dict[int, list[Path]]:
-    wanted = options_of(config)
+def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], experiment: Experiment) -> dict[int, list[Path]]:
+    wanted = wanted_options(experiment)
     found: dict[int, list[Path]] = {}
     for run, own in runs:
-        if own.get("name") == config["name"] and options_of(own) == wanted:
+        if own.get("name") == experiment.name and fits(options_of(own), wanted):
             found.setdefault(read_about(run).train.seed, []).append(run)
     return found
 
@@ -153,48 +151,18 @@ def submit_missing(todo: Iterable[MissingRuns]) -> Iterator[str]:
     Raises:
         XmrError: there is no sbatch or no slurm/seeds.sh here, or Slurm refuses.
     """
-    if not shutil.which("sbatch"):
-        raise XmrError("--submit: there is no sbatch on this machine: submit from a login node of the cluster, or run "
-                       "the commands that `xmr table --missing` shows")  # fmt: skip
-    if not SCRIPT.exists():
-        raise XmrError(f"--submit: there is no {SCRIPT} here: go to the project's root")
-    queued = _queued()
+    require_slurm(SCRIPT, "run the commands that `xmr table --missing` shows")
+    waiting_or_running = queued()
     for each in todo:
         name = each.recipe.stem
         for run in each.begun.values():
             yield f"{name}: {run} is begun and not measured; not submitted"
-        waiting = [seed for seed in each.seeds if (str(seed), name) in queued]
+        waiting = [seed for seed in each.seeds if (seed, name) in waiting_or_running]
         if waiting:
-            yield f"{name}: seeds {_ranges(waiting)} are in the queue"
+            yield f"{name}: seeds {ranges(waiting)} are in the queue"
         left = [seed for seed in each.seeds if seed not in waiting]
         if left and each.obstacle:
             yield f"{name}: {each.obstacle}; not submitted"
         elif left:
-            slurms_own = ("--parsable", f"--job-name={name}", f"--array={_ranges(left)}")
-            job = _slurm("sbatch", *slurms_own, str(SCRIPT), str(each.recipe), *each.options)
-            yield f"{name}: seeds {_ranges(left)} are job {job}"
-
-
-def _queued() -> set[tuple[str, str]]:
-    """(seed, recipe) of the user's jobs that were submitted from here."""
-    lines = _slurm("squeue", "--me", "--noheader", "--array", "--format=%K %j %Z").splitlines()
-    jobs = [line.split(" ", 2) for line in lines]
-    return {(index, name) for index, name, folder in jobs if Path(folder) == Path.cwd()}
-
-
-def _slurm(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise XmrError(f"--submit: {shell(*command)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as Slurm takes them: "0,2-4"."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ",".join("-".join(map(str, ends)) for ends in ranges)
+            job = submit_array(name, left, SCRIPT, str(each.recipe), *each.options)
+            yield f"{name}: seeds {ranges(left)} are job {job}"

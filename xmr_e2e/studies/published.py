@@ -44,22 +44,22 @@ class PublishedTable:
     decimals: int
     """digits behind the point that the paper prints, of fractions of 1"""
     rows: Mapping[str, tuple[float, ...]]
-    """method -> a value for each direction"""
+    """method, or in ablations the row's name as printed -> a value for each direction"""
     directions: tuple[str, ...] = BOTH_WAYS
     samples: Mapping[str, int] = field(default_factory=dict)
     """split -> its size; without the splits whose size the paper does not state"""
     classes: int | None = None
     notes: tuple[str, ...] = ()
     doubts: Mapping[str, str] = field(default_factory=dict)
-    """"METHOD DIRECTION" -> what is doubtful about this figure"""
+    """"ROW DIRECTION" -> what is doubtful about this figure"""
 
     @property
     def source(self) -> str:
         return f"{method_title(self.paper)}, {self.place}"
 
-    def figures(self, method: str) -> dict[str, str]:
+    def figures(self, row: str) -> dict[str, str]:
         """Direction -> value, with the digits that are printed; none where the table has no such row."""
-        values = self.rows.get(method, ())
+        values = self.rows.get(row, ())
         return {direction: f"{value:.{self.decimals}f}" for direction, value in zip(self.directions, values)}
 
 
@@ -71,16 +71,30 @@ def papers() -> Mapping[str, Paper]:
 
 @cache
 def published_tables() -> tuple[PublishedTable, ...]:
-    """All of them, in the order of the file.
+    """Those of methods, in the order of the file.
 
     Raises:
         XmrError: the file has a row of another length than its directions.
     """
-    tables = tuple(_table(fields) for fields in _document()["tables"])
+    return _tables("tables")
+
+
+@cache
+def published_ablations() -> tuple[PublishedTable, ...]:
+    """Those in which a paper varies its own method, or puts a part of it elsewhere, in the order of the file.
+
+    Raises:
+        XmrError: as for `published_tables`.
+    """
+    return _tables("ablations")
+
+
+def _tables(kind: str) -> tuple[PublishedTable, ...]:
+    tables = tuple(_table(fields) for fields in _document()[kind])
     for table in tables:
-        for method, values in table.rows.items():
+        for row, values in table.rows.items():
             if len(values) != len(table.directions):
-                raise XmrError(f"published.toml: {table.source}, {table.printed}: {method} has {len(values)} values")
+                raise XmrError(f"published.toml: {table.source}, {table.printed}: {row} has {len(values)} values")
     return tables
 
 

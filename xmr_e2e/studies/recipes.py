@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +79,26 @@ def copy_recipe(name: str, out: Path) -> Path:
     Raises:
         XmrError: no such recipe, or the file exists.
     """
-    recipes = find_recipes()
-    if name not in recipes:
-        raise XmrError(f"no recipe is called {name}; there are {', '.join(recipes)}")
+    return copy_file(name, find_recipes(), out, "recipe")
+
+
+def copy_file(name: str, files: Mapping[str, Path], out: Path, kind: str) -> Path:
+    """Copy one of the package's files to a file, or into a folder under its own name; return the file.
+
+    Args:
+        files: by name.
+        kind: what they are, for errors.
+
+    Raises:
+        XmrError: there is none of this name, or the file exists.
+    """
+    if name not in files:
+        raise XmrError(f"no {kind} is called {name}; there are {', '.join(files)}")
     target = out if out.suffix == ".py" else out / f"{name}.py"
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(target, "xb") as stream:
-            stream.write(recipes[name].read_bytes())
+            stream.write(files[name].read_bytes())
     except FileExistsError:
         raise XmrError(f"{target} exists, and is left as it is: name another file or folder behind {name}") from None
     return target

@@ -22,12 +22,15 @@ from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import RESUME_IGNORED_FIELDS
 from xmr_e2e.shards import manifest
+from xmr_e2e.training.selection import with_defaults
 
 CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"
 EXPERIMENT = "xmr_e2e.runs.experiment:Experiment"
 SPLITS = ("train", "val", "test")
 Sizes: TypeAlias = tuple[int | None, ...]
 UNKNOWN: Sizes = (None, None, None)
+LEFT_OPEN = ("train.select", "train.protocol")
+"""options that a training fills in by its data, where nobody has said them"""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,21 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
         config = to_document(from_document(Experiment, config, "config.json"))
     free = {*RESUME_IGNORED_FIELDS, "train.seed"}
     return {name: value for name, value in flatten(config) if name not in free}
+
+
+def wanted_options(experiment: Experiment) -> dict[str, Any]:
+    """`options_of` a training that is still to do: what its options leave open is as its data have it, if the shards
+    are at hand, or None."""
+    shards = experiment.data.shards
+    if (shards / manifest.NAME).is_file():
+        experiment = with_defaults(experiment, manifest.load_manifest(shards))
+    return options_of(to_document(experiment))
+
+
+def fits(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a run has the options that `wanted_options` says; those that are not known do not count."""
+    unknown = {name for name in LEFT_OPEN if wanted.get(name) is None}
+    return all(own.get(name) == wanted.get(name) for name in (own.keys() | wanted.keys()) - unknown)
 
 
 def read_about(run: Path) -> About:

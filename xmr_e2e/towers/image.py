@@ -35,6 +35,10 @@ class ImageTower(TowerConfig):
     """Share that the network's own dropout layers drop in training, for AlexNet and VGG before and after their hidden
     fully-connected layers: 0.5 as they were published, 0 where heads take the features as they are."""
 
+    freeze_batch_norm: bool = False
+    """Normalize by the statistics that came with the weights in training, too, not by each batch's; scale and shift
+    still learn. For fine-tuning: heads that learnt behind the frozen network find it as it was, at any batch size."""
+
     def build(self, dataset: DatasetInfo, modality: str) -> ImageEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
 
@@ -54,7 +58,7 @@ class ImageTower(TowerConfig):
             _redraw_fc(network, self.name)
         _set_dropout(network, self.dropout)
         fit_image_size(network, self.name, dataset.image_size)
-        encoder = ImageEncoder(network, dim, *statistics(self.name))
+        encoder = ImageEncoder(network, dim, *statistics(self.name), freeze_batch_norm=self.freeze_batch_norm)
         try_image_size(encoder, self.name, dataset)
         return encoder
 
@@ -67,7 +71,9 @@ class ImageEncoder(nn.Module):
 
     dim: int
 
-    def __init__(self, network: nn.Module, dim: int, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, dim: int, mean: Tensor, std: Tensor, *, freeze_batch_norm: bool = False
+    ) -> None:
         """mean, std: (3,), the normalisation that the network itself was trained with."""
         from xmr_e2e.towers.networks import Renormalize
 
@@ -75,6 +81,15 @@ class ImageEncoder(nn.Module):
         self.dim = dim
         self.network = network
         self.renormalize = Renormalize(mean, std)
+        self._freezes_batch_norm = freeze_batch_norm
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        super().train(mode)
+        if self._freezes_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(_in_fast_order(self.renormalize(images)))

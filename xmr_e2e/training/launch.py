@@ -43,12 +43,16 @@ logger = logging.getLogger(__name__)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
 
 
-def main(recipe: Callable[[], Experiment]) -> None:
-    """Parse the command line over the recipe's experiment, train, measure the selected epoch, report."""
+def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> None:
+    """Parse the command line over the recipe's experiment, train, measure the selected epoch, report.
+
+    args: the options; by default all of this process's.
+    """
 
     def command() -> int:
-        experiment = parse(recipe)
-        given = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:] if word.startswith("--")}
+        words = sys.argv[1:] if args is None else args
+        experiment = parse(recipe, args)
+        given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
         experiment = replace(experiment, train=take_over(experiment.train, given))
         accelerator = make_accelerator(experiment.train)
         setup_logging(is_main=accelerator.is_main_process)
@@ -136,7 +140,7 @@ def _measure(experiment: Experiment, run: Run) -> None:
     """Evaluate the test split, or the validation split where there is none."""
     measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
     if measured:
-        evaluate_run(run, measured[0])
+        evaluate_run(run, measured[0], draws=experiment.train.report)
     else:
         logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
 

@@ -1,4 +1,4 @@
-"""Towers, or whole methods, that begin with the weights of another run's, or of an exported model's."""
+"""Towers, priors, or whole methods, that begin with the weights of another run's, or of an exported model's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xmr_e2e.configuration import document_type
 from xmr_e2e.data.config import Data
@@ -100,6 +101,30 @@ def _load_all(method: Method, theirs: Method, folder: Path) -> None:
     except XmrError as error:
         raise XmrError(f"--method.weights {folder}: its method is another, or has other widths: {error}") from error
     method.load_state_dict({**kept, **given})
+
+
+@torch.no_grad()
+def load_given_prior(model: SavedModel) -> None:
+    """Give a method with a fixed prior (SDML, MARS) that of another training, where its options name one.
+
+    Raises:
+        XmrError: no model there, or one without a prior, of other classes or of another width.
+    """
+    given = getattr(model.config, "prior_weights", "none")
+    if given == "none":
+        return
+    option, found = f"--method.prior-weights {given}", load(Path(given))
+    theirs, ours = getattr(found.method, "prior", None), model.method.get_buffer("prior")
+    if not isinstance(theirs, Tensor):
+        raise XmrError(f"{option}: {found.config.title} has no prior; name a run or exported model of DRCL")
+    if found.classes != model.classes:
+        raise XmrError(f"{option}: its classes are others, or in another order: train both on the same shards")
+    if theirs.shape != ours.shape:
+        raise XmrError(
+            f"{option}: its prior is of {len(theirs)} dimensions, and this common space of {len(ours)}: set "
+            f"--method.dim {len(theirs)}"
+        )
+    ours.copy_(theirs)
 
 
 def _option(config: MethodConfig, modality: str) -> str:

@@ -39,7 +39,7 @@ from xmr_e2e.training.selection import (
 from xmr_e2e.training.setup import TrainingData, build_model
 from xmr_e2e.training.signals import Action, Interrupted, Signals, Stopped
 from xmr_e2e.training.step import Stepper
-from xmr_e2e.training.tower_weights import load_given_weights
+from xmr_e2e.training.tower_weights import load_given_prior, load_given_weights
 from xmr_e2e.training.validation import fit_closed_form, validate
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Trainer:
         self.begun_from = self.checkpoints.find()
         if self.begun_from is None:
             load_given_weights(self.method, experiment.method)
+            load_given_prior(self.saved)
         self.has_begun = self.begun_from is not None
         """true once all is checked, so that something would be lost with the run folder"""
         self.progress = self._begin_progress()

@@ -8,14 +8,12 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TypeVar
 
-import aiohttp
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.remote.address import WEB, hide_secrets, protocol_of
-from xmr_e2e.shards.remote.http import PrivateAddress, read_url
 
 Result = TypeVar("Result")
 
@@ -92,6 +90,8 @@ def fetch_bytes(url: str, *, most: int) -> bytes:
 
 
 def _chunks(url: str) -> Generator[bytes]:
+    from xmr_e2e.shards.remote.http import read_url  # with aiohttp, which all that reads shards would import
+
     try:
         if protocol_of(url) in WEB:
             yield from read_url(url, chunk=CHUNK, silence_s=SILENCE_S)
@@ -111,6 +111,10 @@ def _chunks(url: str) -> Generator[bytes]:
 
 def _is_final(error: Exception) -> bool:
     """True for an error that trying again cannot help."""
+    import aiohttp
+
+    from xmr_e2e.shards.remote.http import PrivateAddress
+
     if isinstance(error, aiohttp.ClientResponseError):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)  # those three ask for patience
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):
@@ -121,6 +125,10 @@ def _is_final(error: Exception) -> bool:
 
 def _describe(error: Exception, url: str) -> str:
     """In one line, without the URL."""
+    import aiohttp
+
+    from xmr_e2e.shards.remote.http import PrivateAddress
+
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):
         error = error.os_error
     if isinstance(error, PrivateAddress):
