@@ -55,7 +55,7 @@ def decode_frames(
     with open_media(data, where, "video") as container:
         stream = find_video(container, where)
         timeline = read_timeline(container, stream, where, bounds)
-        wanted = _choose_times(timeline, frames, chances)
+        wanted = choose_times(timeline, frames, chances)
         decoder = VideoDecoder(stream, timeline, where, bounds)
         found = {time: _square(frame, stream, size, interpolation) for time, frame in decoder.frames_at(wanted)}
     return np.stack([found[time] for time in wanted])
@@ -84,14 +84,14 @@ def extract_frames(
     with open_media(data, where, "video") as container:
         stream = find_video(container, where)
         timeline = read_timeline(container, stream, where, bounds)
-        wanted = _choose_times(timeline, frames, None)
+        wanted = choose_times(timeline, frames, None)
         decoder = VideoDecoder(stream, timeline, where, bounds)
         found = {time: _whole_picture(frame, stream, shorter_side) for time, frame in decoder.frames_at(wanted)}
     with decoding(where, "video"):
         return _encode([found[time] for time in wanted], frames / (timeline.duration * timeline.unit))
 
 
-def _choose_times(timeline: Timeline, frames: int, chances: Sequence[float] | NDArray[np.float64] | None) -> list[int]:
+def choose_times(timeline: Timeline, frames: int, chances: Sequence[float] | NDArray[np.float64] | None) -> list[int]:
     """Times of the frames that are shown at the chosen time within each segment: ascending."""
     within = np.full(frames, MIDDLE) if chances is None else np.asarray(chances, np.float64)
     moments = timeline.times[0] + timeline.duration * (np.arange(frames) + within) / frames
