@@ -90,7 +90,7 @@ def _windows(data: bytes) -> NDArray[np.float32]:
 def _samples(data: bytes) -> NDArray[np.float32]:
     """As PyAV's documentation does it; the option as `decode_sound` has it."""
     resampler = av.AudioResampler("flt", "mono", RATE, options={"rematrix_maxval": "1"})
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frames = [each for frame in container.decode(audio=0) for each in resampler.resample(frame)]
     return np.concatenate([frame.to_ndarray()[0] for frame in [*frames, *resampler.resample(None)]])
 
@@ -113,7 +113,7 @@ def _scaled(data: bytes, times: Times) -> NDArray[np.uint8]:
     """Seek to each keyframe, decode as far as needed, and let FFmpeg scale what is wanted."""
     found, width = [], SIDE * SIZE[0] // SIZE[1]
     left = (width - SIDE) // 2
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
         for keyframe, wanted in times.items():
