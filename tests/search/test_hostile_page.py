@@ -38,9 +38,10 @@ from xmr_e2e.search import connections, limits
 from xmr_e2e.search.access import Rules, host_name, own_addresses, rules_for
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.command import serve_command
+from xmr_e2e.search.draft import NewItem, rewritten
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.serve import make_server, open_endpoint
-from xmr_e2e.search.store import NAME, Item, NewItem, rewritten
+from xmr_e2e.search.store import NAME, Item
 from xmr_e2e.similarity import Similarity
 
 if TYPE_CHECKING:

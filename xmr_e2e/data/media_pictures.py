@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ AZIMUTH, ELEVATION = np.radians(35.0), np.radians(25.0)
 NEAR, FAR = np.array([0, 60, 110]), np.array([205, 222, 235])
 """colors of a shape's points, RGB"""
 Frame = TypeVar("Frame")
+Coordinates: TypeAlias = NDArray[np.floating[Any]]
 
 
 def draw_media(
@@ -166,8 +167,6 @@ def draw_shape(
     return Image.fromarray(view)
 
 
-def _turned(
-    x: NDArray[np.float32], y: NDArray[np.float32], angle: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _turned(x: Coordinates, y: Coordinates, angle: float) -> tuple[Coordinates, Coordinates]:
     """Coordinates in a plane, turned by an angle about the origin."""
     return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y

@@ -158,7 +158,7 @@ class Service:
 
     def thumbnail(self, item: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
         """An item's picture, small."""
-        jpeg = self.index.store.thumbnail(item)
+        jpeg = self.index.store.pictures.thumbnail(item)
         if jpeg is None:
             raise HTTPException(404, f"no picture of an item {item}")
         return Response(jpeg, media_type="image/jpeg")
