@@ -22,7 +22,8 @@ RANGE_DB = 70.0
 """of a spectrogram; what is farther below its maximum has the least color"""
 FRAMES = (3, 2)
 """of a film strip: columns and rows"""
-POINTS = 4000
+POINTS = 12_000
+"""of a shape's surface: with fewer, it has holes"""
 AZIMUTH, ELEVATION = np.radians(35.0), np.radians(25.0)
 """from where a shape is seen"""
 NEAR, FAR = np.array([0, 60, 110]), np.array([205, 222, 235])

@@ -41,8 +41,8 @@ CLIP_QUALITY = "30"
 """x264's constant rate factor"""
 VIEWS, TURN_SECONDS = 24, 4
 """of a shape, in a whole turn"""
-VIEW_SIZE = 240, 180
-VIEW_QUALITY = 60
+VIEW_SIZE = 200, 150
+VIEW_QUALITY = 45
 """of WebP"""
 
 

@@ -243,8 +243,8 @@ def _describe_open(endpoint: Endpoint) -> str:
     who = " or ".join(filter(None, (direct, through)))
     having = "and has the address above, with its token," if endpoint.rules.token else "(no token is asked for)"
     return (
-        f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names and small "
-        "pictures of all that is indexed; nothing is encrypted on the way, unless by a proxy"
+        f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names, small "
+        "pictures, sounds and videos of all that is indexed; nothing is encrypted on the way, unless by a proxy"
     )
 
 
