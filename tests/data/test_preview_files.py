@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from tests.helpers.media_bytes import COLORS, frames_of, mp4, off, wav
+from xmr_e2e.data.media_files import MediaBounds
 from xmr_e2e.data.media_pictures import draw_media
 from xmr_e2e.data.preview_files import (
     CLIP_FRAMES,
@@ -21,6 +22,7 @@ from xmr_e2e.data.preview_files import (
     PreviewFile,
     preview_file,
 )
+from xmr_e2e.data.videos import extract_frames
 from xmr_e2e.errors import XmrError
 
 SIZE = (240, 180)
@@ -82,6 +84,16 @@ def test_what_cannot_be_decoded_names_where() -> None:
             preview_file(modality, extension, bytes(300), "a.tar: key", size=SIZE)
     with pytest.raises(XmrError, match="here: smell is none of audio, video, shape3d"):
         preview_file("smell", "wav", wav(), "here", size=SIZE)
+
+
+def test_a_video_of_which_too_much_would_be_decoded_has_a_picture_alone() -> None:
+    data = extract_frames(mp4(each=20), "here", frames=60)  # each by itself
+    bounds = MediaBounds(max_frame_pixels=20 * 96 * 64)
+    preview = preview_file("video", "mp4", data, "here", size=SIZE, bounds=bounds)
+    assert preview.plays is None
+    assert preview.picture.tobytes() == draw_media("video", "mp4", data, "here").tobytes()
+    with pytest.raises(XmrError, match="here: to read the video"):
+        preview_file("video", "mp4", data, "here", size=SIZE, bounds=MediaBounds(max_frame_pixels=1000))
 
 
 def test_without_its_encoder_a_medium_has_a_picture_alone(monkeypatch: pytest.MonkeyPatch) -> None:

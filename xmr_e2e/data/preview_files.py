@@ -19,6 +19,7 @@ from xmr_e2e.data.media_files import DEFAULT_BOUNDS, MediaBounds
 from xmr_e2e.data.media_pictures import (
     POINTS,
     draw_film,
+    draw_media,
     draw_shape,
     draw_sound,
     film_frames,
@@ -53,7 +54,8 @@ class PreviewFile:
     picture: Image.Image
     """as `draw_media` draws it"""
     plays: bytes | None = field(repr=False)
-    """of the kind in MEDIA_TYPES; None where FFmpeg was built without the encoder"""
+    """of the kind in MEDIA_TYPES; None where FFmpeg was built without the encoder, and for a video of which too much
+    would have to be decoded"""
 
 
 def preview_file(
@@ -83,7 +85,10 @@ def preview_file(
     if modality == "video":
         from xmr_e2e.data.videos import whole_frames
 
-        pictures, seconds = whole_frames(data, where, frames=CLIP_FRAMES, shorter_side=CLIP_SIDE, bounds=bounds)
+        try:
+            pictures, seconds = whole_frames(data, where, frames=CLIP_FRAMES, shorter_side=CLIP_SIDE, bounds=bounds)
+        except XmrError:  # to decode as many may be above the bound, where the few of a film strip are below it
+            return PreviewFile(draw_media(modality, extension, data, where, size=size, bounds=bounds), None)
         return PreviewFile(_film(pictures, size), _clip(pictures, seconds))
     if modality == "shape3d":
         from xmr_e2e.data.shapes import decode_points

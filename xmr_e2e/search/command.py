@@ -150,8 +150,8 @@ def serve_command(
 ) -> None:
     """Serve an index as a page for a browser, and as a JSON API that /docs describes, until Ctrl-C.
 
-    Who has the token sees texts, labels, file names and small pictures of all that is indexed. It is asked for where
-    others than the users of this machine come to the server: with another --host, or with --name.
+    Who has the token sees texts, labels, file names, pictures, sounds and videos of all that is indexed. It is asked
+    for where others than the users of this machine come to the server: with another --host, or with --name.
 
     Args:
         path: the run folder, or an index's that lies in its run's

@@ -44,7 +44,7 @@ DISCARDING = 16
 SENTENCES, CLIENT_SENTENCES = 512, 256
 PICTURES, CLIENT_PICTURES = 128, 32
 LARGE_PICTURES, CLIENT_LARGE_PICTURES = 16, 4
-MEDIA, CLIENT_MEDIA = 32, 8
+MEDIA, CLIENT_MEDIA = 16, 4
 """searches that wait; those that come beyond are turned away"""
 TIMEOUT_S = 30.0
 """for which a request waits in each queue"""

@@ -19,10 +19,8 @@ from xmr_e2e.search.limits import UPLOAD_PIXELS
 from xmr_e2e.search.query import shorten
 from xmr_e2e.shards.media import UnusableImage, count_pixels
 
-MEDIA_BOUNDS = MediaBounds(
-    max_seconds=600, max_frame_pixels=1_000_000_000, max_faces=1_000_000, max_points=1_000_000
-)  # fmt: skip
-"""of an upload: a few seconds' work of a core"""
+MEDIA_BOUNDS = MediaBounds(max_seconds=120, max_frame_pixels=500_000_000, max_faces=500_000, max_points=500_000)
+"""of an upload: a few seconds' work of a core also where a file was made to take long"""
 NAME_CHARACTERS = 100
 """of a file's name, in an answer"""
 _BEGINNINGS = (": the image ", "the given bytes: ")
