@@ -184,9 +184,9 @@ def ask(port: int, path: str = "/api/about", method: str = "GET", **headers: str
         return client.request(method, f"http://127.0.0.1:{port}{path}", headers=named)
 
 
-def upload(port: int, content: bytes, **options: Any) -> httpx.Response:
+def upload(port: int, content: bytes, name: str = "a.jpg", **options: Any) -> httpx.Response:
     url = f"http://127.0.0.1:{port}/api/search?k=2"
-    return httpx.post(url, files={"file": ("a.jpg", content)}, trust_env=False, timeout=60, **options)
+    return httpx.post(url, files={"file": (name, content)}, trust_env=False, timeout=60, **options)
 
 
 def is_closed(headers: str) -> bool:
@@ -675,6 +675,28 @@ def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(
         try:
             assert ask(port, "/api/search?text=sea").status_code == 200
             assert upload(port, PICTURE).status_code == 200
+            assert not waits.done()
+        finally:
+            go_on.set()
+        assert waits.result().status_code == 200
+
+
+def test_a_sentence_and_a_picture_wait_for_no_sound(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xmr_e2e.search import uploads
+
+    begun, go_on, decode = threading.Event(), threading.Event(), uploads.LOADERS["audio"]
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return decode(*arguments)
+
+    monkeypatch.setitem(uploads.LOADERS, "audio", slow)
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(upload, port, wav(0.2), "a.wav")
+        assert begun.wait(30)
+        try:
+            assert ask(port, "/api/search?text=sea").status_code == upload(port, PICTURE).status_code == 200
             assert not waits.done()
         finally:
             go_on.set()
