@@ -1,4 +1,4 @@
-"""What the bar of a training says of its speed."""
+"""The words of a training's bar on its speed."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Found(BaseModel):
     labels: list[str]
     texts: list[str]
     thumbnail: str | None = Field(description="path of its picture, if it has one")
-    previews: dict[str, str] = Field(description="modality: path of what plays of its sound, video or shape")
+    previews: dict[str, str] = Field(description="modality: path of the preview of its sound, video or shape")
 
 
 class Answer(BaseModel):

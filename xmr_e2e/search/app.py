@@ -1,6 +1,6 @@
 """The web application around an index and its model: a page, a JSON API, and the API's description.
 
-Nothing that is sent is ever taken as a path: the page's files are read at the start, pictures and what plays are found
+Nothing that is sent is ever taken as a path: the page's files are read at the start, pictures and previews are found
 by number.
 """
 
@@ -126,10 +126,10 @@ class Service:
     def preview(
         self, item: Number, modality: Playing, range: Annotated[str | None, Header(include_in_schema=False)] = None
     ) -> Response:
-        """What plays of an item's sound (its beginning, MP3), video (MP4) or shape (a picture that turns, WebP)."""
+        """A preview of an item's sound (its beginning, MP3), video (MP4) or shape (a picture that turns, WebP)."""
         content = self.index.store.pictures.preview(item, modality)
         if content is None:
-            raise HTTPException(404, f"nothing plays of an item {item} by its {modality}")
+            raise HTTPException(404, f"no preview of an item {item} by its {modality}")
         return ranged(content, MEDIA_TYPES[modality], range)
 
     def _galleries(self, query: str, finds: Sequence[str]) -> list[str]:

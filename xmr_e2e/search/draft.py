@@ -43,7 +43,7 @@ class NewItem:
     thumbnail: bytes | None
     """JPEG"""
     previews: Mapping[str, bytes] = field(default_factory=dict)
-    """modality -> what plays of it"""
+    """modality -> a file of the kind in `preview_files.MEDIA_TYPES`"""
 
 
 class Draft(Store):

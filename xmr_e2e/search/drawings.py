@@ -1,4 +1,4 @@
-"""Small pictures of sounds, videos and shapes as JPEG files, and what plays of them, for an index and its answers."""
+"""Small pictures (JPEG) and previews of sounds, videos and shapes, for an index and its answers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _QUALITY = 85
 
 @dataclass(frozen=True)
 class Shown:
-    """What is seen and heard of an item."""
+    """The picture and the previews of an item."""
 
     jpeg: bytes | None = None
-    plays: Mapping[str, bytes] = field(default_factory=dict)
+    previews: Mapping[str, bytes] = field(default_factory=dict)
     """modality -> a file of the kind in `preview_files.MEDIA_TYPES`"""
 
 
@@ -64,18 +64,18 @@ def draw_sample(
 def show_sample(
     reader: SplitReader, position: int, modalities: Sequence[str], bounds: MediaBounds = DEFAULT_BOUNDS
 ) -> Shown:
-    """The media of a sample of shards: the JPEG that `draw_sample` draws, and what plays of each of them.
+    """The JPEG that `draw_sample` draws, and the previews of all of a sample's media.
 
     Raises:
         XmrError: as `draw_sample`.
     """
     jpeg: bytes | None = None
-    plays: dict[str, bytes] = {}
+    previews: dict[str, bytes] = {}
     for modality in _raw_media(reader, position, modalities):
         content, extension = reader.media(position, modality)
         shown = show(content, modality, extension, where=reader.where(position), bounds=bounds)
-        jpeg, plays = jpeg or shown.jpeg, {**plays, **shown.plays}
-    return Shown(jpeg, plays)
+        jpeg, previews = jpeg or shown.jpeg, {**previews, **shown.previews}
+    return Shown(jpeg, previews)
 
 
 def draw(data: bytes, modality: str, extension: str, *, where: str, bounds: MediaBounds = DEFAULT_BOUNDS) -> bytes:
@@ -88,7 +88,7 @@ def draw(data: bytes, modality: str, extension: str, *, where: str, bounds: Medi
 
 
 def show(data: bytes, modality: str, extension: str, *, where: str, bounds: MediaBounds = DEFAULT_BOUNDS) -> Shown:
-    """The same, and what plays.
+    """The same, and a preview.
 
     Raises:
         XmrError: as `draw`.

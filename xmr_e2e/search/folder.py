@@ -109,7 +109,9 @@ def _new_items(
     modality = modality_of(paths[0])
     assert modality is not None, "they were chosen by their endings"
     rows = model.embed_decoded(modality, [file.decoded for file in usable])
-    return [NewItem(file.item, {modality: row}, file.shown.jpeg, file.shown.plays) for file, row in zip(usable, rows)]
+    return [
+        NewItem(file.item, {modality: row}, file.shown.jpeg, file.shown.previews) for file, row in zip(usable, rows)
+    ]
 
 
 def _prepare(path: Path, folder: Path, model: SavedModel, is_known: Any) -> _File | None:

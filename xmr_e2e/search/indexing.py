@@ -151,17 +151,17 @@ def _samples(
                     about.labels,
                 )
                 rows = {name: embedded[name][0][row[position]] for name, row in row_of.items() if position in row}
-                yield NewItem(item, rows, shown.jpeg, shown.plays)
+                yield NewItem(item, rows, shown.jpeg, shown.previews)
             advance(len(some))
 
 
 def _show(reader: SplitReader, position: int, record: Record, model: SavedModel) -> Shown:
-    """A sample's picture, small, or one that is drawn of its other media, and what plays of these."""
+    """A sample's picture, small, or one that is drawn of its other media, and the previews of these."""
     media = show_sample(reader, position, model.method.modalities, model.data.media)
     if not record.image:
         return media
     try:
-        return Shown(thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS), media.plays)
+        return Shown(thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS), media.previews)
     except UnusableImage as error:
         raise XmrError(f"{record.where}: the image {error}") from error
 

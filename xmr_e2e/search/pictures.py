@@ -1,4 +1,4 @@
-"""What is seen and heard of an index's items: two tables of its file, of thumbnails and of previews."""
+"""Thumbnails and previews of an index's items: two tables of its file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pictures:
         return self._small(rows[0][0], f"thumbnail of item {number}") if rows else None
 
     def preview(self, number: int, modality: str) -> bytes | None:
-        """What plays of an item's sound, video or shape; None where there is none."""
+        """The preview of an item's sound, video or shape; None where there is none."""
         if not self._has_previews:
             return None
         query = "SELECT bytes FROM previews WHERE item = ? AND modality = ?"

@@ -41,7 +41,7 @@ class Upload:
         return modality_of(PurePosixPath(self.name)) or "image"
 
     def decode_picture(self, data: Data, most_pixels: int) -> Any | None:
-        """What `given.load_images` makes of the picture; None for one of more pixels.
+        """The picture as `given.load_images` gives it; None for one of more pixels.
 
         Raises:
             HTTPException: 422, it cannot be decoded, or is above the bounds.
@@ -54,7 +54,7 @@ class Upload:
             return load_square(content, data.load_size, where="", max_pixels=UPLOAD_PIXELS, interpolation=how)[None]
 
     def decode_media(self, data: Data) -> Any:
-        """What the loader in `given.LOADERS` makes of the sound, video or shape.
+        """The sound, video or shape as the loader in `given.LOADERS` gives it.
 
         Raises:
             HTTPException: 422, it cannot be decoded, or is above the bounds.
