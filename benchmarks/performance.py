@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import allocation, building, peers, reading, reporting, retrieval, training
+from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -18,6 +18,8 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "loader": reading.loader,
     "peers": peers.peers,
     "tar": reading.tar,
+    "sounds": media.sounds,
+    "clips": media.clips,
     "kept": allocation.kept,
     "step": training.step,
     "accelerate": training.accelerate,
@@ -32,7 +34,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "regions": building.regions,
     "memory": reading.memory,
 }
-WITHOUT_PHOTOGRAPHS = ("kept", "evaluation", "released")
+WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

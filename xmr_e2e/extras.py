@@ -18,6 +18,11 @@ EXTRAS = {
 """extra -> the modules that its packages bring"""
 
 
+def has_extra(extra: str) -> bool:
+    """True where all of an extra's modules are installed; none is imported."""
+    return not _missing(extra)
+
+
 def require_extra(extra: str, needed_by: str) -> None:
     """Look whether an extra is installed, without importing it; to be called before any work is done.
 
@@ -27,9 +32,13 @@ def require_extra(extra: str, needed_by: str) -> None:
     Raises:
         XmrError: a module of it is missing; says what to install.
     """
-    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    missing = _missing(extra)
     if missing:
         raise XmrError(
             f"{needed_by} needs what is not installed ({', '.join(missing)}): pip install 'xmr-e2e[{extra}]', or "
             f"'.[{extra}]' in the project's folder"
         )
+
+
+def _missing(extra: str) -> list[str]:
+    return [name for name in EXTRAS[extra] if find_spec(name) is None]

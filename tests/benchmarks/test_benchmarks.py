@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocation, building, measure, peers, performance, reading, reporting, retrieval, training
+from benchmarks import allocation, building, measure, media, peers, performance, reading, reporting, retrieval, training
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
 from tests import ROOT
 from tests.helpers.drawn import draw_image
@@ -82,6 +82,8 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "transform": partial(reading.transform, repeats=2, side=32),
     "loader": partial(reading.loader, repeats=1),
     "tar": partial(reading.tar, repeats=2),
+    "sounds": lambda _: media.sounds(repeats=1, files=2),
+    "clips": partial(media.clips, repeats=1, files=2),
     "resume": partial(reading.resume, repeats=1),
     "memory": partial(reading.memory, batches=3),
     "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.helpers.five_models import data_of_five
 from tests.helpers.raw_media import RATE, five_modalities
+from xmr_e2e.data import batch_dataset
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request, sample_bytes
 from xmr_e2e.data.config import Data
@@ -72,6 +73,11 @@ def test_clips_are_the_middles_of_segments_in_evaluation(shards: Path) -> None:
     clips = load(dataset, [2, 3]).inputs["video"]
     assert clips.shape == (2, 3, 3, 20, 20) and clips.dtype == torch.uint8
     assert np.array_equal(clips[0].numpy(), decode_frames(raw(dataset, "video", 2)[0], "here", frames=3, size=20))
+
+
+def test_no_chance_is_drawn_for_clips_in_evaluation(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_dataset, "uniform", lambda *_: pytest.fail("a chance was drawn"))
+    load(batches(shards, "video"), [2, 3])
 
 
 def test_shapes_are_points_in_the_unit_ball(shards: Path) -> None:

@@ -331,6 +331,14 @@ def test_pixels_are_bounded_while_frames_between_are_decoded() -> None:
     assert numbers_of(every, 2, bounds=MediaBounds(max_frame_pixels=8 * pixels)) == middles(50, 2)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_frames_to_which_no_other_refers_are_not_decoded_in_vain(codec: str) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"FFmpeg without {codec}")
+    data = film(50, codec=codec, keyframe_every=1000, b_frames=3)
+    assert numbers_of(data, 4, bounds=MediaBounds(max_frame_pixels=35 * WIDTH * HEIGHT)) == middles(50, 4)
+
+
 def test_a_frame_of_gigapixels_is_refused() -> None:
     """A PNG in QuickTime whose header claims 60,000 x 60,000 pixels."""
     data = bytearray(film(1, "mov", "png", b_frames=0))

@@ -110,7 +110,7 @@ class Project:
         made = self._made_by(line, words)
         for word in words:
             if word != made:
-                self._make(word.removeprefix("picture=@"), line)
+                self._make(word.removeprefix("file=@"), line)
         return [name for word in words for name in self._expand(word)]
 
     def _made_by(self, line: str, words: list[str]) -> str | None:

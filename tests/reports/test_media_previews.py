@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.helpers.raw_media import RATE, five_modalities, write_clip, write_shape, write_sound
+from xmr_e2e.data.media_pictures import draw_shape
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.reports import media_previews
@@ -30,7 +31,6 @@ from xmr_e2e.reports.media_previews import (
     preview_shape,
     preview_sound,
     preview_video,
-    render_points,
 )
 
 ELEVATION = math.radians(25)
@@ -127,7 +127,7 @@ def test_a_shape_stands_upright_and_turns(tmp_path: Path) -> None:
 
 
 def render(*points: tuple[float, float, float]) -> NDArray[np.uint8]:
-    return render_points(np.array(points, np.float32), 0.0, "z")
+    return np.asarray(draw_shape(np.array(points, np.float32), (SIDE, SIDE), azimuth=0.0, paper="white"))
 
 
 def test_a_point_is_drawn_where_its_projection_is() -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,11 +27,12 @@ from hypothesis import strategies as st
 
 from tests.helpers.fuzzing import damaged, fuzzed, hostile
 from xmr_e2e.errors import XmrError
-from xmr_e2e.search import store as store_module
+from xmr_e2e.search import draft as draft_module
 from xmr_e2e.search.database import Database
+from xmr_e2e.search.draft import Draft, NewItem, rewritten
 from xmr_e2e.search.graph import graph_bytes
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.store import NAME, VERSION, Draft, Item, NewItem, rewritten
+from xmr_e2e.search.store import NAME, VERSION, Item
 from xmr_e2e.search.vectors import Neighbors
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
@@ -51,6 +53,7 @@ def entries(rows: np.ndarray, name: str = "item") -> list[NewItem]:
             Item(f"{name}/{number}", "some", "test", f"{number}", f"{number}.jpg", ("a text", "another"), ("dog",)),
             {"image": row, "text": -row},
             b"\xff\xd8\xff a jpeg" + bytes(9000) * (number == 3),
+            {"audio": b"\xff\xfb an mp3"} if number % 10 == 0 else {},
         )
         for number, row in enumerate(rows)
     ]
@@ -113,8 +116,13 @@ def use(path: Path) -> None:
                 items = index.store.items([number for number, _ in found])
                 hits = [index.hit(number, item, score) for (number, score), item in zip(found, items)]
                 json.dumps([(hit.source, hit.texts, hit.labels, hit.score) for hit in hits], allow_nan=False)
+    index.store.pictures.previewed([1, 2, 3])
     for number in (1, 5, 2**62):
-        assert index.store.thumbnail(number) is None or len(index.store.thumbnail(number) or b"") <= 2**20
+        assert len(index.store.pictures.preview(number, "audio") or b"") <= 2**20
+        assert (
+            index.store.pictures.thumbnail(number) is None
+            or len(index.store.pictures.thumbnail(number) or b"") <= 2**20
+        )
     assert len(index) >= 0 and index.store.by_name() is not None and index.run.is_dir() is not None
     with rewritten(path, keep=True) as draft:
         draft.known(["item/0", "new/0"])
@@ -269,14 +277,14 @@ def test_only_our_own_tables_are_read(path: Path, statement: str) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("table", ["about", "items", "thumbnails", "graphs"])
+@pytest.mark.parametrize("table", ["about", "items", "thumbnails", "previews", "graphs"])
 def test_a_view_is_no_table(path: Path, table: str) -> None:
-    columns = {"about": "'run', ''", "items": "i, i, i, i, i, i, i, i, i, i", "thumbnails": "i, i", "graphs": "i, i, i"}
+    columns = {"about": "'run', ''", "items": "i, i, i, i, i, i, i, i, i, i", "thumbnails": "i, i"}
     change(
         path,
         f"DROP TABLE {table}",
         f"CREATE VIEW {table} AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-        f"SELECT {columns[table]} FROM n",
+        f"SELECT {columns.get(table, 'i, i, i')} FROM n",
     )
     start = time.monotonic()
     with pytest.raises(XmrError, match=r"index\.sqlite: no index that can be read"):
@@ -305,7 +313,7 @@ DEEP = "[" * 100_000
         ("fingerprint", "null", "about: fingerprint: Input should be a valid string"),
         ("similarity", '"os:system"', "about: similarity: Input should be"),
         ("similarity", "[[1]]", "about: similarity: Input should be"),
-        ("version", "[1]", "version [1] of the format; this program reads versions 1, 2, 3. Make the index again"),
+        ("version", "[1]", "version [1] of the format; this program reads versions 1, 2, 3, 4. Make the index again"),
         ("version", '"\\u001b]0;title\\u0007"', "version '\\x1b]0;title\\x07' of the format"),
         ("version", "9" * 5000, "about: 'version' is no JSON that can be read"),
         ("version", "NaN", "version nan of the format"),
@@ -362,16 +370,30 @@ def test_items_hold_what_they_should(path: Path, column: str, value: Any, reason
 def test_of_a_thumbnail_a_bounded_size_is_taken(path: Path) -> None:
     for value, reason in ((bytes(2**20 + 1), "the thumbnail of item 1 has 1,048,577 bytes"), ("text", "other types")):
         change(path, "UPDATE thumbnails SET jpeg = ? WHERE item = 1", values=[value])
-        for do in (lambda: Index(path.parent).store.thumbnail(1), lambda: use_again(path)):
+        for do in (lambda: Index(path.parent).store.pictures.thumbnail(1), lambda: use_again(path)):
             with pytest.raises(XmrError, match=reason):
                 do()
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [("bytes", bytes(2**20 + 1), "the preview of item 1 has 1,048,577 bytes"), ("bytes", "text", "other types"),
+     ("modality", "text/html", "a preview of item 1 is of nothing that plays"), ("modality", b"audio", "other types")],
+)  # fmt: skip
+def test_a_preview_is_small_and_of_what_plays(path: Path, column: str, value: Any, reason: str) -> None:
+    change(path, f"UPDATE previews SET {column} = ? WHERE item = 1", values=[value])
+    for do in (lambda: use(path), lambda: use_again(path)):
+        with pytest.raises(XmrError, match=reason):
+            do()
+
+
 def test_two_items_of_one_id_and_thumbnails_of_none(path: Path) -> None:
     change(path, "INSERT INTO thumbnails VALUES (201, x'00')")  # where the next item comes
+    change(path, "INSERT INTO previews VALUES (202, 'audio', x'00')")
     use(path)
     store = Index(path.parent).store
-    assert store.items([201])[0].id == "added/0" and store.thumbnail(201) == b"\xff\xd8\xff a jpeg"
+    assert store.items([202])[0].previews == ()
+    assert store.items([201])[0].id == "added/0" and store.pictures.thumbnail(201) == b"\xff\xd8\xff a jpeg"
     content = path.read_bytes()
     assert content.count(b"item/17some") == 1
     path.write_bytes(content.replace(b"item/17some", b"item/18some"))
@@ -662,6 +684,7 @@ def test_an_index_of_the_second_version_has_pictures_and_texts_and_makes_room_fo
     change(
         path, f"CREATE TEMP TABLE kept AS SELECT {columns} FROM items", "DROP TABLE items", FORMER_ITEMS,
         "INSERT INTO items SELECT * FROM kept", "UPDATE about SET value = '2' WHERE name = 'version'",
+        "DROP TABLE previews",
     )  # fmt: skip
     index = Index(path.parent)
     assert index.is_approximate and [index.nearest(query, "text", 5) for query in QUERIES] == expected
@@ -675,6 +698,20 @@ def test_an_index_of_the_second_version_has_pictures_and_texts_and_makes_room_fo
     assert [grown.nearest(query, "text", 5) for query in QUERIES] == expected
 
 
+def test_an_index_of_the_third_version_has_nothing_that_plays_and_makes_room_for_it(path: Path) -> None:
+    items = Index(path.parent).store.items([1, 2])
+    assert [item.previews for item in items] == [("audio",), ()]
+    change(path, "DROP TABLE previews", "UPDATE about SET value = '3' WHERE name = 'version'")
+    silent = Index(path.parent).store
+    assert silent.items([1, 2]) == [replace(item, previews=()) for item in items]
+    assert silent.pictures.preview(1, "audio") is None
+    with rewritten(path, keep=True) as draft:
+        draft.add([NewItem(replace(items[0], id="new"), {"audio": embeddings(1)[0]}, None, {"audio": b"an mp3"})])
+    grown = Index(path.parent).store
+    assert grown.about.version == VERSION and grown.items([1])[0].previews == ()
+    assert grown.pictures.preview(ITEMS + 1, "audio") == b"an mp3"
+
+
 # Anything
 
 
@@ -686,7 +723,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_brought_to_the_disk() -> Any:
     with pytest.MonkeyPatch.context() as patch:  # 200 times takes long
-        patch.setattr(store_module, "fsync_file", lambda path: None)
+        patch.setattr(draft_module, "fsync_file", lambda path: None)
         yield
 
 
@@ -740,7 +777,8 @@ VALUES = st.one_of(
 )  # fmt: skip
 COLUMNS = ["about.name", "about.value", "items.item", "items.id", "items.collection", "items.split", "items.key",
            "items.source", "items.texts", "items.labels", "items.image", "items.text", "thumbnails.item",
-           "thumbnails.jpeg", "graphs.modality", "graphs.piece", "graphs.bytes"]  # fmt: skip
+           "thumbnails.jpeg", "previews.item", "previews.modality", "previews.bytes", "graphs.modality",
+           "graphs.piece", "graphs.bytes"]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,15 +32,23 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.helpers import served
 from tests.helpers.fuzzing import WORDS, damaged, fuzzed
+from tests.helpers.media_bytes import mp4, off, sound_in_mp4, wav
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.media import Shapes, Sounds, Videos
+from xmr_e2e.data.preview_files import MEDIA_TYPES
 from xmr_e2e.errors import XmrError
+from xmr_e2e.models.given import RAW_KINDS
 from xmr_e2e.search import connections, limits
 from xmr_e2e.search.access import Rules, host_name, own_addresses, rules_for
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.command import serve_command
+from xmr_e2e.search.draft import NewItem, rewritten
 from xmr_e2e.search.index import Index
-from xmr_e2e.search.serve import make_server, open_endpoint
-from xmr_e2e.search.store import NAME, Item, NewItem, rewritten
+from xmr_e2e.search.serve import Endpoint, open_endpoint
+from xmr_e2e.search.store import NAME, Item
+from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -68,16 +76,27 @@ HOSTILE = [
 ]
 
 
+DATA = Data(
+    Path("nowhere"),
+    image_size=32,
+    load_size=32,
+    audio=Sounds(seconds=0.5, windows=2),
+    video=Videos(frames=2, size=32),
+    shape3d=Shapes(points=16),
+)
+SHAPES = {"image": (1, 3, 32, 32), "audio": (1, 2, 8000), "video": (1, 2, 3, 32, 32), "shape3d": (1, 16, 3)}
+
+
 class Model:
-    """Embeds by the first letters of a text and the mean colour of a picture."""
+    """Embeds by the letters of a text and the mean of what a file was decoded to."""
 
     similarity: Similarity = "cosine"
     config = SimpleNamespace(title="Model")
     fingerprint = "0"
 
     def __init__(self, sources: dict[str, str] | None = None) -> None:
-        self.data = SimpleNamespace(load_size=32, interpolation="bilinear")
-        self.method = SimpleNamespace(input_kinds=sources or {"image": "pixels", "text": "tokens"})
+        self.data = DATA
+        self.method = SimpleNamespace(input_kinds=sources or RAW_KINDS)
 
     def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
         if texts[0] == FAIL:
@@ -86,9 +105,10 @@ class Model:
             raise XmrError(f"{SECRET}: the embedding is not a number")
         return np.stack([vector(hash(text)) for text in texts])
 
-    def embed_images(self, images: list[Image.Image]) -> NDArray[np.float32]:
-        assert all(image.size == (32, 32) for image in images)
-        return np.stack([vector(int(np.asarray(image).mean())) for image in images])
+    def embed_decoded(self, modality: str, decoded: list[Any]) -> NDArray[np.float32]:
+        (tensor,) = decoded if modality != "audio" else decoded[0][:1]
+        assert tuple(tensor.shape) == SHAPES[modality]
+        return vector(int(100 * tensor.float().mean()))[None]
 
     def unknown_words(self, text: str) -> Any:
         return Unknown((text,) if text in HOSTILE else ())
@@ -123,8 +143,9 @@ def make(folder: Path, *, texts: bool = True) -> Index:
         store.add(
             NewItem(
                 Item(f"{n}", HOSTILE[-1 - n], word if n % 2 else "", f"key{n}", word, (word, *HOSTILE), (word, "sea")),
-                {"image": vector(n), **({"text": vector(n)} if texts else {})},
+                {name: vector(n) for name in (MODALITIES if texts else ["image"])},
                 PICTURE if n % 3 else None,
+                {name: word.encode() for name in MEDIA_TYPES if texts and n % 2},
             )
             for n, word in enumerate(HOSTILE)
         )
@@ -136,22 +157,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return make(tmp_path_factory.mktemp("hostile") / "index")
 
 
-@contextmanager
-def serving(index: Index, host: str = "127.0.0.1", **options: Any) -> Iterator[Any]:
-    """The server in a thread, with a model that takes no time; gives its endpoint."""
-    endpoint = open_endpoint(host, 0, **options)
-    server = make_server(index, Model(), endpoint)  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [endpoint.listener]})
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.005)
-        yield endpoint
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        endpoint.listener.close()
-        assert not thread.is_alive()
+def serving(index: Index, host: str = "127.0.0.1", **options: Any) -> AbstractContextManager[Endpoint]:
+    """The server, with a model that takes no time."""
+    return served.serving(index, Model(), host, **options)
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +184,9 @@ def ask(port: int, path: str = "/api/about", method: str = "GET", **headers: str
         return client.request(method, f"http://127.0.0.1:{port}{path}", headers=named)
 
 
-def upload(port: int, content: bytes, **options: Any) -> httpx.Response:
+def upload(port: int, content: bytes, name: str = "a.jpg", **options: Any) -> httpx.Response:
     url = f"http://127.0.0.1:{port}/api/search?k=2"
-    return httpx.post(url, files={"picture": ("a.jpg", content)}, trust_env=False, timeout=60, **options)
+    return httpx.post(url, files={"file": (name, content)}, trust_env=False, timeout=60, **options)
 
 
 def is_closed(headers: str) -> bool:
@@ -272,7 +280,14 @@ def test_what_is_no_name_or_path_is_an_error(name: str) -> None:
 
 @pytest.mark.slow
 def test_pages_of_other_sites_get_no_answer(port: int) -> None:
-    for path in ("/api/about", "/api/search?text=sea", "/thumbnails/2", "/openapi.json", "/script.js"):
+    for path in (
+        "/api/about",
+        "/api/search?text=sea",
+        "/thumbnails/2",
+        "/previews/2/audio",
+        "/openapi.json",
+        "/script.js",
+    ):
         assert ask(port, path).status_code == 200
         for site in ("cross-site", "same-site", "of a later standard"):
             assert ask(port, path, Sec_Fetch_Site=site).status_code == 403
@@ -312,7 +327,8 @@ def test_a_token_is_asked_for_where_others_come(index: Index) -> None:
 def test_nothing_is_answered_without_the_token(index: Index, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), serving(index, token=True) as endpoint, ExitStack() as stack:
         port, token = endpoint.listener.getsockname()[1], endpoint.rules.token
-        for path in ("/", "/docs", "/script.js", "/api/about", "/thumbnails/1", "/openapi.json", "/nothing",
+        for path in ("/", "/docs", "/script.js", "/api/about", "/thumbnails/1", "/previews/2/audio", "/openapi.json",
+                     "/nothing",
                      "/api/search?text=sea", f"/api/about?token={token}"):  # fmt: skip
             for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": f"Basic {token}"},
                             {"Authorization": f"Bearer {token}x"}, {"Cookie": f"xmr_token_{port}="},
@@ -410,7 +426,7 @@ def test_it_is_whole_under_a_path_behind_a_proxy(index: Index, strips: bool) -> 
                 links = Links(client.get(base + page).text).found
                 assert links and all(client.get(urljoin(base + page, link)).status_code == 200 for link in links)
             origin = {"Origin": "https://search.example.org", "Sec-Fetch-Site": "same-origin"}
-            found = client.post(f"{base}api/search", files={"picture": PICTURE}, headers=origin).json()
+            found = client.post(f"{base}api/search", files={"file": PICTURE}, headers=origin).json()
             thumbnails = [hit["thumbnail"] for hit in found["hits"] if hit["thumbnail"]]
             assert thumbnails and all(client.get(urljoin(base, each)).content == PICTURE for each in thumbnails)
             assert (
@@ -460,7 +476,7 @@ def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, t
             browser.execute_script("document.getElementById('more').close()")
         assert not browser.is_wider_than_window()
         made = "return [...document.querySelectorAll('script, iframe, form, base, svg, [onerror], [onload], a[href]')]"
-        assert len(browser.execute_script(made)) == 4  # our script, two forms and a link
+        assert len(browser.execute_script(made)) == 5  # our two scripts, two forms and a link
         assert browser.execute_script("return document.documentElement.dataset.owned ?? null") is None
         # But for the page without a token, of which the browser is told, as of an icon at the host's root.
         assert [each for each in browser.complaints() if "401 (Unauthorized)" not in each] == []
@@ -641,9 +657,9 @@ def test_clients_are_addresses_and_networks() -> None:
 def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xmr_e2e.search import app
+    from xmr_e2e.search import uploads
 
-    begun, go_on, decode = threading.Event(), threading.Event(), app.load_square
+    begun, go_on, decode = threading.Event(), threading.Event(), uploads.load_square
 
     def slow(data: bytes, *arguments: Any, **options: Any) -> Any:
         if len(data) > 10_000:
@@ -651,7 +667,7 @@ def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(
             assert go_on.wait(30)
         return decode(data, *arguments, **options)
 
-    monkeypatch.setattr(app, "load_square", slow)
+    monkeypatch.setattr(uploads, "load_square", slow)
     large = encoded(Image.new("1", (4000, 4000)), "BMP")
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(upload, port, large)
@@ -659,6 +675,28 @@ def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(
         try:
             assert ask(port, "/api/search?text=sea").status_code == 200
             assert upload(port, PICTURE).status_code == 200
+            assert not waits.done()
+        finally:
+            go_on.set()
+        assert waits.result().status_code == 200
+
+
+def test_a_sentence_and_a_picture_wait_for_no_sound(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xmr_e2e.search import uploads
+
+    begun, go_on, decode = threading.Event(), threading.Event(), uploads.LOADERS["audio"]
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return decode(*arguments)
+
+    monkeypatch.setitem(uploads.LOADERS, "audio", slow)
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(upload, port, wav(0.2), "a.wav")
+        assert begun.wait(30)
+        try:
+            assert ask(port, "/api/search?text=sea").status_code == upload(port, PICTURE).status_code == 200
             assert not waits.done()
         finally:
             go_on.set()
@@ -701,10 +739,11 @@ def test_an_index_does_not_choose_the_folder_of_its_model(tmp_path: Path, monkey
 REQUESTS = [
     b"GET /api/search?text=sea&k=3 HTTP/1.1\r\nHost: localhost\r\nCookie: a=b\r\n\r\n",
     b"GET /thumbnails/2 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /previews/2/video HTTP/1.1\r\nHost: localhost\r\nRange: bytes=3-9\r\n\r\n",
     b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/form-data; "
     b"boundary=x\r\n\r\n1e\r\n--x\r\nContent-Disposition: fo\r\n0\r\n\r\n",
     b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 75\r\nContent-Type: multipart/form-data; "
-    b'boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n\r\n--x--\r\n',
+    b'boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n',
 ]
 
 
@@ -720,7 +759,7 @@ def test_whatever_bytes_come_the_server_answers_in_its_way_and_goes_on(port: int
             answer += part
     if answer:
         head = answer.partition(b"\r\n\r\n")[0]
-        assert re.match(rb"HTTP/1.1 (200|400|403|404|405|408|413|422|501) ", head), answer
+        assert re.match(rb"HTTP/1.1 (200|206|400|403|404|405|408|413|416|422|501) ", head), answer
         assert is_closed(head.decode("latin-1"))
 
 
@@ -735,9 +774,11 @@ NAMES = st.sampled_from(
 @fuzzed
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "PUT", "x"]),
-    st.sampled_from(["/", "/docs", "/api/search", "/api/about", "/thumbnails/", "/search", "/search/api/about"]),
+    st.sampled_from(
+        ["/", "/docs", "/api/search", "/api/about", "/thumbnails/", "/previews/2/audio", "/search", "/search/api/about"]
+    ),
     st.one_of(st.just(""), st.text()),
-    st.lists(st.tuples(st.sampled_from([b"text", b"k", b"token", b""]), TEXT), max_size=4),
+    st.lists(st.tuples(st.sampled_from([b"text", b"k", b"finds", b"token", b""]), TEXT), max_size=4),
     st.lists(st.tuples(NAMES, TEXT), max_size=4),
     st.binary(max_size=100),
 )
@@ -752,7 +793,7 @@ def test_whatever_is_in_query_and_headers_the_application_answers(
                 "headers": [*first, *headers], "client": ("192.0.2.1", 1), "server": None, "scheme": "http",
             }  # fmt: skip
             start = asyncio.run(answer_of(application, scope, body))
-            assert start["status"] in (200, 303, 308, 400, 401, 403, 404, 405, 413, 422), start
+            assert start["status"] in (200, 206, 303, 308, 400, 401, 403, 404, 405, 413, 416, 422), start
             assert sum(name.lower() == b"content-security-policy" for name, _ in start["headers"]) == 1
             assert not any(b"\r" in value or b"\n" in value for _, value in start["headers"])
 
@@ -795,14 +836,39 @@ PICTURES = [
 @fuzzed
 @given(damaged(*PICTURES))
 def test_whatever_picture_is_uploaded_it_finds_or_is_refused(port: int, clients: list[Any], data: bytes) -> None:
+    check_answer(port, clients, "a", data)
+
+
+MEDIA = {
+    "a.wav": [wav(0.2), sound_in_mp4(0.2)],
+    "a.mp4": [mp4(each=2), mp4(each=2, size=(32, 32), rate=1)],
+    "a.off": [off()],
+    "a.stl": [off(), b"solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\n"
+              b"endfacet\nendsolid a\n"],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MEDIA)
+@fuzzed
+@given(data=st.data())
+def test_whatever_medium_is_uploaded_it_finds_or_is_refused(
+    port: int, clients: list[Any], name: str, data: st.DataObject
+) -> None:
+    check_answer(port, clients, name, data.draw(damaged(*MEDIA[name])))
+
+
+def check_answer(port: int, clients: list[Any], name: str, data: bytes) -> None:
     if not clients:
         clients.append(http.client.HTTPConnection("127.0.0.1", port, timeout=30))
-    body = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n' + data + b"\r\n--x--\r\n"
-    clients[0].request("POST", "/api/search", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    part = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    clients[0].request("POST", "/api/search", part.encode() + data + b"\r\n--x--\r\n", headers)
     answer = clients[0].getresponse()
     content = answer.read()
     assert answer.status in (200, 422), content
-    assert answer.status == 200 or b"cannot be used: " in content
+    assert answer.status == 200 or (b"cannot be used: " in content and b"given bytes" not in content)
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,13 @@ from tests.helpers.drawn import COLORS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.ranking import nearest
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.search import indexing, store
+from xmr_e2e.search import draft, indexing
 from xmr_e2e.search.command import index_command, search_command
+from xmr_e2e.search.draft import NewItem, rewritten
 from xmr_e2e.search.index import Index, search_index
 from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.query import search
-from xmr_e2e.search.store import Item, NewItem, rewritten
+from xmr_e2e.search.store import Item
 from xmr_e2e.search.vectors import Neighbors
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.similarity import Similarity
@@ -202,7 +203,7 @@ def test_thumbnails_are_small_jpegs(model: SavedModel, learnt_run: Path, tmp_pat
     (tmp_path / "wide").mkdir()
     Image.new("RGB", (4000, 300), "red").save(tmp_path / "wide" / "large.png")
     make_index(model, learnt_run, tmp_path / "wide", tmp_path / "index")
-    jpeg = Index(tmp_path / "index").store.thumbnail(1)
+    jpeg = Index(tmp_path / "index").store.pictures.thumbnail(1)
     assert jpeg is not None
     with Image.open(io.BytesIO(jpeg)) as image:
         assert (image.format, image.size) == ("JPEG", (320, 24))
@@ -237,7 +238,7 @@ def test_pictures_are_added_without_training_and_only_once(
     assert (len(index), len(index.numbers("text"))) == (13, 12)
     assert index.store.items(list(range(1, 13))) == before.store.items(list(range(1, 13)))
     added = next(hit for hit in search_index(index, model, "here is one more sea", k=4) if not hit.texts)
-    assert added.source == "again.jpg" and added.image == index.store.thumbnail(13)
+    assert added.source == "again.jpg" and added.image == index.store.pictures.thumbnail(13)
     (folder / "again.jpg").rename(folder / "another name.jpg")
     result = make_index(model, learnt_run, folder, own, add=True)
     assert (result.added, result.present) == (0, 2)
@@ -302,10 +303,10 @@ def test_a_full_disk_is_named(model: SavedModel, learnt_run: Path, tiny_shards: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     before = (own / "index.sqlite").read_bytes()
-    few_pages = f"PRAGMA max_page_count = 12; {store._SCHEMA}"
-    for name, value in (("fsync_file", full), ("_SCHEMA", few_pages)):
+    few_pages = f"PRAGMA max_page_count = 12; {draft.SCHEMA}"
+    for name, value in (("fsync_file", full), ("SCHEMA", few_pages)):
         with monkeypatch.context() as patch:
-            patch.setattr(store, name, value)
+            patch.setattr(draft, name, value)
             with pytest.raises(XmrError, match=r"index\.sqlite cannot be written: (No space left on device|.*is full)"):
                 make_index(model, learnt_run, tiny_shards, own, splits=["val"], add=True)
     assert (own / "index.sqlite").read_bytes() == before and not (own / "index.sqlite.part").exists()

@@ -157,7 +157,7 @@ def leaf(make_picture: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 def upload(client: httpx.Client, content: Any, name: str = "picture.jpg") -> httpx.Response:
-    return client.post("/api/search", params={"k": 3}, files={"picture": (name, content)})
+    return client.post("/api/search", params={"k": 3}, files={"file": (name, content)})
 
 
 # In a browser
@@ -218,9 +218,9 @@ def test_a_picture_can_be_chosen_and_what_is_none_is_said(
     words, large = tmp_path / "words.jpg", tmp_path / "large.jpg"
     words.write_text("no picture")
     large.write_bytes(bytes(UPLOAD_BYTES + 1))
-    choose = browser.find_element(By.ID, "picture")
+    choose = browser.find_element(By.ID, "file")
     error = browser.find_element(By.ID, "error")
-    for path, message in ((words, "not an image"), (large, "the server takes pictures up to 10 MB")):
+    for path, message in ((words, "not an image"), (large, "the server takes files up to 10 MB")):
         choose.send_keys(str(path))
         WebDriverWait(browser, PATIENCE).until(lambda _, message=message: message in error.text)
         assert shown(browser, "#hits li") == []
@@ -260,9 +260,15 @@ def test_the_api_is_described_without_the_network(browser: Browser, server: Serv
     headings = shown(browser, "h2")
     paths = client.get("/openapi.json").json()["paths"]
     assert {f"{method.upper()} {path}" for path in paths for method in paths[path]} <= set(headings)
-    assert {"GET /api/search", "POST /api/search", "GET /api/about", "GET /thumbnails/{item}"} <= set(headings)
+    assert {
+        "GET /api/search",
+        "POST /api/search",
+        "GET /api/about",
+        "GET /thumbnails/{item}",
+        "GET /previews/{item}/{modality}",
+    } <= set(headings)
     assert browser.complaints() == []
-    for page in ("", "style.css", "script.js", "docs"):
+    for page in ("", "style.css", "players.js", "script.js", "docs"):
         foreign = re.findall(r"https?://[^\s'\"<]+", client.get(f"/{page}").text)
         assert all(address.startswith(server.url) for address in foreign)
 
@@ -272,14 +278,14 @@ def test_the_api_is_described_without_the_network(browser: Browser, server: Serv
 
 def test_the_api_answers_as_the_page_does(client: httpx.Client, leaf: Path) -> None:
     about = client.get("/api/about").json()
-    assert (about["items"], about["pictures"], about["texts"], about["exact"]) == (13, 13, 12, True)
-    assert about["takes"] == ["text", "picture"]
+    assert (about["items"], about["found_by"], about["exact"]) == (13, {"image": 13, "text": 12}, True)
+    assert list(about["takes"]) == ["image", "text"] and {".jpg", ".png"} <= set(about["takes"]["image"])
     found = client.get("/api/search", params={"text": "here is one more leaf", "k": 2}).json()
-    assert found["finds"] == "image" and [hit["labels"] for hit in found["hits"]] == [["leaf"]] * 2
+    assert found["finds"] == ["image"] and [hit["labels"] for hit in found["hits"]] == [["leaf"]] * 2
     thumbnail = client.get(found["hits"][0]["thumbnail"])
     assert thumbnail.headers["content-type"] == "image/jpeg" and thumbnail.content[:3] == b"\xff\xd8\xff"
     found = upload(client, leaf.read_bytes()).json()
-    assert found["finds"] == "text" and [hit["labels"] for hit in found["hits"]] == [["leaf"]] * 3
+    assert found["finds"] == ["text"] and [hit["labels"] for hit in found["hits"]] == [["leaf"]] * 3
 
 
 def test_every_answer_is_closed_to_other_sites(client: httpx.Client) -> None:
@@ -294,7 +300,7 @@ def test_every_answer_is_closed_to_other_sites(client: httpx.Client) -> None:
 def test_an_upload_of_50_mb_is_refused(client: httpx.Client) -> None:
     answer = upload(client, bytes(50 * 2**20))
     assert (answer.status_code, answer.json()) == (
-        413, {"detail": "the upload is larger than 10 MB; send a smaller picture"}
+        413, {"detail": "the upload is larger than 10 MB; send a smaller file"}
     )  # fmt: skip
 
 
@@ -303,7 +309,7 @@ def test_an_upload_is_refused_before_all_of_it_has_come(server: Server, framing:
     head = "POST /api/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(f"{head}{framing}\r\n\r\n".encode())
-        part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.jpg"\r\n\r\n' + bytes(UPLOAD_BYTES)
+        part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + bytes(UPLOAD_BYTES)
         if "chunked" in framing:
             connection.sendall(f"{len(part):x}\r\n".encode() + part)
         answer = connection.makefile("rb").readline()
@@ -334,23 +340,25 @@ def test_what_is_no_picture_is_refused(client: httpx.Client, leaf: Path) -> None
         answer = upload(client, content)
         assert answer.status_code == 422 and message in answer.json()["detail"], answer.text
         assert answer.json()["detail"].startswith("picture.jpg cannot be used: ")
-    assert client.post("/api/search", content=b"no form").json() == {"detail": "picture: Field required"}
+    assert client.post("/api/search", content=b"no form").json() == {"detail": "file: Field required"}
 
 
 def test_no_path_from_outside_is_opened(server: Server, client: httpx.Client, leaf: Path) -> None:
     encoded = PASSWD.replace("/", "%2f")
-    for path in (f"/thumbnails/{PASSWD}", f"/thumbnails/{encoded}", f"/{PASSWD}", f"/{encoded}", f"/docs/{encoded}",
-                 "//etc/passwd", "/thumbnails/%00", "/thumbnails/1.5", "/thumbnails/-1", "/thumbnails/" + "9" * 40,
-                 "/index.sqlite", "/page/index.html"):  # fmt: skip
+    paths = [f"/thumbnails/{PASSWD}", f"/thumbnails/{encoded}", f"/{PASSWD}", f"/{encoded}", f"/docs/{encoded}",
+             "//etc/passwd", "/thumbnails/%00", "/thumbnails/1.5", "/thumbnails/-1", "/thumbnails/" + "9" * 40,
+             "/index.sqlite", "/page/index.html", f"/previews/1/{encoded}", f"/previews/{encoded}/audio",
+             "/previews/1/image", "/previews/1/audio"]  # fmt: skip
+    for path in paths:
         status, body = server.get(path)
         assert status in (404, 422) and set(json.loads(body)) == {"detail"}, path
     sentence = client.get("/api/search", params={"text": PASSWD, "k": 3})
-    assert sentence.status_code == 200 and sentence.json()["finds"] == "image"
+    assert sentence.status_code == 200 and sentence.json()["finds"] == ["image"]
     assert client.get("/api/search", params={"text": "sea", "k": PASSWD}).status_code == 422
     for name in (PASSWD, "/etc/passwd", "a\0b.jpg"):
         assert upload(client, leaf.read_bytes(), name).json() == upload(client, leaf.read_bytes()).json()
     assert upload(client, PASSWD.encode(), PASSWD).status_code == 422
-    assert client.post("/api/search", data={"picture": PASSWD}).status_code == 422
+    assert client.post("/api/search", data={"file": PASSWD}).status_code == 422
     assert b"root:" not in sentence.content
 
 
@@ -471,8 +479,7 @@ def test_a_picture_that_is_decoded_beside_the_model_is_embedded_as_by_the_model(
         stream = io.BytesIO()
         noise.save(stream, format)
         square = load_square(stream.getvalue(), model.data.load_size, where="")
-        decoded = Image.fromarray(square.permute(1, 2, 0).numpy())
-        assert (model.embed_images([decoded]) == model.embed_images([stream.getvalue()])).all()
+        assert (model.embed_decoded("image", [square[None]]) == model.embed_images([stream.getvalue()])).all()
 
 
 def test_more_work_than_the_queue_holds_is_turned_away() -> None:

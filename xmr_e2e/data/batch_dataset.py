@@ -212,20 +212,26 @@ class BatchDataset(Dataset[Batch | XmrError]):
     def _frames(self, modality: str, request: Request) -> Tensor:
         """uint8 (n, f, 3, side, side), of `Data.frame_load_size`."""
         data, count = self.data, self.data.video.frames
-        chances = np.stack([self._chances(request, VIDEO_STREAM + number) for number in range(count)], axis=1)
         clips = [
             decode_frames(
                 self.reader.media(position, modality)[0],
                 self.reader.where(position),
                 frames=count,
                 size=data.frame_load_size,
-                chances=chances[row] if self.is_training else None,
+                chances=own,
                 bounds=data.media,
                 interpolation=data.interpolation,
             )
-            for row, position in enumerate(request.positions.tolist())
+            for position, own in zip(request.positions.tolist(), self._moments(request))
         ]
         return torch.from_numpy(np.stack(clips))
+
+    def _moments(self, request: Request) -> Sequence[NDArray[np.float64] | None]:
+        """Of each video, where its frames (f,) are in their segments, in [0, 1); None in evaluation."""
+        if not self.is_training:
+            return [None] * len(request.positions)
+        frames = range(self.data.video.frames)
+        return [*np.stack([self._chances(request, VIDEO_STREAM + number) for number in frames], axis=1)]
 
     def _points(self, modality: str, request: Request) -> Tensor:
         """float32 (n, p, 3): other points in each epoch of a training."""

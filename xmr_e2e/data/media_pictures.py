@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from xmr_e2e.data.augment_points import AXES, Axis
 from xmr_e2e.data.media_files import DEFAULT_BOUNDS, MediaBounds
 from xmr_e2e.errors import XmrError
 
@@ -20,9 +22,14 @@ RANGE_DB = 70.0
 """of a spectrogram; what is farther below its maximum has the least color"""
 FRAMES = (3, 2)
 """of a film strip: columns and rows"""
-POINTS = 4000
+POINTS = 12_000
+"""of a shape's surface: with fewer, it has holes"""
 AZIMUTH, ELEVATION = np.radians(35.0), np.radians(25.0)
 """from where a shape is seen"""
+NEAR, FAR = np.array([0, 60, 110]), np.array([205, 222, 235])
+"""colors of a shape's points, RGB"""
+Frame = TypeVar("Frame")
+Coordinates: TypeAlias = NDArray[np.floating[Any]]
 
 
 def draw_media(
@@ -58,8 +65,7 @@ def draw_media(
         from xmr_e2e.data.shapes import decode_points
 
         points = decode_points(data, where, points=POINTS, extension=extension, seed=0, bounds=bounds)
-        # glTF's vertical axis is y; scanners and most collections of meshes have it as z.
-        return draw_shape(points[:, [0, 2, 1]] * (1, -1, 1) if extension == "glb" else points, size)
+        return draw_shape(points, size, up=vertical_axis(extension))
     raise XmrError(f"{where}: {modality} is none of audio, video, shape3d")
 
 
@@ -70,7 +76,7 @@ def draw_sound(sound: NDArray[np.float32], size: tuple[int, int], *, rate: int) 
     picture = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(picture)
     peak = max(float(np.abs(sound).max()), 1e-6)
-    for column, (low, high) in enumerate(_extremes(sound / peak, width)):
+    for column, (low, high) in enumerate(zip(*(each.tolist() for each in extremes(sound / peak, width)))):
         middle, reach = top / 2, top / 2 - 2
         draw.line((column, middle - high * reach, column, middle - low * reach), fill=INK)
     energy = spectrogram(sound, width)
@@ -82,11 +88,10 @@ def draw_sound(sound: NDArray[np.float32], size: tuple[int, int], *, rate: int) 
     return picture
 
 
-def _extremes(sound: NDArray[np.float32], columns: int) -> list[tuple[float, float]]:
-    """The least and the greatest sample of each of so many parts of equal time."""
-    edges = np.linspace(0, len(sound), columns + 1).astype(int)
-    parts = [sound[start : max(end, start + 1)] for start, end in pairwise(edges.tolist())]
-    return [(float(part.min()), float(part.max())) if len(part) else (0.0, 0.0) for part in parts]
+def extremes(sound: NDArray[np.float32], parts: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The least and the greatest sample (parts,) of each of so many parts of equal time of a sound (t,), t >= 1."""
+    starts = np.linspace(0, len(sound), parts, endpoint=False).astype(int)
+    return np.minimum.reduceat(sound, starts), np.maximum.reduceat(sound, starts)
 
 
 def spectrogram(sound: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
@@ -109,6 +114,12 @@ def frame_side(size: tuple[int, int]) -> int:
     return max(1, min(size[0] // columns, size[1] // rows) - 8)
 
 
+def film_frames(frames: Sequence[Frame]) -> list[Frame]:
+    """Those of many evenly spaced frames that a film strip shows."""
+    count = FRAMES[0] * FRAMES[1]
+    return [frames[int((place + 0.5) * len(frames) / count)] for place in range(count)]
+
+
 def draw_film(frames: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     """A film strip of frames (f, side, side, 3), row by row, with holes between the rows as a film has them."""
     columns, rows = FRAMES
@@ -125,18 +136,38 @@ def draw_film(frames: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     return picture
 
 
-def draw_shape(points: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
-    """Points (p, 3) in the unit ball, whose third axis is upwards, seen from above and aside; near ones are darker."""
-    turn, tilt = (np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in (AZIMUTH, ELEVATION))
-    across, away = turn @ points[:, :2].T
-    depth, upwards = tilt @ np.stack([away, points[:, 2]])
-    scale = 0.48 * min(size)
-    x, y = size[0] / 2 + scale * across, size[1] / 2 - scale * upwards
-    near = (depth.max() - depth) / max(float(np.ptp(depth)), 1e-6)
-    picture = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(picture)
-    for point in np.argsort(near):
-        shade = int(190 - 150 * near[point])
-        place = (float(x[point]), float(y[point]))
-        draw.rectangle((*place, place[0] + 1, place[1] + 1), fill=(shade, shade, min(255, shade + 40)))
-    return picture
+def vertical_axis(extension: str) -> Axis:
+    """The axis that is upwards in a file of this extension: y by glTF's definition, z in most collections of meshes."""
+    return "y" if extension == "glb" else "z"
+
+
+def draw_shape(
+    points: NDArray[np.float32],
+    size: tuple[int, int],
+    *,
+    up: Axis = "z",
+    azimuth: float = AZIMUTH,
+    paper: str = PAPER,
+) -> Image.Image:
+    """Points (p, 3) in the unit ball, turned about the vertical axis, in parallel projection from a little above.
+
+    The nearer a point, the darker it is, and the nearest of a pixel is drawn.
+    """
+    vertical = AXES.index(up)
+    first, second, third = (points[:, (vertical + step) % 3] for step in (1, 2, 0))
+    across, away = _turned(first, second, azimuth)
+    depth, height = _turned(away, third, ELEVATION)
+    order = np.argsort(-depth, kind="stable")  # the nearest last: it stays
+    share = ((depth[order] + 1) / 2).clip(0, 1)[:, None]
+    scale = (min(size) - 4) / 2
+    columns, rows = size[0] / 2 - 0.5 + scale * across[order], size[1] / 2 - 0.5 - scale * height[order]
+    view = np.array(Image.new("RGB", size, paper))
+    block = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
+    places = np.stack([rows, columns], 1).astype(int)[:, None] + block  # three pixels wide: no holes in surfaces
+    view[places[..., 0], places[..., 1]] = (NEAR + share * (FAR - NEAR)).astype(np.uint8)[:, None]
+    return Image.fromarray(view)
+
+
+def _turned(x: Coordinates, y: Coordinates, angle: float) -> tuple[Coordinates, Coordinates]:
+    """Coordinates in a plane, turned by an angle about the origin."""
+    return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y

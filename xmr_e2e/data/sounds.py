@@ -165,7 +165,7 @@ def _resampled(frames: Iterator[AudioFrame], rate: int) -> Iterator[NDArray[np.f
 
 def _samples(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
     for chunk in resampler.resample(frame) if resampler else ():
-        yield chunk.to_ndarray()[0]
+        yield np.frombuffer(memoryview(chunk.planes[0]), np.float32, chunk.samples)  # in half the time of to_ndarray
 
 
 def _bounded(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 USUAL_RATE = Fraction(25)
 """frames per second where a file says nothing of them"""
+SKIPPING = ("h264", "hevc")
+"""FFmpeg's names of decoders that are told for each packet whether to leave out a frame to which no other refers; that
+of AV1 is told once, and others have few such frames"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class VideoDecoder:
     def frames_at(self, times: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Time and frame for each time of an ascending list, once each.
 
-        A frame that is damaged is replaced by the one that was shown before it, or else by the next.
+        A frame that is damaged is replaced by the one that was decoded before it, or else by the next.
 
         Raises:
             XmrError: no frame can be decoded, or more pixels would be than the bound.
@@ -134,7 +137,8 @@ class VideoDecoder:
         # Earlier ones, where a packet was marked as a keyframe and cannot be decoded by itself.
         for first in range(keyframe, -1, -1):
             found = 0
-            for frame in self._shown_at(run, self._frames_from(self._timeline.keyframes[first][1])):
+            packets = islice(self._timeline.packets, self._timeline.keyframes[first][1], None)
+            for frame in self._shown_at(run, self._frames_of(packets, set(run))):
                 yield run[found], frame
                 found += 1
             if found:
@@ -158,14 +162,17 @@ class VideoDecoder:
         if before is not None:
             yield before
 
-    def _frames_from(self, first: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Times and frames, from a packet on."""
+    def _frames_of(self, packets: Iterable[Packet[Any]], wanted: Set[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Times and frames of successive packets; of frames that are not wanted, only those that others refer to."""
         import av
 
         context = self._stream.codec_context
         context.flush_buffers()
+        skips = context.name in SKIPPING and not self._timeline.is_counted
         count = 0
-        for packet in chain(islice(self._timeline.packets, first, None), [None]):
+        for packet in chain(packets, [None]):
+            if skips:
+                context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else "NONREF"
             try:
                 frames = context.decode(packet)
             except av.FFmpegError:  # of a damaged packet, without which the decoder goes on

@@ -55,7 +55,7 @@ def decode_frames(
     with open_media(data, where, "video") as container:
         stream = find_video(container, where)
         timeline = read_timeline(container, stream, where, bounds)
-        wanted = _choose_times(timeline, frames, chances)
+        wanted = choose_times(timeline, frames, chances)
         decoder = VideoDecoder(stream, timeline, where, bounds)
         found = {time: _square(frame, stream, size, interpolation) for time, frame in decoder.frames_at(wanted)}
     return np.stack([found[time] for time in wanted])
@@ -81,17 +81,39 @@ def extract_frames(
     Raises:
         XmrError: as `decode_frames`.
     """
+    pictures, seconds = whole_frames(data, where, frames=frames, shorter_side=shorter_side, bounds=bounds)
+    with decoding(where, "video"):
+        return encode_mp4(pictures, frames / seconds, quality=STORED_QUALITY, keyframe_every=1)
+
+
+def whole_frames(
+    data: bytes,
+    where: str,
+    *,
+    frames: int,
+    shorter_side: int | None = None,
+    bounds: MediaBounds = DEFAULT_BOUNDS,
+) -> tuple[list[NDArray[np.uint8]], Fraction]:
+    """The frames that evaluation would take, upright and whole, uint8 (h, w, 3), RGB, and the video's seconds.
+
+    Sides are even, as codings demand. A video can change its size in its course.
+
+    Args:
+        shorter_side: in pixels, at most; smaller frames keep their size. None: all do.
+
+    Raises:
+        XmrError: as `decode_frames`.
+    """
     with open_media(data, where, "video") as container:
         stream = find_video(container, where)
         timeline = read_timeline(container, stream, where, bounds)
-        wanted = _choose_times(timeline, frames, None)
+        wanted = choose_times(timeline, frames, None)
         decoder = VideoDecoder(stream, timeline, where, bounds)
         found = {time: _whole_picture(frame, stream, shorter_side) for time, frame in decoder.frames_at(wanted)}
-    with decoding(where, "video"):
-        return _encode([found[time] for time in wanted], frames / (timeline.duration * timeline.unit))
+    return [found[time] for time in wanted], timeline.duration * timeline.unit
 
 
-def _choose_times(timeline: Timeline, frames: int, chances: Sequence[float] | NDArray[np.float64] | None) -> list[int]:
+def choose_times(timeline: Timeline, frames: int, chances: Sequence[float] | NDArray[np.float64] | None) -> list[int]:
     """Times of the frames that are shown at the chosen time within each segment: ascending."""
     within = np.full(frames, MIDDLE) if chances is None else np.asarray(chances, np.float64)
     moments = timeline.times[0] + timeline.duration * (np.arange(frames) + within) / frames
@@ -143,8 +165,13 @@ def _resized(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     )
 
 
-def _encode(pictures: list[NDArray[np.uint8]], rate: Fraction) -> bytes:
-    """An MP4 file of pictures (h, w, 3), each a keyframe, so many of them per second."""
+def encode_mp4(pictures: Sequence[NDArray[np.uint8]], rate: Fraction, *, quality: str, keyframe_every: int) -> bytes:
+    """An MP4 file (H.264) of pictures (h, w, 3) of even sides, so many of them per second.
+
+    Args:
+        quality: x264's constant rate factor.
+        keyframe_every: so many frames at least.
+    """
     import av
 
     stream = io.BytesIO()
@@ -152,11 +179,10 @@ def _encode(pictures: list[NDArray[np.uint8]], rate: Fraction) -> bytes:
     with av.open(stream, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=rate.limit_denominator(10_000))
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.gop_size = 1
+        video.gop_size = keyframe_every
         # One thread: x264's choices depend on their number.
-        video.options = {"crf": STORED_QUALITY, "threads": "1", "bf": "0"}
+        video.options = {"crf": quality, "threads": "1", "bf": "0"}
         for number, picture in enumerate(pictures):
-            # Resized: a video can change its size in its course.
             frame = av.VideoFrame.from_ndarray(_resized(picture, height, width), format="rgb24")
             frame.pts = number
             container.mux(video.encode(frame))

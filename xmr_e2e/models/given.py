@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -49,7 +49,7 @@ _FLOAT_WAV = 3
 Decoded = TypeVar("Decoded")
 
 
-def modality_of(path: Path) -> str | None:
+def modality_of(path: PurePath) -> str | None:
     """The modality of a file by its ending; None for one that is none of them, such as a text."""
     return next((name for name, endings in FILE_SUFFIXES.items() if path.suffix.lower() in endings), None)
 

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xmr_e2e.data.augment_points import AXES, Axis
+from xmr_e2e.data.augment_points import Axis
+from xmr_e2e.data.media_pictures import draw_shape, extremes
+from xmr_e2e.data.preview_files import encode_mp3
 from xmr_e2e.errors import XmrError
 from xmr_e2e.reports.plots import BLUE
 from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
@@ -24,8 +26,6 @@ from xmr_e2e.shards.schema import MEDIA_EXTENSIONS
 SECONDS = 3
 """of a sound that are heard, from its beginning"""
 RATE = 16_000
-BIT_RATE = 32_000
-"""of MP3, which all browsers play: 12 kB for three seconds, an eighth of their WAV"""
 FRAMES = 8
 """of a video, evenly spaced, as evaluation takes them"""
 VIEWS = 12
@@ -39,10 +39,7 @@ QUALITY = 75
 PAGE_BYTES = 12_000_000
 """of sounds and of moving pictures in a page: what comes later is drawn, and does not play or move"""
 LONGEST_REASON = 160
-_ELEVATION = np.deg2rad(25)
 _BARS = 80
-_NEAR, _FAR = np.array([0, 60, 110]), np.array([205, 222, 235])
-"""colours of a shape's points, RGB"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ def preview_sound(data: bytes, where: str) -> SoundPreview:
 
     samples = decode_sound(data, where, rate=RATE)
     heard = samples[: SECONDS * RATE]
-    return SoundPreview(draw_waveform(heard), encode_mp3(heard), len(samples) / RATE)
+    return SoundPreview(draw_waveform(heard), encode_mp3(heard, rate=RATE), len(samples) / RATE)
 
 
 def preview_video(data: bytes, where: str) -> Reel:
@@ -188,7 +185,8 @@ def preview_shape(data: bytes, where: str, extension: str, up: Axis) -> Reel:
 
     points = decode_points(data, where, points=POINTS, extension=extension, seed=0)
     angles = 2 * np.pi * np.arange(VIEWS) / VIEWS
-    return _reel(np.stack([render_points(points, float(angle), up) for angle in angles]))
+    views = [draw_shape(points, (SIDE, SIDE), up=up, azimuth=float(angle), paper="white") for angle in angles]
+    return _reel(np.stack([np.asarray(view) for view in views]))
 
 
 def draw_waveform(samples: NDArray[np.float32]) -> bytes:
@@ -196,8 +194,7 @@ def draw_waveform(samples: NDArray[np.float32]) -> bytes:
 
     The largest of all fills the height.
     """
-    ends = np.linspace(0, len(samples), min(_BARS, len(samples)) + 1).astype(int)
-    low, high = np.minimum.reduceat(samples, ends[:-1]), np.maximum.reduceat(samples, ends[:-1])
+    low, high = extremes(samples, min(_BARS, len(samples)))
     scale = 28 / max(float(np.abs(samples).max()), 1e-3)
     bars = "".join(
         f"M{place * 2 + 1} {30 - scale * top:.1f}V{30 - scale * bottom + 0.5:.1f}"
@@ -207,45 +204,6 @@ def draw_waveform(samples: NDArray[np.float32]) -> bytes:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="160" height="60" viewBox="0 0 {2 * len(low)} 60" '
         f'preserveAspectRatio="none"><path d="{bars}" stroke="{BLUE}" stroke-width="1.4"/></svg>'
     ).encode()
-
-
-def encode_mp3(samples: NDArray[np.float32]) -> bytes | None:
-    """Mono samples (t,) in [-1, 1] at RATE as an MP3 file; None where FFmpeg was built without its encoder."""
-    import av
-
-    if "libmp3lame" not in av.codecs_available:
-        return None
-    stream = io.BytesIO()
-    with av.open(stream, "w", format="mp3", options={"fflags": "+bitexact"}) as container:
-        sound = container.add_stream("libmp3lame", rate=RATE, layout="mono")
-        sound.bit_rate = BIT_RATE
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-    return stream.getvalue()
-
-
-def render_points(points: NDArray[np.float32], angle: float, up: Axis) -> NDArray[np.uint8]:
-    """A view of points (p, 3) of the unit ball, turned about the vertical axis: (SIDE, SIDE, 3).
-
-    Parallel projection from a little above; the nearer a point, the darker, and the nearest of a pixel is drawn.
-    """
-    vertical = AXES.index(up)
-    first, second = points[:, (vertical + 1) % 3], points[:, (vertical + 2) % 3]
-    across = np.cos(angle) * first - np.sin(angle) * second
-    away = np.sin(angle) * first + np.cos(angle) * second
-    height = np.cos(_ELEVATION) * points[:, vertical] + np.sin(_ELEVATION) * away
-    depth = np.cos(_ELEVATION) * away - np.sin(_ELEVATION) * points[:, vertical]
-    order = np.argsort(-depth, kind="stable")  # the nearest last: it stays
-    columns, rows = (((1 + sign * each[order]) * (SIDE - 4) / 2 + 1.5) for sign, each in ((1, across), (-1, height)))
-    share = ((depth[order] + 1) / 2).clip(0, 1)[:, None]
-    colors = (_NEAR + share * (_FAR - _NEAR)).astype(np.uint8)
-    view = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    block = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
-    places = np.stack([rows, columns], 1).astype(int)[:, None] + block  # three pixels wide: no holes in surfaces
-    view[places[..., 0], places[..., 1]] = colors[:, None]
-    return view
 
 
 def _reel(pictures: NDArray[np.uint8]) -> Reel:

@@ -1,30 +1,43 @@
 """The web application around an index and its model: a page, a JSON API, and the API's description.
 
-Nothing that is sent is ever taken as a path: the page's files are read at the start, pictures are found by number.
+Nothing that is sent is ever taken as a path: the page's files are read at the start, pictures and previews are found
+by number.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response, UploadFile
+from fastapi import FastAPI, Header, HTTPException, Path, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment
-from PIL import Image
-from pydantic import BaseModel, Field
 from starlette.types import ASGIApp
 
 import xmr_e2e
-from xmr_e2e.data.images import load_square
+from xmr_e2e.data.preview_files import MEDIA_TYPES
 from xmr_e2e.errors import XmrError
+from xmr_e2e.extras import has_extra
+from xmr_e2e.models.given import FILE_SUFFIXES, NOUNS, RAW_KINDS
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search.access import Access, Rules
+from xmr_e2e.search.answers import (
+    MAX_HITS,
+    TEXT_CHARACTERS,
+    About,
+    Answer,
+    Collection,
+    Failure,
+    Found,
+    Limits,
+    Modality,
+    Playing,
+)
 from xmr_e2e.search.index import Index
 from xmr_e2e.search.limits import (
     FAILED,
@@ -35,19 +48,18 @@ from xmr_e2e.search.limits import (
     InferenceQueues,
     client_of,
 )
-from xmr_e2e.search.query import shorten
-from xmr_e2e.shards.media import UnusableImage, count_pixels
+from xmr_e2e.search.ranges import ranged
+from xmr_e2e.search.store import Item
+from xmr_e2e.search.uploads import Upload
+from xmr_e2e.shards.schema import MODALITIES
 
-TEXT_CHARACTERS = 1000
-MAX_HITS = 100
 DEFAULT_HITS = 24
 EXAMPLES, EXAMPLE_CHARACTERS = 3, 60
-NAME_CHARACTERS = 100
-"""of an uploaded file's name, in an answer"""
 
 _PAGE = {
     "": ("index.html", "text/html; charset=utf-8"),
     "style.css": ("style.css", "text/css; charset=utf-8"),
+    "players.js": ("players.js", "text/javascript; charset=utf-8"),
     "script.js": ("script.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -56,68 +68,10 @@ _PAGE = {
 _LOG = logging.getLogger(__name__)
 
 Hits = Annotated[int, Query(ge=1, le=MAX_HITS, description="how many of the best items")]
-
-
-class Collection(BaseModel):
-    """A dataset's split, or a folder of pictures."""
-
-    name: str
-    split: str = Field(description="empty for a folder of pictures")
-    items: int
-
-
-class Limits(BaseModel):
-    """Limits on the content of a request."""
-
-    upload_bytes: int = UPLOAD_BYTES
-    upload_pixels: int = UPLOAD_PIXELS
-    text_characters: int = TEXT_CHARACTERS
-    hits: int = MAX_HITS
-
-
-class About(BaseModel):
-    """The items that are searched, and the model that searches them."""
-
-    model: str = Field(description="the method's name")
-    run: str = Field(description="the last two folders of the run")
-    similarity: str = Field(description="what the scores are; higher is better")
-    exact: bool = Field(description="every item is compared; a large index is searched by a graph, which may miss some")
-    items: int
-    pictures: int = Field(description="items that a sentence can find")
-    texts: int = Field(description="items that a picture can find")
-    collections: list[Collection]
-    takes: list[str] = Field(description='queries that the model can read: "text", "picture"')
-    examples: list[str] = Field(description="texts of some of the items")
-    limits: Limits
-
-
-class Found(BaseModel):
-    """An item that was found."""
-
-    item: int = Field(description="its number in the index")
-    score: float
-    source: str = Field(description="its name in the files that it came from")
-    collection: str
-    split: str
-    labels: list[str]
-    texts: list[str]
-    thumbnail: str | None = Field(description="path of its picture, if it has one")
-
-
-class Answer(BaseModel):
-    """The items found, best first."""
-
-    finds: str = Field(description='by what the items were found: "image" or "text"')
-    hits: list[Found]
-    unknown: list[str] = Field(default=[], description="words of the sentence that the model does not know")
-    remark: str = Field(default="", description="the same for a person; says where no word is known, so that the hits "
-                        "do not depend on the sentence")  # fmt: skip
-
-
-class Failure(BaseModel):
-    """The reason why there is no answer."""
-
-    detail: str
+Finds = Annotated[tuple[Modality, ...], Query(
+    description="by which of their modalities items are found; by default by all but the query's own"
+)]  # fmt: skip
+Number = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class Service:
@@ -139,76 +93,90 @@ class Service:
         request: Request,
         text: Annotated[str, Query(max_length=TEXT_CHARACTERS, description="a sentence")],
         k: Hits = DEFAULT_HITS,
+        finds: Finds = (),
     ) -> Answer:
-        """The pictures that fit a sentence best."""
+        """The items that fit a sentence best."""
         if not text.strip():
             raise HTTPException(422, "the sentence is empty")
-        self._require("text", "image")
-        return await self.work.model.do(client_of(request.client), self._find_pictures, text, k)
+        wanted = self._galleries("text", finds)
+        return await self.work.model.do(client_of(request.client), self._find_by_text, text, wanted, k)
 
-    async def search_picture(self, request: Request, picture: UploadFile, k: Hits = DEFAULT_HITS) -> Answer:
-        """The texts that fit a picture best: JPEG, PNG, WebP, GIF, BMP or TIFF, whatever its name."""
-        self._require("picture", "text")
-        client, given = client_of(request.client), (picture.file, picture.filename or "", k)
-        found = await self.work.pictures.do(client, self._find_texts, *given, LARGE_PIXELS)
+    async def search_file(
+        self, request: Request, file: UploadFile, k: Hits = DEFAULT_HITS, finds: Finds = ()
+    ) -> Answer:
+        """The items that fit a picture, a sound, a video or a 3D shape best. The ending of the file's name says which
+        it is, as /api/about lists them; another one stands for a picture: JPEG, PNG, WebP, GIF, BMP or TIFF."""
+        upload, client = Upload(file.file, file.filename or ""), client_of(request.client)
+        wanted = self._galleries(upload.modality, finds)
+        if upload.modality != "image":
+            return await self.work.media.do(client, self._find_by_media, upload, wanted, k)
+        found = await self.work.pictures.do(client, self._find_by_picture, upload, wanted, k, LARGE_PIXELS)
         if found is None:
-            found = await self.work.large_pictures.do(client, self._find_texts, *given, UPLOAD_PIXELS)
+            found = await self.work.large_pictures.do(client, self._find_by_picture, upload, wanted, k, UPLOAD_PIXELS)
         assert found is not None, "no picture has more pixels than that"
         return found
 
-    def thumbnail(self, item: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
-        """An item's picture, small."""
-        jpeg = self.index.store.thumbnail(item)
+    def thumbnail(self, item: Number) -> Response:
+        """An item's picture, small; drawn of sounds, videos and shapes."""
+        jpeg = self.index.store.pictures.thumbnail(item)
         if jpeg is None:
             raise HTTPException(404, f"no picture of an item {item}")
         return Response(jpeg, media_type="image/jpeg")
 
-    def _require(self, query: str, finds: str) -> None:
-        """Raise HTTPException for a query that the model cannot read, or to which no item can be the answer."""
-        if query not in self.about_this.takes:
-            raise HTTPException(422, f"this model cannot read a {query}")
-        if not len(self.index.numbers(finds)):
-            raise HTTPException(422, f"none of the items can be found by its {finds}, so that a {query} finds nothing")
+    def preview(
+        self, item: Number, modality: Playing, range: Annotated[str | None, Header(include_in_schema=False)] = None
+    ) -> Response:
+        """A preview of an item's sound (its beginning, MP3), video (MP4) or shape (a picture that turns, WebP)."""
+        content = self.index.store.pictures.preview(item, modality)
+        if content is None:
+            raise HTTPException(404, f"no preview of an item {item} by its {modality}")
+        return ranged(content, MEDIA_TYPES[modality], range)
 
-    def _find_pictures(self, text: str, k: int) -> Answer:
-        answer = self._answer(self.model.embed_texts([text])[0], "image", k)
+    def _galleries(self, query: str, finds: Sequence[str]) -> list[str]:
+        """The modalities by which a query finds items; HTTPException where it is not read, or none of them is held."""
+        about, noun = self.about_this, "sentence" if query == "text" else NOUNS[query]
+        if query not in about.takes:
+            raise HTTPException(422, f"this model cannot read a {noun}")
+        asked = finds or [name for name in self.model.method.input_kinds if name != query]
+        found = [name for name in about.found_by if name in asked]
+        if not found:
+            by = " or ".join(asked) or "anything else"
+            raise HTTPException(422, f"none of the items can be found by its {by}, so that a {noun} finds nothing")
+        return found
+
+    def _find_by_text(self, text: str, finds: Sequence[str], k: int) -> Answer:
+        answer = self._answer(self.model.embed_texts([text])[0], "text", finds, k)
         unknown = self.model.unknown_words(text)
         return answer.model_copy(update={"unknown": list(unknown.words), "remark": str(unknown)})
 
-    def _find_texts(self, file: BinaryIO, name: str, k: int, most_pixels: int) -> Answer | None:
-        """None for a picture of more pixels than it may have here.
+    def _find_by_picture(self, upload: Upload, finds: Sequence[str], k: int, most_pixels: int) -> Answer | None:
+        """None for a picture of more pixels than it may have here."""
+        decoded = upload.decode_picture(self.model.data, most_pixels)
+        return None if decoded is None else self._find_by(decoded, "image", finds, k)
 
-        The file is read by the thread that decodes it: what waits for its turn lies on the disk.
-        """
-        file.seek(0)
-        content = file.read()
-        try:
-            if count_pixels(content, max_pixels=UPLOAD_PIXELS) > most_pixels:
-                return None
-            side, how = self.model.data.load_size, self.model.data.interpolation
-            square = load_square(content, side, where="", max_pixels=UPLOAD_PIXELS, interpolation=how)
-        except (UnusableImage, XmrError) as error:
-            reason = str(error).removeprefix(": the image ")
-            raise HTTPException(
-                422, f"{shorten(name, NAME_CHARACTERS) or 'this file'} cannot be used: {reason}"
-            ) from error
-        decoded = Image.fromarray(square.permute(1, 2, 0).numpy())
-        return self.work.with_model(self._find_texts_of, decoded, k)
+    def _find_by_media(self, upload: Upload, finds: Sequence[str], k: int) -> Answer:
+        return self._find_by(upload.decode_media(self.model.data), upload.modality, finds, k)
 
-    def _find_texts_of(self, decoded: Image.Image, k: int) -> Answer:
-        return self._answer(self.model.embed_images([decoded])[0], "text", k)
+    def _find_by(self, decoded: Any, query: str, finds: Sequence[str], k: int) -> Answer:
+        """In the thread that has decoded the file: the model's does the rest."""
+        return self.work.with_model(
+            lambda: self._answer(self.model.embed_decoded(query, [decoded])[0], query, finds, k)
+        )
 
-    def _answer(self, embedded: np.ndarray, finds: str, k: int) -> Answer:
-        found = self.index.nearest(embedded, finds, k)
-        items = self.index.store.items([number for number, _ in found])
-        return Answer(finds=finds, hits=[
-            Found(
-                item=number, score=score, source=item.source or item.key, collection=item.collection, split=item.split,
-                labels=list(item.labels), texts=list(item.texts),
-                thumbnail=f"{self.root_path}/thumbnails/{number}" if item.has_thumbnail else None,
-            )
-            for (number, score), item in zip(found, items)
-        ])  # fmt: skip
+    def _answer(self, embedded: np.ndarray, query: str, finds: Sequence[str], k: int) -> Answer:
+        best = self.index.best(embedded, finds, k)
+        items = self.index.store.items([number for number, *_ in best])
+        hits = [self._found(item, *place) for item, place in zip(items, best)]
+        return Answer(query=query, finds=list(finds), hits=hits)
+
+    def _found(self, item: Item, number: int, modality: str, score: float) -> Found:
+        root = self.root_path
+        return Found(
+            item=number, score=score, modality=modality, source=item.source or item.key, collection=item.collection,
+            split=item.split, labels=list(item.labels), texts=list(item.texts),
+            thumbnail=f"{root}/thumbnails/{number}" if item.has_thumbnail else None,
+            previews={name: f"{root}/previews/{number}/{name}" for name in item.previews},
+        )  # fmt: skip
 
 
 def create_app(index: Index, model: SavedModel, rules: Rules, *, work: InferenceQueues | None = None) -> ASGIApp:
@@ -226,16 +194,22 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Inference
     app = FastAPI(
         title="xmr serve", version=xmr_e2e.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         redirect_slashes=False,
-        description="Cross-modal search: a sentence finds pictures, a picture finds texts.",
+        description="Cross-modal search: a sentence, a picture, a sound, a video or a 3D shape finds items of other "
+        "kinds.",
     )  # fmt: skip
     service = Service(index, model, work, rules.root_path)
     failures = {code: {"model": Failure} for code in (408, 413, 422, 503)}
     app.get("/api/about")(service.about)
     app.get("/api/search", responses={422: failures[422], 503: failures[503]})(service.search_text)
-    app.post("/api/search", responses=failures)(service.search_picture)  # type: ignore[arg-type]
+    app.post("/api/search", responses=failures)(service.search_file)  # type: ignore[arg-type]
     app.get("/thumbnails/{item}", response_class=Response, responses={
         200: {"content": {"image/jpeg": {}}}, 404: {"model": Failure}, 422: failures[422]
     })(service.thumbnail)  # fmt: skip
+    kinds: dict[str, dict[str, Any]] = {kind: {} for kind in MEDIA_TYPES.values()}
+    app.get("/previews/{item}/{modality}", response_class=Response, responses={
+        200: {"content": kinds}, 206: {"content": kinds, "description": "The part that a Range header asks for"},
+        404: {"model": Failure}, 416: {"model": Failure}, 422: failures[422]
+    })(service.preview)  # fmt: skip
     _add_pages(app, rules)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(XmrError, _fail_quietly)
@@ -244,20 +218,25 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Inference
 
 
 def _describe(index: Index, model: SavedModel) -> About:
-    reads = model.method.input_kinds
+    found_by = {name: len(index.numbers(name)) for name in MODALITIES}
     return About(
         model=model.config.title,
         run="/".join(index.run.parts[-2:]),
         similarity=model.similarity,
         exact=not index.is_approximate,
         items=len(index),
-        pictures=len(index.numbers("image")),
-        texts=len(index.numbers("text")),
+        found_by={name: count for name, count in found_by.items() if count},
         collections=[Collection(name=row[0], split=row[1], items=row[2]) for row in index.store.collections()],
-        takes=["text"] * (reads.get("text") == "tokens") + ["picture"] * (reads.get("image") == "pixels"),
+        takes={name: list(FILE_SUFFIXES.get(name, ())) for name in MODALITIES if _reads(model, name)},
         examples=_examples(index),
         limits=Limits(),
     )
+
+
+def _reads(model: SavedModel, modality: str) -> bool:
+    """True if a sentence, or a file of this modality, can be a query."""
+    is_raw = model.method.input_kinds.get(modality) == RAW_KINDS[modality]
+    return is_raw and (modality in ("text", "image") or has_extra("media"))
 
 
 def _examples(index: Index) -> list[str]:

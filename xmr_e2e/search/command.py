@@ -150,8 +150,8 @@ def serve_command(
 ) -> None:
     """Serve an index as a page for a browser, and as a JSON API that /docs describes, until Ctrl-C.
 
-    Who has the token sees texts, labels, file names and small pictures of all that is indexed. It is asked for where
-    others than the users of this machine come to the server: with another --host, or with --name.
+    Who has the token sees texts, labels, file names, pictures, sounds and videos of all that is indexed. It is asked
+    for where others than the users of this machine come to the server: with another --host, or with --name.
 
     Args:
         path: the run folder, or an index's that lies in its run's
@@ -243,8 +243,8 @@ def _describe_open(endpoint: Endpoint) -> str:
     who = " or ".join(filter(None, (direct, through)))
     having = "and has the address above, with its token," if endpoint.rules.token else "(no token is asked for)"
     return (
-        f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names and small "
-        "pictures of all that is indexed; nothing is encrypted on the way, unless by a proxy"
+        f"whoever reaches this server {who} {having} can search, and sees the texts, labels, file names, small "
+        "pictures, sounds and videos of all that is indexed; nothing is encrypted on the way, unless by a proxy"
     )
 
 

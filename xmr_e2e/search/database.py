@@ -18,6 +18,8 @@ Kinds = Sequence[Any]
 SchemaEntry = tuple[str, str, str, str]
 """type, name and table of what a database holds, and the statement that made it"""
 
+MOST_VALUES = 500
+"""in one query; older SQLites take 999"""
 _STEPS = 10_000
 """of SQLite's virtual machine, after which the program is asked whether to go on"""
 _STEPS_PER_BYTE, _MORE_STEPS = 4, 1_000_000
@@ -127,3 +129,8 @@ def schema_of(statements: str) -> list[SchemaEntry]:
         return database.schema()
     finally:
         database.close()
+
+
+def marks(values: Sequence[Any]) -> str:
+    """The place of each of some values in a statement."""
+    return ",".join("?" * len(values))

@@ -16,9 +16,10 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.models.given import FILE_SUFFIXES, LOADERS, MEDIA_BYTES, NOUNS, RAW_KINDS, modality_of
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.received import read_bytes
-from xmr_e2e.search.drawings import draw
+from xmr_e2e.search.draft import Draft, NewItem
+from xmr_e2e.search.drawings import Shown, show
 from xmr_e2e.search.progress import progress_bar
-from xmr_e2e.search.store import Draft, Item, NewItem, Store
+from xmr_e2e.search.store import Item, Store
 from xmr_e2e.shards.audit.duplicates import ALIKE, ALIKE_IN_DETAIL
 from xmr_e2e.shards.audit.fingerprint import FLAT, perceptual_hashes
 from xmr_e2e.shards.media import IMAGE_BYTES, UnusableImage, decode_rgb, thumbnail
@@ -51,7 +52,7 @@ class _File:
 
     item: Item
     decoded: Any
-    small: bytes
+    shown: Shown
 
 
 def file_suffixes(model: SavedModel) -> tuple[str, ...]:
@@ -108,7 +109,9 @@ def _new_items(
     modality = modality_of(paths[0])
     assert modality is not None, "they were chosen by their endings"
     rows = model.embed_decoded(modality, [file.decoded for file in usable])
-    return [NewItem(file.item, {modality: row}, file.small) for file, row in zip(usable, rows)]
+    return [
+        NewItem(file.item, {modality: row}, file.shown.jpeg, file.shown.previews) for file, row in zip(usable, rows)
+    ]
 
 
 def _prepare(path: Path, folder: Path, model: SavedModel, is_known: Any) -> _File | None:
@@ -129,18 +132,18 @@ def _prepare(path: Path, folder: Path, model: SavedModel, is_known: Any) -> _Fil
     if is_known(item.id):
         return None
     if modality == "image":
-        small = thumbnail(content, THUMBNAIL)
+        shown = Shown(thumbnail(content, THUMBNAIL))
     else:
         extension = path.suffix.lower().removeprefix(".")
-        small = draw(content, modality, extension, where=str(path), bounds=model.data.media)
-    return _File(item, LOADERS[modality]([path], model.data), small)
+        shown = show(content, modality, extension, where=str(path), bounds=model.data.media)
+    return _File(item, LOADERS[modality]([path], model.data), shown)
 
 
 def _is_there(file: _File, path: Path, store: Store, names: Mapping[str, Sequence[int]]) -> bool:
     """True for a picture that looks as one of its name that is there already."""
     if modality_of(path) != "image":
         return False
-    return any(_look_alike(file.small, store.thumbnail(number)) for number in names.get(path.stem, ()))
+    return any(_look_alike(file.shown.jpeg, store.pictures.thumbnail(number)) for number in names.get(path.stem, ()))
 
 
 def _leave_out(reason: str, result: Added) -> None:
@@ -148,9 +151,9 @@ def _leave_out(reason: str, result: Added) -> None:
     result.unusable += 1
 
 
-def _look_alike(one: bytes, other: bytes | None) -> bool:
+def _look_alike(one: bytes | None, other: bytes | None) -> bool:
     """True for two thumbnails of the same picture, by the rule of `xmr shards audit`."""
-    if other is None:
+    if one is None or other is None:
         return False
     images = [decode_rgb(jpeg) for jpeg in (one, other)]
     first, second = map(perceptual_hashes, images)

@@ -99,7 +99,16 @@ class Index:
     def hit(self, number: int, item: Item, score: float, modality: str = "") -> Hit:
         """An item as it is shown; its picture is the thumbnail."""
         where = f"{self.store.path}: item {number}"
-        return Hit(item.key, item.source, score, item.texts, item.labels, where, self.store.thumbnail(number), modality)
+        return Hit(
+            item.key,
+            item.source,
+            score,
+            item.texts,
+            item.labels,
+            where,
+            self.store.pictures.thumbnail(number),
+            modality,
+        )
 
 
 def require_same_model(index: Index, model: SavedModel) -> None:

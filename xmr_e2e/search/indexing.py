@@ -17,10 +17,11 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.models.embed import collect
 from xmr_e2e.models.saved_model import SavedModel
-from xmr_e2e.search.drawings import draw_sample
+from xmr_e2e.search.draft import Draft, NewItem, rewritten
+from xmr_e2e.search.drawings import Shown, show_sample
 from xmr_e2e.search.folder import THUMBNAIL, Added, add_files, file_suffixes
 from xmr_e2e.search.progress import progress_bar
-from xmr_e2e.search.store import NAME, Draft, Item, NewItem, Store, rewritten
+from xmr_e2e.search.store import NAME, Item, Store
 from xmr_e2e.search.vectors import FLAT_UP_TO, Neighbors
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.shards.media import PILLOW_MAX_PIXELS, UnusableImage, thumbnail
@@ -137,8 +138,8 @@ def _samples(
         for start in range(0, len(places), 16 * CPUS):  # few pictures are held at a time
             some = places[start : start + 16 * CPUS]
             records = [reader.read(position) for position in some]
-            pictures = pool.map(lambda at, of: _thumbnail_of(reader, at, of, model), some, records)
-            for position, record, small in zip(some, records, pictures):
+            pictures = pool.map(lambda at, of: _show(reader, at, of, model), some, records)
+            for position, record, shown in zip(some, records, pictures):
                 about = record.metadata
                 item = Item(
                     ids[position],
@@ -150,16 +151,17 @@ def _samples(
                     about.labels,
                 )
                 rows = {name: embedded[name][0][row[position]] for name, row in row_of.items() if position in row}
-                yield NewItem(item, rows, small)
+                yield NewItem(item, rows, shown.jpeg, shown.previews)
             advance(len(some))
 
 
-def _thumbnail_of(reader: SplitReader, position: int, record: Record, model: SavedModel) -> bytes | None:
-    """A sample's picture, small, or one that is drawn of its other media; None where there is nothing to be seen."""
+def _show(reader: SplitReader, position: int, record: Record, model: SavedModel) -> Shown:
+    """A sample's picture, small, or one that is drawn of its other media, and the previews of these."""
+    media = show_sample(reader, position, model.method.modalities, model.data.media)
     if not record.image:
-        return draw_sample(reader, position, model.method.modalities, model.data.media)
+        return media
     try:
-        return thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS)
+        return Shown(thumbnail(record.image, THUMBNAIL, max_pixels=PILLOW_MAX_PIXELS), media.previews)
     except UnusableImage as error:
         raise XmrError(f"{record.where}: the image {error}") from error
 

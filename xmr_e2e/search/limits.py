@@ -44,6 +44,7 @@ DISCARDING = 16
 SENTENCES, CLIENT_SENTENCES = 512, 256
 PICTURES, CLIENT_PICTURES = 128, 32
 LARGE_PICTURES, CLIENT_LARGE_PICTURES = 16, 4
+MEDIA, CLIENT_MEDIA = 16, 4
 """searches that wait; those that come beyond are turned away"""
 TIMEOUT_S = 30.0
 """for which a request waits in each queue"""
@@ -52,7 +53,8 @@ RETRY = {"Retry-After": "2"}
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -176,7 +178,7 @@ class _Body:
         return message
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the upload is larger than {self._limit / 2**20:g} MB; send a smaller picture")
+        return HTTPException(413, f"the upload is larger than {self._limit / 2**20:g} MB; send a smaller file")
 
 
 @dataclass(eq=False)
@@ -301,20 +303,22 @@ class WorkQueue:
 
 
 class InferenceQueues:
-    """The model's thread, and before it those that decode pictures, so that no sentence waits for a picture that is
-    being decoded, and no photograph for one that is made to take long."""
+    """The model's thread, and before it those that decode files, so that no sentence waits for a file that is being
+    decoded, no picture for a video, and no photograph for a picture that is made to take long."""
 
     def __init__(self) -> None:
         self.model = WorkQueue("model", SENTENCES, CLIENT_SENTENCES)
         self.pictures = WorkQueue("pictures", PICTURES, CLIENT_PICTURES)
         self.large_pictures = WorkQueue("large-pictures", LARGE_PICTURES, CLIENT_LARGE_PICTURES)
+        self.media = WorkQueue("media", MEDIA, CLIENT_MEDIA)
+        """sounds, videos and shapes"""
 
     def with_model(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call the function in the model's thread and return its result; for a thread that decodes."""
         return self.model.threads.submit(function, *arguments).result()
 
     def close(self) -> None:
-        for queue in (self.large_pictures, self.pictures, self.model):
+        for queue in (self.media, self.large_pictures, self.pictures, self.model):
             queue.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
@@ -12,11 +13,16 @@ from xmr_e2e.console import console
 
 
 class Throughput:
-    """Images per second, and the share of the time that was spent waiting for data, over the last steps."""
+    """Samples per second, and the share of the time that was spent waiting for data, over the last steps."""
 
     MEMORY = 0.9  # weight of the past at each step: about the last ten steps count
 
-    def __init__(self) -> None:
+    def __init__(self, modalities: Collection[str]) -> None:
+        """
+        Args:
+            modalities: of the samples that are trained on; where there are images among them, they are what is counted.
+        """
+        self._unit = "img/s" if "image" in modalities else "samples/s"
         self._samples = self._waited = self._seconds = 0.0
         self._mark = time.perf_counter()
         self._data_at = self._mark
@@ -32,7 +38,7 @@ class Throughput:
         self._mark = now
 
     @property
-    def images_per_second(self) -> float:
+    def samples_per_second(self) -> float:
         return self._samples / max(self._seconds, 1e-9)
 
     @property
@@ -40,7 +46,7 @@ class Throughput:
         return self._waited / max(self._seconds, 1e-9)
 
     def __str__(self) -> str:
-        return f"{self.images_per_second:.1f} img/s, {self.data_wait:.0%} waiting for data"
+        return f"{self.samples_per_second:.1f} {self._unit}, {self.data_wait:.0%} waiting for data"
 
 
 class Pace:

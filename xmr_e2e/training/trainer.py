@@ -222,7 +222,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         """The epoch's remaining steps."""
         self.method.train()
-        throughput = Throughput()
+        throughput = Throughput(self.loader.batches.sources)
         with training_progress(is_main=self.accelerator.is_main_process) as progress:
             bar = progress.add_task(
                 self._title(epoch), total=self.loader.steps, completed=self.progress.step, status=""
@@ -332,7 +332,7 @@ class Trainer:
             "epoch": self.progress.epoch + 1,
             "lr": self.stepper.rates,
             "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
-            "images_per_second": round(throughput.images_per_second, 2),
+            "images_per_second": round(throughput.samples_per_second, 2),
             "data_wait": round(throughput.data_wait, 4),
         }
         self.log.step(record, terms)

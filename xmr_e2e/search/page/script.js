@@ -5,13 +5,6 @@ let about = null;
 let asked = null; // the question that is being answered: a later one ends it
 let last = null; // asks the last question again
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 const SHOWN = 20; // collections, and an item's labels
 const SHOWN_LETTERS = 200; // of a name
 
@@ -22,6 +15,18 @@ function within(text) {
 }
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const several = (nouns) => nouns.map((noun) => `${noun}s`);
+
+function list(words, last) {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} ${last} ${words.at(-1)}`;
+}
+
+// by the ending of its name, as the server has it
+function kindOf(file) {
+  const name = file.name.toLowerCase();
+  const found = Object.entries(about?.takes ?? {}).find(([, endings]) => endings.some((ending) => name.endsWith(ending)));
+  return found ? found[0] : "image";
+}
 
 async function answerOf(address, options) {
   let response;
@@ -56,6 +61,7 @@ async function ask(question, address, options) {
   at("hits").classList.add("waiting");
   try {
     const parameters = new URLSearchParams({ ...address, k: at("k").value });
+    if (at("finds").value) parameters.set("finds", at("finds").value);
     show(question, await answerOf(`api/search?${parameters}`, { ...options, signal: own.signal }));
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
@@ -64,79 +70,108 @@ async function ask(question, address, options) {
   }
 }
 
+function showAsked(shown) {
+  for (const old of at("preview").querySelectorAll("[src]")) URL.revokeObjectURL(old.src);
+  at("preview").replaceChildren(...(shown ? [shown] : []));
+  at("preview").hidden = !shown;
+}
+
 function askText(text) {
   at("text").value = text;
-  at("preview").hidden = true;
-  if (!text.trim()) return complain("Type a sentence first, or drop a picture.");
+  showAsked(null);
+  if (!text.trim()) return complain("Type a sentence first, or drop a file.");
   history.replaceState(null, "", `?${new URLSearchParams({ text })}`);
   return ask(`“${text}”`, { text }, {});
 }
 
-function askPicture(file) {
+function askFile(file) {
+  const kind = kindOf(file);
   at("text").value = "";
   history.replaceState(null, "", location.pathname);
-  URL.revokeObjectURL(at("preview").src);
-  at("preview").src = URL.createObjectURL(file);
-  at("preview").hidden = false;
+  showAsked(previewOf(file, kind));
   const most = about?.limits.upload_bytes;
   if (file.size > most) {
     const size = (file.size / 2 ** 20).toFixed(1);
-    return complain(`${file.name} has ${size} MB; the server takes pictures up to ${most / 2 ** 20} MB.`);
+    return complain(`${file.name} has ${size} MB; the server takes files up to ${most / 2 ** 20} MB.`);
   }
   const body = new FormData();
-  body.append("picture", file);
-  return ask(file.name || "The pasted picture", {}, { method: "POST", body });
+  body.append("file", file);
+  return ask(file.name || `The pasted ${NOUNS[kind]}`, {}, { method: "POST", body });
 }
 
 function show(question, answer) {
-  const pictures = answer.finds === "image";
-  const found = pictures ? count(answer.hits.length, "picture") : `${count(answer.hits.length, "text")}, each with its own picture`;
-  at("status").textContent = `${within(question)}: ${found}, best first`;
+  const counts = Map.groupBy(answer.hits, (hit) => hit.modality);
+  const parts = answer.finds.filter((kind) => counts.has(kind)).map((kind) => count(counts.get(kind).length, NOUNS[kind]));
+  const texts = answer.finds.every((kind) => kind === "text");
+  const each = texts && answer.hits.every((hit) => hit.thumbnail) ? ", each with its own picture" : "";
+  at("status").textContent = `${within(question)}: ${list(parts, "and") || "nothing"}${each}, best first`;
   at("remark").textContent = answer.remark && answer.remark[0].toUpperCase() + answer.remark.slice(1) + ".";
   at("remark").hidden = !answer.remark;
-  at("hits").className = pictures ? "image" : "text";
-  at("hits").replaceChildren(...answer.hits.map((hit, row) => card(hit, row + 1)));
+  at("hits").className = texts ? "text" : "image";
+  const mixed = answer.finds.length > 1;
+  at("hits").replaceChildren(...answer.hits.map((hit, row) => card(hit, row + 1, mixed)));
 }
 
-function pictureOf(hit) {
-  if (!hit.thumbnail) return element("span", "picture", "no picture");
-  const picture = element("img", "picture");
-  picture.src = hit.thumbnail;
-  picture.alt = hit.texts[0] || hit.source;
-  picture.loading = "lazy";
-  return picture;
+const wordsOf = (hit) => hit.texts[0] || hit.source;
+
+function playerOf(hit, kind) {
+  return PLAYERS[kind](hit.previews[kind], wordsOf(hit), hit.thumbnail);
+}
+
+// what plays in a card: by what the item was found; with a text, what it is about
+function playingOf(hit) {
+  const kinds = hit.modality === "text" ? ["video", "shape3d", "audio"] : [hit.modality];
+  return kinds.find((kind) => kind in hit.previews);
+}
+
+function pictureOf(hit, kind) {
+  const shown = kind === "shape3d" ? playerOf(hit, kind) : hit.thumbnail && image(hit.thumbnail, wordsOf(hit));
+  if (shown) shown.classList.add("picture");
+  return shown || element("span", "picture", "no picture");
 }
 
 function labelsOf(hit, most) {
   return hit.labels.slice(0, most).map((label) => element("span", "label", most ? within(label) : label));
 }
 
-function rankOf(hit, rank) {
+function rankOf(hit, rank, mixed) {
   const line = element("span", "rank");
   const score = element("span", "score", hit.score.toFixed(3));
   score.title = `${about?.similarity ?? "score"} ${hit.score}`;
-  line.append(element("b", "", `${rank}`), score, ...labelsOf(hit, SHOWN));
+  line.append(element("b", "", `${rank}`), score);
+  if (mixed) line.append(element("span", "kind", NOUNS[hit.modality]));
+  line.append(...labelsOf(hit, SHOWN));
   return line;
 }
 
-function card(hit, rank) {
+function card(hit, rank, mixed) {
   const button = element("button", "hit");
   button.type = "button";
   const words = element("span", "words");
-  words.append(rankOf(hit, rank), element("span", "caption", hit.texts[0] || hit.source));
+  const kind = playingOf(hit);
+  const isText = mixed && hit.modality === "text" && !kind && !hit.thumbnail; // in the place of a picture
+  words.append(rankOf(hit, rank, mixed), ...(isText ? [] : [element("span", "caption", wordsOf(hit))]));
   if (hit.texts.length > 1) words.append(element("span", "count", `and ${count(hit.texts.length - 1, "more text")}`));
-  button.append(pictureOf(hit), words);
+  if (isText) button.append(element("span", "picture quote", wordsOf(hit)));
+  else if (kind !== "video") button.append(pictureOf(hit, kind));
+  button.append(words);
   button.addEventListener("click", () => open(hit, rank));
   const item = element("li");
+  if (kind === "video") item.append(playerOf(hit, kind));
   item.append(button);
+  if (kind === "audio") item.append(playerOf(hit, kind));
   return item;
+}
+
+function mediaOf(hit) {
+  const kinds = Object.keys(PLAYERS).filter((kind) => kind in hit.previews);
+  const still = hit.thumbnail && !kinds.some((kind) => kind !== "audio") ? [image(hit.thumbnail, "")] : [];
+  return [...still, ...kinds.map((kind) => playerOf(hit, kind))];
 }
 
 function open(hit, rank) {
   const dialog = at("more");
-  const picture = dialog.querySelector("img");
-  picture.hidden = !hit.thumbnail;
-  if (hit.thumbnail) picture.src = hit.thumbnail;
+  dialog.querySelector(".media").replaceChildren(...mediaOf(hit));
   at("more-title").textContent = `Rank ${rank}, ${about?.similarity ?? "score"} ${hit.score.toFixed(4)}`;
   dialog.querySelector(".labels").replaceChildren(...labelsOf(hit));
   dialog.querySelector("ul").replaceChildren(...hit.texts.map((text) => element("li", "", text)));
@@ -152,14 +187,9 @@ function describe() {
     count(about.items, "item"), ...sources, `${about.model} (${about.run})`, about.similarity,
     about.exact ? "exact" : "approximate (HNSW)",
   ].map(within).join(" · ");
-  const reads = { text: at("text").closest(".bar"), picture: at("drop") };
-  for (const [kind, where] of Object.entries(reads)) {
-    if (about.takes.includes(kind)) continue;
-    where.classList.add("off");
-    where.querySelector("input").disabled = true;
-    where.title = `This model cannot read a ${kind}`;
-  }
-  if (!about.takes.includes("text")) return;
+  describeQueries();
+  describeFinds();
+  if (!("text" in about.takes)) return;
   const chips = about.examples.map((text) => {
     const chip = element("button", "", text);
     chip.type = "button";
@@ -169,24 +199,54 @@ function describe() {
   at("examples").replaceChildren(...(chips.length ? [element("span", "", "Try")] : []), ...chips);
 }
 
-function firstPicture(transfer) {
+function describeQueries() {
+  const found = (own) => Object.keys(about.found_by).filter((kind) => kind !== own).map((kind) => NOUNS[kind]);
+  const files = Object.keys(about.takes).filter((kind) => kind !== "text");
+  const taken = list(files.map((kind) => `a ${NOUNS[kind]}`), "or");
+  const finds = files.length === 1 ? list(several(found(files[0])), "and") : "what goes with it";
+  if (found("text").length) at("text-finds").textContent = `A sentence finds ${list(several(found("text")), "and")}`;
+  if (files.length) at("file-finds").textContent = `${taken[0].toUpperCase()}${taken.slice(1)} finds ${finds || "nothing here"}`;
+  at("file").accept = [...("image" in about.takes ? ["image/*"] : []), ...files.flatMap((kind) => about.takes[kind])].join();
+  const reads = [["text" in about.takes, at("text").closest(".bar"), "sentence"], [files.length, at("drop"), "file"]];
+  for (const [read, where, noun] of reads) {
+    if (read) continue;
+    where.classList.add("off");
+    where.querySelector("input").disabled = true;
+    where.title = `This model cannot read a ${noun}`;
+  }
+}
+
+// a choice where there are several kinds to be found
+function describeFinds() {
+  const kinds = Object.keys(about.found_by);
+  if (kinds.length < 3) return;
+  for (const kind of kinds) {
+    const option = element("option", "", `${NOUNS[kind]}s`);
+    option.value = kind;
+    at("finds").append(option);
+  }
+  for (const part of [at("finds"), ...at("finds").labels]) part.hidden = false;
+}
+
+function firstFile(transfer) {
   return [...(transfer?.files ?? [])][0];
 }
 
 at("preview").addEventListener("error", () => {
-  at("preview").hidden = true; // no picture; the server says so in words
-});
+  showAsked(null); // no picture, or nothing that this browser plays; the server says in words what is wrong
+}, true);
+at("more").addEventListener("close", () => at("more").querySelector(".media").replaceChildren()); // and falls silent
 at("query").addEventListener("submit", (event) => {
   event.preventDefault();
   askText(at("text").value);
 });
-at("picture").addEventListener("change", () => {
-  if (at("picture").files.length) askPicture(at("picture").files[0]);
-  at("picture").value = ""; // the same file can be chosen again
+at("file").addEventListener("change", () => {
+  if (at("file").files.length) askFile(at("file").files[0]);
+  at("file").value = ""; // the same file can be chosen again
 });
-at("k").addEventListener("change", () => last?.());
+for (const choice of ["k", "finds"]) at(choice).addEventListener("change", () => last?.());
 
-// a picture may be dropped anywhere
+// a file may be dropped anywhere
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   at("drop").classList.add("over");
@@ -197,15 +257,15 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
-  const file = firstPicture(event.dataTransfer);
-  if (file) askPicture(file);
-  else complain("What was dropped is no file. Save the picture first, or copy and paste it.");
+  const file = firstFile(event.dataTransfer);
+  if (file) askFile(file);
+  else complain("What was dropped is no file. Save it first, or copy and paste a picture.");
 });
 document.addEventListener("paste", (event) => {
-  const file = firstPicture(event.clipboardData);
+  const file = firstFile(event.clipboardData);
   if (!file) return; // text goes where the cursor is
   event.preventDefault();
-  askPicture(file);
+  askFile(file);
 });
 
 answerOf("api/about").then((answer) => {
