@@ -25,7 +25,7 @@ _WORDS = ("none", "imagenet", "coco", "kinetics", "pretrained")
 _FILES = (".pth", ".pt", ".safetensors")
 STARTS = "starts."
 """of a parameter's name, where towers learn before they stand still"""
-_NO_ARCHITECTURE = ("weights", "revision", "dropout", "fresh_fc", "trained")
+_NO_ARCHITECTURE = ("weights", "revision", "dropout", "fresh_fc", "freeze_batch_norm", "trained")
 """options of a tower that may differ from those with which its weights were trained"""
 
 
