@@ -128,6 +128,17 @@ def test_a_method_begins_with_all_weights_of_another_run(first: Path, tiny_shard
     assert ours.tokenizer.to_document() == theirs.tokenizer.to_document()
 
 
+@pytest.mark.parametrize("freezes", [False, True])
+def test_statistics_of_batches_stay_those_of_the_weights_where_that_is_asked_for(
+    first: Path, tiny_shards: Path, tmp_path: Path, freezes: bool
+) -> None:
+    goes_on = replace(METHOD, weights=str(first), image=replace(IMAGE, freeze_batch_norm=freezes))
+    experiment = tiny(tiny_shards, tmp_path / "runs", goes_on, epochs=1)
+    experiment = replace(experiment, optimizer=replace(experiment.optimizer, lr=0.0, weight_decay=0.0))
+    ours, theirs = xmr_e2e.load(train(experiment)), xmr_e2e.load(first)
+    assert same_tower(ours, theirs, "image") == freezes and same_tower(ours, theirs, "text")
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
