@@ -16,4 +16,4 @@ set -euo pipefail
 
 read -r row seed name shards < <(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$2")
 exec bash slurm/train.sh "$1" --run "$row" --train.seed "$seed" --train.name "$name" --train.runs "$3" \
-    --data.shards "$shards" "${@:4}"
+    --data.shards "$shards" --train.no-report "${@:4}"

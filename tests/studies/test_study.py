@@ -398,7 +398,9 @@ def test_two_hundred_runs_are_an_array_that_is_submitted_once(
     first, second = (tmp_path / "runs/studies/many/runs-1.txt").read_text().splitlines()[:2]
     row, seed, name, where = second.split()
     assert (row, seed, where) == ("mine/recipe", "1", "shards/mine") and first.split()[1] == "0"
-    words = f"--run {row} --train.seed 1 --train.name {name} --train.runs runs --data.shards shards/mine"
+    words = (
+        f"--run {row} --train.seed 1 --train.name {name} --train.runs runs --data.shards shards/mine --train.no-report"
+    )
     assert words in slurm.log(tmp_path, f"{job}_1")
 
 
@@ -431,5 +433,5 @@ def test_a_dry_run_shows_commands_that_name_a_row(
     ]
     (line,) = said(capsys, words)
     start = "accelerate launch many.py --run mine/recipe --train.seed 3 --train.name recipe-"
-    assert line.startswith(start) and line.endswith(" --train.runs runs --data.shards shards/mine")
+    assert line.startswith(start) and line.endswith(" --train.runs runs --data.shards shards/mine --train.no-report")
     assert sys.executable in said(capsys, words[:-2])[0]

@@ -72,10 +72,11 @@ class _Process:
 
 
 def command_of(run: PlannedRun, file: Path, folder: Path, launcher: Sequence[str] = ()) -> list[str]:
-    """The command that trains and measures a run; repeated, it goes on with what it began."""
+    """The command that trains and measures a run, without a report of its own; repeated, it goes on with what it
+    began."""
     start = [*(launcher or (sys.executable,)), str(file), "--run", run.row.key]
     where = ("--train.runs", str(folder), "--data.shards", str(run.row.experiment.data.shards))
-    return [*start, "--train.seed", str(run.seed), "--train.name", run.folder.name, *where]
+    return [*start, "--train.seed", str(run.seed), "--train.name", run.folder.name, *where, "--train.no-report"]
 
 
 def run_locally(
