@@ -19,6 +19,7 @@ from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.inputs import CachedFeatures, InputKind, Regions, Tokens, Waveforms
+from xmr_e2e.data.label_noise import LabelNoise
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.data.randomness import uniform
@@ -35,6 +36,13 @@ from xmr_e2e.shards.media import MAX_PIXELS
 
 # Streams of random numbers that choose captions, windows, points and frames; the ones below 100 are the augmentation's.
 TEXT_STREAM, SOUND_STREAM, POINT_STREAM, VIDEO_STREAM = 100, 101, 102, 200
+
+
+def label_noise(data: Data, manifest: Manifest, seed: int) -> LabelNoise | None:
+    """The noise that a training's options ask for; None where they ask for none."""
+    if not data.label_noise:
+        return None
+    return LabelNoise(data.label_noise, data.label_noise_kind, len(manifest.classes), seed)
 
 
 class Request(NamedTuple):
@@ -74,6 +82,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         """
         self.data = data
         self.reader = open_split(data.shards, split, data.extra_shards if split == "train" else ())
+        self.label_noise = label_noise(data, self.reader.manifest, seed) if split == "train" else None
         self.sources = dict(sources)
         self.tokenizer = tokenizer
         self.seed = seed
@@ -123,7 +132,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
     @cached_property
     def classes(self) -> tuple[NDArray[np.int64], ...]:
         """Class by class, which of the samples it has; of several labels, a sample counts to the rarest."""
-        labels = [self.reader.labels(position) for position in self.positions.tolist()]
+        labels = [self._labels(position) for position in self.positions.tolist()]
         counts = Counter(label for row in labels for label in row)
         rarest = np.array([min(row, key=lambda label: (counts[label], label), default=-1) for row in labels])
         return tuple(np.flatnonzero(rarest == label) for label in np.unique(rarest[rarest >= 0]).tolist())
@@ -188,7 +197,12 @@ class BatchDataset(Dataset[Batch | XmrError]):
 
     def labels(self, positions: NDArray[np.int64]) -> Tensor:
         """Labels of the samples at these positions of the split, (n, c) multi-hot."""
-        return multi_hot([self.reader.labels(p) for p in positions.tolist()], len(self.reader.manifest.classes))
+        return multi_hot([self._labels(p) for p in positions.tolist()], len(self.reader.manifest.classes))
+
+    def _labels(self, position: int) -> tuple[int, ...]:
+        """The labels to learn from, or to measure by."""
+        labels = self.reader.labels(position)
+        return self.label_noise.of(position, labels) if self.label_noise else labels
 
     def _square(self, position: int) -> Tensor:
         """The picture, uint8 (3, load_size, load_size)."""

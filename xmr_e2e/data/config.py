@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from xmr_e2e.bounds import Bounds, Count
+from xmr_e2e.bounds import Bounds, Count, FractionBelow1
 from xmr_e2e.configuration import FORMERLY
 from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.label_noise import NoiseKind
 from xmr_e2e.data.media import Shapes, Sounds, Videos
 from xmr_e2e.data.media_files import MediaBounds
 from xmr_e2e.data.tokenizers import Tokenization
@@ -47,6 +48,11 @@ class Data:
     )
     """further folders, whose training splits are mixed in, and how often an epoch visits each of their samples (0.5:
     every second epoch; 2: twice). Their classes are among those of the shards; validation and test are not mixed"""
+    label_noise: FractionBelow1 = 0.0
+    """share of the training split's labels that are exchanged for wrong ones, by chance and --train.seed, to see what a
+    method makes of them; validation and test keep theirs"""
+    label_noise_kind: NoiseKind = "symmetric"
+    """exchanged for any other class alike, or (asymmetric) always for the next one"""
     workers: Annotated[int, Bounds(int, least=0, most=1024)] | None = None
     """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
     machine"""

@@ -43,6 +43,8 @@ class EvaluationResult:
     """empty in results of early versions"""
     training: TrainingCost | None = None
     """None where the training's records do not have it, as those of early versions"""
+    label_noise: Words = ""
+    """the share of wrong labels that the model was trained with, in words; "" where there was none"""
 
     @property
     def is_complete(self) -> bool:
@@ -71,6 +73,7 @@ class EvaluationResult:
             "leaks": list(self.leaks),
             "classes": list(self.classes),
             "training": self.training and asdict(self.training),
+            **({"label_noise": self.label_noise} if self.label_noise else {}),
             "model": _side(self.metrics.model),
             "random": _side(self.metrics.random),
             "definitions": self.metrics.definitions,
@@ -96,7 +99,7 @@ class EvaluationResult:
             raise XmrError(f"{where}: model.figures has no direction")
         return cls(
             about.dataset, about.split, about.selection, metrics, about.protocol,
-            tuple(about.leaks or ()), tuple(about.classes or ()), about.training,
+            tuple(about.leaks or ()), tuple(about.classes or ()), about.training, about.label_noise,
         )  # fmt: skip
 
 
@@ -111,6 +114,7 @@ class _About:
     leaks: Annotated[list[Words], Field(max_length=100)] | None = None
     classes: Annotated[list[Name], Field(max_length=10**6)] | None = None
     training: TrainingCost | None = None
+    label_noise: Words = ""
 
 
 def read_result(path: Path) -> EvaluationResult:

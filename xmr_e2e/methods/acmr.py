@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
-from xmr_e2e.bounds import LARGE, Bounds, NotNegative
+from xmr_e2e.bounds import LARGE, Bounds, Fraction, NotNegative
 from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.heads import fully_connected
@@ -57,6 +57,9 @@ class Acmr(TwoModalities):
     """weight of the distance between pairs"""
     repel: NotNegative = 0.2
     """weight of the hinge on the distance to other classes"""
+    q: Fraction = 0.0
+    """of the generalized cross-entropy (1 - p^q) / q in place of the label prediction's cross-entropy, which wrong
+    labels move less (Zhang & Sabuncu, 2018): 0 is cross-entropy, 1 the mean absolute error, 0.7 theirs"""
     margin: NotNegative = 1.0
     """of the hinge"""
     triplets: Literal["paper", "released"] = "paper"
@@ -119,4 +122,5 @@ class AcmrModel(Method):
             attract=config.attract,
             repel=config.repel,
             margin=config.margin,
+            q=config.q,
         )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.bounds import LARGE, Bounds, NotNegative
+from xmr_e2e.bounds import LARGE, Bounds, Fraction, NotNegative
 from xmr_e2e.methods.base import Method, TwoModalities, check_weights
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.adversarial import modality_loss, reversal_schedule, reverse_gradient
@@ -47,6 +47,9 @@ class Alscor(TwoModalities):
     """weight of the modality discriminator's loss (epsilon)"""
     ridge: NotNegative = 1e-3
     """added to the covariances' diagonals"""
+    q: Fraction = 0.0
+    """of the generalized cross-entropy (1 - p^q) / q in place of the classifiers' cross-entropy, which wrong labels
+    move less (Zhang & Sabuncu, 2018): 0 is cross-entropy, 1 the mean absolute error, 0.7 theirs"""
 
     @property
     def needs_labels(self) -> bool:
@@ -106,7 +109,7 @@ class AlscorModel(Method):
         return {**terms, "total": torch.stack(weighted).sum()}
 
     def _label_loss(self, rows: Tensor, labels: Tensor) -> Tensor:
-        return label_loss(self.classifier(rows), labels, multi_label=self.multi_label)
+        return label_loss(self.classifier(rows), labels, multi_label=self.multi_label, q=self.config.q)
 
     def _project(self, modality: str, inputs: Any) -> Tensor:
         projected: Tensor = self.projections[modality](self.features(modality, inputs))

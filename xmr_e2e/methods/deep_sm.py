@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xmr_e2e.bounds import Fraction
 from xmr_e2e.methods.base import Method, TwoModalities
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.classification import label_losses
@@ -31,6 +32,9 @@ class DeepSm(TwoModalities):
 
     image: TowerConfig | None = ImageTower("alexnet", dropout=0.5)
     text: TowerConfig | None = TextCnn(dropout=0.5)
+    q: Fraction = 0.0
+    """of the generalized cross-entropy (1 - p^q) / q in place of the classifiers' cross-entropy, which wrong labels
+    move less (Zhang & Sabuncu, 2018): 0 is cross-entropy, 1 the mean absolute error, 0.7 theirs"""
 
     def build(self, dataset: DatasetInfo) -> DeepSmModel:
         return DeepSmModel(self, dataset)
@@ -41,6 +45,7 @@ class DeepSmModel(Method):
 
     def __init__(self, config: DeepSm, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
+        self.q = config.q
         self.classifiers = nn.ModuleDict(
             {name: nn.Linear(width, dataset.classes) for name, width in self.widths().items()}
         )
@@ -57,7 +62,7 @@ class DeepSmModel(Method):
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
-        return label_losses(representations, labels, multi_label=self.multi_label)
+        return label_losses(representations, labels, multi_label=self.multi_label, q=self.q)
 
     def _logits(self, modality: str, inputs: Any) -> Tensor:
         logits: Tensor = self.classifiers[modality](self.features(modality, inputs))

@@ -39,6 +39,7 @@ def acmr_loss(
     attract: float = 1.0,
     repel: float = 0.2,
     margin: float = 1.0,
+    q: float = 0.0,
 ) -> dict[str, Tensor]:
     """L_imd, L_imi and L_adv of the paper: label prediction, triplets across modalities, a modality adversary.
 
@@ -56,6 +57,7 @@ def acmr_loss(
             is the released codes', the weight and the margin are chosen here.
         label_weight: weight of "label".
         attract, repel, margin: of the triplets.
+        q: of the label prediction, as `label_loss` has it.
 
     Returns:
         The scalars "label", the sum of both modalities' cross-entropies, "triplet", with images and with texts as
@@ -70,8 +72,8 @@ def acmr_loss(
     # An image's negative text is that of the image most like it, and the other way round.
     of_images, of_texts = hardest_negatives(image_features, truth), hardest_negatives(text_features, truth)
     terms = {
-        "label": label_loss(image_logits, truth, multi_label=multi_label)
-        + label_loss(text_logits, truth, multi_label=multi_label),
+        "label": label_loss(image_logits, truth, multi_label=multi_label, q=q)
+        + label_loss(text_logits, truth, multi_label=multi_label, q=q),
         "triplet": triplet(image, text, of_images, attract=attract, repel=repel, margin=margin)
         + triplet(text, image, of_texts, attract=attract, repel=repel, margin=margin),
         "adversary": len(modality_logits) * modality_loss(modality_logits),

@@ -13,6 +13,7 @@ import numpy as np
 from xmr_e2e.console import console
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind
+from xmr_e2e.data.label_noise import describe_noise
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
@@ -118,6 +119,7 @@ def evaluation_result(
         leaks=known_leaks(model.config, manifest),
         classes=manifest.classes,
         training=training,
+        label_noise=describe_noise(model.data),
     )
 
 
@@ -196,7 +198,10 @@ def heading(result: EvaluationResult) -> str:
         f"{result.selection}"
     )
     leaks = [f"  known leak: {leak}" for leak in result.leaks]
-    return "\n".join([first, *leaks, *(f"  differs from clean: {difference}" for difference in protocol.differences)])
+    noise = [f"  trained with wrong labels: {result.label_noise}"] if result.label_noise else []
+    return "\n".join(
+        [first, *noise, *leaks, *(f"  differs from clean: {difference}" for difference in protocol.differences)]
+    )
 
 
 def _file_name(result: EvaluationResult, *, own_protocol: bool, own_shards: bool) -> str:

@@ -70,6 +70,7 @@ def report_on_run(
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest, result.training)),
         notes=[
+            *([f"Trained with wrong labels: {result.label_noise}."] if result.label_noise else []),
             *result.leaks,
             *notes,
             *([WHOLE_SPLIT] if protocol.folds else []),

@@ -75,6 +75,8 @@ def marks_of_group(group: Group) -> Iterator[str]:
         yield f"labels from {labels[1]}, not the publisher's"
     if not first.is_of_own_shards:
         yield "trained on other shards than these"
+    if rate := first.options.get("data.label_noise"):
+        yield f"trained with wrong labels: {rate:g} of them, {first.options.get('data.label_noise_kind')}"
     yield from first.leaks
     mixed = [name.removeprefix("data.extra_shards.") for name in first.options if name.startswith("data.extra_shards.")]
     if mixed:

@@ -1,0 +1,39 @@
+"""Wrong training labels on Flickr8k's photographs: Deep-SM and ALSCOR, each with cross-entropy and with a robust loss.
+
+    python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
+    xmr study run label_noise_small
+    xmr study show label_noise_small --out label_noise_small.html
+
+Of 0 to 80 % of the training split's labels another class is learnt; validation and test keep theirs.
+"""
+
+from dataclasses import replace
+
+from xmr_e2e import Experiment
+from xmr_e2e.recipes.alscor_flickr8k import experiment as alscor
+from xmr_e2e.recipes.deep_sm_flickr8k import experiment as deep_sm
+from xmr_e2e.studies import Study, Sweep, main
+from xmr_e2e.studies.study import with_fields
+
+ROBUST = 0.7
+"""q of the generalized cross-entropy"""
+
+
+def robust(recipe: Experiment) -> Experiment:
+    """The recipe with the robust loss."""
+    return replace(with_fields(recipe, {"method.q": ROBUST}), name=f"{recipe.name}_robust")
+
+
+def study() -> Study:
+    """A curve over the share of wrong labels for each."""
+    recipes = deep_sm(), alscor()
+    return Study(
+        title="Wrong training labels",
+        recipes=(*recipes, *map(robust, recipes)),
+        sweeps=(Sweep("data.label_noise", (0.0, 0.2, 0.4, 0.6, 0.8), "wrong labels"),),
+        reference="the right labels",
+    )
+
+
+if __name__ == "__main__":
+    main(study)
