@@ -1,4 +1,4 @@
-"""Studies beside the papers: what is printed stands below each row, and rows have the names that the papers give them."""
+"""Studies beside the papers: what is printed stands below each row, and rows have the papers' names."""
 
 from __future__ import annotations
 
@@ -108,3 +108,12 @@ def test_a_studys_rows_have_the_names_that_its_paper_gives_them(name: str) -> No
         setting = Setting(PUBLISHED_AS.get(shards, shards), "test", UNKNOWN, "clean", False)
         tables = tables_beside(study.published, setting, study.metric)
         assert tables and all(names - others == names & table.rows.keys() for table in tables), recipe.name
+
+
+@pytest.mark.parametrize("name", ["drcl_table6_wikipedia", "drcl_table6_xmedia"])
+def test_other_methods_take_the_prior_of_the_studys_first_run(name: str) -> None:
+    plan = plan_study(STUDIES[name])
+    first, *_, last = plan.runs
+    assert (first.row.variant.name, first.seed, last.row.variant.name) == ("DRCL (prior)", 0, "MARS (prior)")
+    assert last.row.options["method.prior_weights"] == str(first.folder)
+    assert last.row.options["method.dim"] == first.row.options["method.dim"]
