@@ -1,4 +1,4 @@
-"""ALSCOR's weights, common dimension and convolutions, on its paper's three datasets, which varies none of them.
+"""ALSCOR's weights, common dimension and convolutions on three datasets; its paper varies none of them.
 
 python -m preprocessing.wikipedia RAW data/shards/wikipedia
 python -m preprocessing.nuswide RAW data/shards/nuswide_tc21_official --subset tc21-official --tags 1k

@@ -120,7 +120,7 @@ class RecipeResult:
         return tables_beside(self.paper, self.setting, self.metric) if self.paper and self.setting else ()
 
     def published(self, row: RowResult) -> list[PublishedRow]:
-        """What the paper prints for a row on this dataset."""
+        """The figures that the paper prints for a row on this dataset."""
         return published_rows(self._tables, row.name, self.directions, row.group)
 
     def rank(self, row: RowResult, direction: str) -> Rank:
@@ -192,7 +192,7 @@ def _read_row(plan: Plan, row: Row) -> RowResult:
 
 
 def measurement(run: Path, row: Row) -> Measurement | None:
-    """What a run measured of its own shards by its own protocol: the test split, or the validation split where there is
+    """A run's measurement of its own shards by its own protocol: the test split, or the validation split where there is
     no test."""
     protocol = row.experiment.train.rules.name
     own = [each for each in read_run(run) if each.is_of_own_shards and not each.setting.with_train]

@@ -60,7 +60,7 @@ def _lay_out(result: StudyResult, recipe: RecipeResult) -> Page:
 
 
 def remarks(recipe: RecipeResult) -> Iterator[str]:
-    """What is published where, and what is missing, in sentences."""
+    """The source of what is published, and what is missing, in sentences."""
     sources = dict.fromkeys(each.source for row in recipe.rows for each in recipe.published(row))
     if sources:
         yield f"Published: {'; '.join(sources)}."
