@@ -1,10 +1,12 @@
 """ALSCOR's weights, common dimension and convolutions on three datasets; its paper varies none of them.
 
-python -m preprocessing.wikipedia RAW data/shards/wikipedia
-python -m preprocessing.nuswide RAW data/shards/nuswide_tc21_official --subset tc21-official --tags 1k
-python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
-xmr study run alscor_parameters
-xmr study show alscor_parameters --out alscor_parameters.html
+    python -m preprocessing.wikipedia RAW data/shards/wikipedia
+    python -m preprocessing.nuswide RAW data/shards/nuswide_tc21_official --subset tc21-official --tags 1k
+    python -m preprocessing.pascal_sentence RAW data/shards/pascal_sentence
+    xmr study run alscor_parameters
+    xmr study show alscor_parameters --out alscor_parameters.html
+
+End to end, from the pixels on. The values are our own.
 """
 
 from xmr_e2e.recipes.alscor_nuswide import experiment as nuswide
