@@ -31,6 +31,8 @@ from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.shards.schema import MODALITIES
+from xmr_e2e.studies.files import find_studies
+from xmr_e2e.studies.study_main import RUN
 from xmr_e2e.towers.base import SequenceTower, TowerConfig
 from xmr_e2e.towers.kinds import tower_kinds
 
@@ -136,7 +138,7 @@ def test_the_recipes_of_the_tables_exist() -> None:
     for page in PAGES:
         names = [one for span in spans_of(page) for one in alternatives(span)]
         recipes = {name for name in names if re.fullmatch(rf"({methods})_[a-z]+\w*", name)}
-        assert recipes <= set(RECIPES), page
+        assert recipes <= set(RECIPES) | find_studies().keys(), page
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -152,19 +154,19 @@ def test_commands_within_sentences_exist(page: str, capsys: pytest.CaptureFixtur
 def xmr_commands(lines: Iterable[str]) -> set[tuple[str, ...]]:
     """The names of the commands in lines that begin with xmr."""
     found = [line.split()[1:] for line in lines if re.match(r"xmr \w", line)]
-    return {tuple(words[: 2 if words[0] == "shards" else 1]) for words in found}
+    return {tuple(words[: 2 if words[0] in ("shards", "study") else 1]) for words in found}
 
 
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
-    """Of the recipes, builders and commands here, of Accelerate's launcher and of torchrun."""
+    """Of the recipes, study files, builders and commands here, of Accelerate's launcher and of torchrun."""
     experiments = [recipe(name).experiment() for name in RECIPES]
     parts = ("data", "method", "optimizer", "schedule", "train")
     own = {option for e in experiments for part in parts for option in options_of(getattr(e, part), f"--{part}")}
     own |= {option for modality, tower in towers_of_all_kinds() for option in tower_options(modality, tower)}
     parsers = (launch_command_parser(), get_args_parser())
     foreign = {option for parser in parsers for action in parser._actions for option in action.option_strings}
-    return own | foreign | set(FOREIGN) | set(re.findall(r"--[a-z][\w-]*", all_help()))
+    return own | {RUN} | foreign | set(FOREIGN) | set(re.findall(r"--[a-z][\w-]*", all_help()))
 
 
 def towers_of_all_kinds() -> Iterator[tuple[str, type[TowerConfig]]]:

@@ -35,13 +35,15 @@ from xmr_e2e.training.processes import make_accelerator
 PATIENCE = 300
 """seconds until a process that was expected to end or to come to a point is given up"""
 _server = multiprocessing.get_context("forkserver")
+# What trainings import, also later: torchvision and SciPy take longest.
 _server.set_forkserver_preload(
     [
-        *("xmr_e2e.training.launch", "xmr_e2e.methods.drcl", "deepspeed", "pytest"),
-        *(
-            "xmr_e2e.towers.networks",
-            "gensim.models",
-        ),  # what trainings import later: torchvision and SciPy take longest
+        "xmr_e2e.training.launch",
+        "xmr_e2e.methods.drcl",
+        "xmr_e2e.towers.networks",
+        "gensim.models",
+        "deepspeed",
+        "pytest",
     ]
 )
 OF_THE_MACHINE = ("images_per_second", "data_wait", "seconds", "peak_memory")

@@ -72,7 +72,7 @@ def test_a_recipe_is_short_and_named_after_its_file(name: str) -> None:
 def test_no_recipe_repeats_anothers_lines() -> None:
     """A setting stands once: what a second recipe shares with it, it imports."""
     seen: dict[tuple[str, ...], str] = {}
-    for path in sorted((ROOT / "recipes").glob("*.py")):
+    for path in sorted((ROOT / "recipes").rglob("*.py")):
         lines = code_lines(path)
         for start in range(len(lines) - REPEATED + 1):
             piece = tuple(lines[start : start + REPEATED])

@@ -119,14 +119,20 @@ def _ours(group: Group, directions: Sequence[str], metric: str) -> Row:
 
 
 def _published(table: PublishedTable, method: str, group: Group, directions: Sequence[str]) -> Row:
+    marks = tuple(marks_of_published(table, method, group))
+    cells = published_cells(table, method, directions)
+    return Row("published", method_title(method), table.source, cells, marks=marks)
+
+
+def published_cells(table: PublishedTable, row: str, directions: Sequence[str]) -> dict[str, Cell]:
+    """Direction -> a row's published figure, of those that were measured."""
     cells = {}
-    for direction, value in table.figures(method).items():
+    for direction, value in table.figures(row).items():
         # An average over other directions is another figure.
         if direction in directions and (direction != "average" or set(table.directions) == set(directions)):
-            doubt = table.doubts.get(f"{method} {direction}")
+            doubt = table.doubts.get(f"{row} {direction}")
             cells[direction] = Cell(value, (doubt,) if doubt else ())
-    marks = tuple(marks_of_published(table, method, group))
-    return Row("published", method_title(method), table.source, cells, marks=marks)
+    return cells
 
 
 def _random(groups: Sequence[Group], directions: Sequence[str], metric: str) -> Row:

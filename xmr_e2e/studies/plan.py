@@ -137,7 +137,7 @@ def _manifest_sha256(shards: Path) -> str | None:
 
 
 def _is_of(run: Path, manifest_sha256: str | None) -> bool:
-    """Whether a run was trained on these shards, as far as they are at hand."""
+    """True for a run that was trained on these shards, as far as they are at hand."""
     return manifest_sha256 is None or read_environment(run).manifest_sha256 == manifest_sha256
 
 
@@ -148,7 +148,7 @@ def _state(run: Path) -> State:
 
 
 def _is_in_use(run: Path) -> bool:
-    """Whether a training has the folder now."""
+    """True while a training has the folder."""
     try:
         with open(run / LOCK) as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

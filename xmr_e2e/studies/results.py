@@ -18,8 +18,10 @@ from xmr_e2e.runs.run import Run
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import marks_of_group
 from xmr_e2e.studies.plan import Plan
+from xmr_e2e.studies.published import PublishedTable
 from xmr_e2e.studies.runs import Measurement, Setting, read_run
 from xmr_e2e.studies.study import Row, Study
+from xmr_e2e.studies.study_published import PublishedRow, named_tables, published_rows, tables_beside
 
 Rank: TypeAlias = Literal["", "best", "second"]
 LOWER_IS_BETTER = ("MedR", "MeanR")
@@ -95,6 +97,8 @@ class RecipeResult:
     recipe: str
     metric: str
     rows: tuple[RowResult, ...]
+    paper: str = ""
+    """the published ablation beside it, as `Study.published` names it"""
 
     @property
     def reference(self) -> RowResult:
@@ -110,6 +114,14 @@ class RecipeResult:
         """The directions that were measured, and "average"."""
         first = next((row.group.first for row in self.rows if row.group), None)
         return tuple(name for name in first.scores if self.metric in first.scores[name]) if first else ()
+
+    @cached_property
+    def _tables(self) -> tuple[PublishedTable, ...]:
+        return tables_beside(self.paper, self.setting, self.metric) if self.paper and self.setting else ()
+
+    def published(self, row: RowResult) -> list[PublishedRow]:
+        """The figures that the paper prints for a row on this dataset."""
+        return published_rows(self._tables, row.name, self.directions, row.group)
 
     def rank(self, row: RowResult, direction: str) -> Rank:
         """The best row of a column and the second; those that are equal share a place."""
@@ -145,13 +157,15 @@ def read_results(plan: Plan) -> StudyResult:
     """Read the measured runs of a plan.
 
     Raises:
-        XmrError: a run cannot be understood, or no run has the study's metric.
+        XmrError: a run cannot be understood, no run has the study's metric, or there is no such published table.
     """
     study = plan.study
+    if study.published:
+        named_tables(study.published)
     found = []
     for recipe in study.recipes:
         rows = [_read_row(plan, row) for row in study.rows if row.recipe == recipe.name]
-        found.append(RecipeResult(recipe.name, study.metric, tuple(rows)))
+        found.append(RecipeResult(recipe.name, study.metric, tuple(rows), study.published))
     for result in found:
         if result.setting and not result.directions:
             first = next(row.group.first for row in result.rows if row.group)
@@ -178,7 +192,7 @@ def _read_row(plan: Plan, row: Row) -> RowResult:
 
 
 def measurement(run: Path, row: Row) -> Measurement | None:
-    """What a run measured of its own shards by its own protocol: the test split, or the validation split where there is
+    """A run's measurement of its own shards by its own protocol: the test split, or the validation split where there is
     no test."""
     protocol = row.experiment.train.rules.name
     own = [each for each in read_run(run) if each.is_of_own_shards and not each.setting.with_train]

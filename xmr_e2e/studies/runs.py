@@ -164,7 +164,7 @@ def wanted_options(experiment: Experiment) -> dict[str, Any]:
 
 
 def fits(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a run has the options that `wanted_options` says; those that are not known do not count."""
+    """True for a run with the options that `wanted_options` says; those that are not known do not count."""
     unknown = {name for name in LEFT_OPEN if wanted.get(name) is None}
     return all(own.get(name) == wanted.get(name) for name in (own.keys() | wanted.keys()) - unknown)
 

@@ -64,10 +64,19 @@ def _section(recipe: RecipeResult, sweeps: Sequence[Sweep]) -> _Section:
         title=f"{setting.dataset}, {recipe.metric} on {setting.split}, protocol {setting.protocol}",
         heading=heading,
         lines=lines,
-        notes=[f"{row.name}: {mark}" for row in recipe.rows for mark in row.marks],
+        notes=[*_notes(recipe)],
         remarks=list(remarks(recipe)),
         plots=[*_plots(recipe, sweeps)],
     )
+
+
+def _notes(recipe: RecipeResult) -> Iterator[str]:
+    """Doubts about rows; those about what the paper prints, which are the same for many rows, each once."""
+    yield from (f"{row.name}: {mark}" for row in recipe.rows for mark in row.marks)
+    published = [(row.name, each) for row in recipe.rows for each in recipe.published(row)]
+    yield from dict.fromkeys(f"published: {mark}" for _, each in published for mark in each.marks)
+    for name, each in published:
+        yield from (f"{name}, published: {mark}" for cell in each.cells.values() for mark in cell.marks)
 
 
 def _plots(recipe: RecipeResult, sweeps: Sequence[Sweep]) -> Iterator[tuple[str, bytes]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.studies.compare import Cell
 from xmr_e2e.studies.layout import Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes
 from xmr_e2e.studies.render import figure
@@ -20,7 +22,7 @@ P_OF = (
 )
 CSV_COLUMNS = (
     *("study", "recipe", "dataset", "split", "protocol", "metric", "row", "options", "direction", "value", "deviation"),
-    *("seeds", "difference", "p", "minutes", "peak_memory", "missing_seeds", "notes"),
+    *("published", "seeds", "difference", "p", "minutes", "peak_memory", "missing_seeds", "notes"),
 )
 
 
@@ -58,7 +60,10 @@ def _lay_out(result: StudyResult, recipe: RecipeResult) -> Page:
 
 
 def remarks(recipe: RecipeResult) -> Iterator[str]:
-    """What is missing, in sentences."""
+    """The source of what is published, and what is missing, in sentences."""
+    sources = dict.fromkeys(each.source for row in recipe.rows for each in recipe.published(row))
+    if sources:
+        yield f"Published: {'; '.join(sources)}."
     for row in recipe.rows:
         if row.missing:
             seeds = ", ".join(map(str, row.missing))
@@ -70,8 +75,19 @@ def _lines(recipe: RecipeResult, numbers: Callable[[Sequence[str]], tuple[int, .
     titles = [name if name == "average" else direction_title(name) for name in directions]
     return [
         [Text(each) for each in ("", *titles, "Δ", "p", "seeds", "minutes", "GB")],
-        *(_line(recipe, row, directions, numbers(row.marks)) for row in recipe.rows),
+        *chain.from_iterable(_of_row(recipe, row, numbers) for row in recipe.rows),
     ]
+
+
+def _of_row(
+    recipe: RecipeResult, row: RowResult, numbers: Callable[[Sequence[str]], tuple[int, ...]]
+) -> Iterator[list[Text]]:
+    """The row's line, and those with what the paper prints for it."""
+    yield _line(recipe, row, recipe.directions, numbers(row.marks))
+    for published in recipe.published(row):
+        cells = [published.cells.get(direction, Cell("–")) for direction in recipe.directions]
+        figures = [Text(figure(cell.value), numbers(cell.marks)) for cell in cells]
+        yield [Text(published.name, numbers(published.marks)), *figures, *[Text("")] * 5]
 
 
 def _line(recipe: RecipeResult, row: RowResult, directions: Sequence[str], notes: tuple[int, ...]) -> list[Text]:
@@ -109,9 +125,11 @@ def _csv_line(result: StudyResult, recipe: RecipeResult, row: RowResult, directi
     assert setting, "there are directions"
     options = "; ".join(f"{name} = {value}" for name, value in row.row.variant.fields.items())
     compared = recipe.compare(row, direction)
+    printed = [str(each.cells[direction].value) for each in recipe.published(row) if direction in each.cells]
     return (
         *(result.study.name, recipe.recipe, setting.dataset, setting.split, setting.protocol, recipe.metric),
-        *(row.name, options, direction, own and own.mean, own and own.deviation, row.seeds),
+        *(row.name, options, direction, own and own.mean, own and own.deviation),
+        *("; ".join(printed), row.seeds),
         *(compared and compared.difference, compared and compared.p, row.minutes, row.peak_memory),
         *(" ".join(map(str, row.missing)), "; ".join(row.marks)),
     )
