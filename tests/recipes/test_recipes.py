@@ -139,6 +139,8 @@ def options_of(config: Any, prefix: str) -> Iterator[str]:
         name = f"{prefix}.{field.name.replace('_', '-')}"
         value = getattr(config, field.name)
         yield name
+        if isinstance(value, bool):
+            yield f"{prefix}.no-{field.name.replace('_', '-')}"
         if is_dataclass(value):
             yield from options_of(value, name)
 

@@ -18,7 +18,7 @@ _STREAM = 300
 
 
 class LabelNoise(NamedTuple):
-    """What happens to the labels of a training split: a function of the seed and the sample alone."""
+    """The exchange of labels in a training split: a function of the seed and the sample alone."""
 
     rate: float
     """share of the labels that are exchanged, each by chance"""
