@@ -179,7 +179,7 @@ def test_a_process_that_lost_another_says_so_in_a_line(
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
 
     monkeypatch.setattr(launch_module, "run_experiment", lose)
-    monkeypatch.setattr(launch_module, "parse", lambda recipe: tiny(tiny_shards, tmp_path))
+    monkeypatch.setattr(launch_module, "parse", lambda *_: tiny(tiny_shards, tmp_path))
     with pytest.raises(SystemExit) as ended:
         launch_module.main(lambda: tiny(tiny_shards, tmp_path))
     assert ended.value.code == 2

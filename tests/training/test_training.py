@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 import xmr_e2e
+from recipes import alscor_flickr8k
 from tests import ROOT
 from xmr_e2e.cli import main
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.training.launch import main as train
 
 pytestmark = pytest.mark.slow
 
@@ -264,10 +266,26 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
         (["--optimizer.lr-overrides.towers.image", "x"], "--optimizer.lr-overrides.towers.image"),
     ],
 )
-def test_a_wrong_option_gets_a_clear_error(tiny_shards: Path, tmp_path: Path, options: list[str], message: str) -> None:
-    result = launch(command(tiny_shards, tmp_path, *options))
-    assert result.returncode == 2
-    assert message in " ".join((result.stdout + result.stderr).split())
+def test_a_wrong_option_gets_a_clear_error(
+    tiny_shards: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", command(tiny_shards, tmp_path, *options))
+    with pytest.raises(SystemExit) as ended:
+        train(alscor_flickr8k.experiment)
+    said = capfd.readouterr()
+    assert ended.value.code == 2
+    assert message in " ".join((said.out + said.err).split())
+    assert "Traceback" not in said.err
+
+
+def test_a_process_with_a_wrong_option_ends_with_2_and_no_traceback(tiny_shards: Path, tmp_path: Path) -> None:
+    result = launch(command(tiny_shards, tmp_path, "--train.batch-size", "1"))
+    assert result.returncode == 2 and "--train.batch-size must be at least 2, not 1" in result.stderr
     assert "Traceback" not in result.stderr
 
 
