@@ -201,6 +201,7 @@ PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nfile://%s\n#EXT-X-EN
         (save(np.array([0.1, 12_000.0, 0.2]), 16_000, coding="FLOAT"), r"samples of 12,000.*\[-1, 1\]"),
         (save(noise(), 16_000, "FLAC")[:60], "can be read|no samples"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",  # of which some has the time in it
 )
 def test_a_file_that_is_no_sound_says_where_it_is_and_why(data: bytes, message: str) -> None:
     with pytest.raises(XmrError, match=f"^{WHERE}: .*({message})"):
