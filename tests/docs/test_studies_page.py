@@ -26,7 +26,7 @@ OF_THE_COMMAND_LINE = ("method.image.kind", "method.image.name")
 
 
 class Row(NamedTuple):
-    """What a row of the page asks for."""
+    """The options that a row of the page asks for."""
 
     name: str
     recipes: list[str]
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Those of all tables; one that has several values of a field is several."""
+    """The rows of all tables; one that has several values of a field is several."""
     recipes: list[str] = []
     studies: list[str] = []
     for line in prose_and_code("docs/studies.md")[0]:

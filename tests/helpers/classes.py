@@ -7,7 +7,7 @@ from typing import Any
 
 
 def is_of_the_package(cls: type[Any]) -> bool:
-    """Whether a class is one that a module of the package has now.
+    """True for a class that a module of the package has now.
 
     Other test files, run before by the same process, have towers and methods of their own, some of them in modules that
     stood in the package for the length of a test."""

@@ -134,7 +134,7 @@ def train(experiment: Experiment, folder: Path, *, prepare: Callable[[], None] =
 
 
 def result(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What must not depend on interruptions: all that is recorded but time and memory, and the figures."""
+    """All that must not depend on interruptions: what is recorded but for time and memory, and the figures."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timeless = [{name: r[name] for name in r if name not in OF_THE_MACHINE} for r in records]
     figures = json.loads((run / "evaluation" / "test.json").read_text())

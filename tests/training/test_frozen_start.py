@@ -29,10 +29,11 @@ from xmr_e2e.methods.start import StartLayer
 from xmr_e2e.models import embed as embed_module
 from xmr_e2e.models.feature_store import FeatureStore
 from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.signal_handlers import STOPPED
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.gradcache import backward
-from xmr_e2e.training.launch import STOPPED, run_experiment
+from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.signals import Action, Signals
 

@@ -51,7 +51,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def trace(run: Path) -> list[tuple[Any, ...]]:
-    """What must not depend on interruptions: the steps' samples, losses and rates, and the validations."""
+    """All that must not depend on interruptions: the steps' samples, losses and rates, and the validations."""
     return [(r["step"], r["epoch"], r.get("samples"), r.get("loss"), r.get("lr"), r.get("val")) for r in records(run)]
 
 

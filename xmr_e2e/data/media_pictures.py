@@ -115,7 +115,7 @@ def frame_side(size: tuple[int, int]) -> int:
 
 
 def film_frames(frames: Sequence[Frame]) -> list[Frame]:
-    """Those of many evenly spaced frames that a film strip shows."""
+    """The frames that a film strip shows, of many evenly spaced ones."""
     count = FRAMES[0] * FRAMES[1]
     return [frames[int((place + 0.5) * len(frames) / count)] for place in range(count)]
 

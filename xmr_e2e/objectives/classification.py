@@ -28,7 +28,9 @@ def label_loss(logits: Tensor, labels: Tensor, *, multi_label: bool, q: float = 
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         if q:
-            return _generalized_cross_entropy(logits, labels, q, multi_label)
+            if multi_label:
+                return generalized_cross_entropy(F.logsigmoid(logits * (2 * labels - 1)), q).sum() / len(logits)
+            return generalized_cross_entropy((F.log_softmax(logits, dim=1) * labels).sum(1), q).mean()
         if multi_label:
             return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
         return F.cross_entropy(logits, labels)
@@ -42,10 +44,10 @@ def label_losses(
     return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 
-def _generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float, multi_label: bool) -> Tensor:
-    """Through log p, where p^q = exp(q log p) has a slope of at most q; in p itself it is infinite at 0."""
-    if multi_label:
-        log_p = F.logsigmoid(logits * (2 * labels - 1))
-        return (-torch.expm1(q * log_p) / q).sum() / len(logits)
-    log_p = (F.log_softmax(logits, dim=1) * labels).sum(1)
-    return (-torch.expm1(q * log_p) / q).mean()
+def generalized_cross_entropy(log_p: Tensor, q: float) -> Tensor:
+    """(1 - p^q) / q of each probability (Zhang & Sabuncu, 2018, Eq. 6), for 0 < q, from its logarithm.
+
+    p^q = exp(q log p) has a slope of at most q; in p itself it is infinite at 0.
+    """
+    # expm1: for small q, 1 - p^q is a small difference of numbers close to 1.
+    return -torch.expm1(q * log_p) / q

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from xmr_e2e.objectives.classification import generalized_cross_entropy
 from xmr_e2e.objectives.labels import Labels, multi_hot_labels
 from xmr_e2e.objectives.similarity import cosine_similarity, full_precision
 from xmr_e2e.objectives.terms import weighted_terms
@@ -48,7 +49,7 @@ def spl_loss(z: Tensor, labels: Labels, W: Tensor, *, mu: float) -> Tensor:
         ValueError: mu that is not above 0, or labels that are not of c classes.
     """
     with full_precision(z, W) as (z, W):
-        return _generalized_cross_entropy(z @ W, multi_hot_labels(labels, W.shape[1]).to(z), mu)
+        return _spl_of_logits(z @ W, multi_hot_labels(labels, W.shape[1]).to(z), mu)
 
 
 def rsc_loss(
@@ -92,7 +93,7 @@ def rsc_loss(
         recast = recast_labels(truth, prior)
         terms, weighted = weighted_terms(
             {
-                "label": (label, lambda: _generalized_cross_entropy(z @ prior, truth, mu)),
+                "label": (label, lambda: _spl_of_logits(z @ prior, truth, mu)),
                 "discrimination": (alpha, lambda: _discrimination(z, recast)),
                 "invariance": (beta, lambda: F.mse_loss(z, recast)),
             }
@@ -114,16 +115,15 @@ def recast_labels(labels: Tensor, prior: Tensor) -> Tensor:
     return labels @ inverse.to(labels)
 
 
-def _generalized_cross_entropy(logits: Tensor, labels: Tensor, mu: float) -> Tensor:
-    """Through log p, where p^mu = exp(mu log p) has a slope of at most mu; in p itself it is infinite at 0."""
+def _spl_of_logits(logits: Tensor, labels: Tensor, mu: float) -> Tensor:
+    """The mean over samples, p being the probability given to all labels of a sample together."""
     if not mu > 0:
         raise ValueError(f"mu must be above 0, not {mu}")
     labeled = labels.any(1)
     # Without any label log p is minus infinity; those samples have p^mu = 0 put in below.
     weights = labels.where(labeled[:, None], 1).log()
     log_p = torch.logsumexp(F.log_softmax(logits, dim=1) + weights, dim=1)
-    # expm1: for small mu, 1 - p^mu is a small difference of numbers close to 1.
-    return (-torch.expm1(mu * log_p) / mu).where(labeled, 1 / mu).mean()
+    return generalized_cross_entropy(log_p, mu).where(labeled, 1 / mu).mean()
 
 
 def _discrimination(z: Tensor, recast: Tensor) -> Tensor:

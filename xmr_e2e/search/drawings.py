@@ -98,7 +98,7 @@ def show(data: bytes, modality: str, extension: str, *, where: str, bounds: Medi
 
 
 def _raw_media(reader: SplitReader, position: int, modalities: Sequence[str]) -> list[str]:
-    """Those that a sample has as files; the first one is what its picture is of."""
+    """The media that a sample has as files; the first one is what its picture is of."""
     return [name for name in ("video", "shape3d", "audio") if name in modalities and reader.has_media(position, name)]
 
 

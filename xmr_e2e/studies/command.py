@@ -15,7 +15,6 @@ from xmr_e2e.files import write_atomically
 if TYPE_CHECKING:
     from xmr_e2e.studies.layout import Format
 
-SUFFIXES: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 TABLE_WIDTH = 140
 """columns in which each recipe has one line"""
 
@@ -55,7 +54,9 @@ def table_command(
         return
     if submit or only:
         raise XmrError(f"--{'submit' if submit else 'only'} goes with --missing")
-    text = _table(runs, metrics, format or SUFFIXES.get(out.suffix if out else "", "markdown"))
+    from xmr_e2e.studies.layout import form_of
+
+    text = _table(runs, metrics, form_of(out, format))
     console = Console(highlight=False, soft_wrap=True)
     if out is None:
         console.print(text, end="")

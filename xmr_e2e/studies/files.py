@@ -6,11 +6,14 @@ import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xmr_e2e.recipes
 from xmr_e2e.errors import XmrError
 from xmr_e2e.studies.recipes import copy_file
-from xmr_e2e.studies.study import Study
+
+if TYPE_CHECKING:
+    from xmr_e2e.studies.study import Study
 
 
 def find_studies() -> dict[str, Path]:
@@ -43,6 +46,8 @@ def load_study(path: Path, shards: Path | None = None) -> Study:
     Raises:
         XmrError: the file has no such function, or the study is not possible.
     """
+    from xmr_e2e.studies.study import Study  # with torch, which a list of studies needs not
+
     found = runpy.run_path(str(path), run_name=path.stem).get("study")
     study = found() if callable(found) else None
     if not isinstance(study, Study):

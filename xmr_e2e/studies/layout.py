@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from xmr_e2e.escape import latex, markdown
@@ -37,6 +38,25 @@ class Page:
     remarks: tuple[str, ...] = ()
 
 
+class Footnotes:
+    """The notes of a table, each once; a cell has their numbers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        """number 1 first"""
+
+    def numbers(self, marks: Sequence[str]) -> tuple[int, ...]:
+        """The numbers of these notes, of which the new ones are taken in."""
+        self.notes.extend(mark for mark in dict.fromkeys(marks) if mark not in self.notes)
+        return tuple(sorted(self.notes.index(mark) + 1 for mark in set(marks)))
+
+
+def form_of(out: Path | None, given: Format | None) -> Format:
+    """The form of a table's text: as given, or as its file is called, or Markdown."""
+    return given or _SUFFIXES.get(out.suffix if out else "", "markdown")
+
+
+_SUFFIXES: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 _MARKDOWN: dict[Emphasis, tuple[str, str]] = {"": ("", ""), "best": ("**", "**"), "second": ("<u>", "</u>")}
 _LATEX: dict[Emphasis, tuple[str, str]] = {"": ("", ""), "best": (r"\textbf{", "}"), "second": (r"\underline{", "}")}
 

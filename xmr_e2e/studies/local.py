@@ -23,14 +23,12 @@ from xmr_e2e.console import Console
 from xmr_e2e.devices import gpu_count
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
-from xmr_e2e.signal_handlers import handled
+from xmr_e2e.signal_handlers import STOPPED, handled
 from xmr_e2e.studies.plan import Plan, PlannedRun
 
 POLL_SECONDS = 0.5
 ROOM = 1.2
 """times the memory of the largest run so far, which has to be free before another one starts beside it"""
-STOPPED = 75
-"""exit status of a training that has saved a checkpoint"""
 LOG_TAIL = 16_384
 """bytes at a log's end, in which the reason of a failure is looked for"""
 

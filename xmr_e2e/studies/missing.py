@@ -14,7 +14,7 @@ from xmr_e2e.escape import one_line, shell, shell_comment
 from xmr_e2e.files import read_json
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import fits, options_of, read_about, read_run, runs_below, wanted_options
+from xmr_e2e.studies.runs import fits, is_measured, options_of, read_about, runs_below, wanted_options
 from xmr_e2e.studies.slurm import queued, ranges, require_slurm, submit_array
 
 RECIPES = Path("recipes")
@@ -94,7 +94,7 @@ def find_missing(recipes: Iterable[Path], folders: Sequence[Path], seeds: int) -
     for recipe in recipes:
         experiment = _experiment(recipe)
         of_recipe = _runs_by_seed(runs, experiment)
-        measured = {seed for seed, found in of_recipe.items() if any(map(_is_measured, found))}
+        measured = {seed for seed, found in of_recipe.items() if any(map(is_measured, found))}
         begun = {seed: found[-1] for seed, found in of_recipe.items() if seed not in measured and seed < seeds}
         left = tuple(seed for seed in range(seeds) if seed not in measured and seed not in begun)
         yield MissingRuns(recipe, left, begun, _obstacle(experiment), folders[0])
@@ -116,10 +116,6 @@ def _runs_by_seed(runs: Iterable[tuple[Path, Mapping[str, Any]]], experiment: Ex
         if own.get("name") == experiment.name and fits(options_of(own), wanted):
             found.setdefault(read_about(run).train.seed, []).append(run)
     return found
-
-
-def _is_measured(run: Path) -> bool:
-    return any(measurement.is_of_own_shards for measurement in read_run(run))
 
 
 def _obstacle(experiment: Experiment) -> str:

@@ -13,7 +13,7 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.runs.run import LOCK
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import LEFT_OPEN, fits, options_of, read_about, read_environment, read_run, runs_below
+from xmr_e2e.studies.runs import LEFT_OPEN, fits, is_measured, options_of, read_about, read_environment, runs_below
 from xmr_e2e.studies.study import Row, Study
 
 State: TypeAlias = Literal["measured", "running", "begun", "new", "no shards"]
@@ -83,12 +83,12 @@ def plan_study(
 
 
 def _chosen(study: Study, only: Sequence[str]) -> list[Row]:
+    named = {row.key: {row.key, row.variant.name, row.recipe} for row in study.rows}
     for word in only:
-        if not any(word in (row.key, row.variant.name, row.recipe) for row in study.rows):
-            names = dict.fromkeys([*(row.recipe for row in study.rows), *(row.variant.name for row in study.rows)])
-            raise XmrError(f"--only {word}: the study has no such row; there are {', '.join(names)}")
-    chosen = [row for row in study.rows if not only or {row.key, row.variant.name, row.recipe} & set(only)]
-    return chosen
+        if not any(word in names for names in named.values()):
+            there = dict.fromkeys([*(row.recipe for row in study.rows), *(row.variant.name for row in study.rows)])
+            raise XmrError(f"--only {word}: the study has no such row; there are {', '.join(there)}")
+    return [row for row in study.rows if not only or named[row.key] & set(only)]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _key(recipe: str, seed: int, options: Mapping[str, Any]) -> _Key:
 def _planned(row: Row, seed: int, found: _Found | None, folder: Path) -> PlannedRun:
     where = found.folder if found else folder / row.recipe / row.run_name(seed)
     state = found.state if found else "new"
-    if state in ("begun", "new") and _manifest_sha256(row.experiment.data.shards) is None:
+    if state in ("begun", "new") and not (row.experiment.data.shards / manifest.NAME).is_file():
         state = "no shards"
     return PlannedRun(row, seed, where, state)
 
@@ -142,7 +142,7 @@ def _is_of(run: Path, manifest_sha256: str | None) -> bool:
 
 
 def _state(run: Path) -> State:
-    if any(each.is_of_own_shards for each in read_run(run)):
+    if is_measured(run):
         return "measured"
     return "running" if _is_in_use(run) else "begun"
 

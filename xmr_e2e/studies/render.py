@@ -10,7 +10,7 @@ from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.studies.compare import Cell, Comparison, Row
 from xmr_e2e.studies.groups import Statistic
-from xmr_e2e.studies.layout import Format, Page, Text, as_latex, as_markdown
+from xmr_e2e.studies.layout import Footnotes, Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes
 from xmr_e2e.studies.runs import SPLITS
 
@@ -36,14 +36,9 @@ def render(comparisons: Sequence[Comparison], form: Format) -> str:
 
 
 def _lay_out(comparison: Comparison) -> Page:
-    notes: list[str] = []
-
-    def numbers(marks: Sequence[str]) -> tuple[int, ...]:
-        notes.extend(mark for mark in dict.fromkeys(marks) if mark not in notes)
-        return tuple(sorted(notes.index(mark) + 1 for mark in set(marks)))
-
+    footnotes = Footnotes()
     lines = [tuple(map(Text, ("method", "from", *map(_direction, comparison.directions), "seeds")))]
-    lines += [_line(row, comparison.directions, numbers) for row in comparison.rows]
+    lines += [_line(row, comparison.directions, footnotes.numbers) for row in comparison.rows]
     is_wide = len(comparison.directions) > WIDE
     setting = comparison.setting
     unknown = "; ? as the training's shards are not at hand" if None in setting.sizes else ""
@@ -54,7 +49,7 @@ def _lay_out(comparison: Comparison) -> Page:
         f"Samples (train/val/test): {split_sizes(setting.sizes)}{unknown}.",
         lines=tuple(zip(*lines)) if is_wide else tuple(lines),
         words=1 if is_wide else 2,
-        notes=tuple(notes),
+        notes=tuple(footnotes.notes),
         remarks=comparison.remarks,
     )
 

@@ -29,7 +29,7 @@ LOWER_IS_BETTER = ("MedR", "MeanR")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Difference:
     """A row beside the recipe as it stands, over the seeds that both have."""
 
     difference: float
@@ -132,7 +132,7 @@ class RecipeResult:
         order = sorted(found, reverse=self.metric not in LOWER_IS_BETTER)
         return "best" if own.mean == order[0] else "second" if own.mean == order[1] else ""
 
-    def compare(self, row: RowResult, direction: str = "average") -> Comparison | None:
+    def compare(self, row: RowResult, direction: str = "average") -> Difference | None:
         """A row and the recipe as it stands, seed by seed; None for that row itself, and without a common seed."""
         if row is self.reference:
             return None
@@ -141,7 +141,7 @@ class RecipeResult:
         if not seeds:
             return None
         differences = [own[seed] - base[seed] for seed in seeds]
-        return Comparison(fmean(differences), _paired_p(differences), len(seeds))
+        return Difference(fmean(differences), _paired_p(differences), len(seeds))
 
 
 @dataclass(frozen=True)

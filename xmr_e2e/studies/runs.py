@@ -189,6 +189,11 @@ def read_run(run: Path) -> list[Measurement]:
     return [_measurement(run, path) for path in sorted((run / "evaluation").glob("*.json"))]
 
 
+def is_measured(run: Path) -> bool:
+    """True for a run with an evaluation on its own data. Raises XmrError as `read_run`."""
+    return any(each.is_of_own_shards for each in read_run(run))
+
+
 def _measurement(run: Path, path: Path) -> Measurement:
     about = read_about(run)
     trained_on = read_environment(run)

@@ -11,15 +11,13 @@ from xmr_e2e.console import Console, console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line, shell
 from xmr_e2e.files import write_atomically
+from xmr_e2e.signal_handlers import STOPPED
 
 if TYPE_CHECKING:
     from xmr_e2e.studies.plan import Plan
 
-STOPPED = 75
-"""exit status where runs are left that another start goes on with, or another process trains"""
 STATES = {"running": "being trained", "new": "to do"}
 """states of runs in words, where these are others"""
-SUFFIXES: dict[str, Literal["markdown", "csv", "latex"]] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
 
 def run_command(
@@ -109,6 +107,7 @@ def show_command(
         out: the file to write, instead of the terminal; .html for the page
     """
     from xmr_e2e.studies.files import load_study, study_file
+    from xmr_e2e.studies.layout import form_of
     from xmr_e2e.studies.plan import plan_study
     from xmr_e2e.studies.results import read_results
     from xmr_e2e.studies.study_table import render_study
@@ -130,7 +129,7 @@ def show_command(
             raise as_error(out, error) from error
         output.print(f"page: {out}")
         return
-    text = render_study(result, format or SUFFIXES.get(out.suffix if out else "", "markdown"))
+    text = render_study(result, form_of(out, format))
     if out is None:
         output.print(text, end="")
         return

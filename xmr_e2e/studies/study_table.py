@@ -10,10 +10,10 @@ from itertools import chain
 from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.studies.compare import Cell
-from xmr_e2e.studies.layout import Format, Page, Text, as_latex, as_markdown
+from xmr_e2e.studies.layout import Footnotes, Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes
 from xmr_e2e.studies.render import figure
-from xmr_e2e.studies.results import Comparison, RecipeResult, RowResult, StudyResult
+from xmr_e2e.studies.results import Difference, RecipeResult, RowResult, StudyResult
 
 P_OF = (
     "Δ: difference of the average from the first row's, over the seeds that both have; p: of a two-sided paired t-test "
@@ -40,21 +40,16 @@ def table_of(recipe: RecipeResult) -> list[list[Text]]:
 
 
 def _lay_out(result: StudyResult, recipe: RecipeResult) -> Page:
-    notes: list[str] = []
-
-    def numbers(marks: Sequence[str]) -> tuple[int, ...]:
-        notes.extend(mark for mark in dict.fromkeys(marks) if mark not in notes)
-        return tuple(sorted(notes.index(mark) + 1 for mark in set(marks)))
-
+    footnotes = Footnotes()
     setting = recipe.setting
     assert setting, "only what was measured is laid out"
     return Page(
         title=f"{result.study.title}: {setting.dataset}, {recipe.metric}",
         setting=f"Recipe {recipe.recipe}, measured on {setting.split}, protocol {setting.protocol}. Samples "
         f"(train/val/test): {split_sizes(setting.sizes)}.",
-        lines=tuple(map(tuple, _lines(recipe, numbers))),
+        lines=tuple(map(tuple, _lines(recipe, footnotes.numbers))),
         words=1,
-        notes=tuple(notes),
+        notes=tuple(footnotes.notes),
         remarks=tuple(remarks(recipe)),
     )
 
@@ -101,7 +96,7 @@ def _line(recipe: RecipeResult, row: RowResult, directions: Sequence[str], notes
     return [*cells, Text(str(row.seeds or "")), Text(minutes), Text(memory)]
 
 
-def _compared(found: Comparison | None) -> tuple[str, str]:
+def _compared(found: Difference | None) -> tuple[str, str]:
     if found is None:
         return "", ""
     p = "" if found.p is None else "< .001" if found.p < 0.001 else f"{found.p:.3f}"

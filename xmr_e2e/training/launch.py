@@ -26,7 +26,7 @@ from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.shards.manifest import load_manifest
-from xmr_e2e.signal_handlers import leaving_at_once
+from xmr_e2e.signal_handlers import STOPPED, leaving_at_once
 from xmr_e2e.towers.published_size import advise
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.launcher import take_over
@@ -39,8 +39,6 @@ from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, to be started again
 
 
 def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> None:
