@@ -1,7 +1,7 @@
 """Recipes and their datasets made small: what is trained is the recipe, in seconds.
 
-Sizes alone are made small: pictures, batches, epochs, the widths in LIMITS, and the hidden fully-connected layers of
-VGG and AlexNet.
+Sizes alone are made small: pictures, batches, epochs, the widths in LIMITS, the hidden fully-connected layers of VGG
+and AlexNet, and the blocks of residual networks, one to a stage.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ LIMITS = {"hidden": 512, "dim": 256, "layers": 2, "feedforward": 512}
 """largest widths and depths of methods and towers here, by the option's name"""
 HIDDEN_FC = 64
 """units of VGG's and AlexNet's hidden fully-connected layers here, 4096 in truth: six in seven of VGG-19's weights"""
-NARROWED = ("vgg19", "alexnet")
 BUILD = models.get_model
 SMALL_MEDIA: dict[str, Any] = {"audio": Sounds(seconds=0.3, windows=2), "video": Videos(4, 16), "shape3d": Shapes(64)}
 SMALLEST_PICTURES = {"alexnet": 64}
@@ -94,10 +93,8 @@ def miniatures(folder: Path) -> Callable[[Experiment], Path]:
 # ---- the recipe made small
 
 
-@cache
-def narrowed(name: str) -> nn.Module:
-    """torchvision's VGG or AlexNet with HIDDEN_FC units in its hidden fully-connected layers."""
-    network = BUILD(name)
+def narrow_hidden(network: nn.Module) -> nn.Module:
+    """VGG or AlexNet with HIDDEN_FC units in its hidden fully-connected layers."""
     before = next(layer.in_features for layer in network.classifier if isinstance(layer, nn.Linear))
     for place, layer in enumerate(network.classifier):
         if isinstance(layer, nn.Linear):
@@ -107,8 +104,24 @@ def narrowed(name: str) -> nn.Module:
     return network
 
 
+def one_block(network: nn.Module) -> nn.Module:
+    """A residual network with the first block of each stage alone: half of the weights, which checkpoints write."""
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        del stage[1:]
+    return network
+
+
+NARROWED = {"vgg19": narrow_hidden, "alexnet": narrow_hidden, "resnet18": one_block, "r3d_18": one_block}
+
+
+@cache
+def narrowed(name: str) -> nn.Module:
+    """torchvision's network, made small."""
+    return NARROWED[name](BUILD(name))
+
+
 def build_narrow(name: str, weights: None = None, **options: Any) -> nn.Module:
-    """In place of torchvision's `get_model`: VGG-19 and AlexNet with narrow hidden fully-connected layers."""
+    """In place of torchvision's `get_model`: networks of NARROWED are small."""
     assert weights is None
     return copy.deepcopy(narrowed(name)) if name in NARROWED else BUILD(name, **options)
 

@@ -51,7 +51,7 @@ def learning(network: nn.Module) -> list[str]:
     ("name", "first", "last"),
     [
         ("alexnet", "features.10.weight", "classifier.4.bias"),
-        ("resnet18", "layer4.1.conv1.weight", "layer4.1.bn2.bias"),
+        ("resnet34", "layer4.2.conv1.weight", "layer4.2.bn2.bias"),
         ("mobilenet_v3_small", "features.12.0.weight", "classifier.0.bias"),
         ("vit_b_16", "encoder.layers.encoder_layer_11.ln_1.weight", "encoder.ln.bias"),
         ("resnet10_slim", "7.conv1.weight", "7.downsample.1.bias"),
