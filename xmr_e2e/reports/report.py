@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,8 @@ class Findings:
     """directions of which only some queries were looked at, as there are so many"""
     confusions: Sequence[Confusion] = ()
     projection: Projection | None = None
+    features: Mapping[str, Projection] = field(default_factory=dict)
+    """modality -> map of what its tower gives"""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def write_report(
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
-        map=embedding_plot(findings.projection, classes) if findings.projection else None,
+        map=embedding_plot(findings.projection, classes, findings.features) if findings.projection else None,
         sections=sections,
         media_note=_media_note(sections),
         plays_sound=any(_is_heard(item) for section in sections for item in section.items),
