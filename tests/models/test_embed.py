@@ -70,7 +70,7 @@ def test_towers_outputs_of_some_items_are_those_of_the_same_items_among_all(
         found = tower_features(made.method, made.data, made.tokenizer, "val", modality, items, captions)
         assert found is not None and len(whole) >= 12
         torch.testing.assert_close(found, whole[items], rtol=1e-4, atol=1e-5)
-        assert len(whole[items].unique(dim=0)) >= 5
+        assert len(whole[items].unique(dim=0)) > 2
     assert made.method.training
 
 
