@@ -10,7 +10,7 @@ import sklearn.manifold
 
 from tests.helpers.embedded import embedded_split
 from xmr_e2e.evaluation import projection
-from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.projection import drawn_items, project, project_features
 
 
 class Seen:
@@ -83,3 +83,16 @@ def test_as_many_items_of_each_modality_are_drawn(monkeypatch: pytest.MonkeyPatc
     assert found.items == 120 and found.points["image"].dtype == np.float32
     assert project(split(np.arange(2)), similarity="dot") is None
     assert project(split(np.arange(3)), similarity="dot") is not None  # of six items
+
+
+def test_what_towers_give_is_drawn_of_the_same_items_each_modality_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "ITEMS", 24)
+    given_split = split(np.arange(60) % 3)
+    common, drawn = project(given_split, similarity="dot"), drawn_items(given_split)
+    rows = {"image": np.random.default_rng(2).normal(size=(12, 7)), "text": np.zeros((5, 3))}
+    found = project_features(given_split, rows)
+    assert common is not None and list(found) == ["image"]  # of five items there is no map
+    np.testing.assert_array_equal(found["image"].points["image"], rows["image"][:, :2].astype(np.float32))
+    assert found["image"].classes["image"].tolist() == [place % 3 for place in drawn["image"]]
+    assert found["image"].classes["image"].tolist() == common.classes["image"].tolist()
+    assert (found["image"].items, found["image"].shown) == (60, 12)

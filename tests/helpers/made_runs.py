@@ -50,6 +50,8 @@ class Made:
     train: Train = Train()
     workers: int | None = None
     commit: str = "0123456789ab"
+    training: Mapping[str, float] | None = None
+    """seconds and peak_memory"""
 
     def write(self, run: Path) -> Path:
         shards = self._shards(run.parent / f"shards-{run.name}")
@@ -82,6 +84,8 @@ class Made:
             "split": self.split,
             "selection": "epoch 1, on the validation split",
         }
+        if self.training:
+            document |= {"training": self.training}
         if self.protocol is not None:
             document |= {"protocol": self.protocol, "classes": list(map(str, range(self.classes)))}
         for kind, share in (("model", 1.0), ("random", 0.25)):

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from tests.training.test_step import METHOD, words_of
 from xmr_e2e.data.batch_dataset import BatchDataset
+from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.base import Method
 from xmr_e2e.models import embed as embed_module
-from xmr_e2e.models.embed import cache_frozen_features, collect, embed_modality
+from xmr_e2e.models.embed import cache_frozen_features, collect, embed_modality, tower_features
 from xmr_e2e.towers.base import DatasetInfo
 
 
@@ -51,6 +52,26 @@ def test_frozen_towers_outputs_stand_for_the_samples_of_each_split(tiny_shards: 
 def test_a_method_whose_towers_train_has_nothing_extracted(tiny_shards: Path) -> None:
     made = Made(tiny_shards, frozen=False)
     assert cache_frozen_features(made.method, made.data, made.tokenizer, ("val",)) == {"val": {}}
+
+
+@pytest.mark.parametrize("captions", [None, Captions()])
+def test_towers_outputs_of_some_items_are_those_of_the_same_items_among_all(
+    tiny_shards: Path, captions: Captions | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "BATCH", 3)
+    made = Made(tiny_shards, frozen=False)
+    for modality in ("text",) if captions else ("image", "text"):
+        batches = made.batches("val", modality)
+        if captions:
+            kind = {modality: made.method.input_kinds[modality]}
+            batches = BatchDataset(made.data, "val", kind, made.tokenizer, seed=0, captions=captions)
+        whole = collect(made.method, batches, lambda inputs: made.method.features(modality, inputs[modality]))  # noqa: B023
+        items = [len(whole) - 1, 0, 7, 4, 3, 2, 7]
+        found = tower_features(made.method, made.data, made.tokenizer, "val", modality, items, captions)
+        assert found is not None and len(whole) >= 12
+        torch.testing.assert_close(found, whole[items], rtol=1e-4, atol=1e-5)
+        assert len(whole[items].unique(dim=0)) > 2
+    assert made.method.training
 
 
 def test_what_is_collected_is_that_of_evaluation_in_order_of_position(tiny_shards: Path) -> None:

@@ -22,7 +22,7 @@ from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import RankingSample, inspect_rankings
-from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.projection import project, project_features
 from xmr_e2e.evaluation.protocol import ProtocolRecord, SelectedOn
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.reports.examples import Example, Item, Result
@@ -96,7 +96,9 @@ def metrics() -> CrossModalMetrics:
 def findings() -> Findings:
     inspected = inspect_rankings(pairs(), similarity="cosine")
     confusions = [confusion(each) for each in inspected]
-    return Findings(EXAMPLES, FAILURES, ["text_to_image"], confusions, project(pairs(), similarity="cosine"))
+    features = project_features(pairs(), {name: pairs().embeddings[name].float().numpy() for name in ("image", "text")})
+    common = project(pairs(), similarity="cosine")
+    return Findings(EXAMPLES, FAILURES, ["text_to_image"], confusions, common, features)
 
 
 @cache
@@ -289,6 +291,10 @@ def test_the_map_says_what_it_shows(page: Page) -> None:
     by_class, by_modality = page.of_class["legend"]
     assert sorted(by_class.split()) == CLASSES
     assert by_modality.split() == ["●image", "▲text"]
+    maps = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg" and "aria-label" in attributes]
+    assert [label for label in maps if label and "tower gives" in label] == [
+        f"Map of what the {name} tower gives, a colour for each class" for name in ("image", "text")
+    ]
 
 
 def test_the_command_can_be_copied_into_a_shell(page: Page) -> None:
@@ -315,7 +321,9 @@ def test_captions_labels_and_notes_are_shown_as_written(page: Page) -> None:
 def test_nothing_outside_the_file_is_referred_to(html: str, page: Page) -> None:
     sources = [attributes["src"] or "" for _, attributes in page.tags if "src" in attributes]
     sources += [attributes["href"] or "" for tag, attributes in page.tags if tag == "image"]
-    assert len(sources) == 2 + 2 + 2 + 5 + 1 + 2 * (5 + 1)  # curves, map, training; results, queries and pairs
+    assert len(sources) == 2 + 2 + 2 + 2 + 5 + 1 + 2 * (
+        5 + 1
+    )  # curves, maps, towers, training; results, queries and pairs
     assert all(source.startswith("data:image/") for source in sources)
     assert not [attributes for _, attributes in page.tags if attributes.keys() & {"srcset", "background"}]
     assert all((attributes.get("href") or "#").startswith(("#", "data:")) for _, attributes in page.tags)

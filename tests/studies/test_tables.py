@@ -218,7 +218,12 @@ def test_without_the_trainings_shards_only_the_test_split_is_compared(tmp_path: 
 def seeds(tmp_path: Path) -> Path:
     """Three seeds of a run with a name that no format likes."""
     for seed in range(3):
-        made = Made(dataset="50% a&b #1 {x}_y^z~|\\<→>", seed=seed, scores={"mAP@all": 0.4 + seed / 7, "mAP@50": 0.5})
+        made = Made(
+            dataset="50% a&b #1 {x}_y^z~|\\<→>",
+            seed=seed,
+            scores={"mAP@all": 0.4 + seed / 7, "mAP@50": 0.5},
+            training={"seconds": 60.0 * (1 + seed), "peak_memory": 10**9 * (1 + seed)} if seed else None,
+        )
         made.write(tmp_path / "runs" / f"run-{seed}")
     Made(sizes=(2173, 0, 693)).write(tmp_path / "runs" / "other")
     return tmp_path / "runs"
@@ -234,6 +239,7 @@ def test_the_csv_has_every_figure_with_all_its_digits(seeds: Path) -> None:
     assert float(line["value"]) == pytest.approx(np.mean(values), abs=1e-15)
     assert float(line["deviation"]) == pytest.approx(np.std(values, ddof=1), abs=1e-15)
     assert (line["seeds"], line["train"], line["protocol"], line["split"]) == ("3", "2173", "clean", "test")
+    assert (line["minutes"], line["peak_memory"]) == ("2.5", "3000000000")  # of the two that say so
     published = [each for each in lines if each["kind"] == "published" and each["source"] == "DSCMR, Table 2"]
     assert [each["value"] for each in published] == ["0.521", "0.478", "0.499"]
     assert all("published with train 2,173, test 462" in each["notes"] for each in published)
@@ -247,6 +253,16 @@ def test_the_columns_of_markdown_stand_below_each_other_and_each_footnote_is_the
         used = {int(number) for marks in re.findall(r" \[([\d, ]+)\]", "\n".join(table)) for number in marks.split(",")}
         assert used == {int(number) for number in re.findall(r"^- \[(\d+)\] \w", part, re.MULTILINE)}
         assert used or not part.startswith("wikipedia")
+
+
+def test_time_and_memory_stand_in_tables_of_runs_that_say_what_they_took(seeds: Path) -> None:
+    tables = [
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("|")]
+        for part in render(tabulate(seeds), "markdown").split("\n## ")
+    ]
+    assert [rows[0][-3:] for rows in tables if "minutes" in rows[0]] == 2 * [["seeds", "minutes", "GB"]]
+    assert [row[-3:] for rows in tables for row in rows if "0.5429 ± 0.1429" in row] == [["3", "2.5", "3.0"]]
+    assert len(tables) == 3
 
 
 def test_latex_compiles(seeds: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,20 +45,54 @@ def project(embedded: EmbeddedSplit, *, similarity: Similarity, seed: int = 0) -
     As many of each modality; where all have the same samples, the same samples of each. Distances are Euclidean, of
     rows of unit length where the model compares by angle ("cosine", "pearson"). None for fewer than FEWEST items.
     """
-    rows, classes, several = {}, {}, False
-    for modality in embedded.modalities:
-        items = embedded.items(modality)
-        labels = one_hot(items.labels)
-        drawn = spread_over_classes(labels, ITEMS // len(embedded.modalities), np.random.default_rng(seed))
-        rows[modality] = _as_compared(items.embeddings.float().numpy(force=True)[drawn], similarity)
-        classes[modality] = rarest_label(labels)[drawn]
-        several |= bool((labels.sum(1) > 1).any())
+    drawn = drawn_items(embedded, seed)
+    rows = {
+        name: _as_compared(embedded.embeddings[name].float().numpy(force=True)[own], similarity)
+        for name, own in drawn.items()
+    }
     together = np.concatenate(list(rows.values()))
     if len(together) < FEWEST:
         return None
     ends = np.cumsum([len(each) for each in rows.values()])[:-1]
-    points = dict(zip(rows, np.split(_tsne(together, seed), ends)))
-    return Projection(points, classes, sum(map(len, embedded.positions.values())), several)
+    return _projection(embedded, drawn, dict(zip(rows, np.split(_tsne(together, seed), ends))))
+
+
+def project_features(
+    embedded: EmbeddedSplit, features: Mapping[str, NDArray[np.float32]], *, seed: int = 0
+) -> dict[str, Projection]:
+    """t-SNE of what the towers give of the drawn items, in a map of its own for each modality, since what networks
+    give of different media has no distances between; none of fewer than FEWEST items.
+
+    Args:
+        features: modality -> (m, width), of the items that `drawn_items` gives for the same seed.
+    """
+    drawn = drawn_items(embedded, seed)
+    return {
+        name: _projection(embedded, {name: drawn[name]}, {name: _tsne(rows, seed)})
+        for name, rows in features.items()
+        if len(rows) >= FEWEST
+    }
+
+
+def drawn_items(embedded: EmbeddedSplit, seed: int = 0) -> dict[str, list[int]]:
+    """Modality -> the items that maps show, at most ITEMS of all modalities."""
+    share = ITEMS // len(embedded.modalities)
+    return {
+        name: spread_over_classes(one_hot(embedded.items(name).labels), share, np.random.default_rng(seed))
+        for name in embedded.modalities
+    }
+
+
+def _projection(
+    embedded: EmbeddedSplit, drawn: Mapping[str, list[int]], points: dict[str, NDArray[np.float32]]
+) -> Projection:
+    labels = {name: one_hot(embedded.items(name).labels) for name in points}
+    return Projection(
+        points,
+        {name: rarest_label(own)[drawn[name]] for name, own in labels.items()},
+        items=sum(map(len, labels.values())),
+        is_multi_label=any(bool((own.sum(1) > 1).any()) for own in labels.values()),
+    )
 
 
 def _as_compared(rows: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xmr_e2e import watchdog
-from xmr_e2e.data.batch import multi_hot
+from xmr_e2e.data.batch import Batch, multi_hot
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
@@ -88,18 +90,71 @@ def embed_few(method: Method, data: Data, tokenizer: Tokenizer | None, split: st
     Raises:
         XmrError: they cannot be read or decoded.
     """
+    with _evaluating(method):
+        for modality in method.modalities:
+            batches = BatchDataset(
+                replace(data, extra_shards={}), split, {modality: method.input_kinds[modality]}, tokenizer, seed=0
+            )
+            batch = _read(batches, batches.at(np.unique([0, len(batches) - 1]))).to(method.device)
+            method.embed(modality, batch.prepared().inputs[modality])
+
+
+@torch.no_grad()
+def tower_features(
+    method: Method,
+    data: Data,
+    tokenizer: Tokenizer | None,
+    split: str,
+    modality: str,
+    items: Sequence[int],
+    captions: Captions | None = None,
+) -> Tensor | None:
+    """Tower outputs (m, dim) of some items of a split, by this process alone; None where the tower gives sequences.
+
+    Args:
+        items: their rows among those of `embed_modality`.
+    """
+    data = replace(data, extra_shards={})
+    batches = BatchDataset(data, split, {modality: method.input_kinds[modality]}, tokenizer, seed=0, captions=captions)
+    samples, counts = np.unique(batches.positions, return_counts=True)
+    number = np.repeat(np.arange(len(samples)), counts)[list(items)]
+    wanted = np.unique(number)
+    parts = []
+    with _evaluating(method):
+        for start in range(0, len(wanted), BATCH):
+            batch = _read(batches, samples[wanted[start : start + BATCH]]).to(method.device)
+            output = method.features(modality, batch.prepared().inputs[modality])
+            if not isinstance(output, Tensor) or output.dim() != 2:
+                return None
+            parts.append(output[: len(batch)])
+    # A sample's captions lie together, in their order: behind those of the samples that were read before it.
+    ends = np.cumsum(counts[wanted])
+    first = (ends - counts[wanted])[np.searchsorted(wanted, number)]
+    within = np.asarray(items) - (np.cumsum(counts) - counts)[number]
+    return torch.cat(parts)[torch.from_numpy(first + within).to(method.device)]
+
+
+def _read(batches: BatchDataset, positions: NDArray[np.int64]) -> Batch:
+    """A batch that this process reads.
+
+    Raises:
+        XmrError: a sample cannot be read or decoded.
+    """
+    batch = batches[Request(0, positions)]
+    if isinstance(batch, XmrError):
+        raise batch
+    return batch
+
+
+@contextmanager
+def _evaluating(method: Method) -> Iterator[None]:
+    """The method in evaluation mode meanwhile."""
     was_training = method.training
     method.eval()
-    for modality in method.modalities:
-        batches = BatchDataset(
-            replace(data, extra_shards={}), split, {modality: method.input_kinds[modality]}, tokenizer, seed=0
-        )
-        batch = batches[Request(0, batches.at(np.unique([0, len(batches) - 1])))]
-        if isinstance(batch, XmrError):
-            raise batch
-        batch = batch.to(method.device)
-        method.embed(modality, batch.prepared().inputs[modality])
-    method.train(was_training)
+    try:
+        yield
+    finally:
+        method.train(was_training)
 
 
 def cache_frozen_features(
@@ -219,10 +274,8 @@ def collect(method: Method, batches: BatchDataset, function: Callable[[dict[str,
     Raises:
         RuntimeError: a sample was seen twice or not at all.
     """
-    was_training = method.training
-    method.eval()
-    parts = list(_run_all(method, batches, function))
-    method.train(was_training)
+    with _evaluating(method):
+        parts = list(_run_all(method, batches, function))
     positions, *leaves = (gather(torch.cat(column)) for column in zip(*(_leaves(part) for part in parts)))
     order = positions.argsort(stable=True)  # a sample's captions lie in one batch, in their order
     if not np.array_equal(positions[order].cpu().numpy(), batches.positions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, TypeAlias
@@ -13,9 +14,10 @@ from xmr_e2e.evaluation.directions import Directions, direction_title
 from xmr_e2e.evaluation.protocol import ProtocolRecord
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.evaluation.retrieval import RetrievalMetrics
+from xmr_e2e.reports.examples import Example
 from xmr_e2e.reports.page import flattened, number, write_page
 from xmr_e2e.reports.plots import SCOPE, Points, overlaid_plot, validation_series
-from xmr_e2e.reports.report import CAUTIONS, MAIN, RANKS, SUMS, main_score
+from xmr_e2e.reports.report import CAUTIONS, MAIN, RANKS, SUMS, Section, main_score
 
 Side: TypeAlias = Literal["model", "random"]
 CORRELATION = "Pearson"
@@ -61,6 +63,19 @@ class ComparedRun:
 
 
 @dataclass(frozen=True)
+class SharedQueries(Section):
+    """Queries of one direction with what each run ranks first for them."""
+
+    examples: Sequence[tuple[Example, ...]]
+    """of each query one for each run, in the runs' order"""
+    is_labeled: bool
+
+    @property
+    def shown(self) -> Iterator[Example]:
+        yield from chain.from_iterable(self.examples)
+
+
+@dataclass(frozen=True)
 class _Cell:
     model: str
     random: str
@@ -76,8 +91,12 @@ class _Table:
     rows: Sequence[tuple[str, Sequence[_Cell]]]
 
 
-def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
-    """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order."""
+def write_comparison(path: Path, runs: Sequence[ComparedRun], sections: Sequence[SharedQueries] = ()) -> None:
+    """Write the page that compares two runs or more, at most 26; they are named A, B, … in their order.
+
+    Args:
+        sections: the same queries under each run.
+    """
     named = dict(zip(ascii_uppercase, _told_apart(runs)))
     conflicts = [*_conflicts(named)]
     mains = {main_score(run.directions("model")) for run in runs}
@@ -95,6 +114,8 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
         correlation=CORRELATION,
         curves={direction_title(name): curves for name in directions if (curves := _curves(named, name))},
         validation=_validation(named, main),
+        sections=sections,
+        plays_sound=any(section.plays_sound for section in sections),
         configuration=_differences(named, lambda run: run.configuration),
         environment=_differences(named, lambda run: run.environment),
     )

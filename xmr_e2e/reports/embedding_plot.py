@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib import colormaps
@@ -65,6 +66,8 @@ class EmbeddingPlot:
     modalities: Sequence[tuple[str, str, str]]
     """name, sign and colour"""
     note: str
+    features: Sequence[tuple[str, bytes, Sequence[NameOnPlot]]] = ()
+    """by class, what each modality's tower gives: modality, map and names"""
     width: int = round(WIDTH * PIXELS)
     height: int = round(HEIGHT * PIXELS)
     font: int = FONT
@@ -88,7 +91,9 @@ def class_plot(projection: Projection, coloring: Coloring, names: Sequence[str])
         colors = [coloring.colors.get(int(number), GREY) for number in projection.classes[modality]]
         axes.scatter(points[:, 0], points[:, 1], c=colors, marker=MARKERS[modality][0], s=18, alpha=0.75, linewidths=0)
     picture = as_png(figure)  # the axes have their limits from here on
-    return picture, _place_names(figure, axes, projection, {number: names[number] for number in coloring.colors})
+    drawn = set(np.concatenate(list(projection.classes.values())).tolist())
+    shown = {number: names[number] for number in coloring.colors if number in drawn}
+    return picture, _place_names(figure, axes, projection, shown)
 
 
 def modality_plot(projection: Projection) -> bytes:
@@ -99,13 +104,21 @@ def modality_plot(projection: Projection) -> bytes:
     return as_png(figure)
 
 
-def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlot:
-    """Both drawings of a map, their legends, and what they show in words; without labels, the one by modality."""
+def embedding_plot(
+    projection: Projection, names: Sequence[str], features: Mapping[str, Projection] = MappingProxyType({})
+) -> EmbeddingPlot:
+    """Both drawings of a map, their legends, and what they show in words; without labels, the one by modality.
+
+    Args:
+        features: modality -> map of what its tower gives, drawn in the same colors.
+    """
     by_class: tuple[bytes | None, list[NameOnPlot]] = None, []
     legend: list[tuple[str, str]] = []
+    below: list[tuple[str, bytes, Sequence[NameOnPlot]]] = []
     if projection.is_labeled:
         coloring = color_classes(projection)
         by_class = class_plot(projection, coloring, names)
+        below = [(name, *class_plot(each, coloring, names)) for name, each in features.items()]
         legend = [(names[number], color) for number, color in coloring.colors.items()]
         if coloring.others:
             legend.append((f"{coloring.others} other classes", GREY))
@@ -124,7 +137,7 @@ def embedding_plot(projection: Projection, names: Sequence[str]) -> EmbeddingPlo
         "What lies near in the common space lies near here; distances between far groups mean little. "
         + ("A sample of several labels has the colour of the rarest." if projection.is_multi_label else "")
     )
-    return EmbeddingPlot(*by_class, modality_plot(projection), legend, modalities, note)
+    return EmbeddingPlot(*by_class, modality_plot(projection), legend, modalities, note, below)
 
 
 def _empty_map() -> tuple[Figure, Axes]:

@@ -126,8 +126,13 @@ class SampleLookup:
 
 def spread_examples(inspected: RankingSample, shelf: SampleLookup, count: int, *, seed: int = 0) -> list[Example]:
     """Random queries, one of each class, then a second one of each; the same ones for the same seed."""
+    return examples_of(inspected, shelf, spread_queries(inspected, count, seed=seed))
+
+
+def spread_queries(inspected: RankingSample, count: int, *, seed: int = 0) -> list[int]:
+    """Which of the m queries `spread_examples` shows."""
     labels = one_hot(inspected.queries.labels)[inspected.rows]
-    return _examples(inspected, shelf, spread_over_classes(labels, count, np.random.default_rng(seed)))
+    return spread_over_classes(labels, count, np.random.default_rng(seed))
 
 
 def worst_failures(inspected: RankingSample, shelf: SampleLookup, count: int) -> list[Example]:
@@ -137,10 +142,10 @@ def worst_failures(inspected: RankingSample, shelf: SampleLookup, count: int) ->
     """
     failed = np.flatnonzero(inspected.relevant & ~inspected.right_first)
     worst = failed[np.argsort(inspected.precision[failed], kind="stable")][:count]
-    return _examples(inspected, shelf, worst.tolist())
+    return examples_of(inspected, shelf, worst.tolist())
 
 
-def _examples(inspected: RankingSample, shelf: SampleLookup, asked: list[int]) -> list[Example]:
+def examples_of(inspected: RankingSample, shelf: SampleLookup, asked: list[int]) -> list[Example]:
     """The examples of these of the m queries."""
     if not asked:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,8 @@ class Findings:
     """directions of which only some queries were looked at, as there are so many"""
     confusions: Sequence[Confusion] = ()
     projection: Projection | None = None
+    features: Mapping[str, Projection] = field(default_factory=dict)
+    """modality -> map of what its tower gives"""
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,11 @@ class _Cell:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
     """The examples of one direction."""
 
     query: str
     gallery: str
-    examples: tuple[Example, ...]
-    failures: tuple[Example, ...]
-    sampled: str
 
     @property
     def anchor(self) -> str:
@@ -100,8 +99,13 @@ class _Section:
         return f"{NAMES[self.query][0]} asks, {NAMES[self.gallery][1]} answer"
 
     @property
+    def shown(self) -> Iterator[Example]:
+        """All queries of the section with their results."""
+        raise NotImplementedError
+
+    @property
     def items(self) -> Iterator[Item]:
-        for example in (*self.examples, *self.failures):
+        for example in self.shown:
             yield example.query
             yield from (result.item for result in example.results)
             if example.pair is not None:
@@ -115,6 +119,23 @@ class _Section:
                 "the text."
             )
         return f"The model ranked the {NAMES[self.gallery][1]} by the {modality_title(self.query)} alone."
+
+    @property
+    def plays_sound(self) -> bool:
+        return any(isinstance(item.preview, SoundPreview) and item.preview.mp3 is not None for item in self.items)
+
+
+@dataclass(frozen=True)
+class _OneRun(Section):
+    """The examples of a run, and its failures."""
+
+    examples: tuple[Example, ...]
+    failures: tuple[Example, ...]
+    sampled: str
+
+    @property
+    def shown(self) -> Iterator[Example]:
+        yield from (*self.examples, *self.failures)
 
 
 def write_report(
@@ -175,10 +196,10 @@ def write_report(
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
-        map=embedding_plot(findings.projection, classes) if findings.projection else None,
+        map=embedding_plot(findings.projection, classes, findings.features) if findings.projection else None,
         sections=sections,
         media_note=_media_note(sections),
-        plays_sound=any(_is_heard(item) for section in sections for item in section.items),
+        plays_sound=any(section.plays_sound for section in sections),
         training=training_plots([_without_minor_scores(record, main) for record in records]),
         facts=facts,
         data=data_uri(table, "text/csv"),
@@ -194,7 +215,7 @@ def main_score(directions: Directions) -> str:
     return MAIN if directions.is_labeled else MAIN_BY_PAIR
 
 
-def _chapters(findings: Findings, sections: Sequence[_Section], *, is_labeled: bool) -> Iterator[tuple[str, str]]:
+def _chapters(findings: Findings, sections: Sequence[_OneRun], *, is_labeled: bool) -> Iterator[tuple[str, str]]:
     """Anchor and heading of what the page has."""
     yield "figures", "Figures"
     if is_labeled:
@@ -265,10 +286,10 @@ def _cell(title: str, name: str, model: Mapping[str, float], random: Mapping[str
     return _Cell(title, number(model[name]), number(random[name]), ratio)
 
 
-def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_Section]:
+def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_OneRun]:
     """The directions that have examples."""
     sections = [
-        _Section(
+        _OneRun(
             *split_direction(name),
             tuple(example for example in findings.examples if example.direction == name),
             tuple(example for example in findings.failures if example.direction == name),
@@ -279,11 +300,7 @@ def _sections(metrics: CrossModalMetrics, findings: Findings) -> list[_Section]:
     return [section for section in sections if section.examples]
 
 
-def _is_heard(item: Item) -> bool:
-    return isinstance(item.preview, SoundPreview) and item.preview.mp3 is not None
-
-
-def _media_note(sections: Sequence[_Section]) -> str:
+def _media_note(sections: Sequence[_OneRun]) -> str:
     """The note on sounds, videos and shapes, where there are any."""
     shown = {modality for section in sections for modality in (section.query, section.gallery)}
     has_previews = any(item.preview is not None for section in sections for item in section.items)

@@ -13,11 +13,13 @@ from xmr_e2e.extras import require_extra
 
 if TYPE_CHECKING:
     from xmr_e2e.evaluation.result import EvaluationResult
-    from xmr_e2e.reports.comparison import ComparedRun
+    from xmr_e2e.reports.comparison import ComparedRun, SharedQueries
     from xmr_e2e.runs.run import Run
 
 MOST = len(ascii_uppercase)
 """runs on a page, on which each is a letter"""
+MOST_QUERIES = 50
+"""of a direction, on a page that has each with the results of all runs"""
 
 
 def report_command(
@@ -27,16 +29,18 @@ def report_command(
     figures: str = "test",
     shards: Path | None = None,
     out: Path | None = None,
+    queries: int = 0,
 ) -> None:
     """Of one run: measure it again and make its report again. Of several: a page that compares them, from the figures
-    that `xmr eval` has written.
+    that `xmr eval` has written; with --queries, what each of them ranks first for the same queries, too.
 
     Args:
         runs: the run folder, or several
         figures: which of a run's measurements: the name of a file of RUN/evaluation, without .json
-        shards: of one run: where the dataset's shards lie now, if not where they lay in training
+        shards: of one run, or with --queries: where the dataset's shards lie now, if not where they lay in training
         out: the page to write: of one run, by default its report; of several, comparison.html. With it, nothing is
             written into the folder of a run
+        queries: of several runs: so many queries of each direction, for which each run's model embeds the split again
     """
     from xmr_e2e.console import console
     from xmr_e2e.runs.drawing import as_error
@@ -45,6 +49,10 @@ def report_command(
 
     if not 1 <= len(runs) <= MOST:
         raise XmrError(f"{len(runs)} runs: name one, for its report, or 2 to {MOST} to compare")
+    if not 0 <= queries <= MOST_QUERIES:
+        raise XmrError(f"--queries must be between 0 and {MOST_QUERIES}, not {queries}")
+    if queries and len(runs) == 1:
+        raise XmrError("--queries is for several runs; the report of one has examples by itself")
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
@@ -61,14 +69,20 @@ def report_command(
             must_draw=True,
         )
         return
-    if shards:
-        raise XmrError("--shards is for the report of one run; runs are compared by the figures that they have")
+    if shards and not queries:
+        raise XmrError("--shards is for the report of one run, and for --queries; runs are compared by their figures")
     out = out or Path("comparison.html")
     results = [_result(Run(folder), figures) for folder in runs]
     try:
         from xmr_e2e.reports.comparison import write_comparison
 
-        write_comparison(out, [_compared(Run(folder), result) for folder, result in zip(runs, results)])
+        sections: list[SharedQueries] = []
+        if queries:
+            from xmr_e2e.runs.shared_queries import shared_queries
+
+            sections = shared_queries([*map(Run, runs)], results, queries, shards=shards)
+        compared = [_compared(Run(folder), result) for folder, result in zip(runs, results)]
+        write_comparison(out, compared, sections)
     except Exception as error:
         raise as_error(out, error) from error
     console.print(f"comparison: {out}", highlight=False, soft_wrap=True)

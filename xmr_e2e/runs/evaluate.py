@@ -61,21 +61,28 @@ def evaluate(
     Returns:
         The queries' items, what was ranked where it is another set, and the figures.
     """
+    queries, ranked = embed_ranked(model, split, protocol, gallery)
+    folds = None
+    if protocol.folds:
+        reader = SplitReader(model.data.shards, split)
+        folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
+    return queries, ranked, evaluate_protocol(queries, model.similarity, protocol, gallery=ranked, folds=folds)
+
+
+def embed_ranked(
+    model: SavedModel, split: str, protocol: Protocol, gallery: Gallery
+) -> tuple[EmbeddedSplit, EmbeddedSplit | None]:
+    """The queries' items, and what is ranked where it is another set. Called by every rank."""
     check_measurable(protocol, model.data, split, model.method.input_kinds, gallery)
     queries = embed_split(model.method, model.data, model.tokenizer, split, captions=protocol.captions)
     if protocol.whole_batches:
         queries = first_samples(queries, len(queries.keys) // protocol.whole_batches * protocol.whole_batches)
-    ranked = folds = None
+    ranked = None
     if gallery == "test+train":
         ranked = embed_split(model.method, model.data, model.tokenizer, "train", captions=protocol.captions)
         ranked = concat(queries, ranked)
-    if protocol.folds:
-        reader = SplitReader(model.data.shards, split)
-        folds = fold_numbers([reader.metadata(place).source for place in range(len(reader))], str(model.data.shards))
     together = as_labeled(ranked or queries)
-    queries = queries if together.is_labeled else queries.without_labels()
-    ranked = ranked and together
-    return queries, ranked, evaluate_protocol(queries, model.similarity, protocol, gallery=ranked, folds=folds)
+    return queries if together.is_labeled else queries.without_labels(), ranked and together
 
 
 def check_measurable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -14,10 +15,11 @@ from xmr_e2e.data.unknown import unknown_fractions
 from xmr_e2e.evaluation.confusion import confusion
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
 from xmr_e2e.evaluation.inspection import inspect_rankings
-from xmr_e2e.evaluation.projection import project
+from xmr_e2e.evaluation.projection import Projection, drawn_items, project, project_features
 from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost
 from xmr_e2e.fonts import describe_missing, font_for
+from xmr_e2e.models.embed import tower_features
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.reports.examples import SampleLookup, spread_examples, worst_failures
 from xmr_e2e.reports.media_previews import MediaPreviews
@@ -65,7 +67,10 @@ def report_on_run(
         result,
         title=run.document("config.json").get("name", run.folder.name),
         records=run.records(),
-        findings=_findings(queries, gallery, protocol.similarity or model.similarity, shelf),
+        findings=replace(
+            _findings(queries, gallery, protocol.similarity or model.similarity, shelf),
+            features=_feature_maps(model, queries, result.split, protocol) if queries.is_labeled else {},
+        ),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest, result.training)),
@@ -121,6 +126,17 @@ def _findings(
         confusions=[confusion(each) for each in inspected if each.is_labeled],
         projection=project(queries, similarity=similarity),
     )
+
+
+def _feature_maps(model: SavedModel, queries: EmbeddedSplit, split: str, protocol: Protocol) -> dict[str, Projection]:
+    """Maps of what the towers give, whose classes are apart or not before the method's heads."""
+    features = {}
+    for name, items in drawn_items(queries).items():
+        captions = protocol.captions if name == "text" else None
+        rows = tower_features(model.method, model.data, model.tokenizer, split, name, items, captions)
+        if rows is not None:
+            features[name] = rows.float().numpy(force=True)
+    return project_features(queries, features)
 
 
 def _dataset_notes(manifest: Manifest) -> list[str]:

@@ -42,6 +42,10 @@ class Row:
     cells: Mapping[str, Cell]
     """direction, or "average" -> its figure, where there is one"""
     seeds: int | None = None
+    minutes: float | None = None
+    """of a training, mean over the seeds"""
+    peak_memory: int | None = None
+    """bytes, of the largest training"""
     marks: tuple[str, ...] = ()
     """reasons why they cannot be compared with the others as they stand"""
 
@@ -115,7 +119,8 @@ def _ours(group: Group, directions: Sequence[str], metric: str) -> Row:
     found = {direction: group.statistic(direction, metric) for direction in directions}
     cells = {direction: Cell(value) for direction, value in found.items() if value}
     method = method_title(group.first.method)
-    return Row("ours", method, group.label, cells, len(group.by_seed), tuple(marks_of_group(group)))
+    marks = tuple(marks_of_group(group))
+    return Row("ours", method, group.label, cells, len(group.by_seed), group.minutes, group.peak_memory, marks)
 
 
 def _published(table: PublishedTable, method: str, group: Group, directions: Sequence[str]) -> Row:

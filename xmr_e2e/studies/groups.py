@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+from xmr_e2e.evaluation.result import TrainingCost
 from xmr_e2e.studies.runs import Measurement
 
 Identity: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
@@ -54,6 +55,20 @@ class Group:
                 return None
             values.append(statistics.fmean(each[metric] for each in scores))
         return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+    @property
+    def minutes(self) -> float | None:
+        """Of a training, mean over the runs that say so."""
+        return statistics.fmean(cost.seconds for cost in self._costs) / 60 if self._costs else None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes, of the largest run."""
+        return max((cost.peak_memory for cost in self._costs), default=None)
+
+    @property
+    def _costs(self) -> list[TrainingCost]:
+        return [each.training for each in self.measurements if each.training]
 
 
 def group_runs(measurements: Iterable[Measurement]) -> list[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import direction_title
@@ -20,8 +21,18 @@ WIDE = 3
 DIGITS = 4
 CSV_COLUMNS = (
     *("dataset", *SPLITS, "split", "protocol", "gallery", "metric", "direction"),
-    *("kind", "method", "source", "value", "deviation", "seeds", "notes"),
+    *("kind", "method", "source", "value", "deviation", "seeds", "minutes", "peak_memory", "notes"),
 )
+
+
+class HasCost(Protocol):
+    """A row of a table that may know what its trainings took."""
+
+    @property
+    def minutes(self) -> float | None: ...
+
+    @property
+    def peak_memory(self) -> int | None: ...
 
 
 def render(comparisons: Sequence[Comparison], form: Format) -> str:
@@ -37,8 +48,12 @@ def render(comparisons: Sequence[Comparison], form: Format) -> str:
 
 def _lay_out(comparison: Comparison) -> Page:
     footnotes = Footnotes()
-    lines = [tuple(map(Text, ("method", "from", *map(_direction, comparison.directions), "seeds")))]
-    lines += [_line(row, comparison.directions, footnotes.numbers) for row in comparison.rows]
+    costs = ("minutes", "GB") if any(row.minutes is not None for row in comparison.rows) else ()
+    lines = [tuple(map(Text, ("method", "from", *map(_direction, comparison.directions), "seeds", *costs)))]
+    lines += [
+        (*_line(row, comparison.directions, footnotes.numbers), *(costs and training_cost(row)))
+        for row in comparison.rows
+    ]
     is_wide = len(comparison.directions) > WIDE
     setting = comparison.setting
     unknown = "; ? as the training's shards are not at hand" if None in setting.sizes else ""
@@ -70,6 +85,12 @@ def figure(value: Statistic | str) -> str:
     return f"{value.mean:.{DIGITS}f}{spread}"
 
 
+def training_cost(row: HasCost) -> tuple[Text, Text]:
+    """Minutes of a training and gigabytes of memory, empty where they are not known."""
+    minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
+    return Text(minutes), Text("" if row.peak_memory is None else f"{row.peak_memory / 1e9:.1f}")
+
+
 def _direction(name: str) -> str:
     return name if name == "average" else direction_title(name)
 
@@ -87,6 +108,6 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
             for direction, cell in row.cells.items():
                 value, deviation = (cell.value, None) if isinstance(cell.value, str) else cell.value[:2]
                 notes = "; ".join((*row.marks, *cell.marks))
-                cells = (*place, direction, row.kind, row.method, row.source, value, deviation, row.seeds, notes)
-                writer.writerow(map(csv_cell, cells))
+                figures = (value, deviation, row.seeds, row.minutes, row.peak_memory)
+                writer.writerow(map(csv_cell, (*place, direction, row.kind, row.method, row.source, *figures, notes)))
     return stream.getvalue()

@@ -11,9 +11,7 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.result import TrainingCost
 from xmr_e2e.reports.plots import validation_series
-from xmr_e2e.runs.cost import cost_of
 from xmr_e2e.runs.run import Run
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import marks_of_group
@@ -47,8 +45,6 @@ class RowResult:
     """its measured runs; None where there are none"""
     missing: tuple[int, ...]
     """seeds that are not measured yet"""
-    costs: tuple[TrainingCost, ...]
-    """of the runs that have them"""
     validation: Mapping[int, Sequence[tuple[float, float]]]
     """seed -> (step, figure on the validation split)"""
 
@@ -81,13 +77,13 @@ class RowResult:
 
     @property
     def minutes(self) -> float | None:
-        """Of training, mean over the seeds."""
-        return fmean(cost.seconds for cost in self.costs) / 60 if self.costs else None
+        """Of a training, mean over the seeds."""
+        return self.group.minutes if self.group else None
 
     @property
     def peak_memory(self) -> int | None:
         """Bytes, of the largest run."""
-        return max((cost.peak_memory for cost in self.costs), default=None)
+        return self.group.peak_memory if self.group else None
 
 
 @dataclass(frozen=True)
@@ -180,13 +176,11 @@ def _read_row(plan: Plan, row: Row) -> RowResult:
     measured = [run for run in runs if run.state == "measured"]
     found = [each for run in measured if (each := measurement(run.folder, row))]
     records = {run.seed: Run(run.folder).records() for run in measured}
-    costs = [cost for own in records.values() if (cost := cost_of(own))]
     series = {seed: validation_series(own, f"average {plan.study.metric}") for seed, own in records.items()}
     return RowResult(
         row=row,
         group=Group(row.variant.name, tuple(found)) if found else None,
         missing=tuple(run.seed for run in runs if run.state != "measured"),
-        costs=tuple(costs),
         validation={seed: points for seed, points in series.items() if points},
     )
 

@@ -15,7 +15,7 @@ from xmr_e2e.configuration import current_type, flatten, from_document, to_docum
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import Directions
 from xmr_e2e.evaluation.protocol import Name, SelectedOn
-from xmr_e2e.evaluation.result import EvaluationResult, read_result
+from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost, read_result
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.methods.discovery import method_name
 from xmr_e2e.received import parse, read_bytes
@@ -107,6 +107,8 @@ class Measurement:
     scores: Mapping[str, Mapping[str, float]]
     """direction, or "average" -> metric -> value"""
     random: Mapping[str, Mapping[str, float]]
+    training: TrainingCost | None = None
+    """None where the file does not say what it took"""
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -216,6 +218,7 @@ def _measurement(run: Path, path: Path) -> Measurement:
         classes=len(found.classes) or None,
         scores=_scores(found.metrics.model),
         random=_scores(found.metrics.random),
+        training=found.training,
     )
 
 

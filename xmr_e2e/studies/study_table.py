@@ -12,7 +12,7 @@ from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.studies.compare import Cell
 from xmr_e2e.studies.layout import Footnotes, Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes
-from xmr_e2e.studies.render import figure
+from xmr_e2e.studies.render import figure, training_cost
 from xmr_e2e.studies.results import Difference, RecipeResult, RowResult, StudyResult
 
 P_OF = (
@@ -91,9 +91,7 @@ def _line(recipe: RecipeResult, row: RowResult, directions: Sequence[str], notes
         own = row.statistic(direction, recipe.metric)
         cells.append(Text(figure(own) if own else "–", (), recipe.rank(row, direction)))
     cells += [Text(text) for text in _compared(recipe.compare(row))]
-    minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
-    memory = "" if row.peak_memory is None else f"{row.peak_memory / 1e9:.1f}"
-    return [*cells, Text(str(row.seeds or "")), Text(minutes), Text(memory)]
+    return [*cells, Text(str(row.seeds or "")), *training_cost(row)]
 
 
 def _compared(found: Difference | None) -> tuple[str, str]:
