@@ -52,7 +52,7 @@ def small(shards: Path, runs: Path, **options: object) -> Experiment:
     return replace(
         base,
         data=replace(base.data, shards=shards, workers=0),
-        train=replace(base.train, runs=runs, name="run", checkpoint_steps=2, **{"epochs": EPOCHS, **options}),
+        train=replace(base.train, runs=runs, name="run", **{"epochs": EPOCHS, **options}),
     )
 
 
