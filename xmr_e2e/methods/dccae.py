@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -51,9 +52,10 @@ class DccaeModel(CorrelatedModel):
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
     ) -> dict[str, Tensor]:
+        networks = {name: cast("nn.Sequential", self.networks[name]) for name in self.modalities}
         # Standardised inputs weigh the same in both modalities' errors.
-        inputs = {name: self.networks[name][0](representations[name]) for name in self.modalities}
-        outputs = {name: self.networks[name][1:](rows) for name, rows in inputs.items()}
+        inputs = {name: network[0](representations[name]) for name, network in networks.items()}
+        outputs = {name: network[1:](inputs[name]) for name, network in networks.items()}
         weight = self.config.reconstruction
         decoded = {name: self.decoders[name](rows) for name, rows in outputs.items()} if weight else {}
         return dccae_loss(
