@@ -41,7 +41,8 @@ STUDIES = {name: load_study(path) for name, path in find_studies().items()}
 
 def measured(tmp_path: Path, dataset: str, published: str = "dscmr, Table 6") -> Plan:
     """A study of two rows, each measured once."""
-    made = Made(dataset=dataset, sizes=(800, 100, 100), classes=20)
+    scores = {"mAP@all": 0.5, "mAP@50": 0.7}
+    made = Made(dataset=dataset, sizes=(800, 100, 100), classes=20, scores=scores)
     base = Run(made.write(tmp_path / "made/first")).experiment()
     base = replace(base, train=Train(select="mAP@all", protocol="clean"))
     variants = Variant("DSCMR3", {"method.invariance": 0.0}), Variant("our own", {"method.common": 0.0})
@@ -214,6 +215,7 @@ def test_another_figure_is_shown_on_request(
     monkeypatch.setattr("xmr_e2e.studies.files.load_study", lambda *_: plan.study)
     words = ["study", "show", "dscmr_table6", "--runs", str(tmp_path / "runs")]
     assert main([*words, "--metric", "mAP@50"]) == 0
-    assert "pascal_sentence, mAP@50" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "pascal_sentence, mAP@50" in shown and "0.7000" in shown and "0.5000" not in shown
     assert main([*words, "--metric", "mAP@7"]) == 2
     assert "no run of dscmr_wikipedia has its metric mAP@7; there are " in capsys.readouterr().err
