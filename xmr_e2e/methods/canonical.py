@@ -62,7 +62,7 @@ class CanonicalProjections(ClosedForm):
         except torch.linalg.LinAlgError as error:
             raise XmrError(
                 f"CCA with the ridge {ridge:g} cannot be fitted: a covariance of the embeddings is singular; raise "
-                "--method.ridge (CCA) or --method.linear-ridge (DCCA)"
+                "--method.ridge (CCA) or --method.linear-ridge (DCCA, DCCAE)"
             ) from error
         weights = fitted.correlations.clamp(min=0) ** power
         for name, mean, projection, scale in zip(
