@@ -1,6 +1,7 @@
 """DRCL's Table VI on a dataset: the prior that DRCL selects, in DRCL, SDML and MARS, beside random ones."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from xmr_e2e import Experiment
 from xmr_e2e.recipes.studies._settings import frozen
@@ -8,11 +9,12 @@ from xmr_e2e.studies import Study, Variant
 from xmr_e2e.studies.study import with_fields
 
 
-def table6(drcl: Experiment, sdml: Experiment, mars: Experiment, dim: int) -> Study:
+def table6(drcl: Experiment, sdml: Experiment, mars: Experiment, dim: int, runs: Path) -> Study:
     """The six rows. Those of other methods have method, optimizer and training of their own recipes.
 
     Args:
         dim: width of DRCL's common space, which is the prior's.
+        runs: the folder of run folders, in which the run lies whose prior it is.
     """
     table = Study(
         title="DRCL's prior in other methods",
@@ -20,8 +22,8 @@ def table6(drcl: Experiment, sdml: Experiment, mars: Experiment, dim: int) -> St
         reference="DRCL (prior)",
         published="drcl, Table VI",
     )
-    prior = f"runs/{drcl.name}/{table.rows[0].run_name(table.seeds[0])}"
-    with_prior = {"method.prior_weights": prior, "method.dim": dim}
+    prior = runs / drcl.name / table.rows[0].run_name(table.seeds[0])
+    with_prior = {"method.prior_weights": str(prior), "method.dim": dim}
     others = {"SDML": frozen(sdml), "MARS": frozen(mars)}
     variants = [
         Variant("DRCL (random)", {"method.prior": "random"}),

@@ -5,9 +5,11 @@
     xmr study show drcl_table6_wikipedia --out drcl_table6_wikipedia.html
 
 Heads on features that stay as they are, as in the paper. SDML (prior) and MARS (prior) take the prior of the first run,
-DRCL (prior) with seed 0, under its name in runs/: where several start at a time, run it before the others (--only
-"DRCL (prior)").
+DRCL (prior) with seed 0, under its name in the folder of runs: where several start at a time, run it before the others
+(--only "DRCL (prior)").
 """
+
+from pathlib import Path
 
 from xmr_e2e.recipes.drcl_wikipedia import experiment as drcl
 from xmr_e2e.recipes.mars_wikipedia import experiment as mars
@@ -16,9 +18,9 @@ from xmr_e2e.recipes.studies._drcl_table6 import table6
 from xmr_e2e.studies import Study, main
 
 
-def study() -> Study:
+def study(runs: Path = Path("runs")) -> Study:
     """The rows of the table."""
-    return table6(drcl(), sdml(), mars(), dim=2048)
+    return table6(drcl(), sdml(), mars(), dim=2048, runs=runs)
 
 
 if __name__ == "__main__":

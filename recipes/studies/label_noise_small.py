@@ -1,4 +1,4 @@
-"""Wrong training labels on Flickr8k's photographs: Deep-SM and ALSCOR, each with cross-entropy and with a robust loss.
+"""Wrong training labels on Flickr8k's photographs: Deep-SM and ALSCOR, with cross-entropy or a robust loss, and MRL.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
     xmr study run label_noise_small
@@ -12,6 +12,7 @@ from dataclasses import replace
 from xmr_e2e import Experiment
 from xmr_e2e.recipes.alscor_flickr8k import experiment as alscor
 from xmr_e2e.recipes.deep_sm_flickr8k import experiment as deep_sm
+from xmr_e2e.recipes.mrl_flickr8k import experiment as mrl
 from xmr_e2e.studies import Study, Sweep, main
 from xmr_e2e.studies.study import with_fields
 
@@ -29,7 +30,7 @@ def study() -> Study:
     recipes = deep_sm(), alscor()
     return Study(
         title="Wrong training labels",
-        recipes=(*recipes, *map(robust, recipes)),
+        recipes=(*recipes, *map(robust, recipes), mrl()),
         sweeps=(Sweep("data.label_noise", (0.0, 0.2, 0.4, 0.6, 0.8), "wrong labels"),),
         reference="the right labels",
     )

@@ -33,7 +33,9 @@ from xmr_e2e.doctor.shards import check_word_file
 from xmr_e2e.doctor.weights import check_weights
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.stages import Stage
+from xmr_e2e.models.model_folder import RUN_DESCRIPTION
 from xmr_e2e.runs.experiment import Experiment, Optimizer
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import load_manifest
@@ -350,17 +352,31 @@ def test_frozen_towers_and_a_fit_in_closed_form(tiny_shards: Path) -> None:
 
 def test_pretrained_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    towers = {"image": ImageTower("alexnet"), "text": BiLstmCnn()}
-    (missing,) = check_weights(towers)
+    method = Sdml(image=ImageTower("alexnet"), text=BiLstmCnn())
+    (missing,) = check_weights(method)
     assert missing.level == "note" and "233.1 MB from https://" in missing.text
     path = Path(missing.text.split(" ")[-1])
     assert path.is_relative_to(tmp_path)
     path.parent.mkdir(parents=True)
     path.touch()
-    (found,) = check_weights(towers)
+    (found,) = check_weights(method)
     assert found == Finding("weights", f"alexnet's from ImageNet, at hand: {path}")
-    (none,) = check_weights({"image": ImageTower("resnet10_slim")})
+    (none,) = check_weights(replace(method, image=ImageTower("resnet10_slim")))
     assert none.level == "problem" and "there are none for resnet10_slim" in none.text
+
+
+@pytest.mark.parametrize("field", ["weights", "prior_weights"])
+def test_the_run_that_a_method_or_its_prior_begins_with_is_looked_for(field: str, tmp_path: Path) -> None:
+    option = f"--method.{field.replace('_', '-')}"
+    method = Sdml(image=ImageTower("resnet10_slim", weights="none"), text=BiLstmCnn(), **{field: str(tmp_path / "run")})
+    (missing,) = check_weights(method)
+    assert missing.level == "problem" and f"{option} {tmp_path}/run: there is no such run or model" in missing.text
+    (tmp_path / "run").mkdir()
+    (empty,) = check_weights(method)
+    assert empty.level == "problem" and empty.text.startswith(f"{option} {tmp_path}/run: ")
+    (tmp_path / "run" / RUN_DESCRIPTION).touch()
+    (found,) = check_weights(method)
+    assert found == Finding("weights", f"{tmp_path}/run, a model for {option}")
 
 
 def test_word_vectors_of_another_width(tmp_path: Path) -> None:

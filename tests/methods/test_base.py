@@ -18,9 +18,11 @@ from xmr_e2e.methods.base import Method, MethodConfig, build_method, without_wei
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.dccae import Dccae
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
 from xmr_e2e.towers.image import ImageTower
@@ -112,6 +114,9 @@ LEARNERS: dict[str, MethodConfig] = {
     "corr_ae": CorrAe(**TOWERS, dim=4),
     "corr_ae, frozen": CorrAe(**TOWERS, dim=4, frozen=True),
     "dcca": Dcca(**TOWERS, hidden=8, dim=4),
+    "dccae": Dccae(**TOWERS, hidden=8, dim=4),
+    "mrl": Mrl(**TOWERS, hidden=8, dim=4),
+    "mrl, without clustering": Mrl(**TOWERS, hidden=8, dim=4, clustering=0),
     "alscor, without classes": Alscor(**TOWERS, dim=4, discrimination=0),
     "dscmr": CONFIG,
     "dscmr, invariance alone": replace(CONFIG, label=0.0, common=0.0),

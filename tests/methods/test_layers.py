@@ -14,8 +14,10 @@ from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.dccae import Dccae
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.towers.vector import VectorTower
@@ -59,6 +61,12 @@ def layers(module: nn.Module) -> list[object]:
                 *((1024, 1024), "Sigmoid", "BatchNorm1d", (1024, 20)),
             ],
         ),
+        (
+            Dccae(**TOWERS, layers=1, hidden=64),
+            "decoders.text",
+            ["BatchNorm1d", (20, 64), "Sigmoid", "BatchNorm1d", (64, TEXT)],
+        ),
+        (Mrl(**TOWERS), "encoders.text", [(TEXT, 4096), "ReLU", (4096, 4096), "ReLU", (4096, 512)]),
         (CorrAe(**TOWERS), "standardize.image", ["BatchNorm1d"]),
         (Alscor(**TOWERS), "standardize.text", ["BatchNorm1d"]),
         (Sdcmr(**TOWERS), "unrelated.text", [(TEXT, 2048), "ReLU", (2048, 1024), "ReLU", (1024, 64)]),

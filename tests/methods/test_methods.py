@@ -30,11 +30,13 @@ from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.contrastive import Contrastive
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.dccae import Dccae
 from xmr_e2e.methods.deep_sm import DeepSm
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.probe import Probe
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
@@ -72,6 +74,10 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     "corr_ae": lambda **options: CorrAe(image=IMAGE, text=TEXT, dim=8, **options),
     "corr_ae full": lambda **options: CorrAe(image=IMAGE, text=TEXT, dim=8, variant="full", **options),
     "dcca": lambda **options: Dcca(image=IMAGE, text=TEXT, hidden=8, dim=4, **options),
+    "dccae": lambda **options: Dccae(image=IMAGE, text=TEXT, hidden=8, dim=4, **options),
+    "dccae without reconstruction": lambda **options: Dccae(
+        image=IMAGE, text=TEXT, hidden=8, dim=4, reconstruction=0, **options
+    ),
     "deep_sm": lambda **options: DeepSm(image=IMAGE, text=TEXT, **options),
     "drcl": lambda **options: Drcl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "drcl without label": lambda **options: Drcl(
@@ -90,6 +96,8 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
     ),
     "dscmr without label": lambda **options: Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8, label=0, **options),
     "mars": lambda **options: Mars(image=IMAGE, text=TEXT, dim=8, **options),
+    "mrl": lambda **options: Mrl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
+    "mrl without clustering": lambda **options: Mrl(image=IMAGE, text=TEXT, hidden=16, dim=8, clustering=0, **options),
     "probe": lambda frozen=True, **options: Probe(image=IMAGE, text=TEXT, **options),
     "sdcmr": lambda **options: Sdcmr(image=IMAGE, text=TEXT, dim=4, **options),
     "sdcmr literal": lambda **options: Sdcmr(

@@ -33,11 +33,13 @@ from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
+from xmr_e2e.methods.dccae import Dccae
 from xmr_e2e.methods.deep_sm import DeepSm
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.probe import Classifier, Probe
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
@@ -61,10 +63,12 @@ HEADS: dict[str, MethodConfig] = {
     "cca": Cca(**FEATURES, dim=4),
     "corr_ae": CorrAe(**FEATURES, dim=8),
     "dcca": Dcca(**FEATURES, hidden=8, dim=4),
+    "dccae": Dccae(**FEATURES, hidden=8, dim=4),
     "deep_sm": DeepSm(**FEATURES),
     "drcl": Drcl(**FEATURES, hidden=16, dim=8),
     "dscmr": Dscmr(**FEATURES, hidden=16, dim=8),
     "mars": Mars(**FEATURES, dim=8),
+    "mrl": Mrl(**FEATURES, hidden=16, dim=8),
     "probe": Probe(**FEATURES),
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),

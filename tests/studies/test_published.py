@@ -18,7 +18,11 @@ from xmr_e2e.studies.published import BOTH_WAYS, papers, published_ablations, pu
 PRINTED = """
 dscmr            | Table 2   | Wikipedia        | dscmr            | 0.521  0.478  0.499
 dscmr            | Table 2   | Wikipedia        | dcca             | 0.444  0.396  0.420
+dscmr            | Table 2   | Wikipedia        | dccae            | 0.435  0.385  0.410
 dscmr            | Table 3   | Pascal Sentence  | cca              | 0.225  0.227  0.226
+dscmr            | Table 3   | Pascal Sentence  | dccae            | 0.680  0.671  0.675
+dscmr            | Table 4   | NUS-WIDE-10K     | dccae            | 0.511  0.540  0.525
+dscmr            | Table 5   | XMEDIANET        | dccae            | 0.594  0.606  0.600
 dscmr            | Table 4   | NUS-WIDE-10K     | acmr             | 0.588  0.599  0.593
 dscmr            | Table 5   | XMEDIANET        | cca              | 0.598  0.595  0.597
 sdcmr            | Table II  | Wikipedia        | sdcmr            | 0.683  0.475  0.579
@@ -26,6 +30,9 @@ sdcmr            | Table II  | Pascal Sentences | deep_sm          | 0.560  0.53
 sdcmr            | Table II  | NUS-WIDE-10k     | corr_ae          | 0.441  0.494  0.468
 sdcmr            | Table II  | PKU-XMediaNet    | dscmr            | 0.622  0.632  0.627
 drcl             | Table III | Wikipedia        | mars             | 0.531  0.479  0.505
+drcl             | Table III | Wikipedia        | mrl              | 0.549  0.512  0.531
+drcl             | Table III | INRIA-Websearch  | mrl              | 0.313  0.304  0.309
+drcl             | Table III | NUS-WIDE         | mrl              | 0.572  0.581  0.577
 drcl             | Table III | INRIA-Websearch  | drcl             | 0.567  0.588  0.578
 drcl             | Table III | NUS-WIDE         | sdml             | 0.597  0.592  0.595
 semantic_sharing | Table 1   | FLICKR25K        | semantic_sharing | 0.663  0.713  0.688
@@ -43,6 +50,10 @@ OF_FIVE_MODALITIES = [
     ("XMedia", "drcl", "video_to_shape3d", "0.539"),
     ("XMedia", "sdml", "image_to_audio", "0.480"),
     ("XMedia", "mars", "average", "0.590"),
+    ("XMedia", "mrl", "video_to_text", "0.511"),
+    ("XMedia", "mrl", "average", "0.379"),
+    ("XMediaNet", "mrl", "text_to_image", "0.106"),
+    ("XMediaNet", "mrl", "average", "0.027"),
     ("XMediaNet", "mars", "audio_to_video", "0.197"),
     ("XMediaNet", "sdml", "text_to_shape3d", "0.240"),
     ("XMediaNet", "drcl", "average", "0.345"),

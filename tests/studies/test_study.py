@@ -25,6 +25,7 @@ from tests.studies.test_missing import write_manifest
 from xmr_e2e.cli import main
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
@@ -323,6 +324,18 @@ def test_another_protocols_figures_are_not_taken_for_the_studys(measured: Study,
     write(run.folder / "evaluation/test-released-dscmr.json", other)
     (result,) = read_results(plan_study(measured, tmp_path / "runs")).recipes
     assert result.reference.values("average", "mAP@all")[0] == VALUES["recipe"][0]
+
+
+def test_each_evaluation_is_read_once(measured: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> EvaluationResult:
+        read.append(path)
+        return read_result(path)
+
+    monkeypatch.setattr("xmr_e2e.studies.runs.read_result", counted)
+    render_study(read_results(plan_study(measured, tmp_path / "runs")), "markdown")
+    assert len(set(read)) == len(read) > 10
 
 
 # ---- the studies of the package

@@ -22,7 +22,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
-from xmr_e2e.studies.compare import Comparison, Row, compare
+from xmr_e2e.studies.compare import Comparison, ComparisonRow, compare
 from xmr_e2e.studies.groups import group_runs
 from xmr_e2e.studies.render import render
 from xmr_e2e.studies.runs import find_runs, read_run
@@ -36,7 +36,7 @@ def tabulate(folder: Path, *metrics: str) -> list[Comparison]:
     return compare(group_runs(each for run in find_runs([folder]) for each in read_run(run)), metrics)
 
 
-def row_of(comparison: Comparison, kind: str, source: str = "") -> Row:
+def row_of(comparison: Comparison, kind: str, source: str = "") -> ComparisonRow:
     (row,) = [row for row in comparison.rows if row.kind == kind and source in row.source]
     return row
 

@@ -40,6 +40,8 @@ MAGNIFYING = (
     "alscor without adversary",
     "cca",
     "dcca",
+    "dccae",
+    "dccae without reconstruction",
     "drcl",
     "drcl without label",
     "contrastive",

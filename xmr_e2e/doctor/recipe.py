@@ -106,7 +106,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
 
 def check_files(experiment: Experiment) -> Iterator[Finding]:
     """Check the files that every node must have."""
-    yield from check_weights(experiment.method.towers)
+    yield from check_weights(experiment.method)
     yield from check_word_file(experiment.data.words)
     for folder in (experiment.data.shards, *map(Path, experiment.data.extra_shards)):
         yield check_shards(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from xmr_e2e.doctor.finding import Finding, in_words, note, problem
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.models.model_folder import find_description
 from xmr_e2e.towers.networks import OWN
 from xmr_e2e.towers.timm_networks import PREFIX, check_name
@@ -24,26 +25,33 @@ _HUB_FILES = (
 )  # fmt: skip
 
 
-def check_weights(towers: Mapping[str, Any]) -> Iterator[Finding]:
-    """A finding for each tower that does not begin at random."""
-    for modality, tower in towers.items():
-        for option, name, weights in _wanted(tower, f"--method.{modality}"):
-            if weights == "imagenet":
-                yield _published(option, name)
-            elif weights == "coco":
-                yield _download("weights", "Faster R-CNN's from COCO", FasterRCNN_ResNet50_FPN_Weights.COCO_V1)
-            elif weights == "pretrained":
-                yield _of_the_hub(option, name)
-            elif weights != "none":
-                yield _file(option, Path(weights))
+RUNS = ("--method.weights", "--method.prior-weights")
+"""options that name a run or exported model, never a file"""
+
+
+def check_weights(method: MethodConfig) -> Iterator[Finding]:
+    """A finding for each tower, prior or whole method that does not begin at random."""
+    for option, name, weights in _wanted(method, "--method"):
+        if weights == "none":
+            continue
+        if option in RUNS:
+            yield _run(option, Path(weights))
+        elif weights == "imagenet":
+            yield _published(option, name)
+        elif weights == "coco":
+            yield _download("weights", "Faster R-CNN's from COCO", FasterRCNN_ResNet50_FPN_Weights.COCO_V1)
+        elif weights == "pretrained":
+            yield _of_the_hub(option, name)
+        else:
+            yield _file(option, Path(weights))
 
 
 def _wanted(config: Any, option: str) -> Iterator[tuple[str, str, str]]:
-    """Option, network's name and weights of a tower, and of what it is made of."""
+    """Option, network's name and weights of a method or tower, and of what it is made of."""
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.name == "weights":
-            yield f"{option}.weights", getattr(config, "name", ""), value
+        if field.name in ("weights", "prior_weights"):
+            yield f"{option}.{field.name.replace('_', '-')}", getattr(config, "name", ""), value
         elif is_dataclass(value):
             yield from _wanted(value, f"{option}.{field.name}")
 
@@ -91,6 +99,15 @@ def _file(option: str, path: Path) -> Finding:
     if path.is_file():
         return Finding("weights", f"{path}, {in_words(path.stat().st_size)}")
     if path.is_dir():
-        find_description(path)
-        return Finding("weights", f"{path}, a model of which the tower is taken")
+        return _run(option, path)
     return problem("weights", f"{option} {path}: there is no such file, run or model")
+
+
+def _run(option: str, path: Path) -> Finding:
+    if not path.is_dir():
+        return problem("weights", f"{option} {path}: there is no such run or model; train it first, or name another")
+    try:
+        find_description(path)
+    except XmrError as error:
+        return problem("weights", f"{option} {path}: {error}")
+    return Finding("weights", f"{path}, a model for {option}")

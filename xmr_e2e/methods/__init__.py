@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from xmr_e2e.methods.contrastive import Contrastive as Contrastive
     from xmr_e2e.methods.corr_ae import CorrAe as CorrAe
     from xmr_e2e.methods.dcca import Dcca as Dcca
+    from xmr_e2e.methods.dccae import Dccae as Dccae
     from xmr_e2e.methods.deep_sm import DeepSm as DeepSm
     from xmr_e2e.methods.drcl import Drcl as Drcl
     from xmr_e2e.methods.dscmr import Dscmr as Dscmr
     from xmr_e2e.methods.mars import Mars as Mars
+    from xmr_e2e.methods.mrl import Mrl as Mrl
     from xmr_e2e.methods.probe import Probe as Probe
     from xmr_e2e.methods.sdcmr import Sdcmr as Sdcmr
     from xmr_e2e.methods.sdml import Sdml as Sdml
@@ -31,12 +33,14 @@ else:  # as in xmr_e2e
         "Contrastive": "xmr_e2e.methods.contrastive",
         "CorrAe": "xmr_e2e.methods.corr_ae",
         "Dcca": "xmr_e2e.methods.dcca",
+        "Dccae": "xmr_e2e.methods.dccae",
         "DeepSm": "xmr_e2e.methods.deep_sm",
         "Drcl": "xmr_e2e.methods.drcl",
         "Dscmr": "xmr_e2e.methods.dscmr",
         "Mars": "xmr_e2e.methods.mars",
         "Method": "xmr_e2e.methods.base",
         "MethodConfig": "xmr_e2e.methods.base",
+        "Mrl": "xmr_e2e.methods.mrl",
         "Probe": "xmr_e2e.methods.probe",
         "Sdcmr": "xmr_e2e.methods.sdcmr",
         "Sdml": "xmr_e2e.methods.sdml",

@@ -7,73 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from xmr_e2e.bounds import Layers, NotNegative, Width
-from xmr_e2e.methods.base import Method, TwoModalities
-from xmr_e2e.methods.canonical import CanonicalProjections
-from xmr_e2e.methods.stages import Stage, StepContext
+from xmr_e2e.methods.canonical import CorrelatedModel, CorrelatedNetworks
+from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.cca import correlation_loss
-from xmr_e2e.towers.base import DatasetInfo, TowerConfig
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import TextCnn
+from xmr_e2e.towers.base import DatasetInfo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dcca(TwoModalities):
+class Dcca(CorrelatedNetworks):
     """DCCA's towers, widths and options."""
 
     title = "DCCA"
     citation = "Andrew et al., Deep Canonical Correlation Analysis, ICML, 2013"
 
-    image: TowerConfig | None = ImageTower("vgg19")
-    text: TowerConfig | None = TextCnn()
-    hidden: Width = 1024
-    """width of the hidden layers on top of each tower"""
-    layers: Layers = 3
-    """number of these hidden layers"""
-    dim: Width = 20
-    """width of the outputs, all of whose correlations are maximised; the batch must be well above it"""
-    ridge: NotNegative = 1e-3
-    """added to the covariances' diagonals of the loss"""
-    square_ridge: NotNegative = 0.0
-    """added to the squared correlations before their roots are summed; the released code has 1e-3"""
-    linear_ridge: NotNegative = 1e-4
-    """added to those of the linear CCA at the end, as a share of their mean"""
-    power: NotNegative = 0.0
-    """of a variate's correlation, by which it is weighed in retrieval; 0: all alike, as published"""
-
-    @property
-    def needs_labels(self) -> bool:
-        return False
-
     def build(self, dataset: DatasetInfo) -> DccaModel:
         return DccaModel(self, dataset)
 
 
-class DccaModel(Method):
+class DccaModel(CorrelatedModel):
     """The networks and the loss of DCCA. Stages: networks, correlation."""
 
     def __init__(self, config: Dcca, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
         self.config = config
-        self.networks = nn.ModuleDict(
-            {name: _network(width, config.hidden, config.layers, config.dim) for name, width in self.widths().items()}
-        )
-        self.canonical = CanonicalProjections(dict.fromkeys(self.modalities, config.dim), config.dim)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        return Stage("networks", self.modalities), Stage("correlation", self.modalities, closed_form=True)
-
-    def embed(self, modality: str, inputs: Any) -> Tensor:
-        return self.canonical(modality, self.networks[modality](self.features(modality, inputs)))
-
-    def represent(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The towers' features: batch normalisation needs the global batch."""
-        return {name: self.features(name, item) for name, item in inputs.items()}
 
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext
@@ -81,14 +40,3 @@ class DccaModel(Method):
         x, y = (self.networks[name](representations[name]) for name in self.modalities)
         ridge = self.config.ridge
         return {"total": correlation_loss(x, y, ridge=ridge, square_ridge=self.config.square_ridge)}
-
-    def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
-        self.canonical.fit(embeddings, ridge=self.config.linear_ridge, power=self.config.power)
-
-
-def _network(width: int, hidden: int, layers: int, dim: int) -> nn.Sequential:
-    """Sigmoid layers, each followed by batch normalisation, and a linear one."""
-    parts: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)]
-    for inside in (width, *[hidden] * (layers - 1)):
-        parts += [nn.Linear(inside, hidden), nn.Sigmoid(), nn.BatchNorm1d(hidden, affine=False)]
-    return nn.Sequential(*parts, nn.Linear(hidden, dim))

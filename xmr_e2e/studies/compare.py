@@ -32,7 +32,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One method's figures from one source."""
 
     kind: Kind
@@ -58,7 +58,7 @@ class Comparison:
     metric: str
     directions: tuple[str, ...]
     """and "average\""""
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     remarks: tuple[str, ...]
     """notes of what is missing, in sentences"""
 
@@ -98,7 +98,7 @@ def _comparison(setting: Setting, directions: tuple[str, ...], groups: Sequence[
     by_method: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         by_method[group.first.method].append(group)
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     for method, own in sorted(by_method.items()):
         rows += [_ours(group, directions, metric) for group in own]
         rows += [_published(table, method, own[0], directions) for table in _tables(method, setting, metric)]
@@ -115,18 +115,18 @@ def _tables(method: str, setting: Setting, metric: str | None = None) -> list[Pu
     ]
 
 
-def _ours(group: Group, directions: Sequence[str], metric: str) -> Row:
+def _ours(group: Group, directions: Sequence[str], metric: str) -> ComparisonRow:
     found = {direction: group.statistic(direction, metric) for direction in directions}
     cells = {direction: Cell(value) for direction, value in found.items() if value}
     method = method_title(group.first.method)
     marks = tuple(marks_of_group(group))
-    return Row("ours", method, group.label, cells, len(group.by_seed), group.minutes, group.peak_memory, marks)
+    return ComparisonRow("ours", method, group.label, cells, len(group.by_seed), group.minutes, group.peak_memory, marks)
 
 
-def _published(table: PublishedTable, method: str, group: Group, directions: Sequence[str]) -> Row:
+def _published(table: PublishedTable, method: str, group: Group, directions: Sequence[str]) -> ComparisonRow:
     marks = tuple(marks_of_published(table, method, group))
     cells = published_cells(table, method, directions)
-    return Row("published", method_title(method), table.source, cells, marks=marks)
+    return ComparisonRow("published", method_title(method), table.source, cells, marks=marks)
 
 
 def published_cells(table: PublishedTable, row: str, directions: Sequence[str]) -> dict[str, Cell]:
@@ -140,14 +140,14 @@ def published_cells(table: PublishedTable, row: str, directions: Sequence[str]) 
     return cells
 
 
-def _random(groups: Sequence[Group], directions: Sequence[str], metric: str) -> Row:
+def _random(groups: Sequence[Group], directions: Sequence[str], metric: str) -> ComparisonRow:
     runs = [each for group in groups for each in group.measurements]
     cells = {}
     for direction in directions:
         values = [run.random[direction][metric] for run in runs if metric in run.random.get(direction, {})]
         if values:
             cells[direction] = Cell(Statistic(statistics.fmean(values), None, len(values)))
-    return Row("random", "random ranking", "", cells)
+    return ComparisonRow("random", "random ranking", "", cells)
 
 
 def _remarks(setting: Setting, methods: Sequence[str], metric: str) -> Iterator[str]:

@@ -37,19 +37,20 @@ def study_file(name: str) -> Path:
     raise XmrError(f"{name} is neither a file nor one of the studies: {', '.join(known)}")
 
 
-def load_study(path: Path, shards: Path | None = None) -> Study:
+def load_study(path: Path, shards: Path | None = None, runs: Path = Path("runs")) -> Study:
     """The study that a file's function `study` returns, under the file's name.
 
     Args:
         shards: the folder in which the folders of shards lie, in place of the recipes' own.
+        runs: the folder of run folders.
 
     Raises:
         XmrError: the file has no such function, or the study is not possible.
     """
-    from xmr_e2e.studies.study import Study  # with torch, which a list of studies needs not
+    from xmr_e2e.studies.study import Study, study_of  # with torch, which a list of studies needs not
 
     found = runpy.run_path(str(path), run_name=path.stem).get("study")
-    study = found() if callable(found) else None
+    study = study_of(found, runs) if callable(found) else None
     if not isinstance(study, Study):
         raise XmrError(f"{path} is no study: it has no function `study` that returns one (xmr study copy NAME)")
     if shards is not None:

@@ -13,7 +13,16 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.runs.run import LOCK
 from xmr_e2e.shards import manifest
-from xmr_e2e.studies.runs import LEFT_OPEN, fits, is_measured, options_of, read_about, read_environment, runs_below
+from xmr_e2e.studies.runs import (
+    LEFT_OPEN,
+    Measurement,
+    fits,
+    options_of,
+    read_about,
+    read_environment,
+    read_run,
+    runs_below,
+)
 from xmr_e2e.studies.study import Row, Study
 
 State: TypeAlias = Literal["measured", "running", "begun", "new", "no shards"]
@@ -29,6 +38,8 @@ class PlannedRun:
     seed: int
     folder: Path
     state: State
+    measurements: tuple[Measurement, ...] = ()
+    """on its own data"""
 
     @property
     def is_to_do(self) -> bool:
@@ -98,6 +109,7 @@ class _Found:
     folder: Path
     options: Mapping[str, Any]
     state: State
+    measurements: tuple[Measurement, ...]
 
 
 _RANKS: Mapping[State, int] = {"measured": 3, "running": 2, "begun": 1, "new": 0, "no shards": 0}
@@ -113,7 +125,8 @@ def _existing(folder: Path, study: Study) -> dict[_Key, list[_Found]]:
         name = str(configuration.get("name"))
         if name in shards and _is_of(path, shards[name]):
             options = options_of(configuration)
-            own = _Found(path, options, _state(path))
+            measured = tuple(each for each in read_run(path) if each.is_of_own_shards)
+            own = _Found(path, options, _state(path, measured), measured)
             found[_key(name, read_about(path).train.seed, options)].append(own)
     return found
 
@@ -128,7 +141,7 @@ def _planned(row: Row, seed: int, found: _Found | None, folder: Path) -> Planned
     state = found.state if found else "new"
     if state in ("begun", "new") and not (row.experiment.data.shards / manifest.NAME).is_file():
         state = "no shards"
-    return PlannedRun(row, seed, where, state)
+    return PlannedRun(row, seed, where, state, found.measurements if found else ())
 
 
 def _manifest_sha256(shards: Path) -> str | None:
@@ -141,8 +154,8 @@ def _is_of(run: Path, manifest_sha256: str | None) -> bool:
     return manifest_sha256 is None or read_environment(run).manifest_sha256 == manifest_sha256
 
 
-def _state(run: Path) -> State:
-    if is_measured(run):
+def _state(run: Path, measurements: Sequence[Measurement]) -> State:
+    if measurements:
         return "measured"
     return "running" if _is_in_use(run) else "begun"
 

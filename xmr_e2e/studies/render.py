@@ -9,7 +9,7 @@ from typing import Protocol
 
 from xmr_e2e.escape import csv_cell
 from xmr_e2e.evaluation.directions import direction_title
-from xmr_e2e.studies.compare import Cell, Comparison, Row
+from xmr_e2e.studies.compare import Cell, Comparison, ComparisonRow
 from xmr_e2e.studies.groups import Statistic
 from xmr_e2e.studies.layout import Footnotes, Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes
@@ -69,7 +69,9 @@ def _lay_out(comparison: Comparison) -> Page:
     )
 
 
-def _line(row: Row, directions: Sequence[str], numbers: Callable[[Sequence[str]], tuple[int, ...]]) -> tuple[Text, ...]:
+def _line(
+    row: ComparisonRow, directions: Sequence[str], numbers: Callable[[Sequence[str]], tuple[int, ...]]
+) -> tuple[Text, ...]:
     source = f"published: {row.source}" if row.kind == "published" else row.source
     head = (Text(row.method), Text(source, numbers(row.marks)))
     cells = [row.cells.get(direction, Cell("–")) for direction in directions]

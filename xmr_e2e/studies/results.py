@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeAlias
 
@@ -15,9 +14,9 @@ from xmr_e2e.reports.plots import validation_series
 from xmr_e2e.runs.run import Run
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import marks_of_group
-from xmr_e2e.studies.plan import Plan
+from xmr_e2e.studies.plan import Plan, PlannedRun
 from xmr_e2e.studies.published import PublishedTable
-from xmr_e2e.studies.runs import Measurement, Setting, read_run
+from xmr_e2e.studies.runs import Measurement, Setting
 from xmr_e2e.studies.study import Row, Study
 from xmr_e2e.studies.study_published import PublishedRow, named_tables, published_rows, tables_beside
 
@@ -94,7 +93,7 @@ class RecipeResult:
     metric: str
     rows: tuple[RowResult, ...]
     paper: str = ""
-    """the published ablation beside it, as `Study.published` names it"""
+    """what is published beside it, as `Study.published` names it"""
 
     @property
     def reference(self) -> RowResult:
@@ -174,7 +173,7 @@ def read_results(plan: Plan) -> StudyResult:
 def _read_row(plan: Plan, row: Row) -> RowResult:
     runs = plan.of_row(row)
     measured = [run for run in runs if run.state == "measured"]
-    found = [each for run in measured if (each := measurement(run.folder, row))]
+    found = [each for run in measured if (each := measurement(run))]
     records = {run.seed: Run(run.folder).records() for run in measured}
     series = {seed: validation_series(own, f"average {plan.study.metric}") for seed, own in records.items()}
     return RowResult(
@@ -185,11 +184,11 @@ def _read_row(plan: Plan, row: Row) -> RowResult:
     )
 
 
-def measurement(run: Path, row: Row) -> Measurement | None:
+def measurement(run: PlannedRun) -> Measurement | None:
     """A run's measurement of its own shards by its own protocol: the test split, or the validation split where there is
     no test."""
-    protocol = row.experiment.train.rules.name
-    own = [each for each in read_run(run) if each.is_of_own_shards and not each.setting.with_train]
+    protocol = run.row.experiment.train.rules.name
+    own = [each for each in run.measurements if not each.setting.with_train]
     by_protocol = [each for each in own if each.setting.protocol == protocol] or own
     return min(by_protocol, key=lambda each: ("test", "val", "train").index(each.setting.split), default=None)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from inspect import signature
 from itertools import product
+from pathlib import Path
 from typing import Any, TypeVar
 
 from xmr_e2e.configuration import check_restorable, to_document
@@ -67,7 +69,8 @@ class Study:
     reference: str = REFERENCE
     """name of the row of the recipe as it stands, such as "DSCMR\""""
     published: str = ""
-    """the published ablation beside it, such as "dscmr, Table 6\""""
+    """the published ablation beside it, such as "dscmr, Table 6"; or "methods", where the rows are methods under their
+    titles: what all papers print of these"""
     name: str = ""
     """by default that of its file"""
 
@@ -128,6 +131,12 @@ class Row:
     def run_name(self, seed: int) -> str:
         """The name of the folder of a new run: a changed study has other ones."""
         return f"{_slug(self.variant.name)}-{self.fingerprint}-seed-{seed}"
+
+
+def study_of(function: Callable[..., Study], runs: Path) -> Study:
+    """The study that a function returns; one with the parameter `runs`, of which rows begin with what another row's run
+    has learnt, is told the folder of run folders."""
+    return function(runs=runs) if "runs" in signature(function).parameters else function()
 
 
 def _row(study: Study, recipe: Experiment, variant: Variant) -> Row:

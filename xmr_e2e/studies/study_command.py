@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,7 +62,7 @@ def run_command(
     check_jobs(jobs)
     output = Console(highlight=False, soft_wrap=True)
     file = study_file(study)
-    plan = plan_study(load_study(file, shards), runs, only=only, seeds=seeds)
+    plan = plan_study(load_study(file, shards, runs), runs, only=only, seeds=seeds)
     _say_plan(plan)
     words = shlex.split(launcher)
     if dry_run:
@@ -90,6 +91,7 @@ def show_command(
     runs: Path = Path("runs"),
     shards: Path | None = None,
     only: tuple[str, ...] = (),
+    metric: str | None = None,
     format: Literal["markdown", "csv", "latex"] | None = None,
     out: Path | None = None,
 ) -> None:
@@ -103,6 +105,7 @@ def show_command(
         runs: the folder of run folders
         shards: the folder in which the folders of shards lie, in place of the recipes' data/shards
         only: variants or recipes by name; by default all
+        metric: in place of the study's own, such as mAP@50
         format: by default as --out is called (.md, .csv, .tex), otherwise Markdown
         out: the file to write, instead of the terminal; .html for the page
     """
@@ -112,7 +115,8 @@ def show_command(
     from xmr_e2e.studies.results import read_results
     from xmr_e2e.studies.study_table import render_study
 
-    plan = plan_study(load_study(study_file(study), shards), runs, only=only)
+    found = load_study(study_file(study), shards, runs)
+    plan = plan_study(replace(found, metric=metric or found.metric), runs, only=only)
     if not plan.count("measured"):
         raise XmrError(f"none of the {len(plan.runs)} runs is measured: {shell('xmr', 'study', 'run', study)}")
     result = read_results(plan)

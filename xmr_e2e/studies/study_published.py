@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.discovery import method_title
 from xmr_e2e.studies.compare import Cell, published_cells
 from xmr_e2e.studies.groups import Group
 from xmr_e2e.studies.marks import family, marks_of_published
-from xmr_e2e.studies.published import PublishedTable, published_ablations
+from xmr_e2e.studies.published import PublishedTable, published_ablations, published_tables
 from xmr_e2e.studies.runs import SPLITS, Setting
+
+METHODS = "methods"
+"""in place of a table, for a study whose rows are methods: what all papers print of these on the dataset"""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class PublishedRow:
     """A row's figures in one published table."""
 
     name: str
-    """published; of several tables, with the dataset as the paper calls it"""
+    """published; of several tables with the paper, or of several of one paper with the dataset as it calls it"""
     source: str
     """paper, table and dataset"""
     cells: Mapping[str, Cell]
@@ -28,27 +32,39 @@ class PublishedRow:
 
 
 def named_tables(name: str) -> list[PublishedTable]:
-    """The published ablations that a study names, such as "dscmr, Table 6": one for each dataset.
+    """The published ablations that a study names, such as "dscmr, Table 6": one for each dataset. For `METHODS`, all
+    tables of methods, whose rows then have the methods' titles.
 
     Raises:
         XmrError: there are none.
     """
+    if name == METHODS:
+        return [_by_title(table) for table in published_tables()]
     by_name = {f"{table.paper}, {table.place}": table.place for table in published_ablations()}
     if name not in by_name:
-        raise XmrError(f"published {name!r}: no such table; there are {'; '.join(by_name)}")
+        raise XmrError(f"published {name!r}: no such table; there are {'; '.join(by_name)}; {METHODS}")
     return [table for table in published_ablations() if f"{table.paper}, {table.place}" == name]
 
 
+def _by_title(table: PublishedTable) -> PublishedTable:
+    rows = {method_title(name): figures for name, figures in table.rows.items()}
+    parted = {name.partition(" "): doubt for name, doubt in table.doubts.items()}
+    doubts = {f"{method_title(method)} {direction}": doubt for (method, _, direction), doubt in parted.items()}
+    return replace(table, rows=rows, doubts=doubts)
+
+
 def tables_beside(name: str, setting: Setting, metric: str) -> tuple[PublishedTable, ...]:
-    """Those of a study's published tables that have the dataset and the metric: of several, those with as many test
-    samples, if there are any."""
-    found = [
+    """Those of a study's published tables that have the dataset, or another part of the same one, and the metric: of
+    several that one paper has, those with as many test samples, if there are any."""
+    known = [
         table
         for table in named_tables(name)
         if family(table.dataset) == family(setting.dataset) and table.metric == metric
     ]
+    known = [table for table in known if table.dataset == setting.dataset] or known
     measured = setting.sizes[SPLITS.index("test")]
-    return tuple([table for table in found if table.samples.get("test") == measured] or found)
+    alike = {table.paper for table in known if table.samples.get("test") == measured}
+    return tuple(table for table in known if table.paper not in alike or table.samples.get("test") == measured)
 
 
 def published_rows(
@@ -63,6 +79,11 @@ def published_rows(
     for table in tables:
         if cells := published_cells(table, row, directions):
             marks = marks_of_published(table, group.first.method, group) if group else ()
-            name = f"published, {table.printed}" if len(tables) > 1 else "published"
-            found.append(PublishedRow(name, f"{table.source}, {table.printed}", cells, tuple(marks)))
+            found.append(PublishedRow(_name(table, tables), f"{table.source}, {table.printed}", cells, tuple(marks)))
     return found
+
+
+def _name(table: PublishedTable, tables: Sequence[PublishedTable]) -> str:
+    if len(tables) == 1:
+        return "published"
+    return f"published, {table.source if len({each.paper for each in tables}) > 1 else table.printed}"
