@@ -1,8 +1,11 @@
 """Settings that several studies share."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from xmr_e2e import Experiment
+from xmr_e2e import Experiment, WordVectors
+from xmr_e2e.recipes.probe_flickr8k import experiment as probe
+from xmr_e2e.towers import ImageTower
 
 
 def frozen(recipe: Experiment) -> Experiment:
@@ -13,3 +16,14 @@ def frozen(recipe: Experiment) -> Experiment:
 def shortened(recipe: Experiment, epochs: int) -> Experiment:
     """A recipe for two cores, of which a study has many runs."""
     return replace(recipe, train=replace(recipe.train, epochs=epochs))
+
+
+def on_pretrained(recipe: Experiment, epochs: int) -> Experiment:
+    """A recipe for two cores, on the features of pretrained networks that stay as they are: EfficientNet-Lite0 with
+    weights from the file lite0.pth, and the mean of word vectors of 50 numbers, from glove.npy with glove.txt beside
+    it."""
+    features = probe()
+    towers = {**features.method.towers, "image": ImageTower("efficientnet_lite0", weights="lite0.pth")}
+    data = replace(features.data, load_size=224, words=WordVectors(file=Path("glove.npy"), dim=50))
+    recipe = replace(recipe, data=data, method=replace(recipe.method, **towers))
+    return frozen(shortened(recipe, epochs))

@@ -9,35 +9,22 @@ file lite0.pth, and the mean of word vectors of 50 numbers, from glove.npy with 
 extracted once for all runs; 40 epochs, three seeds.
 """
 
-from dataclasses import replace
-from pathlib import Path
-
-from xmr_e2e import WordVectors
 from xmr_e2e.recipes.alscor_flickr8k import experiment as alscor
 from xmr_e2e.recipes.drcl_flickr8k import experiment as drcl
 from xmr_e2e.recipes.dscmr_flickr8k import experiment as dscmr
 from xmr_e2e.recipes.mars_flickr8k import experiment as mars
-from xmr_e2e.recipes.probe_flickr8k import experiment as probe
 from xmr_e2e.recipes.sdcmr_flickr8k import experiment as sdcmr
 from xmr_e2e.recipes.sdml_flickr8k import experiment as sdml
 from xmr_e2e.recipes.studies._baselines import BASELINES, compare_methods
-from xmr_e2e.recipes.studies._settings import frozen, shortened
+from xmr_e2e.recipes.studies._settings import on_pretrained
 from xmr_e2e.studies import Study, main
-from xmr_e2e.towers import ImageTower
 
 
 def study() -> Study:
     """A row for each method."""
-    features = probe()
-    towers = {**features.method.towers, "image": ImageTower("efficientnet_lite0", weights="lite0.pth")}
-    setting = replace(
-        shortened(dscmr(), 40),
-        data=replace(features.data, load_size=224, words=WordVectors(file=Path("glove.npy"), dim=50)),
-        method=replace(dscmr().method, **towers),
-    )
     return compare_methods(
         "baselines_small",
-        frozen(setting),
+        on_pretrained(dscmr(), 40),
         baselines=(*BASELINES, sdml(), mars(), sdcmr(), drcl(), alscor()),
         seeds=(0, 1, 2),
     )
