@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from xmr_e2e.bounds import Count, Positive, Seed, Width
-from xmr_e2e.errors import XmrError
+from xmr_e2e.bounds import Bounds, Count, Positive, Seed, Width
 from xmr_e2e.methods.fitted import FittedMethod, FittedOptions, check_finite_rows
 from xmr_e2e.methods.heads import ClosedForm
 from xmr_e2e.methods.stages import Stage
@@ -40,8 +39,9 @@ class Kcca(FittedOptions):
     """exp(-|x - z|^2 / (2 s^2)) of features x and z (rbf), or their inner product (linear)"""
     bandwidth: Positive = 1.0
     """s of the rbf kernel, as a multiple of the median distance between landmarks"""
-    ridge: Positive = 1e-3
-    """penalty on the squared norms of the directions in the kernel's space, as a share of the variance there"""
+    ridge: Annotated[float, Bounds(float, least=1e-6)] = 1e-3
+    """penalty on the squared norms of the directions in the kernel's space, as a share of the variance there; without
+    one everything correlates with everything"""
     landmarks: Count = 1000
     """training samples of which directions are made: all of a training split that has no more, so that KCCA is exact;
     of a larger one so many by chance. They are kept with the model; time grows with their cube"""
@@ -68,7 +68,7 @@ class KccaModel(FittedMethod):
         """Linear CCA in the kernels' spaces, which is KCCA: there a direction's norm is its penalty.
 
         Raises:
-            XmrError: NaN or infinite rows; a ridge that is too small for an inverse.
+            XmrError: NaN or infinite rows.
         """
         check_finite_rows(embeddings, "KCCA")
         config = self.config
@@ -78,13 +78,7 @@ class KccaModel(FittedMethod):
             for rows in embeddings.values()
         ]
         views = [space.coordinates(rows) for space, rows in zip(spaces, embeddings.values())]
-        try:
-            fitted = linear_cca(views[0], views[1], config.dim, ridge=config.ridge)
-        except torch.linalg.LinAlgError as error:
-            raise XmrError(
-                f"KCCA with the ridge {config.ridge:g} cannot be fitted: a kernel's covariance is singular; raise "
-                "--method.ridge"
-            ) from error
+        fitted = linear_cca(views[0], views[1], config.dim, ridge=config.ridge)
         for name, space, mean, projection in zip(embeddings, spaces, fitted.means, fitted.projections):
             self.canonical[name].keep(space, mean, projection)  # type: ignore[operator]
 
