@@ -65,5 +65,15 @@ def test_a_space_has_the_coordinates_asked_for_and_rows_that_are_all_alike_are_a
     space = kernel_space(line, torch.arange(6), "linear", bandwidth=1.0, least=3)
     assert space.root.shape == (6, 3) and (space.coordinates(line)[:, 1:] == 0).all()
     for kernel in ("rbf", "linear"):
-        alike = kernel_space(torch.full((6, 2), 0.1), torch.arange(6), kernel, bandwidth=1.0, least=3)
-        assert (alike.coordinates(torch.full((4, 2), 0.1)) == 0).all()
+        for value in (0.1, 1e-9, 1e9):
+            rows = torch.full((7, 2), value, dtype=torch.float64)
+            alike = kernel_space(rows, torch.arange(7), kernel, bandwidth=1.0, least=3)
+            assert (alike.coordinates(rows) == 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "linear"])
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_the_size_of_features_does_not_matter(kernel: Kernel, size: float) -> None:
+    spaces = [kernel_space(rows, torch.arange(9), kernel, bandwidth=1.0, least=1) for rows in (ROWS, ROWS * size)]
+    products = [space.coordinates(rows) for space, rows in zip(spaces, (ROWS, ROWS * size))]
+    torch.testing.assert_close(products[0] @ products[0].T, products[1] @ products[1].T)

@@ -86,10 +86,7 @@ class KccaModel(FittedMethod):
         """Their positions: all, or as many as the option allows by chance, the same on every rank and device."""
         rows = next(iter(embeddings.values()))
         draw = torch.Generator().manual_seed(self.config.landmark_seed)
-        most = self.config.landmarks
-        return (torch.randperm(len(rows), generator=draw)[:most] if len(rows) > most else torch.arange(len(rows))).to(
-            rows.device
-        )
+        return torch.randperm(len(rows), generator=draw)[: self.config.landmarks].to(rows.device)
 
 
 class KernelProjection(ClosedForm):

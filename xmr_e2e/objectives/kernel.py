@@ -66,7 +66,8 @@ def kernel_space(rows: Tensor, chosen: Tensor, kernel: Kernel, *, bandwidth: flo
     root = _inverse_root(kernel_matrix(landmarks, landmarks, kernel, width), least)
     space = KernelSpace(kernel, mean, width, landmarks, root)
     variance = space.coordinates(rows).var(0).sum()
-    is_noise = variance <= len(rows) * torch.finfo(rows.dtype).eps
+    size = rows.square().sum(1).mean() if kernel == "linear" else torch.ones_like(variance)
+    is_noise = variance <= (len(rows) * torch.finfo(rows.dtype).eps) ** 2 * size
     return replace(space, root=root * torch.where(is_noise, 0.0, variance.rsqrt()))
 
 
