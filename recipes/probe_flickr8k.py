@@ -1,11 +1,11 @@
-"""SM, a linear probe and baseline, on Flickr8k: EfficientNet-Lite0 and the mean of the captions' word vectors.
+"""SM, a baseline, on Flickr8k: EfficientNet-Lite0 and the mean of the captions' word vectors.
 
     python -m preprocessing.flickr RAW data/shards/flickr8k --labels TABLE
     python recipes/probe_flickr8k.py
     python recipes/probe_flickr8k.py --method.image.weights LITE0.pth --data.words.file GLOVE.npy --data.words.dim 50
 
-Nothing is trained but a linear classifier of each side; a method is worth what it gains over this row. On labels that
-are weak (recipes/_flickr8k_small.py).
+A linear probe: nothing is trained but a linear classifier of each side, and a method is worth what it gains over this
+row. On labels that are weak (recipes/_flickr8k_small.py).
 """
 
 from xmr_e2e import Experiment, main
