@@ -5,13 +5,17 @@ preprocessing.caption_labels makes from words of the captions. Such labels are w
 picture cannot.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from xmr_e2e import Augment, Data, Experiment, Optimizer, Schedule, Train
 from xmr_e2e.methods import MethodConfig
-from xmr_e2e.towers import ImageTower
+from xmr_e2e.towers import ImageTower, MeanWords
 
 SLIM = ImageTower("resnet10_slim", weights="none")
+FEATURES: dict[str, Any] = {"image": ImageTower("efficientnet_lite0"), "text": MeanWords(weighting="idf")}
+"""towers whose features methods in closed form take as they are"""
 
 
 def small(name: str, method: MethodConfig) -> Experiment:
@@ -30,3 +34,9 @@ def small(name: str, method: MethodConfig) -> Experiment:
         schedule=Schedule("cosine", warmup=0.05),
         train=Train(epochs=8, batch_size=100),
     )
+
+
+def on_features(name: str, method: MethodConfig) -> Experiment:
+    """The same for towers that stand still, at the size of pictures that EfficientNet-Lite0 was trained on."""
+    plain = small(name, method)
+    return replace(plain, data=replace(plain.data, image_size=224, load_size=256, max_tokens=300))

@@ -22,6 +22,7 @@ from tests.helpers.raw_media import write_clip, write_shape, write_sound
 from xmr_e2e.data.media import Shapes, Sounds, Videos
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.towers.text import MeanWords
 
 CLASSES = ("cat", "dog")
 SAMPLES = {"train": 8, "val": 4, "test": 4}
@@ -149,7 +150,8 @@ def small(experiment: Experiment, shards: Path) -> Experiment:
     """The recipe with its method, towers, stages, optimiser and precision, at the size of the miniature."""
     data, train, method = experiment.data, experiment.train, experiment.method
     size = SMALLEST_PICTURES.get(getattr(method.towers["image"], "name", ""), 32)
-    words = replace(data.words, dim=8)
+    # A mean of words is as wide as they are, and closed forms take so many variates of it.
+    words = replace(data.words, dim=48 if isinstance(method.text, MeanWords) else 8)
     return replace(
         experiment,
         data=replace(

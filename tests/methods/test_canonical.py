@@ -34,7 +34,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import MethodConfig
-from xmr_e2e.methods.canonical import CanonicalProjections, _scale
+from xmr_e2e.methods.canonical import CanonicalProjections, scale_of
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.dcca import Dcca, DccaModel
 from xmr_e2e.methods.stages import StepContext
@@ -304,9 +304,9 @@ def test_rows_that_differ_by_rounding_alone_are_taken_as_alike(size: float) -> N
     """Of any size: their scale is 1, so that noise is not blown up to correlations."""
     rows = torch.full((50, 3), size, dtype=torch.float64)
     rows += rows * torch.finfo(rows.dtype).eps * torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) / 4
-    assert _scale(rows) == 1
+    assert scale_of(rows) == 1
     apart = torch.full((50, 3), size, dtype=torch.float64) * torch.linspace(1, 1 + 1e-6, 50)[:, None]
-    assert 0 < _scale(apart) < 1e-6 * size
+    assert 0 < scale_of(apart) < 1e-6 * size
 
 
 def test_variates_weigh_by_a_power_of_their_correlations_where_one_is_asked_for() -> None:

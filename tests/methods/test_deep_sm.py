@@ -56,3 +56,16 @@ def test_each_modality_learns_by_itself() -> None:
 def test_its_networks_drop_half_as_they_were_published() -> None:
     config = DeepSm()
     assert config.image.dropout == config.text.dropout == 0.5  # type: ignore[attr-defined]
+
+
+def test_a_hidden_layer_of_the_classifiers_is_an_option() -> None:
+    """With towers that stand still, a probe of two layers."""
+    method = build(DeepSm(**TOWERS, hidden=9, frozen=True, frozen_start="random"))
+    for name, rows in inputs_of("image", "text").items():
+        first, _, second = method.classifiers[name]  # type: ignore[union-attr, index]
+        assert (first.out_features, second.out_features) == (9, 3)
+        hidden = np.maximum(run(first, run(method.towers[name], array(rows))), 0)
+        made = [softmax(row.tolist()) for row in run(second, hidden)]
+        np.testing.assert_allclose(array(method.embed(name, rows)), made, rtol=1e-6)
+    taught = learners(method, inputs_of("image", "text"), labels_of("single-label"))["total"]
+    assert taught == {"classifiers.image", "classifiers.text"}

@@ -35,9 +35,13 @@ from xmr_e2e.methods.deep_sm import DeepSm
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.jrl import Jrl
+from xmr_e2e.methods.kcca import Kcca
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mcca import Mcca
 from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.probe import Probe
+from xmr_e2e.methods.scm import Scm
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
@@ -79,6 +83,7 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
         image=IMAGE, text=TEXT, hidden=8, dim=4, reconstruction=0, **options
     ),
     "deep_sm": lambda **options: DeepSm(image=IMAGE, text=TEXT, **options),
+    "deep_sm hidden": lambda **options: DeepSm(image=IMAGE, text=TEXT, hidden=8, **options),
     "drcl": lambda **options: Drcl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "drcl without label": lambda **options: Drcl(
         image=IMAGE, text=TEXT, hidden=16, dim=8, label=0, prior="random", mix_of="features", **options
@@ -95,10 +100,14 @@ METHODS: dict[str, Callable[..., MethodConfig]] = {
         **options,
     ),
     "dscmr without label": lambda **options: Dscmr(image=IMAGE, text=TEXT, hidden=16, dim=8, label=0, **options),
+    "jrl": lambda **options: Jrl(image=IMAGE, text=TEXT, **options),
+    "kcca": lambda **options: Kcca(image=IMAGE, text=TEXT, dim=4, landmarks=20, **options),
     "mars": lambda **options: Mars(image=IMAGE, text=TEXT, dim=8, **options),
     "mrl": lambda **options: Mrl(image=IMAGE, text=TEXT, hidden=16, dim=8, **options),
     "mrl without clustering": lambda **options: Mrl(image=IMAGE, text=TEXT, hidden=16, dim=8, clustering=0, **options),
+    "mcca": lambda **options: Mcca(image=IMAGE, text=TEXT, dim=4, **options),
     "probe": lambda frozen=True, **options: Probe(image=IMAGE, text=TEXT, **options),
+    "scm": lambda **options: Scm(image=IMAGE, text=TEXT, dim=4, **options),
     "sdcmr": lambda **options: Sdcmr(image=IMAGE, text=TEXT, dim=4, **options),
     "sdcmr literal": lambda **options: Sdcmr(
         image=IMAGE, text=TEXT, dim=4, update="literal", likelihood="gaussian", final_relu=True, **options
@@ -122,7 +131,7 @@ for kind in all_methods():
     name = method_name(document_type(kind))
     if name not in METHODS:
         METHODS[name] = partial(lambda kind, **options: shrunk(kind(image=IMAGE, text=TEXT, **options)), kind)
-CLOSED_FORM = ("cca", "probe")
+CLOSED_FORM = ("cca", "jrl", "kcca", "mcca", "probe", "scm")
 """methods whose last stage is one, and with frozen towers the only one"""
 WORDS = "towers.text.words.weight"
 DATASET = DatasetInfo(
@@ -177,7 +186,7 @@ def test_each_method_of_the_package_is_tested_and_says_of_which_paper_it_is() ->
     assert {type(make()) for make in METHODS.values()} == set(all_methods())
     modules = {path.stem for path in Path(inspect.getfile(MethodConfig)).parent.glob("[!_]*.py")}
     assert modules - {method_name(document_type(kind)) for kind in all_methods()} == {
-        "base", "canonical", "discovery", "finite", "heads", "protocols", "stages", "start"
+        "base", "canonical", "classifier", "discovery", "finite", "fitted", "heads", "protocols", "stages", "start"
     }  # fmt: skip
     for kind in all_methods():
         assert {"title", "citation"} <= vars(kind).keys()

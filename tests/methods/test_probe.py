@@ -7,7 +7,8 @@ import torch
 
 from tests.methods.test_methods import DATASET, IMAGE, TEXT, batch
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.probe import Classifier, Probe
+from xmr_e2e.methods.classifier import Classifier
+from xmr_e2e.methods.probe import Probe
 
 
 def rows_of(labels: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,6 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
-from xmr_e2e.methods.canonical import CanonicalProjections
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
@@ -38,9 +37,12 @@ from xmr_e2e.methods.deep_sm import DeepSm
 from xmr_e2e.methods.discovery import all_methods, method_name
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.methods.kcca import Kcca
 from xmr_e2e.methods.mars import Mars
+from xmr_e2e.methods.mcca import Mcca
 from xmr_e2e.methods.mrl import Mrl
-from xmr_e2e.methods.probe import Classifier, Probe
+from xmr_e2e.methods.probe import Probe
+from xmr_e2e.methods.scm import Scm
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.sdml import Sdml
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
@@ -67,9 +69,12 @@ HEADS: dict[str, MethodConfig] = {
     "deep_sm": DeepSm(**FEATURES),
     "drcl": Drcl(**FEATURES, hidden=16, dim=8),
     "dscmr": Dscmr(**FEATURES, hidden=16, dim=8),
+    "kcca": Kcca(**FEATURES, dim=4, landmarks=60),
     "mars": Mars(**FEATURES, dim=8),
     "mrl": Mrl(**FEATURES, hidden=16, dim=8),
+    "mcca": Mcca(**FEATURES, audio=VectorTower(), dim=4),
     "probe": Probe(**FEATURES),
+    "scm": Scm(**FEATURES, dim=4),
     "sdcmr": Sdcmr(**FEATURES, dim=4),
     "sdml": Sdml(**FEATURES, audio=VectorTower(), dim=8),
 }
@@ -94,13 +99,14 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
     torch.manual_seed(0)
     method = config.build(DatasetInfo(4, False, side, torch.randn(20, 6), WIDTHS))
     for module in method.modules():
-        if isinstance(module, CanonicalProjections):
-            widths = {name: len(getattr(module, f"{name}_mean")) for name in module.modalities}
-            module.fit({name: torch.randn(40, width) for name, width in widths.items()}, ridge=0.1)
-        if isinstance(module, Classifier):
-            module.fit(torch.randn(40, len(module.mean)), torch.eye(4)[torch.arange(40) % 4], penalty=0.1)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+    for stage in method.stages:
+        if stage.closed_form:
+            rows = {name: CachedFeatures(torch.randn(40, width)) for name, width in method.widths().items()}
+            with torch.no_grad():
+                embeddings = {name: method.eval().embed(name, each) for name, each in rows.items()}
+            method.fit(stage, embeddings, torch.eye(4)[torch.arange(40) % 4])
     data = Data(Path("elsewhere"), image_size=side, load_size=side + 8, max_tokens=30)
     words = Vocabulary(tuple(f"w{number}" for number in range(18)))
     return xmr_e2e.SavedModel(config, data, ["a", "b", "c", "d"], False, words, WIDTHS, method)

@@ -129,7 +129,7 @@ def test_linear_cca_reproduces_scikit_learn() -> None:
 def test_linear_cca_projects_to_uncorrelated_variates_of_unit_variance() -> None:
     x, y = views(200, 6, 5)
     fitted = linear_cca(x, y, 4, ridge=1e-10)
-    together = np.cov(fitted.project_x(x).numpy(), fitted.project_y(y).numpy(), rowvar=False)
+    together = np.cov(fitted.project(0, x).numpy(), fitted.project(1, y).numpy(), rowvar=False)
     diagonal = np.diag(fitted.correlations.numpy())
     np.testing.assert_allclose(together, np.block([[np.eye(4), diagonal], [diagonal, np.eye(4)]]), atol=1e-6)
     assert correlation_loss(x, y, k=4, ridge=1e-10).item() == pytest.approx(-fitted.correlations.sum().item())
@@ -138,8 +138,8 @@ def test_linear_cca_projects_to_uncorrelated_variates_of_unit_variance() -> None
 def test_linear_cca_centres_new_items_by_the_means_it_was_fitted_on() -> None:
     x, y = views(50, 4, 4)
     fitted = linear_cca(x, y, 2, ridge=1e-4)
-    assert fitted.project_x(x.mean(0, keepdim=True)).abs().max() < 1e-12
-    torch.testing.assert_close(fitted.project_y(y[:7]), fitted.project_y(y)[:7])
+    assert fitted.project(0, x.mean(0, keepdim=True)).abs().max() < 1e-12
+    torch.testing.assert_close(fitted.project(1, y[:7]), fitted.project(1, y)[:7])
 
 
 def test_reversed_gradient_is_the_negative_one_times_the_strength() -> None:

@@ -17,7 +17,8 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.cca import Cca, CcaModel
+from xmr_e2e.methods.canonical import CanonicalMethod
+from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.shards.manifest import load_manifest
@@ -82,7 +83,7 @@ class TwoStages(Cca):
         return TwoStagesModel(self, dataset)
 
 
-class TwoStagesModel(CcaModel):
+class TwoStagesModel(CanonicalMethod):
     @property
     def stages(self) -> tuple[Stage, ...]:
         return Stage("first", self.modalities, select="last"), Stage("second", self.modalities)

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from xmr_e2e.methods.deep_sm import DeepSm as DeepSm
     from xmr_e2e.methods.drcl import Drcl as Drcl
     from xmr_e2e.methods.dscmr import Dscmr as Dscmr
+    from xmr_e2e.methods.jrl import Jrl as Jrl
+    from xmr_e2e.methods.kcca import Kcca as Kcca
     from xmr_e2e.methods.mars import Mars as Mars
+    from xmr_e2e.methods.mcca import Mcca as Mcca
     from xmr_e2e.methods.mrl import Mrl as Mrl
     from xmr_e2e.methods.probe import Probe as Probe
+    from xmr_e2e.methods.scm import Scm as Scm
     from xmr_e2e.methods.sdcmr import Sdcmr as Sdcmr
     from xmr_e2e.methods.sdml import Sdml as Sdml
     from xmr_e2e.methods.semantic_sharing import SemanticSharing as SemanticSharing
@@ -37,11 +41,15 @@ else:  # as in xmr_e2e
         "DeepSm": "xmr_e2e.methods.deep_sm",
         "Drcl": "xmr_e2e.methods.drcl",
         "Dscmr": "xmr_e2e.methods.dscmr",
+        "Jrl": "xmr_e2e.methods.jrl",
+        "Kcca": "xmr_e2e.methods.kcca",
         "Mars": "xmr_e2e.methods.mars",
+        "Mcca": "xmr_e2e.methods.mcca",
         "Method": "xmr_e2e.methods.base",
         "MethodConfig": "xmr_e2e.methods.base",
         "Mrl": "xmr_e2e.methods.mrl",
         "Probe": "xmr_e2e.methods.probe",
+        "Scm": "xmr_e2e.methods.scm",
         "Sdcmr": "xmr_e2e.methods.sdcmr",
         "Sdml": "xmr_e2e.methods.sdml",
         "SemanticSharing": "xmr_e2e.methods.semantic_sharing",

@@ -168,7 +168,7 @@ class Method(nn.Module, ABC):
     of the whole global batch. The halves are apart so that representations can be gathered across ranks, and cached.
     """
 
-    similarity: ClassVar[Similarity] = "cosine"
+    similarity: Similarity = "cosine"
     """the similarity of its embeddings"""
     freezable: ClassVar[tuple[str, ...]] = MODALITIES
     """modalities whose towers `frozen` keeps as they begin"""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xmr_e2e.methods.canonical import CorrelatedModel, CorrelatedNetworks
+from xmr_e2e.methods.correlated import CorrelatedModel, CorrelatedNetworks
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.cca import correlation_loss
 from xmr_e2e.towers.base import DatasetInfo

@@ -12,7 +12,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import NotNegative
-from xmr_e2e.methods.canonical import CorrelatedModel, CorrelatedNetworks, sigmoid_network
+from xmr_e2e.methods.correlated import CorrelatedModel, CorrelatedNetworks, sigmoid_network
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.dccae import dccae_loss
 from xmr_e2e.towers.base import DatasetInfo

@@ -1,18 +1,20 @@
 """Deep-SM: deep semantic matching (Wei et al., 2017), a baseline.
 
-Each modality learns to predict the classes; retrieval compares the predicted probabilities.
+Each modality learns to predict the classes; retrieval compares the predicted probabilities. With frozen towers and a
+hidden layer it is a probe of two layers; a probe of one, in closed form, is `xmr_e2e.methods.probe`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
-from xmr_e2e.bounds import Fraction
+from xmr_e2e.bounds import LARGE, Bounds, Fraction
 from xmr_e2e.methods.base import Method, TwoModalities
+from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.classification import label_losses
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -32,6 +34,8 @@ class DeepSm(TwoModalities):
 
     image: TowerConfig | None = ImageTower("alexnet", dropout=0.5)
     text: TowerConfig | None = TextCnn(dropout=0.5)
+    hidden: Annotated[int, Bounds(int, least=0, most=LARGE)] = 0
+    """width of a hidden layer of the classifiers; 0: each is a linear layer, as published"""
     q: Fraction = 0.0
     """of the generalized cross-entropy (1 - p^q) / q in place of the classifiers' cross-entropy, which wrong labels
     move less (Zhang & Sabuncu, 2018): 0 is cross-entropy, 1 the mean absolute error, 0.7 theirs"""
@@ -47,7 +51,7 @@ class DeepSmModel(Method):
         super().__init__(config, dataset)
         self.q = config.q
         self.classifiers = nn.ModuleDict(
-            {name: nn.Linear(width, dataset.classes) for name, width in self.widths().items()}
+            {name: _classifier(width, config.hidden, dataset.classes) for name, width in self.widths().items()}
         )
 
     def embed(self, modality: str, inputs: Any) -> Tensor:
@@ -67,3 +71,7 @@ class DeepSmModel(Method):
     def _logits(self, modality: str, inputs: Any) -> Tensor:
         logits: Tensor = self.classifiers[modality](self.features(modality, inputs))
         return logits
+
+
+def _classifier(width: int, hidden: int, classes: int) -> nn.Module:
+    return fully_connected((width, hidden, classes)) if hidden else nn.Linear(width, classes)

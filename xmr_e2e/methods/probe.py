@@ -1,7 +1,8 @@
-"""A linear probe: the class probabilities of a logistic regression on each modality's features, a baseline.
+"""A linear probe, SM in the papers' tables: class probabilities of a logistic regression on each modality's features.
 
 Features of towers that stand still, one linear classifier for each modality, and nothing that knows of the other
-modality: what a method adds to its backbones is what it gains over this row.
+modality: what a method adds to its backbones is what it gains over this row. Semantic matching (SM) is the same on
+features of its time.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from xmr_e2e.bounds import Positive
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, TwoModalities
-from xmr_e2e.methods.heads import ClosedForm
+from xmr_e2e.methods.classifier import Classifier
 from xmr_e2e.methods.stages import Stage, StepContext
-from xmr_e2e.objectives.logistic import fit_logistic_regression
+from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
@@ -28,8 +28,11 @@ from xmr_e2e.towers.text import TextCnn
 class Probe(TwoModalities):
     """The probe's towers and options."""
 
-    title = "Linear probe"
-    citation = "Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, ICLR Workshop, 2017"
+    title = "SM (linear probe)"
+    citation = (
+        "Rasiwasia et al., A New Approach to Cross-Modal Multimedia Retrieval, ACM Multimedia, 2010; Alain and Bengio, "
+        "Understanding Intermediate Layers Using Linear Classifier Probes, ICLR Workshop, 2017"
+    )
 
     image: TowerConfig | None = ImageTower("vgg19")
     text: TowerConfig | None = TextCnn()
@@ -37,6 +40,8 @@ class Probe(TwoModalities):
     """keep the towers as they begin: a probe says what their features are worth, so nothing else is possible"""
     penalty: Positive = 1.0
     """of half the sum of the squared weights, beside the sum of the samples' cross-entropies"""
+    similarity: Similarity = "dot"
+    """of class probabilities; dot: the probability that a sample of each modality is of the same class"""
 
     def __post_init__(self) -> None:
         if not self.frozen:
@@ -49,12 +54,9 @@ class Probe(TwoModalities):
 class ProbeModel(Method):
     """Towers and a logistic regression for each modality. Stages: probe."""
 
-    similarity = "dot"
-    """of class probabilities: the probability that a sample of each is of the same class"""
-
     def __init__(self, config: Probe, dataset: DatasetInfo) -> None:
         super().__init__(config, dataset)
-        self.penalty = config.penalty
+        self.penalty, self.similarity = config.penalty, config.similarity
         self.classifiers = nn.ModuleDict(
             {name: Classifier(width, dataset.classes, dataset.multi_label) for name, width in self.widths().items()}
         )
@@ -76,45 +78,3 @@ class ProbeModel(Method):
     def fit(self, stage: Stage, embeddings: Mapping[str, Tensor], labels: Tensor) -> None:
         for name, classifier in self.classifiers.items():
             classifier.fit(embeddings[name], labels, self.penalty)  # type: ignore[operator]
-
-
-class Classifier(ClosedForm):
-    """Rows to class probabilities, by a logistic regression on standardized features; until `fit`, rows as they are."""
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, width: int, classes: int, multi_label: bool) -> None:
-        super().__init__()
-        self.multi_label = multi_label
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("weight", torch.zeros(width, classes))
-        self.register_buffer("bias", torch.zeros(classes))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(n, width) -> (n, c)."""
-        if not self.fitted:
-            return rows
-        logits = ((rows.to(self.mean) - self.mean) / self.scale) @ self.weight + self.bias
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
-
-    def fit(self, rows: Tensor, labels: Tensor, penalty: float) -> None:
-        """Fit to n samples, (n, width) and (n, c) multi-hot.
-
-        Raises:
-            XmrError: NaN or infinite features.
-        """
-        rows = rows.double()
-        if not rows.isfinite().all():
-            raise XmrError(
-                "NaN or infinite features, to which no classifier can be fitted: look at the towers' weights"
-            )
-        mean, scale = rows.mean(dim=0), rows.std(dim=0, correction=0)
-        scale = torch.where(scale > 0, scale, 1.0)  # a feature that is the same for all tells nothing
-        found = fit_logistic_regression((rows - mean) / scale, labels, penalty=penalty, multi_label=self.multi_label)
-        for name, value in (("mean", mean), ("scale", scale), ("weight", found.weight), ("bias", found.bias)):
-            getattr(self, name).copy_(value)
-        self.fitted.fill_(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,31 +36,24 @@ def correlation_loss(
 
 
 @dataclass(frozen=True, eq=False)
-class LinearCca:
-    """Linear projections of two views into a space of k canonical variates, everything in fp64."""
+class CanonicalCorrelation:
+    """Linear projections of views into a space of k canonical variates, everything in fp64."""
 
-    x_mean: Tensor
-    """(d_x,)"""
-    y_mean: Tensor
-    """(d_y,)"""
-    x_projection: Tensor
-    """(d_x, k), columns by falling correlation"""
-    y_projection: Tensor
-    """(d_y, k)"""
+    means: tuple[Tensor, ...]
+    """(d_i,) of each view"""
+    projections: tuple[Tensor, ...]
+    """(d_i, k) of each view, columns by falling correlation"""
     correlations: Tensor
     """(k,) canonical correlations of the views it was fitted on, falling"""
 
-    def project_x(self, x: Tensor) -> Tensor:
-        """(m, d_x) -> (m, k): the canonical variates, of unit variance on the fitted views (less the ridge's share)."""
-        return (x.double() - self.x_mean) @ self.x_projection
-
-    def project_y(self, y: Tensor) -> Tensor:
-        """(m, d_y) -> (m, k): the canonical variates of the second view."""
-        return (y.double() - self.y_mean) @ self.y_projection
+    def project(self, view: int, rows: Tensor) -> Tensor:
+        """(m, d) -> (m, k): canonical variates; of two views, of unit variance on those fitted (less the ridge's
+        share)."""
+        return (rows.double() - self.means[view]) @ self.projections[view]
 
 
 @torch.no_grad()
-def linear_cca(x: Tensor, y: Tensor, k: int, *, ridge: float) -> LinearCca:
+def linear_cca(x: Tensor, y: Tensor, k: int, *, ridge: float) -> CanonicalCorrelation:
     """Fit linear CCA (Hotelling, 1936): the k pairs of directions whose projections correlate most.
 
     x: (n, d_x), y: (n, d_y), row i of both being one pair; `ridge` is added to the diagonals of both covariances.
@@ -68,13 +62,56 @@ def linear_cca(x: Tensor, y: Tensor, k: int, *, ridge: float) -> LinearCca:
     with torch.autocast(x.device.type, enabled=False):
         whitened = _whiten(x.double(), y.double(), k, ridge)
         left, correlations, right = torch.linalg.svd(whitened.cross, full_matrices=False)
-        return LinearCca(
-            x_mean=x.double().mean(0),
-            y_mean=y.double().mean(0),
-            x_projection=torch.linalg.solve_triangular(whitened.x_root.T, left[:, :k], upper=True),
-            y_projection=torch.linalg.solve_triangular(whitened.y_root.T, right[:k].T, upper=True),
+        return CanonicalCorrelation(
+            means=(x.double().mean(0), y.double().mean(0)),
+            projections=(
+                torch.linalg.solve_triangular(whitened.x_root.T, left[:, :k], upper=True),
+                torch.linalg.solve_triangular(whitened.y_root.T, right[:k].T, upper=True),
+            ),
             correlations=correlations[:k],
         )
+
+
+@torch.no_grad()
+def multiview_cca(views: Sequence[Tensor], k: int, *, ridge: float) -> CanonicalCorrelation:
+    """Fit linear CCA of m >= 2 views: the k joint directions whose projections' correlations have the largest sum.
+
+    The relaxation of SUMCOR (Rupnik and Shawe-Taylor, 2010) to one constraint on all views together: sum_{i != j}
+    w_i' Sij w_j is largest under sum_i w_i' Sii w_i = m, which is the generalized eigenproblem of the covariances
+    between views and of those within them. For two views it is CCA. The correlations are the eigenvalues divided by
+    m - 1, so that views that are all the same have 1.
+
+    views: (n, d_i), row r of all being one sample; `ridge` is added to the diagonals of the covariances within views.
+    Raises ValueError for fewer than two samples or views, for views of different length, and for k outside
+    1 .. min(d_i).
+    """
+    _check_views(views, k)
+    with torch.autocast(views[0].device.type, enabled=False):
+        means = [view.double().mean(0) for view in views]
+        centered = [view.double() - mean for view, mean in zip(views, means)]
+        roots = [torch.linalg.cholesky(_covariance(view, view, ridge)) for view in centered]
+        whitened = [torch.linalg.solve_triangular(root, view.T, upper=False).T for root, view in zip(roots, centered)]
+        values, vectors = torch.linalg.eigh(_between(whitened))
+        largest = vectors[:, -k:].flip(1).split([len(root) for root in roots])
+        return CanonicalCorrelation(
+            means=tuple(means),
+            projections=tuple(
+                torch.linalg.solve_triangular(root.T, part, upper=True) * len(views) ** 0.5
+                for root, part in zip(roots, largest)
+            ),
+            correlations=values[-k:].flip(0) / (len(views) - 1),
+        )
+
+
+def _between(views: Sequence[Tensor]) -> Tensor:
+    """The covariances between different views, (sum d_i, sum d_i), with zeros for those within one."""
+    joint = torch.cat(list(views), dim=1)
+    covariance, start = _covariance(joint, joint), 0
+    for view in views:
+        end = start + view.shape[1]
+        covariance[start:end, start:end] = 0.0
+        start = end
+    return covariance
 
 
 @dataclass(frozen=True)
@@ -87,11 +124,7 @@ class _Whitened:
 
 
 def _whiten(x: Tensor, y: Tensor, k: int | None, ridge: float) -> _Whitened:
-    n = len(x)
-    if n < 2 or len(y) != n:
-        raise ValueError(f"canonical correlation needs two views of the same two or more pairs, got {n} and {len(y)}")
-    if k is not None and not 1 <= k <= min(x.shape[1], y.shape[1]):
-        raise ValueError(f"k={k} canonical correlations of views with {x.shape[1]} and {y.shape[1]} dimensions")
+    _check_views((x, y), k)
     x, y = x - x.mean(0), y - y.mean(0)
     # Sxx = L L' serves as well as the symmetric root: L^-1 = Q Sxx^-1/2 with Q orthogonal, which leaves the singular
     # values alone; and its gradient, unlike that of eigenvectors, does not divide by gaps between eigenvalues.
@@ -99,6 +132,15 @@ def _whiten(x: Tensor, y: Tensor, k: int | None, ridge: float) -> _Whitened:
     y_root = torch.linalg.cholesky(_covariance(y, y, ridge))
     half = torch.linalg.solve_triangular(x_root, _covariance(x, y), upper=False)
     return _Whitened(x_root, y_root, torch.linalg.solve_triangular(y_root, half.T, upper=False).T)
+
+
+def _check_views(views: Sequence[Tensor], k: int | None) -> None:
+    lengths, widths = [len(view) for view in views], [view.shape[1] for view in views]
+    if len(views) < 2 or lengths[0] < 2 or len(set(lengths)) > 1:
+        found = " and ".join(map(str, lengths))
+        raise ValueError(f"canonical correlation needs views of the same two or more pairs, got {found}")
+    if k is not None and not 1 <= k <= min(widths):
+        raise ValueError(f"k={k} canonical correlations of views with {' and '.join(map(str, widths))} dimensions")
 
 
 def _covariance(x: Tensor, y: Tensor, ridge: float = 0.0) -> Tensor:

@@ -120,7 +120,9 @@ def _ours(group: Group, directions: Sequence[str], metric: str) -> ComparisonRow
     cells = {direction: Cell(value) for direction, value in found.items() if value}
     method = method_title(group.first.method)
     marks = tuple(marks_of_group(group))
-    return ComparisonRow("ours", method, group.label, cells, len(group.by_seed), group.minutes, group.peak_memory, marks)
+    return ComparisonRow(
+        "ours", method, group.label, cells, len(group.by_seed), group.minutes, group.peak_memory, marks
+    )
 
 
 def _published(table: PublishedTable, method: str, group: Group, directions: Sequence[str]) -> ComparisonRow:
