@@ -13,15 +13,22 @@ from xmr_e2e.recipes.dcca_flickr8k import experiment as dcca
 from xmr_e2e.recipes.dccae_flickr8k import experiment as dccae
 from xmr_e2e.recipes.deep_sm_flickr8k import experiment as deep_sm
 from xmr_e2e.recipes.dscmr_wikipedia import experiment as dscmr
+from xmr_e2e.recipes.jrl_flickr8k import experiment as jrl
+from xmr_e2e.recipes.kcca_flickr8k import experiment as kcca
 from xmr_e2e.recipes.mars_wikipedia import experiment as mars
+from xmr_e2e.recipes.mcca_flickr8k import experiment as mcca
 from xmr_e2e.recipes.mrl_flickr8k import experiment as mrl
 from xmr_e2e.recipes.probe_flickr8k import experiment as probe
+from xmr_e2e.recipes.scm_flickr8k import experiment as scm
 from xmr_e2e.recipes.sdml_wikipedia import experiment as sdml
 from xmr_e2e.recipes.studies._settings import frozen
 from xmr_e2e.studies import Study, Variant
 
 SEEDS = (0, 1, 2, 3, 4)
-BASELINES = (probe(), cca(), dcca(), dccae(), deep_sm(), corr_ae(), acmr(), mrl(), contrastive())
+BASELINES = (
+    *(probe(), cca(), mcca(), kcca(), scm(), jrl()),
+    *(dcca(), dccae(), deep_sm(), corr_ae(), acmr(), mrl(), contrastive()),
+)
 """recipes that say nothing of the training on the papers' sets: theirs is the setting's, but for the size of batches"""
 TRAINED = (sdml(), mars())
 """recipes that have the released code's hyper-parameters"""

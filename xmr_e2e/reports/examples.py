@@ -130,7 +130,7 @@ def spread_examples(inspected: RankingSample, shelf: SampleLookup, count: int, *
 
 
 def spread_queries(inspected: RankingSample, count: int, *, seed: int = 0) -> list[int]:
-    """Which of the m queries `spread_examples` shows."""
+    """The numbers of those of the m queries that `spread_examples` shows."""
     labels = one_hot(inspected.queries.labels)[inspected.rows]
     return spread_over_classes(labels, count, np.random.default_rng(seed))
 
