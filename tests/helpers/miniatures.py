@@ -146,18 +146,23 @@ def shrunk(config: Any) -> Any:
     return replace(config, **changes)
 
 
+def within(method: Any, width: int) -> Any:
+    """With no more canonical variates than the words' vectors have numbers, where their mean is a text's features."""
+    too_many = isinstance(method.text, MeanWords) and getattr(method, "dim", 0) > width
+    return replace(method, dim=width) if too_many else method
+
+
 def small(experiment: Experiment, shards: Path) -> Experiment:
     """The recipe with its method, towers, stages, optimiser and precision, at the size of the miniature."""
     data, train, method = experiment.data, experiment.train, experiment.method
     size = SMALLEST_PICTURES.get(getattr(method.towers["image"], "name", ""), 32)
-    # A mean of words is as wide as they are, and closed forms take so many variates of it.
-    words = replace(data.words, dim=48 if isinstance(method.text, MeanWords) else 8)
+    words = replace(data.words, dim=8)
     return replace(
         experiment,
         data=replace(
             data, shards=shards, image_size=size, load_size=size + size // 8, words=words, workers=0, **SMALL_MEDIA
         ),
-        method=shrunk(method),
+        method=within(shrunk(method), words.dim),
         # Without decay, which would move weights that get no gradient.
         optimizer=replace(experiment.optimizer, weight_decay=0.0),
         train=replace(train, epochs=1, batch_size=BATCH, micro_batches=min(2, train.micro_batches)),
