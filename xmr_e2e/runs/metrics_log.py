@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.runs.cost import CostMeter
@@ -32,6 +30,8 @@ class MetricsLog:
             last_kept = {True: first_step if validated else first_step - 1, False: first_step}
             kept = [record for record in run.records() if record["step"] <= last_kept["val" in record]]
             write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            from torch.utils.tensorboard import SummaryWriter  # seconds, which a list of runs need not wait for
+
             self._board = SummaryWriter(str(run.folder), purge_step=first_step + 1)
 
     def step(self, record: dict[str, Any]) -> None:
