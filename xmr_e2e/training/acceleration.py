@@ -48,7 +48,7 @@ def set_up_towers(method: Method, train: Train) -> None:
     for. Names and values of weights stay as they are."""
     for tower in method.towers.values():
         if is_channels_last(train):
-            tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            tower.to(memory_format=torch.channels_last)
         if train.compile and not _has_recurrence(tower):
             tower.compile()
 

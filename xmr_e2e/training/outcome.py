@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xmr_e2e.methods.finite import FiniteChecks, NotFinite
+from xmr_e2e.runs.checkpoint import TrainingProgress
 
 
 class Outcome:
@@ -46,3 +49,16 @@ class Outcome:
             self._arrival.synchronize()
         found: list[float] = self._values.tolist()
         return found
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step that the device may still be working on."""
+
+    outcome: Outcome
+    samples: Tensor
+    """(n,) int64, positions of the global batch's samples, on the host"""
+    begun: TrainingProgress
+    """from where it was taken"""
+    record: dict[str, Any]
+    """what the host knows of it"""

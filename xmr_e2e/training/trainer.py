@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.training.acceleration import set_up_device, set_up_towers
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.display import Pace, Throughput, training_progress
-from xmr_e2e.training.outcome import Outcome
+from xmr_e2e.training.outcome import PendingStep
 from xmr_e2e.training.selection import (
     check_splits,
     describe_selection,
@@ -50,19 +50,6 @@ NAMED = 8
 LOOKED_AT = 10
 """Steps from one training loss to the next that are looked at where the lowest decides, as Semantic Sharing's script
 does."""
-
-
-@dataclass(frozen=True)
-class PendingStep:
-    """A step that the device may still be working on."""
-
-    outcome: Outcome
-    samples: Tensor
-    """(n,) int64, positions of the global batch's samples, on the host"""
-    begun: TrainingProgress
-    """from where it was taken"""
-    record: dict[str, Any]
-    """what the host knows of it"""
 
 
 class Trainer:
