@@ -67,11 +67,17 @@ def _group_of(device: torch.device) -> Any:
     """The processes as a group that sends tensors of this device; None is torch's own, with gloo or NCCL."""
     if device.type != "cpu" or "gloo" in dist.get_backend():
         return None
+    if dist.group.WORLD not in _HOSTS:
+        meet_over_hosts()  # asked for by all at once
     return _HOSTS[dist.group.WORLD]
 
 
-def meet_over_hosts(timeout: timedelta) -> None:
-    """Let the processes talk over gloo beside NCCL, whose tensors are on GPUs. Called by every rank, once."""
+def meet_over_hosts(timeout: timedelta | None = None) -> None:
+    """Let the processes talk over gloo beside NCCL, whose tensors are on GPUs. Called by every rank, once.
+
+    Args:
+        timeout: of each word; torch's own where there is none.
+    """
     world = dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
     if world is not None and "gloo" not in dist.get_backend():
         _HOSTS[world] = dist.new_group(backend="gloo", timeout=timeout)

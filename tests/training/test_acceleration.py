@@ -49,6 +49,13 @@ def test_a_layout_changes_neither_losses_nor_gradients() -> None:
     assert all(torch.equal(saved[name], value) and saved[name].is_contiguous() for name, value in before.items())
 
 
+def test_convolutions_of_clips_keep_their_layout() -> None:
+    method = build("dscmr")
+    method.towers["image"] = nn.Conv3d(3, 4, 2)
+    set_up_towers(method, CHANNELS_LAST)
+    assert method.towers["image"].weight.is_contiguous()  # type: ignore[operator, union-attr]
+
+
 def test_on_a_cpu_weights_stay_as_they_are_unless_it_is_said() -> None:
     assert not is_channels_last(Train()) and is_channels_last(CHANNELS_LAST)
 

@@ -140,6 +140,13 @@ def test_a_step_after_a_refused_one_counts_only_where_one_may_be_left_out(
         assert_same(one, other)
 
 
+def test_fewer_than_were_left_out_before_let_finite_steps_count(tiny_shards: Path) -> None:
+    trained = Trained(tiny_shards, max_skipped_steps=0)
+    own = trained.stepper
+    fewer = Stepper(own._experiment, Accelerator(cpu=True), trained.method, "training", may_skip=-2)
+    assert not fewer.step(trained.batch, CONTEXT, SEED).is_refused
+
+
 def assert_same(one: Any, other: Any) -> None:
     """The same values of state dicts to the last bit."""
     if isinstance(one, Trained):

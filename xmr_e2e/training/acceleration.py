@@ -47,8 +47,9 @@ def set_up_towers(method: Method, train: Train) -> None:
     """Lay out the weights of convolutions as --train.memory-format has it, and compile the towers where that is asked
     for. Names and values of weights stay as they are."""
     for tower in method.towers.values():
-        if is_channels_last(train):
-            tower.to(memory_format=torch.channels_last)
+        for layer in tower.modules() if is_channels_last(train) else ():
+            if isinstance(layer, nn.Conv2d):  # not those of clips, whose weights have five dimensions
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if train.compile and not _has_recurrence(tower):
             tower.compile()
 

@@ -32,7 +32,8 @@ class Stepper:
 
     Args:
         method: whose `requires_grad` says what moves in this stage.
-        may_skip: steps that may be left out because values are not finite; after one more, all are refused.
+        may_skip: steps that may be left out because values are not finite; after one more, all are refused. Less than
+            none counts as none: a run that goes on may be allowed fewer than it has left out already.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Stepper:
         self._accelerator = accelerator
         self.model: nn.Module
         self.model, self.optimizer = accelerator.prepare(method, experiment.optimizer.build(method, stage))
-        self._may_skip = may_skip
+        self._may_skip = max(0, may_skip)
         self._skipped = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         if experiment.train.zero:
             read_without_pickle(self.model)
