@@ -35,7 +35,7 @@ def full_precision(rows: Tensor) -> Tensor:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Products of fp32 in fp32, wherever the networks' are in TF32."""
+    """Products of fp32 in fp32, wherever the networks' are in TF32; not those of a backward pass that comes later."""
     before = torch.get_float32_matmul_precision()
     if before == "highest":
         yield

@@ -155,7 +155,7 @@ class Train:
     """of the networks; losses are always computed in fp32 or fp64"""
     tf32: bool = False
     """on a GPU: products of the networks in TF32, with 10 bits of mantissa in place of 23, as convolutions are in any
-    case; losses stay in fp32"""
+    case; losses stay in fp32, the gradients of their products do not"""
     memory_format: Literal["auto", "contiguous", "channels_last"] = field(
         default="auto", metadata={BEFORE: "contiguous"}
     )
