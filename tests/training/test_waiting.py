@@ -28,8 +28,8 @@ OF_ITS_OWN: Mapping[str, Mapping[str, int]] = {
     "drcl": {"linalg_pinv": 1},
     "drcl without label": {"linalg_pinv": 1},
     "dscmr printed": {"_linalg_check_errors": 2},
-    "semantic_sharing": {"mask as index": 3},
-    "semantic_sharing released": {"mask as index": 3},
+    "semantic_sharing": {"nonzero": 1},
+    "semantic_sharing released": {"nonzero": 1},
 }
 """method -> waits in a step of its own stages that no other has: of linear algebra, and for the number of masked words,
 on which sizes of tensors depend"""

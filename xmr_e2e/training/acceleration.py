@@ -49,7 +49,7 @@ def set_up_towers(method: Method, train: Train) -> None:
     for tower in method.towers.values():
         for layer in tower.modules() if is_channels_last(train) else ():
             if isinstance(layer, nn.Conv2d):  # not those of clips, whose weights have five dimensions
-                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                layer.to(memory_format=torch.channels_last)
         if train.compile and not _has_recurrence(tower):
             tower.compile()
 
