@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from xmr_e2e.bounds import MOST, Bounds, Count, Fraction, FractionBelow1, NotNegative, Positive, Seed, check_bounds
-from xmr_e2e.configuration import BEFORE, FORMER_VALUES, FORMERLY
+from xmr_e2e.configuration import FORMER_VALUES, FORMERLY
 from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
@@ -156,9 +156,7 @@ class Train:
     tf32: bool = False
     """on a GPU: products of the networks in TF32, with 10 bits of mantissa in place of 23, as convolutions are in any
     case; losses stay in fp32, the gradients of their products do not"""
-    memory_format: Literal["auto", "contiguous", "channels_last"] = field(
-        default="auto", metadata={BEFORE: "contiguous"}
-    )
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """layout of the weights of convolutions: channels_last, in which a pixel's channels lie beside each other as tensor
     cores want them; auto is that on GPUs, and contiguous on CPUs"""
     compile: bool = False
