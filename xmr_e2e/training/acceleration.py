@@ -1,4 +1,4 @@
-"""What a device can do faster: the layout of weights, TF32, compiled towers, the choice of convolutions."""
+"""Options that make a device faster: the layout of weights, TF32, compiled towers, the choice of convolutions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a step, on its way from the device to the host."""
+"""The outcome of a step, on its way from the device to the host."""
 
 from __future__ import annotations
 

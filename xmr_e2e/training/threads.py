@@ -50,7 +50,7 @@ def _is_of_launcher(environment: Mapping[str, str]) -> bool:
 
 
 def _environment_of_parent() -> Mapping[str, str]:
-    """With which the parent was started; empty where another user's is not shown."""
+    """The environment with which the parent was started; empty where another user's is not shown."""
     try:
         parent = psutil.Process().parent()
         return parent.environ() if parent else {}

@@ -357,7 +357,7 @@ class Trainer:
             self.log.skipped(record | {"skipped": error.what, "keys": keys})
 
     def _record(self, throughput: Throughput) -> dict[str, Any]:
-        """What the host knows of the step that it has just begun."""
+        """The record of the step that was just begun, as far as the host knows it."""
         return {
             "step": self._global_step,
             "stage": self.stage.name,
