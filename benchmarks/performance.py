@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, training
+from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, starting, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -33,8 +33,9 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "checkpoint": training.checkpoint,
     "regions": building.regions,
     "memory": reading.memory,
+    "start": starting.start,
 }
-WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released")
+WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released", "start")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

@@ -14,7 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocation, building, measure, media, peers, performance, reading, reporting, retrieval, training
+from benchmarks import (
+    allocation,
+    building,
+    measure,
+    media,
+    peers,
+    performance,
+    reading,
+    reporting,
+    retrieval,
+    starting,
+    training,
+)
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
 from tests import ROOT
 from tests.helpers.drawn import draw_image
@@ -86,6 +98,7 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "clips": partial(media.clips, repeats=1, files=2),
     "resume": partial(reading.resume, repeats=1),
     "memory": partial(reading.memory, batches=3),
+    "start": lambda _: starting.start(repeats=1),
     "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),
     "step": partial(training.step, repeats=1, network="alexnet", batch_size=4, steps=2),
     "micro_batches": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),

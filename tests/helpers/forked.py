@@ -39,6 +39,9 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
         "xmr_e2e.training.launch",
+        "xmr_e2e.training.preflight",
+        "xmr_e2e.training.trainer",
+        "torch.utils.tensorboard",
         "xmr_e2e.methods.drcl",
         "xmr_e2e.towers.networks",
         "gensim.models",

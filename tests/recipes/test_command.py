@@ -136,3 +136,37 @@ def test_every_method_of_the_package_is_public() -> None:
 def test_the_package_and_its_command_are_imported_without_torch() -> None:
     code = "import sys, xmr_e2e.methods, xmr_e2e.towers, xmr_e2e.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_commands_that_compute_nothing_need_no_torch(tiny_shards: Path) -> None:
+    """One after the other in one process: what one of them imports, all would have."""
+    commands = [["--help"], ["table", "--help"], ["shards", "info", str(tiny_shards)], ["study"], ["recipes", "--help"]]
+    code = f"""
+import sys
+from xmr_e2e.cli import main
+for words in {commands!r}:
+    try:
+        assert not main(words), words
+    except SystemExit as end:
+        assert not end.code, words
+    assert "torch" not in sys.modules, words
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+def test_a_recipe_is_imported_with_torch_and_what_its_options_need_alone() -> None:
+    """All else is imported by a training."""
+    heavy = (
+        "accelerate",
+        "torchvision",
+        "transformers",
+        "tensorboard",
+        "scipy",
+        "sklearn",
+        "gensim",
+        "av",
+        "matplotlib",
+    )
+    code = f"import sys, recipes.dscmr_wikipedia; print(*[name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert not found.stdout.strip()

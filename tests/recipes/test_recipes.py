@@ -33,7 +33,7 @@ from xmr_e2e.methods.base import Method
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.regions import FasterRcnn
-from xmr_e2e.training import launch
+from xmr_e2e.training import launch, processes
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
 
@@ -114,7 +114,7 @@ def parsed(name: str, options: list[str], monkeypatch: pytest.MonkeyPatch) -> Ex
     """What `main` makes of a command line."""
     found: list[Experiment] = []
     monkeypatch.setattr(sys, "argv", [name, *options])
-    monkeypatch.setattr(launch, "make_accelerator", lambda train: SimpleNamespace(is_main_process=True))
+    monkeypatch.setattr(processes, "make_accelerator", lambda train: SimpleNamespace(is_main_process=True))
     monkeypatch.setattr(launch, "setup_logging", lambda is_main: None)
     monkeypatch.setattr(launch, "run_experiment", lambda experiment, accelerator: found.append(experiment))
     with pytest.raises(SystemExit) as end:

@@ -168,10 +168,10 @@ def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None
     run = Run(tmp_path)
     log = MetricsLog(run, first_step=0, validated=False, enabled=True)
     for step in range(1, 6):
-        log.step({"step": step}, {"total": torch.tensor(float(step))})
+        log.step({"step": step, "loss": {"total": float(step)}})
     log.close()
     again = MetricsLog(run, first_step=3, validated=False, enabled=True)
-    again.step({"step": 4}, {"total": torch.tensor(40.0)})
+    again.step({"step": 4, "loss": {"total": 40.0}})
     again.close()
     assert [(r["step"], r["loss"]["total"]) for r in run.records()] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
@@ -179,7 +179,7 @@ def test_on_resume_the_log_takes_back_what_happens_again(tmp_path: Path) -> None
 def test_a_validation_after_the_checkpoint_of_the_same_step_happens_again(tmp_path: Path) -> None:
     run = Run(tmp_path)
     log = MetricsLog(run, first_step=0, validated=False, enabled=True)
-    log.step({"step": 1}, {"total": torch.tensor(1.0)})
+    log.step({"step": 1, "loss": {"total": 1.0}})
     log.validation({"step": 1, "epoch": 1, "val": {"average mAP@all": 0.5}})
     log.close()
     MetricsLog(run, first_step=1, validated=False, enabled=True).close()

@@ -29,7 +29,7 @@ from xmr_e2e.studies.groups import group_runs
 from xmr_e2e.studies.runs import read_run
 from xmr_e2e.towers.base import TowerConfig
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
-from xmr_e2e.training import launch
+from xmr_e2e.training import launch, preflight
 
 COCO, GENOME = "torchvision/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "genome.pth"
 NOTE = "36 regions of torchvision's fasterrcnn_resnet50_fpn{}, weights {}, shorter side 800"
@@ -77,7 +77,7 @@ def test_a_training_warns_at_its_start(
     def start(*_: Any) -> None:
         raise Started
 
-    monkeypatch.setattr(launch, "check_start", lambda *_: None)
+    monkeypatch.setattr(preflight, "check_start", lambda *_: None)
     monkeypatch.setattr(launch, "load_manifest", lambda _: manifest())
     monkeypatch.setattr(launch, "_open_run", start)
     experiment = Experiment(name="tiny", data=Data(tmp_path), method=SemanticSharing(), optimizer=Optimizer())

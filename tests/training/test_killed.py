@@ -23,8 +23,8 @@ from torch import nn
 
 from tests.helpers.forked import Training, result, tiny, train, trainings
 from xmr_e2e.files import link_or_copy, write_atomically
+from xmr_e2e.runs import evaluate
 from xmr_e2e.runs.checkpoint import TrainingProgress
-from xmr_e2e.training import launch
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.trainer import Trainer
 
@@ -57,7 +57,7 @@ def mark(marker: Path) -> None:
     watch(Trainer, "_validate", VALIDATION)
     watch(Checkpoints, "save", CHECKPOINT)
     watch(Trainer, "_leave_stage", BETWEEN)
-    watch(launch, "evaluate_run", EVALUATION)
+    watch(evaluate, "evaluate_run", EVALUATION)
 
 
 def kill_in(phase: int, training: Training, marker: Path, run: Path, chance: random.Random) -> bool:

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-import torch
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.signal_handlers import leaving_at_once
@@ -23,7 +22,7 @@ def make() -> Iterator[Make]:
     made: list[Signals] = []
 
     def build(minutes: float = 10.0, steps: int | None = None) -> Signals:
-        made.append(Signals(torch.device("cpu"), minutes, steps))
+        made.append(Signals(minutes, steps))
         return made[-1]
 
     yield build

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.utils._pytree import tree_flatten
 
 from tests.training.test_trainer import batch as made_batch
 from xmr_e2e.data.batch import Batch
@@ -23,16 +25,18 @@ from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.dscmr import Dscmr
-from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.gradcache import backward
+from xmr_e2e.training.outcome import Outcome
 from xmr_e2e.training.step import Stepper
 
 METHOD = Dscmr(image=ImageTower("resnet10_slim", weights="none"), text=TextCnn(kernels=8), hidden=16, dim=8)
+SGD = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
+MOVING = {"sgd": Optimizer("sgd", lr=0.1, momentum=0.9), "adamw": Optimizer("adamw", lr=0.01)}
 CONTEXT, SEED = StepContext("training", progress=0.55), (0, 0, 0)
 
 
@@ -44,18 +48,26 @@ def words_of(shards: Path) -> Any:
 class Trained:
     """A miniature's stepper, its method, and the first batch of the training split."""
 
-    def __init__(self, shards: Path, schedule: Schedule = Schedule(), **train: Any) -> None:
+    def __init__(
+        self,
+        shards: Path,
+        schedule: Schedule = Schedule(),
+        optimizer: Optimizer = SGD,
+        scaler: Any = None,
+        **train: Any,
+    ) -> None:
         data = Data(shards, image_size=32, load_size=40, words=WordVectors(dim=6), workers=0)
-        optimizer = Optimizer("sgd", lr=0.1, momentum=0.0, lr_overrides={"towers.image": 0.01})
         experiment = Experiment("tiny", data, METHOD, optimizer, schedule, Train(**train))
         tokenizer, words = words_of(data.shards)
         batches = BatchDataset(data, "train", METHOD.input_kinds, tokenizer, seed=experiment.train.seed)
         torch.manual_seed(0)
         self.method: Method = METHOD.build(DatasetInfo(4, False, 32, torch.from_numpy(words)))
-        self.stepper = Stepper(experiment, Accelerator(cpu=True), self.method, "training")
+        accelerator = Accelerator(cpu=True)
+        accelerator.scaler = scaler
+        self.stepper = Stepper(experiment, accelerator, self.method, "training", experiment.train.max_skipped_steps)
         self.batch = next(Loader(batches, 8).epoch())
 
-    def step(self, context: StepContext = CONTEXT) -> dict[str, torch.Tensor]:
+    def step(self, context: StepContext = CONTEXT) -> Outcome:
         return self.stepper.step(self.batch, context, SEED)
 
     def moved(self) -> dict[str, torch.Tensor]:
@@ -100,11 +112,67 @@ def test_a_gradient_that_is_not_finite_moves_nothing(tiny_shards: Path) -> None:
     weight.register_hook(lambda gradient: gradient * math.nan)
     before = {key: value.clone() for key, value in trained.method.state_dict().items()}
     assert any("running_mean" in key for key in before)
-    with pytest.raises(NotFinite, match=rf"the gradient of {name}"):
-        trained.step()
+    outcome = trained.step()
+    assert outcome.is_refused and f"the gradient of {name}:" in str(outcome.error())
     for key, value in trained.method.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert all(p.grad is None for p in trained.method.parameters())
+
+
+@pytest.mark.parametrize("kind", MOVING)
+@pytest.mark.parametrize("may_skip", [0, 1])
+def test_a_step_after_a_refused_one_counts_only_where_one_may_be_left_out(
+    kind: str, may_skip: int, tiny_shards: Path
+) -> None:
+    """The host has not read by then that it was refused; a resumed training takes both again."""
+    trained, plain = (Trained(tiny_shards, optimizer=MOVING[kind], max_skipped_steps=may_skip) for _ in range(2))
+    weight = next(p for n, p in trained.method.named_parameters() if "towers.text" in n)
+    first = trained.step()
+    plain.step()
+    hook = weight.register_hook(lambda gradient: gradient * math.nan)
+    second = trained.step()
+    hook.remove()
+    third = trained.step()
+    if may_skip:
+        plain.step()
+    assert [each.is_refused for each in (first, second, third)] == [False, True, not may_skip]
+    for one, other in zip((trained, trained.stepper.optimizer), (plain, plain.stepper.optimizer)):
+        assert_same(one, other)
+
+
+def test_fewer_than_were_left_out_before_let_finite_steps_count(tiny_shards: Path) -> None:
+    trained = Trained(tiny_shards, max_skipped_steps=0)
+    own = trained.stepper
+    fewer = Stepper(own._experiment, Accelerator(cpu=True), trained.method, "training", may_skip=-2)
+    assert not fewer.step(trained.batch, CONTEXT, SEED).is_refused
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """The same values of state dicts to the last bit."""
+    if isinstance(one, Trained):
+        one, other = one.method, other.method
+    leaves = [tree_flatten(each.state_dict())[0] for each in (one, other)]
+    for mine, theirs in zip(*leaves, strict=True):
+        assert torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
+
+
+def test_a_refused_step_in_fp16_moves_neither_weights_nor_the_scale(tiny_shards: Path) -> None:
+    """Not finite is a loss term: where gradients alone overflow, fp16's scaler is right to scale less."""
+    scaler = torch.amp.GradScaler("cpu")
+    trained = Trained(tiny_shards, scaler=scaler, max_skipped_steps=1)
+    trained.step()
+    before, scale = deepcopy(trained.method.state_dict()), scaler.get_scale()
+    objective = trained.method.objective
+    trained.method.objective = lambda *arguments: {  # type: ignore[method-assign]
+        name: term * (math.nan if name == "common" else 1) for name, term in objective(*arguments).items()
+    }
+    outcome = trained.step()
+    assert outcome.is_refused and "the loss term 'common'" in str(outcome.error())
+    assert scaler.get_scale() == scale
+    assert all(torch.equal(value, before[name]) for name, value in trained.method.state_dict().items())
+    trained.method.objective = objective  # type: ignore[method-assign]
+    assert not trained.step().is_refused
+    assert any(not torch.equal(value, before[name]) for name, value in trained.method.state_dict().items())
 
 
 def test_training_pictures_vary_with_epoch_and_seed_and_are_those_of_their_positions(tiny_shards: Path) -> None:

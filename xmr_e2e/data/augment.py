@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xmr_e2e.bounds import Bounds, Fraction
 from xmr_e2e.configuration import FORMERLY
-from xmr_e2e.data.randomness import uniform
+from xmr_e2e.data.device_randomness import uniform_rows
+from xmr_e2e.data.inputs import on_device
 
 # torchvision's ImageNet weights expect RGB in [0, 1], normalised by these.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,9 +46,7 @@ def prepare_training(
     The crop, flip and colours of a sample depend on (seed, epoch, its position) alone, not on the batch or rank it is
     in.
     """
-    where = positions.cpu().numpy()
-    random = torch.from_numpy(np.stack([uniform(seed, epoch, where, stream) for stream in range(7)]))
-    random = random.to(images.device, torch.float32)
+    random = uniform_rows(7, 0, seed=seed, epoch=epoch, positions=positions, like=images)
     grid = F.affine_grid(
         _crops(random, size / images.shape[2], options), [len(images), 3, size, size], align_corners=False
     )
@@ -58,8 +56,16 @@ def prepare_training(
 
 def normalize(images: Tensor) -> Tensor:
     """RGB in [0, 1] to zero mean and unit variance over ImageNet."""
-    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = imagenet_statistics(images)
     return (images - mean) / std
+
+
+def imagenet_statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ImageNet's colors, (1, 3, 1, 1) each, of the type of another tensor and beside
+    it."""
+    both = on_device(torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=like.dtype), like.device)
+    mean, std = both.view(2, 1, 3, 1, 1)
+    return mean, std
 
 
 def _crops(random: Tensor, plain: float, options: Augment) -> Tensor:

@@ -7,9 +7,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from xmr_e2e.data.augment import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Augment,
+    imagenet_statistics,
     normalize,
     prepare_evaluation,
     prepare_training,
@@ -51,7 +50,7 @@ def augment_frames(frames: Tensor, size: int, options: Augment, *, seed: int, ep
 def _vary_color(crops: Tensor, count: int, factors: Tensor) -> Tensor:
     """Brightness and contrast of clips of `count` frames, multiplied by factors (2, n), the latter about a clip's mean;
     crops: (n * count, 3, h, w), normalized."""
-    mean, std = (crops.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = imagenet_statistics(crops)
     clips = (crops * std + mean).unflatten(0, (-1, count))
     brightness, contrast = factors.view(2, -1, 1, 1, 1, 1)
     middle = clips.mean(dim=(1, 2, 3, 4), keepdim=True)

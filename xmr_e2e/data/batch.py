@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmr_e2e.data.inputs import map_tensors
+from xmr_e2e.data.inputs import map_tensors, on_device
 from xmr_e2e.data.preparation import Preparation
 
 
@@ -29,7 +29,7 @@ class Batch:
     labels: Tensor
     """(n, c) float32, multi-hot"""
     positions: Tensor
-    """(n,) int64: the samples' positions in their split"""
+    """(n,) int64: the samples' positions in their split; on the host, which draws by them"""
     keys: tuple[str, ...]
     epoch: int = 0
     preparation: Preparation | None = None
@@ -39,7 +39,9 @@ class Batch:
         return len(self.keys)
 
     def to(self, device: torch.device) -> Batch:
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Inputs and labels on a device."""
+        moved = map_tensors((self.inputs, self.labels), lambda tensor: on_device(tensor, device))
+        return replace(self, inputs=moved[0], labels=moved[1])
 
     def pin_memory(self) -> Batch:
         """Called by torch's DataLoader where batches go to a GPU."""
@@ -73,7 +75,7 @@ class Batch:
         if torch.equal(numbers, torch.arange(first, first + count)):
             return self._rows(slice(first, first + count))
         keys = tuple(self.keys[number] for number in numbers.tolist())
-        return replace(self._map(lambda tensor: tensor[numbers.to(tensor.device)]), keys=keys)
+        return replace(self._map(lambda tensor: tensor[on_device(numbers, tensor.device)]), keys=keys)
 
     def _rows(self, rows: slice) -> Batch:
         return replace(self._map(lambda tensor: tensor[rows]), keys=self.keys[rows])

@@ -68,6 +68,13 @@ class CachedFeatures(NamedTuple):
         return CachedFeatures(map_tensors(self.output, lambda tensor: tensor[chosen]))
 
 
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, as it will be when the device comes to read it: the host does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # from elsewhere a copy would be waited for
+    return tensor.to(device, non_blocking=True)
+
+
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """The same structure of tuples and dicts with the function applied to each tensor in it."""
     if isinstance(value, Tensor):

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from xmr_e2e.configuration import BEFORE
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.inputs import CachedFeatures, InputKind
-from xmr_e2e.distributed import gather
+from xmr_e2e.distributed import gather, numbers_of_ranks
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import Protocol
-from xmr_e2e.methods.finite import check_finite, full_precision
+from xmr_e2e.methods.finite import FiniteChecks, exact_products, full_precision
 from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
 from xmr_e2e.methods.start import FrozenStart, StartLayer, WordLayer, start_layer
 from xmr_e2e.shards.schema import MODALITIES
@@ -138,6 +138,24 @@ def check_weights(config: MethodConfig, *terms: str) -> None:
     if not any(getattr(config, name) for name in terms):
         options = ", ".join(f"--method.{name.replace('_', '-')}" for name in terms)
         raise XmrError(f"{options}: all are 0, so that there is nothing to learn; give one of them a weight")
+
+
+def _look_at(values: Mapping[str, Tensor], context: StepContext) -> Tensor:
+    """Look at values that have to be finite; true, on their device, where they are.
+
+    Raises:
+        NotFinite: they are not, and the context has no checks that could be asked later.
+    """
+    checks = context.checks or FiniteChecks()
+    are_finite = checks.look_at(values)
+    if context.checks is None and not are_finite:
+        raise checks.error()
+    return are_finite
+
+
+def _zero_unless(found: Tensor, rows: Tensor) -> Tensor:
+    """The rows; zeros where it was found on the device that the batch holds values that are not finite."""
+    return rows.where(found, 0) if rows.is_floating_point() else rows
 
 
 def without_weights(config: Any) -> Any:
@@ -338,17 +356,20 @@ class Method(nn.Module, ABC):
         What it draws by chance is the same on every rank, and for any number of ranks.
 
         Raises:
-            NotFinite: in representations or loss terms; on every rank.
+            NotFinite: in representations or loss terms; on every rank. Not where the context has checks, which are
+                asked instead.
         """
-        with torch.autocast(labels.device.type, enabled=False):
-            everywhere = {name: gather(full_precision(rows)) for name, rows in representations.items()}
-            # Before the objective: decompositions fail on such values in ways of their own.
-            check_finite({f"the {name} representations": rows for name, rows in everywhere.items()})
-            labels = gather(labels)
+        with torch.autocast(labels.device.type, enabled=False), exact_products():
+            counts = numbers_of_ranks(len(labels))
+            everywhere = {name: gather(full_precision(rows), counts) for name, rows in representations.items()}
+            found = _look_at({f"the {name} representations": rows for name, rows in everywhere.items()}, context)
+            # Decompositions fail on such values in ways of their own.
+            everywhere = {name: _zero_unless(found, rows) for name, rows in everywhere.items()}
+            labels = gather(labels, counts)
             torch.manual_seed(context.seed)
             layer = self._start_of(context.stage)
             terms = layer.losses(everywhere, labels) if layer else self.objective(everywhere, labels, context)
-            check_finite({f"the loss term {name!r}": term for name, term in terms.items()})
+            _look_at({f"the loss term {name!r}": term for name, term in terms.items()}, context)
             return terms
 
     def forward(

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from xmr_e2e.bounds import LARGE, MOST, Bounds, FractionBelow1, Positive, Width
 from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.inputs import on_device
 from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.methods.heads import fully_connected
 from xmr_e2e.methods.stages import StepContext
@@ -103,7 +104,7 @@ class ContrastiveModel(Method):
     def represent_batch(self, batch: Batch, stage: str = "") -> dict[str, Tensor]:
         """As in the base class, and the samples' positions: a sample that is there twice is no negative of itself."""
         own = super().represent_batch(batch, stage)
-        return own if self._start_of(stage) else {**own, IDENTITY: batch.positions}
+        return own if self._start_of(stage) else {**own, IDENTITY: on_device(batch.positions, batch.labels.device)}
 
     def objective(
         self, representations: Mapping[str, Tensor], labels: Tensor, context: StepContext

@@ -175,7 +175,7 @@ class DrclModel(Method):
         if kind == PRIOR:
             z, prior = self._embedded(modality, rows), self.priors[modality]
             confidences = confidence(z, labels, prior).detach()
-            self._sums[int(self.training)] += torch.stack([confidences.sum(), confidences.new_tensor(len(z))])
+            self._sums[int(self.training)] += torch.stack([confidences.sum(), confidences.new_full((), len(z))])
             return {"total": spl_loss(z, labels, prior, mu=mu)}
         permutation = torch.randperm(len(rows), device=rows.device) if self.training else None
         if permutation is not None and config.mix_of != "embeddings":

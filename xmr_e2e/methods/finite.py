@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -32,10 +33,55 @@ def full_precision(rows: Tensor) -> Tensor:
     return rows.to(torch.promote_types(rows.dtype, torch.float32)) if rows.is_floating_point() else rows
 
 
-def check_finite(values: Mapping[str, Tensor]) -> None:
-    """Raise NotFinite for the first one that is not; a single look at the device where all are."""
-    values = {name: value.detach() for name, value in values.items() if value.is_floating_point()}
-    if torch.stack([value.isfinite().all() for value in values.values()]).all():
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Products of fp32 in fp32, wherever the networks' are in TF32; not those of a backward pass that comes later."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
         return
-    what, value = next((name, value) for name, value in values.items() if not value.isfinite().all())
-    raise NotFinite(what, ~value.flatten(1).isfinite().all(1) if value.dim() > 1 else None)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class FiniteChecks:
+    """Values of a step that have to be finite: the device looks at them, and a host may ask later whether they are."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Tensor] = {}
+        self._parts: dict[str, tuple[list[str], Tensor]] = {}
+        self._flags: list[Tensor] = []
+
+    def look_at(self, values: Mapping[str, Tensor]) -> Tensor:
+        """True, a boolean of no dimension on their device, where all of these are finite and so were all before."""
+        values = {name: value.detach() for name, value in values.items() if value.is_floating_point()}
+        self._values |= values
+        self._flags += [value.isfinite().all() for value in values.values()]
+        return self.are_finite
+
+    def look_at_norms(self, what: str, names: Sequence[str], norms: Tensor) -> Tensor:
+        """As `look_at`, of the norms (p,) of tensors of these names, which need not be kept themselves."""
+        self._parts[what] = list(names), norms
+        self._flags.append(norms.isfinite().all())
+        return self.are_finite
+
+    @property
+    def are_finite(self) -> Tensor:
+        return torch.stack(self._flags).all()
+
+    def error(self) -> NotFinite:
+        """Of the first value that is not finite. Waits for the device."""
+        for what, value in self._values.items():
+            if not value.isfinite().all():
+                return NotFinite(what, ~value.flatten(1).isfinite().all(1) if value.dim() > 1 else None)
+        bad = [f"{what} of {_named(*found)}" for what, found in self._parts.items() if not found[1].isfinite().all()]
+        return NotFinite(", ".join(bad))
+
+
+def _named(names: Sequence[str], norms: Tensor) -> str:
+    """The first three whose norms are not finite."""
+    finite = norms.isfinite().tolist()
+    return ", ".join([name for name, is_finite in zip(names, finite) if not is_finite][:3])

@@ -314,8 +314,9 @@ class SemanticSharingModel(Method):
             return 0 * (states.mean((1, 2)) + head.weight.sum() + head.bias.sum())
         if modality == "image":
             self._check_objects(sequence.targets)
-        logits = head(states[masked])
-        return masked_loss_per_sample(logits, sequence.targets, masked, sigmoid_first=self.config.released)
+        places = masked.flatten().nonzero()[:, 0]  # once: the host waits for their number
+        logits, targets = head(states.flatten(0, 1)[places]), sequence.targets.flatten()[places]
+        return masked_loss_per_sample(logits, targets, masked, sigmoid_first=self.config.released)
 
     def _check_objects(self, classes: Tensor) -> None:
         """Raise XmrError for class ids that the head does not have."""

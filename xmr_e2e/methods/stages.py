@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from xmr_e2e.methods.finite import FiniteChecks
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class StepContext:
     """share of the stage that is done, in [0, 1]"""
     seed: int = 0
     """seed of the objective's random numbers; the same on every rank"""
+    checks: FiniteChecks | None = field(default=None, compare=False)
+    """what is to be looked at on the device, for a host that asks later; None where it is to be waited for"""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def cache_frozen_features(
                 continue
             own = features_fingerprint(tower, data, tokenizer, kind, modality, reader, each_text)
             about = f"{modality} tower, split {split} of {reader.manifest.dataset}"
-            cached_features[split][modality] = _stored(store, own, len(reader), about, make, method.device)
+            cached_features[split][modality] = _stored(store, own, len(reader), about, make)
     return cached_features
 
 
@@ -196,7 +196,6 @@ def _stored(
     samples: int,
     about: str,
     make: Callable[[], CachedFeatures],
-    device: torch.device,
 ) -> CachedFeatures:
     """The features of a fingerprint from the store; or those that are made now, and kept there.
 
@@ -205,9 +204,9 @@ def _stored(
     """
     began, is_main = time.monotonic(), rank_and_world_size()[0] == 0
     found = store.find(fingerprint, samples) if is_main else None
-    if on_every_rank(found is not None or not is_main, device):
+    if on_every_rank(found is not None or not is_main):
         found = found or store.open(fingerprint, samples)
-        if on_every_rank(found is not None, device):
+        if on_every_rank(found is not None):
             assert found is not None
             logger.info(
                 "features of the %s: found in %s (%.1f s)", about, store.path(fingerprint), time.monotonic() - began
@@ -218,7 +217,7 @@ def _stored(
     kept = is_main and tensors is not None and store.save(fingerprint, tensors, about)
     where = f"kept in {store.path(fingerprint)}" if kept else "kept in memory"
     logger.info("features of the %s: extracted in %.1f s, %s", about, seconds, where)
-    if not on_every_rank(kept or not is_main, device):
+    if not on_every_rank(kept or not is_main):
         return made
     mapped = store.open(fingerprint, samples)  # which processes of a machine share, and need no memory for
     return made if mapped is None else _from_tensors(mapped)

@@ -93,9 +93,9 @@ def _ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
     n, d = x.shape
     if n < d:
         # (X'X + rI)^-1 X' = X' (XX' + rI)^-1: the smaller of the two systems.
-        weights: Tensor = torch.linalg.solve(x @ x.T + ridge * torch.eye(n).to(x), y)
+        weights: Tensor = torch.linalg.solve(x @ x.T + ridge * torch.eye(n, dtype=x.dtype, device=x.device), y)
         return x.T @ weights
-    classifier: Tensor = torch.linalg.solve(x.T @ x + ridge * torch.eye(d).to(x), x.T @ y)
+    classifier: Tensor = torch.linalg.solve(x.T @ x + ridge * torch.eye(d, dtype=x.dtype, device=x.device), x.T @ y)
     return classifier
 
 

@@ -80,7 +80,7 @@ def masked_loss_per_sample(logits: Tensor, targets: Tensor, mask: Tensor, *, sig
 
     mask: (n, t) bool, True for the m places to be predicted. logits: (m, v) over object classes or words, of those
     places in the mask's order (`states[mask]`): a vocabulary's scores at every place would be most of a step's work.
-    targets: (n, t) int64, read at masked places only. A sample without masked places has 0.
+    targets: (n, t) int64, read at masked places only; or (m,), those alone. A sample without masked places has 0.
 
     Summed over samples, and divided by the number of masked places, they are Eq. 5 (one modality): these sums and
     numbers are what has to be gathered over ranks.
@@ -89,5 +89,6 @@ def masked_loss_per_sample(logits: Tensor, targets: Tensor, mask: Tensor, *, sig
     word then stays between 1 / (1 + (v - 1) e) and e / (e + v - 1), whatever the logits.
     """
     with full_precision(logits) as (logits,):
-        losses = F.cross_entropy(logits.sigmoid() if sigmoid_first else logits, targets[mask], reduction="none")
+        wanted = targets if targets.dim() == 1 else targets[mask]
+        losses = F.cross_entropy(logits.sigmoid() if sigmoid_first else logits, wanted, reduction="none")
         return losses.new_zeros(mask.shape).masked_scatter(mask, losses).sum(1)

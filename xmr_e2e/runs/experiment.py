@@ -44,12 +44,19 @@ class Optimizer:
     "STAGE:" before it, in that stage alone ("prior-image:" is all of a stage)"""
 
     def build(self, model: nn.Module, stage: str) -> torch.optim.Optimizer:
-        """torch's optimiser over the parameters that move in this stage; its groups have an "initial_lr"."""
+        """torch's optimiser over the parameters that move in this stage; its groups have an "initial_lr".
+
+        It is fused, so that a step can be left out on the device alone.
+        """
         groups = self.groups(model, stage)
         if self.kind == "sgd":
-            # Not fused: after a first step that fp16's scaler skips, fused momentum starts from uninitialised memory.
-            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True)
-        return torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+            sgd = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+            sgd.register_step_pre_hook(_begin_momentum)
+            sgd.register_load_state_dict_post_hook(_lay_out)
+            return sgd
+        adamw = torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+        adamw.register_load_state_dict_post_hook(_lay_out)
+        return adamw
 
     def check(self, model: nn.Module, stages: Sequence[str]) -> None:
         """Raise XmrError for a part that no parameter's name begins with, and for an unknown stage."""
@@ -86,6 +93,24 @@ class Optimizer:
             if matches:
                 return own[max(matches, key=len)]
         return self.lr
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, _arguments: object, _options: object) -> None:
+    """Give zeros to parameters without a momentum: after a first step that is left out, fused SGD would begin with
+    uninitialised memory."""
+    moving = (p for group in optimizer.param_groups if group["momentum"] for p in group["params"])
+    for parameter in moving:
+        if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments that come from a file the layout of their parameters, which is the machine's: fused optimizers want
+    one for both."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 @dataclass(frozen=True)
@@ -128,6 +153,15 @@ class Train:
     like lengths"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of the networks; losses are always computed in fp32 or fp64"""
+    tf32: bool = False
+    """on a GPU: products of the networks in TF32, with 10 bits of mantissa in place of 23, as convolutions are in any
+    case; losses stay in fp32, the gradients of their products do not"""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """layout of the weights of convolutions: channels_last, in which a pixel's channels lie beside each other as tensor
+    cores want them; auto is that on GPUs, and contiguous on CPUs"""
+    compile: bool = False
+    """compile the towers with torch.compile, which takes minutes at the start; losses and recurrent towers stay as they
+    are"""
     clip_norm: Positive | None = None
     """largest norm of the gradient"""
     select: str | None = None

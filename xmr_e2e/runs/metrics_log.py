@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
@@ -19,16 +15,13 @@ FLUSH_EVERY = 20
 
 
 class MetricsLog:
-    """Appends records; on resume, what was logged after the checkpoint is taken back first, for it happens again.
-
-    Loss terms stay on the device until `FLUSH_EVERY` steps have come together: reading each would stop a GPU at each
-    step.
-    """
+    """Appends records, those of `FLUSH_EVERY` steps at once; on resume, what was logged after the checkpoint is taken
+    back first, for it happens again."""
 
     def __init__(self, run: Run, *, first_step: int, validated: bool, enabled: bool) -> None:
         self._run = run
         self._enabled = enabled
-        self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
+        self._pending: list[dict[str, Any]] = []
         self._cost = CostMeter()
         self._losses: list[float] = []
         """totals of the epoch's steps that have been written"""
@@ -37,12 +30,14 @@ class MetricsLog:
             last_kept = {True: first_step if validated else first_step - 1, False: first_step}
             kept = [record for record in run.records() if record["step"] <= last_kept["val" in record]]
             write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            from torch.utils.tensorboard import SummaryWriter  # seconds, which a list of runs need not wait for
+
             self._board = SummaryWriter(str(run.folder), purge_step=first_step + 1)
 
-    def step(self, record: dict[str, Any], terms: Mapping[str, Tensor]) -> None:
-        """A step: `record` holds "step" and what else is known on the host; the terms follow under "loss"."""
+    def step(self, record: dict[str, Any]) -> None:
+        """A step: `record` holds "step" and, under "loss", its terms by name."""
         if self._enabled:
-            self._pending.append((record, list(terms), torch.stack(list(terms.values()))))
+            self._pending.append(record)
             if len(self._pending) >= FLUSH_EVERY:
                 self.flush()
 
@@ -60,8 +55,7 @@ class MetricsLog:
 
     def flush(self) -> None:
         if self._pending:
-            pending, self._pending = self._pending, []
-            records = [{**record, "loss": dict(zip(names, values.tolist()))} for record, names, values in pending]
+            records, self._pending = self._pending, []
             self._losses += [record["loss"]["total"] for record in records]
             self._write(records)
 

@@ -19,6 +19,7 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from xmr_e2e.data.batch import Batch
+from xmr_e2e.data.inputs import on_device
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.finite import full_precision
 from xmr_e2e.methods.stages import StepContext
@@ -41,22 +42,23 @@ def backward(
 
     Args:
         model: the method as `accelerator.prepare` returned it.
-        batch: this rank's part of the global batch, on the device; its pixels are augmented one micro-batch at a time,
+        batch: this rank's part of the global batch, on the host; its pixels are augmented one micro-batch at a time,
             since floats take four times their memory.
         micro_batches: how many there are on each rank, or what bounds them.
         seed: of dropout in the towers, one for each rank; what the objective draws has the context's seed.
     """
     bounds = MicroBatches(micro_batches) if isinstance(micro_batches, int) else micro_batches
-    parts = bounds.of(batch)
-    is_whole = is_one_everywhere(parts, batch.labels.device) if bounds.has_budget else bounds.count == 1
+    there = batch.to(accelerator.device)
+    parts = bounds.of(batch, there)
+    is_whole = is_one_everywhere(parts) if bounds.has_budget else bounds.count == 1
     if is_whole:
         _seed(*seed)
-        terms: Mapping[str, Tensor] = model(batch.augmented(), context)
+        terms: Mapping[str, Tensor] = model(there.augmented(), context)
         # Accelerate would take DeepSpeed's step here, too, whatever the gradients are.
         engine: Any = model if accelerator.distributed_type == DistributedType.DEEPSPEED else accelerator
         engine.backward(terms["total"])
     else:
-        terms = _backward_in_micro_batches(accelerator, model, parts, batch.labels, context, seed)
+        terms = _backward_in_micro_batches(accelerator, model, parts, there.labels, context, seed)
     return {name: term.detach() for name, term in terms.items()}
 
 
@@ -79,7 +81,9 @@ def _backward_in_micro_batches(
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
             _seed(*seed, number)
             gradients = {
-                name: leaf.grad[rows.to(leaf.device)] for name, leaf in representations.items() if leaf.grad is not None
+                name: leaf.grad[on_device(rows, leaf.device)]
+                for name, leaf in representations.items()
+                if leaf.grad is not None
             }
             # Already scaled for fp16, with the loss from which these gradients came: no accelerator.backward here.
             # In the last piece, DistributedDataParallel waits for the gradients of all; earlier, to make and add up
@@ -100,7 +104,8 @@ def _represent(
             _seed(*seed, number)
             made.append(method.represent_batch(micro_batch.augmented(), stage))
     order = torch.cat([rows for rows, _ in parts]).argsort()
-    return {name: _leaf(torch.cat([part[name] for part in made])[order.to(made[0][name].device)]) for name in made[0]}
+    order = on_device(order, accelerator.device)
+    return {name: _leaf(torch.cat([part[name] for part in made])[order]) for name in made[0]}
 
 
 def _leaf(rows: Tensor) -> Tensor:

@@ -10,18 +10,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import tyro
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.models.model_folder import refuse_folder_of_runs
-from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
@@ -29,14 +27,13 @@ from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import STOPPED, leaving_at_once
 from xmr_e2e.towers.published_size import advise
 from xmr_e2e.training.hints import check_foreign_options
-from xmr_e2e.training.launcher import take_over
-from xmr_e2e.training.preflight import check_start
-from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.selection import with_defaults
 from xmr_e2e.training.signals import Stopped
 from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, value_of
-from xmr_e2e.training.trainer import Trainer
 from xmr_e2e.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +47,10 @@ def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) ->
     def command() -> int:
         words = sys.argv[1:] if args is None else args
         experiment = parse(recipe, args)
+        # What a training needs is imported by one alone: --help and a wrong option are told sooner.
+        from xmr_e2e.training.launcher import take_over
+        from xmr_e2e.training.processes import make_accelerator
+
         given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
         experiment = replace(experiment, train=take_over(experiment.train, given))
         accelerator = make_accelerator(experiment.train)
@@ -110,6 +111,8 @@ def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
+    from xmr_e2e.training.preflight import check_start
+
     experiment = with_defaults(experiment, load_manifest(experiment.data.shards))
     check_start(experiment, accelerator.num_processes)  # before anything is written
     if accelerator.is_main_process:
@@ -136,6 +139,8 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
 
 def _measure(experiment: Experiment, run: Run) -> None:
     """Evaluate the test split, or the validation split where there is none."""
+    from xmr_e2e.runs.evaluate import evaluate_run
+
     measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
     if measured:
         evaluate_run(run, measured[0], draws=experiment.train.report)
@@ -150,6 +155,8 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
     Raises:
         Stopped: it was asked to stop before.
     """
+    from xmr_e2e.training.trainer import Trainer
+
     trainer, is_new = None, not run.exists
     limit = 60 * experiment.train.timeout_minutes
     try:
@@ -180,6 +187,8 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
 
 def _open_run(experiment: Experiment, accelerator: Accelerator, held: ExitStack) -> Run:
     """A new run folder, or the one to go on with, kept for this training; the same on every rank."""
+    from accelerate.utils import broadcast_object_list
+
     found: list[Run | str] = [""]
     if accelerator.is_main_process:
         try:

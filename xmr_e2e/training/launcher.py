@@ -52,14 +52,15 @@ def take_over(train: Train, given: Collection[str] = ()) -> Train:
         XmrError: a setting that cannot be followed, or that contradicts an option; says which option to use. Processes
             that the launcher did not start; says what to type.
     """
-    launch = _asked_of_accelerate()
+    launch = asked_of_accelerate()
     for variable, reason in REFUSED.items():
         if _value(variable) in ("true", "1", "yes"):
             _refuse(reason)
     if (backend := _value("ACCELERATE_DYNAMO_BACKEND")) not in _NOTHING:
         _refuse(
             f"--dynamo_backend {backend}: a step sees the whole batch and changes from step to step, so that "
-            "torch.compile would compile it again and again; launch with --dynamo_backend no"
+            "torch.compile would compile it again and again; launch with --dynamo_backend no, and compile the towers "
+            "with --train.compile"
         )
     asked = train.precision
     train = _with_precision(train, given)
@@ -128,7 +129,7 @@ def _check_accumulation(train: Train, launch: Namespace | None) -> None:
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
 
 
-def _asked_of_accelerate() -> Namespace | None:
+def asked_of_accelerate() -> Namespace | None:
     """The options of the `accelerate launch` that has started this process, with those of its configuration file; None
     where something else has."""
     words = _words_of_accelerate()

@@ -7,7 +7,7 @@ its own, and does not decide the memory of all others.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class MicroBatches:
         return self.pixels is not None or self.tokens is not None
 
     def split(self, batch: Batch) -> list[Tensor]:
-        """The samples of each micro-batch, as their numbers in the batch; each sample is in one.
+        """The samples of each micro-batch of a batch on the host, as their numbers in the batch; each sample is in one.
 
         A sample that is above a budget is a micro-batch alone. With a budget of tokens, samples are in order of the
         lengths of their texts; otherwise in that of the batch.
@@ -57,19 +57,26 @@ class MicroBatches:
             groups[-1].append(number)
         return [torch.tensor(group) for group in groups]
 
-    def of(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
-        """The samples of each micro-batch and itself; a batch without samples, which has a padding sample, as one."""
+    def of(self, batch: Batch, moved: Batch | None = None) -> list[tuple[Tensor, Batch]]:
+        """The samples of each micro-batch of a batch on the host, and itself; a batch without samples, which has a
+        padding sample, as one.
+
+        Args:
+            moved: the same batch on the device, whose parts are given then.
+        """
+        moved = moved or batch
         if not len(batch):
-            return [(torch.arange(0), batch)]
+            return [(torch.arange(0), moved)]
         parts = [rows for rows in self.split(batch) if len(rows)]
-        cut = self.tokens is not None
-        return [(rows, _cut_padding(batch.rows(rows)) if cut else batch.rows(rows)) for rows in parts]
+        if self.tokens is None:
+            return [(rows, moved.rows(rows)) for rows in parts]
+        return [(rows, _cut_padding(moved.rows(rows), _longest(batch, rows))) for rows in parts]
 
 
-def is_one_everywhere(parts: Sequence[Any], device: torch.device) -> bool:
+def is_one_everywhere(parts: Sequence[Any]) -> bool:
     """True where no rank has more micro-batches than one. All ranks have to go the same way: there is communication in
     each."""
-    return on_every_rank(len(parts) == 1, device)
+    return on_every_rank(len(parts) == 1)
 
 
 def _pixels(batch: Batch) -> int:
@@ -87,8 +94,12 @@ def _lengths(batch: Batch) -> list[int] | None:
     return torch.stack(lengths).sum(0).tolist() if lengths else None
 
 
-def _cut_padding(batch: Batch) -> Batch:
-    def cut(item: Any) -> Any:
-        return Tokens(item.ids[:, : int(item.lengths.max())], item.lengths) if isinstance(item, Tokens) else item
+def _longest(batch: Batch, rows: Tensor) -> dict[str, int]:
+    """By modality, the length of the longest of these texts of a batch on the host."""
+    texts = {name: item for name, item in batch.inputs.items() if isinstance(item, Tokens)}
+    return {name: int(item.lengths[rows].max()) for name, item in texts.items()}
 
-    return replace(batch, inputs={name: cut(item) for name, item in batch.inputs.items()})
+
+def _cut_padding(batch: Batch, longest: Mapping[str, int]) -> Batch:
+    cut = {name: Tokens(batch.inputs[name].ids[:, :most], batch.inputs[name].lengths) for name, most in longest.items()}
+    return replace(batch, inputs=batch.inputs | cut)

@@ -21,6 +21,7 @@ from xmr_e2e.models.embed import BATCH
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.training.acceleration import check_compile
 from xmr_e2e.training.selection import check_splits
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ SLOW_PRECISION = (
 def check_start(experiment: Experiment, processes: int) -> None:
     """Raise XmrError for what would end the training later on; `processes` are all of the training."""
     check_restorable(experiment)
+    check_compile(experiment.train)
     manifest = load_manifest(experiment.data.shards)
     check_splits(experiment, manifest)
     check_networks(experiment, manifest, processes)

@@ -11,8 +11,10 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from xmr_e2e.allocation import keep_freed_memory
 from xmr_e2e.devices import uses_gpu
+from xmr_e2e.distributed import meet_over_hosts
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
+from xmr_e2e.training.threads import share_cores
 from xmr_e2e.training.zero import zero_plugin
 
 # Ranks wait for one that fits word vectors, reads GoogleNews or downloads weights.
@@ -28,6 +30,7 @@ def make_accelerator(train: Train) -> Accelerator:
         XmrError: the environment does not say where the processes meet, or there are more of them than GPUs.
     """
     world_size = _world_size()
+    share_cores()
     has_gpu = uses_gpu()
     if has_gpu:
         _check_gpus()
@@ -42,7 +45,9 @@ def make_accelerator(train: Train) -> Accelerator:
     # Accelerate takes a named backend for proof of several processes, so it must not be named for one.
     handlers = [group] if world_size > 1 else []
     on_cpu = not has_gpu and not plugin  # with which Accelerate would pass over the plugin and say nothing
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers, deepspeed_plugin=plugin)
+    meet_over_hosts(patience)
+    return accelerator
 
 
 def _world_size() -> int:

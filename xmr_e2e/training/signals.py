@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-
+from xmr_e2e.distributed import numbers_of_ranks
 from xmr_e2e.errors import XmrError
 
 logger = logging.getLogger(__name__)
@@ -45,8 +43,7 @@ class Signals:
     second Ctrl-C interrupts at once in any case.
     """
 
-    def __init__(self, device: torch.device, checkpoint_minutes: float, checkpoint_steps: int | None) -> None:
-        self._device = device
+    def __init__(self, checkpoint_minutes: float, checkpoint_steps: int | None) -> None:
         self._seconds = 60 * checkpoint_minutes
         self._steps = checkpoint_steps
         self._last = time.monotonic()
@@ -58,10 +55,7 @@ class Signals:
 
     def synchronize(self) -> Action:
         """Called by every rank before each step, and at the end of an epoch."""
-        action = torch.tensor(self._own_action(), device=self._device)
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(action, dist.ReduceOp.MAX)
-        return Action(int(action))
+        return Action(max(numbers_of_ranks(self._own_action())))
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -6,18 +6,17 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch import Tensor
 
 from xmr_e2e import watchdog
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.distributed import gather
+from xmr_e2e.distributed import gather, of_first_rank
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.finite import NotFinite
 from xmr_e2e.methods.stages import Stage, StepContext
 from xmr_e2e.models.embed import embed_few
 from xmr_e2e.models.weights import read_weights
@@ -26,8 +25,10 @@ from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import load_manifest
+from xmr_e2e.training.acceleration import set_up_device, set_up_towers
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.display import Pace, Throughput, training_progress
+from xmr_e2e.training.outcome import PendingStep
 from xmr_e2e.training.selection import (
     check_splits,
     describe_selection,
@@ -61,6 +62,8 @@ class Trainer:
         check_splits(experiment, manifest)
         self.saved = build_model(experiment, run, accelerator, manifest)
         self.method = self.saved.method
+        set_up_device(experiment.train)
+        set_up_towers(self.method, experiment.train)
         self.trainable = {name for name, parameter in self.method.named_parameters() if parameter.requires_grad}
         self.data = TrainingData(experiment, accelerator, self.saved, manifest)
         self.loaders = [self.data.loader(stage, "train") for stage in self.method.training_stages]
@@ -73,7 +76,9 @@ class Trainer:
         self.has_begun = self.begun_from is not None
         """true once all is checked, so that something would be lost with the run folder"""
         self.progress = self._begin_progress()
-        self.signals = Signals(accelerator.device, train.checkpoint_minutes, train.checkpoint_steps)
+        self.signals = Signals(train.checkpoint_minutes, train.checkpoint_steps)
+        self.pending: PendingStep | None = None
+        """the step whose outcome has not been read yet"""
         self.log = MetricsLog(
             run,
             first_step=self._global_step,
@@ -116,7 +121,11 @@ class Trainer:
         before = sum(self._steps_of(stage) for stage in range(self.progress.stage))
         if self.progress.stage == len(self.loaders):
             return before
-        return before + self.progress.epoch * self.loader.steps + self.progress.step
+        return before + self._stage_step(self.progress)
+
+    def _stage_step(self, progress: TrainingProgress) -> int:
+        """Steps of the stage that are done."""
+        return progress.epoch * self.loader.steps + progress.step
 
     def _steps_of(self, stage: int) -> int:
         closed_form = self.method.training_stages[stage].closed_form
@@ -176,7 +185,8 @@ class Trainer:
             found.load_weights(self.method)  # before what stands still is extracted
         if self.data.extract(stage):
             self.loaders[self.progress.stage] = self.data.loader(stage, "train")
-        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name)
+        may_skip = self.experiment.train.max_skipped_steps - self.progress.skipped
+        self.stepper = Stepper(self.experiment, self.accelerator, self.method, stage.name, may_skip)
         if found and whole:
             self.checkpoints.load(found)
         elif not found:
@@ -232,6 +242,7 @@ class Trainer:
                 batch = self._next(batches)
                 self._synchronize()
                 if batch is None:
+                    self._settle()
                     return
                 throughput.data_arrived()
                 self._step(batch, throughput)
@@ -260,6 +271,7 @@ class Trainer:
         watchdog.report_activity(f"agreeing with the other processes before step {self._global_step + 1}")
         action = self.signals.synchronize()
         if action > Action.NOTHING:
+            self._settle()
             self.log.flush()
             self._save(self.progress)
         if action is Action.FAIL:
@@ -291,63 +303,85 @@ class Trainer:
         return StepContext(self.stage.name, self.progress.epoch, progress, int(seed[0]))
 
     def _step(self, batch: Batch, throughput: Throughput) -> None:
-        """One optimiser step, and its record."""
+        """One optimiser step; and the record of the one before it, whose outcome is there by now."""
         watchdog.report_activity(f"in step {self._global_step + 1}")
-        samples = gather(batch.positions.to(self.accelerator.device))
+        samples = gather(batch.positions)
         seed = (self.experiment.train.seed, self._global_step, self.accelerator.process_index)
-        try:
-            terms = self.stepper.step(batch, self._context(), seed)
-        except NotFinite as error:
-            self._leave_out(error, samples)
-            return
+        outcome = self.stepper.step(batch, self._context(), seed)
         throughput.step_done(len(samples))
-        self.progress = replace(self.progress, step=self.progress.step + 1)
-        if self._select == "training loss":
-            self._keep_if_lowest(terms["total"])
+        begun, self.progress = self.progress, replace(self.progress, step=self.progress.step + 1)
+        taken = PendingStep(outcome, samples, begun, self._record(throughput))
+        self._settle()
+        self.pending = taken
+        if self._is_looked_at(begun):
+            self._settle()  # the model as it is after this step may be kept
         self.signals.step_done()
-        self._record(terms, samples, throughput)
 
-    def _leave_out(self, error: NotFinite, samples: Tensor) -> None:
-        """Go on without this step, or end with a checkpoint before it where too many were left out."""
-        bad = samples if error.rows is None else samples[error.rows]
+    def _settle(self) -> None:
+        """Read the outcome of the step that is pending: record it, or leave it out.
+
+        Raises:
+            XmrError: one step too many had values that were not finite; a checkpoint from before it is saved.
+        """
+        taken, self.pending = self.pending, None
+        if taken is None:
+            return
+        if taken.outcome.is_refused:
+            self._leave_out(taken)
+            return
+        self._write_record(taken)
+        if self._is_looked_at(taken.begun):
+            self._keep_if_lowest(taken)
+
+    def _is_looked_at(self, begun: TrainingProgress) -> bool:
+        """True for a step whose batch may have the loss by which the model is kept."""
+        looks = self._select == "training loss"
+        return looks and (begun.best is None or self._stage_step(begun) % LOOKED_AT == 0)
+
+    def _leave_out(self, taken: PendingStep) -> None:
+        """Go on without a step, or end with a checkpoint before it where too many were left out."""
+        error, samples, begun = taken.outcome.error(), taken.samples, taken.begun
+        bad = samples if error.rows is None else samples[error.rows.cpu()]
         keys = [self.loader.batches.reader.key(position) for position in bad.tolist()]
         shown = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
-        place = f"{self._title(self.progress.epoch)}, step {self.progress.step + 1}, samples {shown}"
+        place = f"{self._title(begun.epoch)}, step {begun.step + 1}, samples {shown}"
         if self.progress.skipped >= self.experiment.train.max_skipped_steps:
+            # A step that was begun since has changed nothing, either.
+            self.progress = replace(begun, skipped=self.progress.skipped)
             self._save(self.progress)
             raise XmrError(f"{place}: {error}")
-        self.progress = replace(self.progress, step=self.progress.step + 1, skipped=self.progress.skipped + 1)
+        self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
         logger.warning("%s: left out, NaN or infinite values in %s", place, error.what)
         if self.accelerator.is_main_process:
-            record = {"step": self._global_step, "stage": self.stage.name, "epoch": self.progress.epoch + 1}
+            record = {name: taken.record[name] for name in ("step", "stage", "epoch")}
             self.log.skipped(record | {"skipped": error.what, "keys": keys})
 
-    def _record(self, terms: Mapping[str, Tensor], samples: Tensor, throughput: Throughput) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        keys = " ".join(self.loader.batches.reader.key(position) for position in samples.tolist())
-        record = {
+    def _record(self, throughput: Throughput) -> dict[str, Any]:
+        """The record of the step that was just begun, as far as the host knows it."""
+        return {
             "step": self._global_step,
             "stage": self.stage.name,
             "epoch": self.progress.epoch + 1,
             "lr": self.stepper.rates,
-            "samples": hashlib.sha256(keys.encode()).hexdigest()[:16],
             "images_per_second": round(throughput.samples_per_second, 2),
             "data_wait": round(throughput.data_wait, 4),
         }
-        self.log.step(record, terms)
 
-    def _keep_if_lowest(self, loss: Tensor) -> None:
-        """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
-        number = self.progress.epoch * self.loader.steps + self.progress.step
-        if self.progress.best is not None and (number - 1) % LOOKED_AT:
+    def _write_record(self, taken: PendingStep) -> None:
+        if not self.accelerator.is_main_process:
             return
-        value = -float(broadcast(loss.clone()))  # one rank's: all must come to the same
+        keys = " ".join(self.loader.batches.reader.key(position) for position in taken.samples.tolist())
+        samples = hashlib.sha256(keys.encode()).hexdigest()[:16]
+        self.log.step(taken.record | {"samples": samples, "loss": taken.outcome.terms})
+
+    def _keep_if_lowest(self, taken: PendingStep) -> None:
+        """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
+        value = -of_first_rank(taken.outcome.terms["total"])  # all must come to the same
         if self.progress.best is None or value > self.progress.best:
             self.progress = replace(self.progress, best=value)
-            chosen = describe_selection_by_batch(self.progress.epoch, number)
+            chosen = describe_selection_by_batch(taken.begun.epoch, self._stage_step(taken.begun) + 1)
             self._save_model(chosen)
-            self.log.validation({"step": self._global_step, "stage": self.stage.name, "selected": chosen})
+            self.log.validation({"step": taken.record["step"], "stage": self.stage.name, "selected": chosen})
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate, and keep this epoch's model if it is the best so far (or the last is wanted)."""

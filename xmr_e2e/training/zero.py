@@ -13,7 +13,7 @@ import torch
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.extras import require_extra
-from xmr_e2e.methods.finite import NotFinite
+from xmr_e2e.methods.finite import FiniteChecks
 from xmr_e2e.runs.experiment import Train
 
 if TYPE_CHECKING:
@@ -62,16 +62,11 @@ def configuration(train: Train, world_size: int) -> dict[str, Any]:
     }
 
 
-def zero_step(engine: Any) -> None:
-    """DeepSpeed's optimiser step, if the gradients are finite; its scaler looks after those of fp16.
-
-    Raises:
-        NotFinite: on every rank.
-    """
+def look_at_overflow(engine: Any, checks: FiniteChecks) -> None:
+    """Have DeepSpeed's gradients looked at; its scaler looks after those of fp16. Waits for the device."""
     scaled = engine.optimizer.torch_autocast_gradscaler is not None
     if not scaled and engine.optimizer.has_overflow():
-        raise NotFinite("the gradients")
-    engine.step()
+        checks.look_at({"the gradients": torch.tensor(torch.nan, device=engine.device)})
 
 
 def read_without_pickle(engine: Any) -> None:
