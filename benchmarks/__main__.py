@@ -3,22 +3,26 @@
     python -m benchmarks transform PHOTOGRAPHS
     python -m benchmarks all PHOTOGRAPHS
 
-PHOTOGRAPHS is a folder of JPEG files. What is measured runs on two cores; a figure is shown, printed as one line of
-JSON and kept in build/benchmarks/figures.jsonl.
+    python -m benchmarks gpu PHOTOGRAPHS
+
+PHOTOGRAPHS is a folder of JPEG files. What is measured runs on two cores, but for `gpu`, which has all of them; a
+figure is shown, printed as one line of JSON and kept in build/benchmarks/figures.jsonl.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import tyro
 
+from benchmarks.gpu import gpu
 from benchmarks.measure import CORES, Figure, on_cores, record
 from benchmarks.performance import FIGURES, everything
 from xmr_e2e.console import report_errors
 
-COMMANDS: dict[str, Callable[..., object]] = {**FIGURES, "all": everything}
+COMMANDS: dict[str, Callable[..., object]] = {**FIGURES, "all": everything, "gpu": gpu}
 
 
 def main() -> None:
@@ -29,5 +33,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with on_cores(CORES):
+    with nullcontext() if sys.argv[1:2] == ["gpu"] else on_cores(CORES):
         sys.exit(report_errors(main))

@@ -62,14 +62,11 @@ def evaluation(
         device: cpu, on which the memory is measured, or cuda
         out: a file for the results (JSON)
     """
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(classes, (items,), generator=generator)
-    centers = torch.randn(classes, dim, generator=generator) * 0.1
-    sides = {name: _embeddings(labels, centers, generator).to(device) for name in ("image", "text")}
+    sides, labels = random_sides(items, dim=dim, classes=classes, seed=seed, device=device)
     console.print(f"{items:,} images and texts, {dim} dimensions, {classes} classes, {torch.get_num_threads()} threads")
     rows = []
     for way in (("image", "text"), ("text", "image")):
-        rows.append(row := _measure(sides, *way, labels.to(device), part))
+        rows.append(row := _measure(sides, *way, labels, part))
         console.print(
             f"{row.direction}: mAP@all {row.map_at_all:.6f} in {row.seconds:.0f} s, {row.memory_mb:.0f} MB above the "
             f"embeddings; on {part:,} of them {row.difference:.1e} from brute force"
@@ -79,6 +76,17 @@ def evaluation(
         write_atomically(out, json.dumps({**setting, "directions": [asdict(row) for row in rows]}).encode())
     if max(row.difference for row in rows) > AGREEMENT:
         raise XmrError(f"the figures are not those of brute force to {AGREEMENT:.0e}")
+
+
+def random_sides(
+    items: int, *, dim: int = 512, classes: int = 10, seed: int = 0, device: str = "cpu"
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Images' and texts' embeddings (items, dim), and their classes (items,)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (items,), generator=generator)
+    centers = torch.randn(classes, dim, generator=generator) * 0.1
+    sides = {name: _embeddings(labels, centers, generator).to(device) for name in ("image", "text")}
+    return sides, labels.to(device)
 
 
 def _embeddings(labels: Tensor, centers: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,10 +44,13 @@ class _Timed(Trainer):
 
     ends: list[float]
     saves: list[float]
+    waits = True
+    """for the device, at the end of each step"""
 
     def _step(self, *args: object) -> None:
         super()._step(*args)  # type: ignore[arg-type]
-        _wait_for_device(self.accelerator)
+        if self.waits:
+            _wait_for_device(self.accelerator)
         self.ends.append(time.perf_counter())
 
     def _save(self, progress: TrainingProgress) -> None:
@@ -69,8 +72,8 @@ def step(
         steps: of each measurement
     """
     experiment = _experiment(photographs, network, batch_size, steps)
-    trainer = _trainer(experiment)
-    bare = _bare_step(trainer, experiment)
+    trainer = start_trainer(experiment)
+    bare = bare_step(trainer, experiment)
 
     def bare_steps() -> float:
         return statistics.median(seconds(bare) for _ in range(steps))
@@ -125,7 +128,7 @@ def in_two_processes(photographs: Path, network: str, batch_size: int, steps: in
 
 def _by_hand(experiment: Experiment) -> float:
     """Seconds per step of the loop that one would write without this project's trainer."""
-    trainer = _trainer(experiment)
+    trainer = start_trainer(experiment)
     model = DistributedDataParallel(trainer.method)
     optimizer = experiment.optimizer.build(trainer.method, trainer.method.stages[0].name)
     ends = []
@@ -149,7 +152,7 @@ def micro_batches(
         batch_size: pictures of all pieces together
     """
     experiment = _experiment(photographs, network, batch_size, 1)
-    trainer = _trainer(experiment)
+    trainer = start_trainer(experiment)
     (batch,) = trainer.loaders[0].epoch()
     batch = batch.to(trainer.accelerator.device)
     model = trainer.accelerator.prepare_model(trainer.method.train())
@@ -186,7 +189,7 @@ def checkpoint(photographs: Path, /, *, repeats: int = REPEATS, network: str = "
     experiment = _experiment(photographs, network, 2, repeats)
     # The second epoch counts: the optimiser has its moments then, and there is a model that was kept.
     train = replace(experiment.train, epochs=2, checkpoint_steps=1)
-    trainer = _trainer(replace(experiment, optimizer=Optimizer(kind="adamw"), train=train))
+    trainer = start_trainer(replace(experiment, optimizer=Optimizer(kind="adamw"), train=train))
     trainer.fit()
     goal = Goal("at most", 0.01)
     share = Quantity(f"a checkpoint of {network} and Adam's moments", "s")
@@ -207,7 +210,7 @@ def _experiment(photographs: Path, network: str, batch_size: int, steps: int) ->
     )
 
 
-def _trainer(experiment: Experiment) -> _Timed:
+def start_trainer(experiment: Experiment) -> _Timed:
     """A trainer at the start of a new run."""
     accelerator = make_accelerator(experiment.train)
     run = Run(experiment.train.runs / experiment.name)
@@ -222,7 +225,7 @@ def _trainer(experiment: Experiment) -> _Timed:
 
 def _seconds_per_step(experiment: Experiment) -> float:
     """Of a training from its first step to its last."""
-    trainer = _trainer(experiment)
+    trainer = start_trainer(experiment)
     trainer.fit()
     return _between(trainer.ends)
 
@@ -231,7 +234,7 @@ def _between(ends: list[float]) -> float:
     return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
-def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
+def bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
     """Forward, backward and optimiser on one batch that lies ready; its losses are read, as any training's."""
     device, method = trainer.accelerator.device, trainer.method.train()
     batch = next(trainer.loaders[0].epoch()).to(device).augmented()
@@ -239,7 +242,9 @@ def _bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
 
     def once() -> None:
         optimizer.zero_grad()
-        method(batch, StepContext())["total"].backward()
+        with trainer.accelerator.autocast():
+            loss = method(batch, StepContext())["total"]
+        loss.backward()
         optimizer.step()
         _wait_for_device(trainer.accelerator)
 

@@ -17,6 +17,7 @@ import pytest
 from benchmarks import (
     allocation,
     building,
+    gpu,
     measure,
     media,
     peers,
@@ -30,6 +31,8 @@ from benchmarks import (
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
 from tests import ROOT
 from tests.helpers.drawn import draw_image
+from xmr_e2e.data.config import Data
+from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import load
 
@@ -172,3 +175,22 @@ def test_the_table_stands_between_its_marks(tmp_path: Path, monkeypatch: pytest.
     page.write_text("no marks")
     with pytest.raises(XmrError, match="must have the lines"):
         performance.everything(tmp_path, out=page, measure=False)
+
+
+def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "recipes_measured", lambda: ["dscmr_flickr8k", "cca_flickr8k"])
+    monkeypatch.setattr(gpu, "NETWORKS", ("resnet18", "no such network"))
+    data = Data(photographs, image_size=32, load_size=36, words=WordVectors(dim=8), workers=0)
+    sizes = gpu.Sizes(side=32, batches=(4, 4), steps=3, items=(200,), compiled=False, data=data)
+    table = gpu.gpu(photographs, sizes=sizes)
+    rows = dict(zip(*([*map(str, column.cells)] for column in table.columns[:2])))
+    ratios = dict(zip(*([*map(str, table.columns[place].cells)] for place in (0, 2))))
+    assert len(rows) == 15
+    assert all(rows[f"resnet18, {way}"].endswith("img/s") for way in ("fp32, contiguous", "bf16, channels_last"))
+    assert float(ratios["resnet18, bf16, trainer and decoding"].split()[0]) > 0.5
+    assert rows["no such network, fp32, contiguous"].startswith("not measured: ")
+    assert rows["dscmr_flickr8k"].endswith("ms a step") and rows["mAP@all, 200 x 200"].endswith("s")
+    table = gpu.gpu(photographs, minutes=0, sizes=sizes)
+    assert set(map(str, table.columns[1].cells)) == {"not measured: the time is over"}

@@ -25,8 +25,6 @@ from xmr_e2e.towers.base import TokenFeatures
 
 NAME = "0" * 64
 
-CPU = torch.device("cpu")
-
 
 def extracted(made: Made, store: FeatureStore | None, *splits: str) -> dict[str, dict[str, CachedFeatures]]:
     return cache_frozen_features(made.method, made.data, made.tokenizer, splits or ("train", "val"), store=store)
@@ -63,8 +61,8 @@ def test_sequences_are_given_back_with_their_masks(tmp_path: Path) -> None:
     for targets in (None, torch.tensor([[1, 0], [2, 3]])):
         made = CachedFeatures(TokenFeatures(torch.randn(2, 2, 3), mask, torch.rand(2, 2, 1), targets))
         store = FeatureStore(tmp_path / str(targets is None))
-        found = embed_module._stored(store, NAME, 2, "regions", lambda: made, CPU)  # noqa: B023
-        again = embed_module._stored(store, NAME, 2, "regions", refuse, CPU)
+        found = embed_module._stored(store, NAME, 2, "regions", lambda: made)  # noqa: B023
+        again = embed_module._stored(store, NAME, 2, "regions", refuse)
         for each in (found, again):
             assert isinstance(each.output, TokenFeatures)
             for mine, other in zip(each.output, made.output):
@@ -99,12 +97,12 @@ def test_a_file_that_is_damaged_or_anothers_is_extracted_again(
     damage: Any, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, made = FeatureStore(tmp_path), CachedFeatures(torch.randn(5, 3))
-    embed_module._stored(store, NAME, 5, "rows", lambda: made, CPU)
+    embed_module._stored(store, NAME, 5, "rows", lambda: made)
     damage(store.path(NAME))
-    found = embed_module._stored(store, NAME, 5, "rows", lambda: made, CPU)
+    found = embed_module._stored(store, NAME, 5, "rows", lambda: made)
     assert said in caplog.text and "extracted again" in caplog.text
     assert torch.equal(found.output, made.output)
-    assert torch.equal(embed_module._stored(store, NAME, 5, "rows", refuse, CPU).output, made.output)
+    assert torch.equal(embed_module._stored(store, NAME, 5, "rows", refuse).output, made.output)
     assert store.find(NAME, 6) is None and "the features of 6 samples" in caplog.text
     assert store.open(NAME, 6) is None
 
@@ -117,7 +115,7 @@ def test_a_link_out_of_the_folder_is_neither_read_nor_written_through(
     other.write_bytes(b"precious")
     store.path(NAME).symlink_to(other)
     made = CachedFeatures(torch.randn(5, 3))
-    assert embed_module._stored(store, NAME, 5, "rows", lambda: made, CPU) is made
+    assert embed_module._stored(store, NAME, 5, "rows", lambda: made) is made
     assert other.read_bytes() == b"precious" and "a link that leads out of its folder" in caplog.text
 
 
@@ -126,7 +124,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_features_in_memory(
 ) -> None:
     (tmp_path / "file").write_text("")
     made = CachedFeatures(torch.randn(5, 3))
-    assert embed_module._stored(FeatureStore(tmp_path / "file"), NAME, 5, "rows", lambda: made, CPU) is made
+    assert embed_module._stored(FeatureStore(tmp_path / "file"), NAME, 5, "rows", lambda: made) is made
     assert "cannot be kept there" in caplog.text
 
 

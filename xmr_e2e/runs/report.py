@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,6 @@ from xmr_e2e.reports.media_previews import MediaPreviews
 from xmr_e2e.reports.report import Findings, write_report
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.manifest import Manifest
-from xmr_e2e.similarity import Similarity
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +65,7 @@ def report_on_run(
         result,
         title=run.document("config.json").get("name", run.folder.name),
         records=run.records(),
-        findings=replace(
-            _findings(queries, gallery, protocol.similarity or model.similarity, shelf),
-            features=_feature_maps(model, queries, result.split, protocol) if queries.is_labeled else {},
-        ),
+        findings=_findings(model, queries, gallery, result.split, protocol, shelf),
         environment=run.document("environment.json"),
         configuration=run.document("config.json"),
         facts=dict(_facts(run, model, readers[0].manifest, result.training)),
@@ -115,8 +110,14 @@ def _number(document: Any, name: str) -> float:
 
 
 def _findings(
-    queries: EmbeddedSplit, gallery: EmbeddedSplit | None, similarity: Similarity, shelf: SampleLookup
+    model: SavedModel,
+    queries: EmbeddedSplit,
+    gallery: EmbeddedSplit | None,
+    split: str,
+    protocol: Protocol,
+    shelf: SampleLookup,
 ) -> Findings:
+    similarity = protocol.similarity or model.similarity
     inspected = inspect_rankings(queries, gallery, similarity=similarity)
     examples, failures = max(2, EXAMPLES // len(inspected)), max(1, FAILURES // len(inspected))
     return Findings(
@@ -125,6 +126,7 @@ def _findings(
         sampled=[each.direction for each in inspected if each.is_sampled],
         confusions=[confusion(each) for each in inspected if each.is_labeled],
         projection=project(queries, similarity=similarity),
+        features=_feature_maps(model, queries, split, protocol) if queries.is_labeled else {},
     )
 
 
