@@ -25,6 +25,7 @@ from xmr_e2e.recipes.studies._settings import frozen
 from xmr_e2e.studies import Study, Variant
 
 SEEDS = (0, 1, 2, 3, 4)
+SHARING_METRIC = "NDCG@500"
 BASELINES = (
     *(probe(), cca(), mcca(), kcca(), scm(), jrl()),
     *(dcca(), dccae(), deep_sm(), corr_ae(), acmr(), mrl(), contrastive()),
@@ -76,6 +77,13 @@ def compare_methods(
         reference=setting.method.title,
         published="methods",
     )
+
+
+def beside_semantic_sharing(name: str, recipe: Experiment) -> Study:
+    """The rows of Semantic Sharing's Table 1 on its recipe's dataset, by the paper's metric."""
+    setting = setting_on(recipe, SHARING_METRIC)
+    more = [with_own_towers(recipe, setting)]
+    return compare_methods(name, setting, trained=TRAINED, more=more, metric=SHARING_METRIC)
 
 
 def with_own_towers(recipe: Experiment, setting: Experiment) -> Variant:

@@ -9,20 +9,13 @@ is its recipe's. Semantic Sharing has its own towers, regions and words, of whic
 """
 
 from xmr_e2e.recipes.semantic_sharing_nuswide import experiment as semantic_sharing
-from xmr_e2e.recipes.studies._baselines import TRAINED, compare_methods, setting_on, with_own_towers
+from xmr_e2e.recipes.studies._baselines import beside_semantic_sharing
 from xmr_e2e.studies import Study, main
 
 
 def study() -> Study:
     """A row for each method."""
-    setting = setting_on(semantic_sharing(), "NDCG@500")
-    return compare_methods(
-        "nuswide_tc21_baselines",
-        setting,
-        trained=TRAINED,
-        more=[with_own_towers(semantic_sharing(), setting)],
-        metric="NDCG@500",
-    )
+    return beside_semantic_sharing("nuswide_tc21_baselines", semantic_sharing())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from xmr_e2e.training.step import Stepper
 CORRELATION = {"_linalg_check_errors": 2, "_linalg_svd": 1}
 """a canonical correlation's: its decompositions run on the host's orders, and say themselves whether they succeeded"""
 OF_ITS_OWN: Mapping[str, Mapping[str, int]] = {
-    **dict.fromkeys(("alscor", "alscor without adversary", "dcca"), CORRELATION),
+    **dict.fromkeys(
+        ("alscor", "alscor without adversary", "dcca", "dccae", "dccae without reconstruction"), CORRELATION
+    ),
     "drcl": {"linalg_pinv": 1},
     "drcl without label": {"linalg_pinv": 1},
     "dscmr printed": {"_linalg_check_errors": 2},
