@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -23,8 +24,22 @@ _MARKDOWN = re.compile(
 )
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 """the first item of a list"""
+_GREEK = (
+    *"alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split(),
+    *"nu xi pi rho sigma tau upsilon phi chi psi omega".split(),
+    *"Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(),
+)
+"""names of LaTeX's Greek letters: of the capitals, those that do not look like Latin ones"""
+
+
+def _greek(command: str) -> str:
+    case = "SMALL" if command.islower() else "CAPITAL"
+    return unicodedata.lookup(f"GREEK {case} LETTER {command.upper().replace('LAMBDA', 'LAMDA')}")
+
+
 _LATEX = str.maketrans(
     {
+        **{_greek(command): f"$\\{command}$" for command in _GREEK},
         "\\": r"\textbackslash{}",
         **{character: f"\\{character}" for character in "{}$&#%_"},
         # Behind the \\ of a row, or behind \midrule, these would be read as its arguments.
