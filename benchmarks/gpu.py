@@ -94,7 +94,7 @@ def gpu(photographs: Path, /, *, minutes: float = 6.0, sizes: Sizes = Sizes()) -
 
 
 def _all(photographs: Path, sizes: Sizes) -> Iterator[tuple[str, Callable[[], Sequence[Row]]]]:
-    """What there is to measure, the most wanted first."""
+    """The measurements, the most wanted first."""
     for network, batch in zip(NETWORKS, sizes.batches):
         yield f"{network}, trainer", lambda n=network, b=batch: trainer_rows(photographs, n, b, sizes)  # type: ignore[misc]
     yield "loader", lambda: [loader_row(photographs, sizes)]
