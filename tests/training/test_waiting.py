@@ -100,7 +100,7 @@ def test_no_option_of_the_step_waits_more(optimizer: Optimizer, train: dict[str,
 
 
 def test_the_simulated_device_sees_every_wait() -> None:
-    """What the tests above find none of."""
+    """The waits that the tests above find none of."""
     with simulated_device() as device:
         rows = torch.arange(4.0).to(DEVICE)
         assert isinstance(rows, OnDevice) and device.waits == {"to the device": 1}

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from xmr_e2e.bounds import Count, NotNegative, Positive
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.classifier import StandardizedLinear
 from xmr_e2e.methods.fitted import FittedMethod, FittedOptions, check_finite_rows
-from xmr_e2e.methods.heads import ClosedForm
 from xmr_e2e.methods.stages import Stage
 from xmr_e2e.objectives.jrl import JrlWeights, fit_jrl
 from xmr_e2e.towers.base import DatasetInfo
@@ -86,32 +86,12 @@ class JrlModel(FittedMethod):
             layers[name].keep(projection)
 
 
-class LabelProjection(ClosedForm):
+class LabelProjection(StandardizedLinear):
     """Rows to predicted labels, linearly from standardized features; until `keep`, rows as they are."""
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("weight", torch.zeros(width, classes))
 
     def forward(self, rows: Tensor) -> Tensor:
         """(n, width) -> (n, c)."""
-        if not self.fitted:
-            return rows
-        return ((rows.to(self.mean) - self.mean) / self.scale) @ self.weight
-
-    def standardize(self, rows: Tensor) -> Tensor:
-        """Take the training rows' means and deviations, (n, width), and return the rows without them."""
-        mean, scale = rows.mean(dim=0), rows.std(dim=0, correction=0)
-        scale = torch.where(scale > 0, scale, 1.0)  # a feature that is the same for all tells nothing
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-        return (rows - mean) / scale
+        return self.project(rows) if self.fitted else rows
 
     def keep(self, weight: Tensor) -> None:
         """Take over the projection (width, c)."""

@@ -57,9 +57,8 @@ def report_on_run(
         logger.warning(
             "names of classes: %s; a browser on a machine that has one shows them", describe_missing(missing)
         )
-    splits = dict.fromkeys([result.split, *(["train"] if gallery else [])])
-    readers = [SplitReader(model.data.shards, split) for split in splits]
-    shelf = SampleLookup(readers, protocol.captions, MediaPreviews(model.data.shape3d.augment.up))
+    readers = readers_of(model, result.split, with_train=gallery is not None)
+    shelf = sample_lookup(model, readers, protocol)
     write_report(
         path,
         result,
@@ -77,6 +76,17 @@ def report_on_run(
             *_dataset_notes(readers[0].manifest),
         ],
     )
+
+
+def readers_of(model: SavedModel, split: str, *, with_train: bool) -> list[SplitReader]:
+    """The readers of a split and, where it is ranked too, of the training split."""
+    splits = dict.fromkeys([split, *(["train"] if with_train else [])])
+    return [SplitReader(model.data.shards, each) for each in splits]
+
+
+def sample_lookup(model: SavedModel, readers: Sequence[SplitReader], protocol: Protocol) -> SampleLookup:
+    """The samples that a page shows, as a model's options and a protocol have them."""
+    return SampleLookup(readers, protocol.captions, MediaPreviews(model.data.shape3d.augment.up))
 
 
 def _facts(run: Run, model: SavedModel, manifest: Manifest, training: TrainingCost | None) -> Iterator[tuple[str, str]]:

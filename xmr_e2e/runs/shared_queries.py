@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.embedded import Items
 from xmr_e2e.evaluation.inspection import RankingSample, inspect_rankings
@@ -17,8 +16,8 @@ from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.saved_model import SavedModel, load, require_shards
 from xmr_e2e.reports.comparison import SharedQueries
 from xmr_e2e.reports.examples import SampleLookup, examples_of, spread_queries
-from xmr_e2e.reports.media_previews import MediaPreviews
 from xmr_e2e.runs.evaluate import embed_ranked
+from xmr_e2e.runs.report import readers_of, sample_lookup
 from xmr_e2e.runs.run import Run
 
 
@@ -48,7 +47,8 @@ def shared_queries(
         rankings.append(_rankings(model, result, protocol))
         _check_same(runs[0], rankings[0], run, rankings[-1])
         if number == 0:
-            shelf = _lookup(model, split, protocol, with_train=result.require_protocol().gallery == "test+train")
+            readers = readers_of(model, split, with_train=result.require_protocol().gallery == "test+train")
+            shelf = sample_lookup(model, readers, protocol)
     return [
         _section([each[direction] for each in rankings], shelf, count)
         for direction in rankings[0]
@@ -84,12 +84,6 @@ def _check_same(first: Run, own: Mapping[str, RankingSample], run: Run, other: M
 
 def _same(one: Items, two: Items) -> bool:
     return np.array_equal(one.keys, two.keys) and bool((one.labels.cpu() == two.labels.cpu()).all())
-
-
-def _lookup(model: SavedModel, split: str, protocol: Protocol, *, with_train: bool) -> SampleLookup:
-    splits = dict.fromkeys([split, *(["train"] if with_train else [])])
-    readers = [SplitReader(model.data.shards, each) for each in splits]
-    return SampleLookup(readers, protocol.captions, MediaPreviews(model.data.shape3d.augment.up))
 
 
 def _section(rankings: Sequence[RankingSample], shelf: SampleLookup, count: int) -> SharedQueries:

@@ -54,7 +54,7 @@ def _by_title(table: PublishedTable) -> PublishedTable:
 
 
 def tables_beside(name: str, setting: Setting, metric: str) -> tuple[PublishedTable, ...]:
-    """Those of a study's published tables that have the dataset, or another part of the same one, and the metric: of
+    """The published tables of a study that have the dataset, or another part of the same one, and the metric: of
     several that one paper has, those with as many test samples, if there are any."""
     known = [
         table
