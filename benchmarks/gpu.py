@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gc
 import importlib
-import itertools
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +36,7 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 ROOT = Path(__file__).parents[1]
 LABELS = 10
 WARM = 3
@@ -95,31 +97,20 @@ def gpu(photographs: Path, /, *, minutes: float = 6.0, sizes: Sizes = Sizes()) -
 
 def _all(photographs: Path, sizes: Sizes) -> Iterator[tuple[str, Callable[[], Sequence[Row]]]]:
     """The measurements, the most wanted first."""
-    for network, batch in zip(NETWORKS, sizes.batches):
-        yield f"{network}, trainer", lambda n=network, b=batch: trainer_rows(photographs, n, b, sizes)  # type: ignore[misc]
-    yield "loader", lambda: [loader_row(photographs, sizes)]
-    for network, batch in zip(NETWORKS, sizes.batches):
-        for precision in ("fp32", "bf16"):
-            for layout in ("contiguous", "channels_last"):
-                what = f"{network}, {precision}, {layout}"
-                yield (
-                    what,
-                    lambda w=what, n=network, b=batch, p=precision, c=layout: [  # type: ignore[misc]
-                        Row(w, f"{bare_rate(n, b, sizes, p, channels_last=c == 'channels_last'):,.0f} img/s")
-                    ],
-                )
+    networks = [*zip(NETWORKS, sizes.batches)]
+    for network, batch in networks:
+        yield f"{network}, trainer", partial(trainer_rows, photographs, network, batch, sizes)
+    yield "loader", partial(loader_rows, photographs, sizes)
+    for (network, batch), precision, layout in product(networks, PRECISIONS, ("contiguous", "channels_last")):
+        what = f"{network}, {precision}, {layout}"
+        yield what, partial(bare_rows, what, network, batch, sizes, precision, channels_last=layout == "channels_last")
     for items in sizes.items:
-        yield f"mAP@all, {items:,} x {items:,}", lambda i=items: [evaluation_row(i)]  # type: ignore[misc]
+        yield f"mAP@all, {items:,} x {items:,}", partial(evaluation_rows, items)
     for name in recipes_measured():
-        yield name, lambda name=name: [method_row(photographs, name, sizes)]  # type: ignore[misc]
-    for network, batch in zip(NETWORKS, sizes.batches) if sizes.compiled else ():
+        yield name, partial(method_rows, photographs, name, sizes)
+    for network, batch in networks if sizes.compiled else ():
         what = f"{network}, bf16, channels_last, compiled"
-        yield (
-            what,
-            lambda w=what, n=network, b=batch: [  # type: ignore[misc]
-                Row(w, f"{bare_rate(n, b, sizes, 'bf16', channels_last=True, compiled=True):,.0f} img/s")
-            ],
-        )
+        yield what, partial(bare_rows, what, network, batch, sizes, "bf16", channels_last=True, compiled=True)
 
 
 def recipes_measured() -> list[str]:
@@ -140,9 +131,16 @@ def _rows(what: str, measure: Callable[[], Sequence[Row]], ends: float) -> Seque
 # ---- what is measured
 
 
-def bare_rate(
-    network: str, batch: int, sizes: Sizes, precision: Precision, *, channels_last: bool, compiled: bool = False
-) -> float:
+def bare_rows(
+    what: str,
+    network: str,
+    batch: int,
+    sizes: Sizes,
+    precision: Precision,
+    *,
+    channels_last: bool,
+    compiled: bool = False,
+) -> list[Row]:
     """Images per second of a network that learns from one batch, which lies on the device."""
     layout: Any = torch.channels_last if channels_last else torch.contiguous_format
     model = models.get_model(network, num_classes=LABELS).to(_device(), memory_format=layout).train()
@@ -158,7 +156,7 @@ def bare_rate(
         loss.backward()
         optimizer.step()
 
-    return batch / _seconds_per_step(step, sizes.steps)
+    return [Row(what, f"{batch / _seconds_per_step(step, sizes.steps):,.0f} img/s")]
 
 
 def trainer_rows(photographs: Path, network: str, batch: int, sizes: Sizes) -> list[Row]:
@@ -175,28 +173,28 @@ def trainer_rows(photographs: Path, network: str, batch: int, sizes: Sizes) -> l
     ]
 
 
-def loader_row(photographs: Path, sizes: Sizes) -> Row:
+def loader_rows(photographs: Path, sizes: Sizes) -> list[Row]:
     """Images per second of the loader alone, with a process for each core."""
     cores = len(os.sched_getaffinity(0))
     shards = shards_of(list_photographs(photographs), sizes.batches[0] * sizes.steps)
-    return Row("loader, CPU", f"{rate_of_batches(our_batches(shards, cores)):,.0f} img/s", f"{cores} processes")
+    return [Row("loader, CPU", f"{rate_of_batches(our_batches(shards, cores)):,.0f} img/s", f"{cores} processes")]
 
 
-def method_row(photographs: Path, recipe: str, sizes: Sizes) -> Row:
+def method_rows(photographs: Path, recipe: str, sizes: Sizes) -> list[Row]:
     """A recipe's step in a training beside its bare step."""
     whole: Experiment = importlib.import_module(f"recipes.{recipe}").experiment()
     shards = shards_of(list_photographs(photographs), whole.train.batch_size * sizes.steps)
     train = replace(whole.train, epochs=2, runs=BUILD / "runs", select="last", report=False)
     data = replace(sizes.data or whole.data, shards=shards)
     trained, bare = _both(replace(whole, data=data, train=train), sizes)
-    return Row(recipe, f"{1000 * trained:,.1f} ms a step", f"{trained / bare:.2f} x bare step")
+    return [Row(recipe, f"{1000 * trained:,.1f} ms a step", f"{trained / bare:.2f} x bare step")]
 
 
-def evaluation_row(items: int) -> Row:
+def evaluation_rows(items: int) -> list[Row]:
     """Seconds of mAP@all of images to texts."""
     sides, labels = random_sides(items, device=str(_device()))
     took = seconds(lambda: mean_average_precision(sides["image"], sides["text"], labels, labels))
-    return Row(f"mAP@all, {items:,} x {items:,}", f"{took:.2f} s")
+    return [Row(f"mAP@all, {items:,} x {items:,}", f"{took:.2f} s")]
 
 
 def _both(experiment: Experiment, sizes: Sizes) -> tuple[float, float]:
@@ -209,7 +207,7 @@ def _both(experiment: Experiment, sizes: Sizes) -> tuple[float, float]:
     trainer.fit()
     first = trainer.loaders[0].steps
     ends = trainer.ends[first : 2 * first]
-    return statistics.median(b - a for a, b in itertools.pairwise(ends)), bare
+    return statistics.median(b - a for a, b in pairwise(ends)), bare
 
 
 def _seconds_per_step(step: Callable[[], None], steps: int) -> float:
