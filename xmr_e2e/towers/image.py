@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from xmr_e2e.bounds import FractionBelow1
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
+from xmr_e2e.towers.batch_norm import FreezableBatchNorm
 from xmr_e2e.towers.sizes import run_on_sizes
 
 
@@ -34,7 +35,6 @@ class ImageTower(TowerConfig):
     dropout: FractionBelow1 = 0.0
     """Share that the network's own dropout layers drop in training, for AlexNet and VGG before and after their hidden
     fully-connected layers: 0.5 as they were published, 0 where heads take the features as they are."""
-
     freeze_batch_norm: bool = False
     """Normalize by the statistics that came with the weights in training, too, not by each batch's; scale and shift
     still learn. For fine-tuning: heads that learnt behind the frozen network find it as it was, at any batch size."""
@@ -63,7 +63,7 @@ class ImageTower(TowerConfig):
         return encoder
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(FreezableBatchNorm):
     """Images (n, 3, h, w), RGB, normalised by ImageNet's statistics -> (n, dim).
 
     `network` keeps torchvision's names of its parts: network.features, network.classifier, network.layer4, ...
@@ -81,15 +81,7 @@ class ImageEncoder(nn.Module):
         self.dim = dim
         self.network = network
         self.renormalize = Renormalize(mean, std)
-        self._freezes_batch_norm = freeze_batch_norm
-
-    def train(self, mode: bool = True) -> ImageEncoder:
-        super().train(mode)
-        if self._freezes_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+        self.freezes_batch_norm = freeze_batch_norm
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(_in_fast_order(self.renormalize(images)))

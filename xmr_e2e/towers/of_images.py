@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.batch_norm import FreezableBatchNorm
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 
 
@@ -30,7 +31,7 @@ def build_image_network(
         raise XmrError(message.replace("--data.image-size", option or f"--method.{modality}.side")) from error
 
 
-class ManyImagesEncoder(nn.Module):
+class ManyImagesEncoder(FreezableBatchNorm):
     """An image network on k images of each sample; its parts keep their names in `network`."""
 
     dim: int
@@ -40,6 +41,7 @@ class ManyImagesEncoder(nn.Module):
         self.dim = images.dim
         self.network = images.network
         self.renormalize = images.renormalize
+        self.freezes_batch_norm = images.freezes_batch_norm
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (n, k, 3, h, w), normalised by ImageNet's statistics -> (n, k, dim)."""

@@ -13,6 +13,7 @@ from xmr_e2e.bounds import Bounds, FractionBelow1, Width
 from xmr_e2e.data.augment import normalize
 from xmr_e2e.data.augment_points import AXES, Axis
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
+from xmr_e2e.towers.batch_norm import FreezableBatchNorm
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
 
@@ -42,13 +43,18 @@ class PointNet(TowerConfig):
     align: bool = False
     """Turn the points by a 3 x 3 matrix that a smaller network of the same kind finds first, the paper's input
     transform. Its transform of features, which needs a loss of its own to stay orthogonal, is left out."""
+    freeze_batch_norm: bool = False
+    """Normalize by the statistics that came with the weights in training, too, not by each batch's; as for the image
+    tower."""
 
     def build(self, dataset: DatasetInfo, modality: str) -> PointNetEncoder:
         """The tower, initialised from torch's global generator."""
-        return PointNetEncoder(self.width, align=self.align)
+        encoder = PointNetEncoder(self.width, align=self.align)
+        encoder.freezes_batch_norm = self.freeze_batch_norm
+        return encoder
 
 
-class PointNetEncoder(nn.Module):
+class PointNetEncoder(FreezableBatchNorm):
     """Points (n, p, 3) -> (n, dim), in whatever order they are."""
 
     dim: int
@@ -124,13 +130,16 @@ class RenderedViews(TowerConfig):
     """over the views"""
     dropout: FractionBelow1 = 0.0
     """share that the network's own dropout layers drop in training"""
+    freeze_batch_norm: bool = False
+    """normalize by the statistics that came with the weights in training, too, not by each batch's; as for the image
+    tower"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> ViewsEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
 
         Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible side.
         """
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout)
+        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
         return ViewsEncoder(build_image_network(tower, dataset, modality, self.side), self)
 
 

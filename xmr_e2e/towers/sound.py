@@ -53,6 +53,9 @@ class SoundTower(TowerConfig):
     vision transformers; 0 leaves it as it is"""
     dropout: FractionBelow1 = 0.0
     """Share that the network's own dropout layers drop in training."""
+    freeze_batch_norm: bool = False
+    """Normalize by the statistics that came with the weights in training, too, not by each batch's; as for the image
+    tower."""
 
     def build(self, dataset: DatasetInfo, modality: str) -> SoundEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
@@ -61,7 +64,7 @@ class SoundTower(TowerConfig):
         apart, and a network that does not take images of the spectrogram's height.
         """
         spectrum = self._spectrum(dataset.sound_rate, modality)
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout)
+        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
         network = build_image_network(tower, dataset, modality, self.side or self.mels)
         if not self.side:
             _try_oblong(network, self, modality)

@@ -12,6 +12,7 @@ from xmr_e2e.bounds import FractionBelow1
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
+from xmr_e2e.towers.batch_norm import FreezableBatchNorm
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
 from xmr_e2e.towers.sizes import run_on_sizes
@@ -40,6 +41,9 @@ class VideoTower(TowerConfig):
     is taken"""
     dropout: FractionBelow1 = 0.0
     """share that the network's own dropout layers drop in training"""
+    freeze_batch_norm: bool = False
+    """normalize by the statistics that came with the weights in training, too, not by each batch's; as for the image
+    tower"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> VideoEncoder:
         """The tower, initialised from torch's global generator where no weights are loaded.
@@ -49,6 +53,7 @@ class VideoTower(TowerConfig):
         from xmr_e2e.towers.video_networks import load_video_network
 
         encoder = VideoEncoder(load_video_network(self.name, self.weights, modality), self.name)
+        encoder.freezes_batch_norm = self.freeze_batch_norm
         for layer in encoder.modules():
             if isinstance(layer, nn.Dropout) and layer.p:
                 layer.p = self.dropout
@@ -56,7 +61,7 @@ class VideoTower(TowerConfig):
         return encoder
 
 
-class VideoEncoder(nn.Module):
+class VideoEncoder(FreezableBatchNorm):
     """Frames (n, f, 3, h, w), RGB, normalised by ImageNet's statistics -> (n, dim).
 
     `network` keeps torchvision's names of its parts.
@@ -95,10 +100,13 @@ class MeanOfFrames(TowerConfig):
     tower is taken"""
     dropout: FractionBelow1 = 0.0
     """share that the network's own dropout layers drop in training"""
+    freeze_batch_norm: bool = False
+    """normalize by the statistics that came with the weights in training, too, not by each batch's; as for the image
+    tower"""
 
     def build(self, dataset: DatasetInfo, modality: str) -> FramesEncoder:
         """Raises XmrError as `ImageTower.build`."""
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout)
+        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
         return FramesEncoder(build_image_network(tower, dataset, modality, dataset.frame_size, "--data.video.size"))
 
 
