@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from xmr_e2e import Experiment, WordVectors
+from xmr_e2e import Data, Experiment, WordVectors
 from xmr_e2e.recipes.probe_flickr8k import experiment as probe
-from xmr_e2e.towers import ImageTower
+from xmr_e2e.towers import GridRegions, ImageTower
 
 
 def frozen(recipe: Experiment) -> Experiment:
@@ -24,6 +24,18 @@ def on_pretrained(recipe: Experiment, epochs: int) -> Experiment:
     it."""
     features = probe()
     towers = {**features.method.towers, "image": ImageTower("efficientnet_lite0", weights="lite0.pth")}
-    data = replace(features.data, load_size=224, words=WordVectors(file=Path("glove.npy"), dim=50))
-    recipe = replace(recipe, data=data, method=replace(recipe.method, **towers))
+    recipe = replace(recipe, data=_pretrained_data(features), method=replace(recipe.method, **towers))
     return frozen(shortened(recipe, epochs))
+
+
+def on_pretrained_cells(recipe: Experiment, epochs: int) -> Experiment:
+    """A recipe for two cores whose regions are the cells of EfficientNet-Lite0's last map, which stays as it is; its
+    text tower learns, from the same word vectors."""
+    cells = GridRegions("efficientnet_lite0", weights="lite0.pth", trained="nothing")
+    data = replace(_pretrained_data(recipe), image_size=224)
+    return shortened(replace(recipe, data=data, method=replace(recipe.method, image=cells)), epochs)
+
+
+def _pretrained_data(recipe: Experiment) -> Data:
+    """The data of a recipe, at the size of pictures and with the word vectors of the pretrained networks."""
+    return replace(recipe.data, load_size=224, words=WordVectors(file=Path("glove.npy"), dim=50))

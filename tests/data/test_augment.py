@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_training
+from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, prepare_evaluation, prepare_training
 
 COUNT, SIDE, SIZE = 4000, 16, 8
 
@@ -100,3 +100,11 @@ def test_pixels_are_shares_of_the_largest_value() -> None:
     found = crops(Augment(color=0), images)
     for image, value in zip(found, (1, 0, 0.2)):
         torch.testing.assert_close(image, torch.full((3, SIZE, SIZE), float(value)), atol=1e-6, rtol=0)
+
+
+def test_in_evaluation_the_middle_of_an_oblong_picture_is_taken() -> None:
+    images = torch.arange(12 * 18, dtype=torch.uint8).view(1, 1, 12, 18).expand(1, 3, 12, 18)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    for given, expected in ((images, images[:, :, 2:10, 5:13]), (images.mT, images.mT[:, :, 5:13, 2:10])):
+        found = (prepare_evaluation(given, SIZE) * std + mean) * 255
+        torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-4)

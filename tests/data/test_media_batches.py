@@ -162,3 +162,9 @@ def test_the_bytes_of_a_sample(shards: Path) -> None:
     assert sample_bytes(data, {"audio": "waveform"}, manifest) == 4 * 1600 * 3 + rest
     assert sample_bytes(data, {"video": "frames"}, manifest) == 3 * 3 * 20 * 20 + rest
     assert sample_bytes(data, {"shape3d": "points"}, manifest) == 64 * 12 + rest
+
+
+def test_a_samples_caption_window_points_and_frames_are_drawn_apart() -> None:
+    streams = [batch_dataset.TEXT_STREAM, batch_dataset.SOUND_STREAM, batch_dataset.POINT_STREAM]
+    assert len({*streams, batch_dataset.VIDEO_STREAM}) == 4
+    assert min(streams) >= 100 and max(streams) < batch_dataset.VIDEO_STREAM  # from which each frame has its own

@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.helpers.media_bytes import COLORS, mp4, off, wav
-from xmr_e2e.data.media_pictures import RANGE_DB, draw_media, draw_shape, draw_sound, spectrogram
+from xmr_e2e.data.media_pictures import (
+    ELEVATION,
+    FAR,
+    NEAR,
+    RANGE_DB,
+    draw_media,
+    draw_shape,
+    draw_sound,
+    spectrogram,
+)
 from xmr_e2e.errors import XmrError
 
 SIZE = (240, 180)
@@ -75,3 +84,10 @@ def test_what_cannot_be_decoded_names_where() -> None:
             draw_media(modality, extension, bytes(300), "train-00000.tar: key")
     with pytest.raises(XmrError, match="smell is none of audio, video, shape3d"):
         draw_media("smell", "wav", wav(), "here")
+
+
+def test_the_nearer_a_point_the_darker_it_is() -> None:
+    ends = np.array([[-1, 0, 0], [0, 0, 0], [1, 0, 0]], np.float32) / np.cos(ELEVATION)
+    image = pixels(draw_shape(ends, SIZE, azimuth=np.pi / 2))  # along the line of sight, but for the elevation
+    drawn = {tuple(color) for color in image[(image != image[0, 0]).any(2)].tolist()}
+    assert drawn == {tuple(color) for color in (NEAR, ((NEAR + FAR) / 2).astype(int), FAR)}

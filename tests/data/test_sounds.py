@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tests import ROOT
-from xmr_e2e.data.media_files import MediaBounds
+from xmr_e2e.data.media_files import RIFF_PROBE_BYTES, MediaBounds
 from xmr_e2e.data.sounds import decode_sound, sound_window, sound_windows
 from xmr_e2e.errors import XmrError
 
@@ -295,3 +295,11 @@ def test_real_sounds_are_those_of_libsndfile() -> None:
         )
         compared, inside = compared + 1, inside + is_mp3
     assert compared >= 40 and inside
+
+
+def test_an_mp3_behind_a_title_larger_than_what_is_read_of_a_wav_file_is_found() -> None:
+    plain = save(noise(), 16_000, "MP3", "MPEG_LAYER_III")
+    size = 4 * RIFF_PROBE_BYTES
+    header = b"ID3\x04\0\0" + bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    found, expected = (decode_sound(data, WHERE) for data in (header + bytes(size) + plain, plain))
+    assert np.array_equal(found, expected)

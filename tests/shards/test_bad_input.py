@@ -372,6 +372,8 @@ def test_a_name_that_cannot_be_encoded_is_one_line(
     [
         (["shards", "verify", "{}", "--workers", "0"], "--workers must be at least 1, not 0"),
         (["shards", "audit", "{}", "--workers", "-2"], "--workers must be at least 1, not -2"),
+        (["shards", "sheet", "{}", "{}/a.png", "--count", "0"], "--count and --columns must be at least 1"),
+        (["shards", "sheet", "{}", "{}/a.png", "--columns", "0"], "--count and --columns must be at least 1"),
         (["shards", "sheet", "{}", "{}/a.png", "--seed", "-1"], "--seed must be at least 0, not -1"),
     ],
 )
