@@ -123,6 +123,17 @@ def test_other_methods_take_the_prior_of_the_studys_first_run(name: str, runs: P
     assert last.row.options["method.dim"] == first.row.options["method.dim"]
 
 
+def test_rows_are_the_same_however_the_folder_of_runs_is_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "within").mkdir()
+    monkeypatch.chdir(tmp_path / "within")
+    typed = (Path("runs"), Path.cwd() / "runs", Path("../within/./runs"))
+    found = [load_study(find_studies()["drcl_table6_wikipedia"], runs=runs).rows for runs in typed]
+    assert found[0] == found[1] == found[2]
+    assert str(tmp_path / "other") in str(load_study(find_studies()["drcl_table6_wikipedia"], runs=Path("../other")))
+
+
 def test_a_run_of_a_studys_file_takes_the_prior_from_its_own_folder_of_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -135,8 +135,11 @@ class Row:
 
 def study_of(function: Callable[..., Study], runs: Path) -> Study:
     """The study that a function returns; one with the parameter `runs`, of which rows begin with what another row's run
-    has learnt, is told the folder of run folders."""
-    return function(runs=runs) if "runs" in signature(function).parameters else function()
+    has learnt, is told the folder of run folders, in one way however it was typed: rows are found by their options."""
+    if "runs" not in signature(function).parameters:
+        return function()
+    here, whole = Path.cwd(), runs.resolve()
+    return function(runs=whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
 def _row(study: Study, recipe: Experiment, variant: Variant) -> Row:
