@@ -4,8 +4,8 @@
     xmr study run semantic_sharing_table1_small
     xmr study show semantic_sharing_table1_small --out semantic_sharing_table1_small.html
 
-The regions are the cells of the last map of EfficientNet-Lite0 (lite0.pth), which stays as it is: they are computed once
-for all runs. Word vectors (glove.npy, glove.txt) and text tower learn; 6 epochs.
+The regions are the cells of the last map of EfficientNet-Lite0 (lite0.pth), which stays as it is: they are computed
+once for all runs. Word vectors (glove.npy, glove.txt) and text tower learn; 6 epochs.
 """
 
 from xmr_e2e.recipes.semantic_sharing_flickr8k import experiment as flickr8k

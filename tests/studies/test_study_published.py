@@ -123,9 +123,7 @@ def test_other_methods_take_the_prior_of_the_studys_first_run(name: str, runs: P
     assert last.row.options["method.dim"] == first.row.options["method.dim"]
 
 
-def test_rows_are_the_same_however_the_folder_of_runs_is_typed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_rows_are_the_same_however_the_folder_of_runs_is_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "within").mkdir()
     monkeypatch.chdir(tmp_path / "within")
     typed = (Path("runs"), Path.cwd() / "runs", Path("../within/./runs"))
