@@ -74,6 +74,7 @@ def test_there_are_36_grid_regions_that_cover_the_picture_once() -> None:
     [
         ("alexnet_paper", 67, 256),
         ("resnet10_slim", 64, 256),
+        ("efficientnet_lite0", 64, 1280),
         ("resnet18", 64, 512),
         ("densenet121", 64, 1024),
         ("shufflenet_v2_x0_5", 64, 1024),

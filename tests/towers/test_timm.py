@@ -23,6 +23,7 @@ from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.efficientnet import EfficientNetLite0
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.published_size import advise
+from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import MeanWords
 
 timm = pytest.importorskip("timm")
@@ -138,3 +139,11 @@ def test_a_saved_model_is_built_again_without_asking_anybody(
     with torch.no_grad():
         assert torch.equal(again.embed("image", normalized(images)), method.embed("image", normalized(images)))
         assert torch.equal(again.embed("text", tokens), method.embed("text", tokens))
+
+
+@pytest.mark.parametrize("name", ["mobilevit_xxs", "tf_efficientnet_lite0"])
+def test_a_network_whose_way_depends_on_sizes_gives_regions(name: str) -> None:
+    tower = GridRegions(f"timm:{name}", "none", cells=2).build(dataset(64), "image").train()
+    rows = tower(torch.randn(2, 3, 64, 64)).features
+    rows.sum().backward()
+    assert rows.shape == (2, 4, tower.dim) and all(part.grad is not None for part in tower.parameters())

@@ -319,3 +319,10 @@ def statistics(name: str) -> tuple[Tensor, Tensor]:
     weights: Any = models.get_model_weights(name)
     preset = weights.DEFAULT.transforms()
     return torch.tensor(preset.mean), torch.tensor(preset.std)
+
+
+def untraced(name: str) -> dict[str, Any]:
+    """Options of torch.fx's tracer: modules of a network that it is not to look into, as their way depends on sizes."""
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.untraced()
+    return {"leaf_modules": [ResponseNorm, efficientnet.SamePadding]}

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.data.inputs import Regions
 from xmr_e2e.errors import XmrError
+from xmr_e2e.received import first_line
 from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures
 from xmr_e2e.towers.image import try_image_size
@@ -45,7 +46,9 @@ class GridRegions(SequenceTower):
 
         network, _ = load_network(self.name, self.weights)
         fit_image_size(network, self.name, dataset.image_size)
-        encoder = GridEncoder(network, self.cells, *statistics(self.name))
+        node, width = _last_map(network)
+        lower = _up_to(network, node, self.name)
+        encoder = GridEncoder(lower, width, last_block(network), self.cells, *statistics(self.name))
         try_image_size(encoder, self.name, dataset)
         return encoder
 
@@ -59,19 +62,21 @@ class GridEncoder(nn.Module):
     dim: int
     boxes: Tensor
 
-    def __init__(self, network: nn.Module, cells: int, mean: Tensor, std: Tensor) -> None:
-        """mean, std: (3,), the normalisation that the network itself was trained with."""
-        from torchvision.models.feature_extraction import create_feature_extractor
+    def __init__(self, network: nn.Module, dim: int, last_block: str, cells: int, mean: Tensor, std: Tensor) -> None:
+        """Take a network that gives its last map alone.
 
-        from xmr_e2e.towers.networks import Renormalize, ResponseNorm
+        Args:
+            dim: channels of the map.
+            last_block: its name; of a network that ends with the map, it cannot be told.
+            mean, std: (3,), the normalisation that the network itself was trained with.
+        """
+        from xmr_e2e.towers.networks import Renormalize
 
         super().__init__()
         self.cells = cells
-        self.last_block = last_block(network)  # which cannot be told from what is left of the network below
-        node, self.dim = _last_map(network)
-        # What lies above the map, such as fully-connected layers, is left away.
-        leaves = {"leaf_modules": [ResponseNorm]}
-        self.network = create_feature_extractor(network, {node: "map"}, tracer_kwargs=leaves)
+        self.dim = dim
+        self.last_block = last_block
+        self.network = network
         self.renormalize = Renormalize(mean, std)
         self.register_buffer("boxes", _grid(cells), persistent=False)
 
@@ -195,6 +200,26 @@ def _grid(cells: int) -> Tensor:
     edges = torch.arange(cells) / cells
     y, x = (edges.flatten()[:, None] for edges in torch.meshgrid(edges, edges, indexing="ij"))
     return torch.cat([x, y, x + 1 / cells, y + 1 / cells, torch.full_like(x, 1 / cells**2)], dim=1)
+
+
+def _up_to(network: nn.Module, node: str, name: str) -> nn.Module:
+    """A network up to one of its modules, without what lies above it, such as fully-connected layers.
+
+    Raises:
+        XmrError: its way there depends on the values of what it computes.
+    """
+    from torch.fx.proxy import TraceError
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    from xmr_e2e.towers.networks import untraced
+
+    try:
+        return create_feature_extractor(network, {node: "map"}, tracer_kwargs=untraced(name))
+    except TraceError as error:
+        raise XmrError(
+            f"--method.image.name {name}: what lies above its last map cannot be told from it ({first_line(error)}); "
+            "take another network for regions"
+        ) from error
 
 
 def _last_map(network: nn.Module) -> tuple[str, int]:

@@ -85,3 +85,10 @@ def fit_image_size(network: nn.Module, name: str, image_size: int) -> None:
         raise XmrError(
             f"{name} cannot take images of {image_size} pixels ({first_line(error)}); set --data.image-size {own}"
         ) from error
+
+
+def untraced() -> dict[str, list[Any]]:
+    """Options of torch.fx's tracer: timm's modules and functions that it is not to look into."""
+    from timm.models import get_notrace_functions, get_notrace_modules
+
+    return {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
