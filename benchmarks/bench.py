@@ -32,7 +32,7 @@ from xmr_e2e.files import write_atomically
 ROOT = Path(__file__).parents[1]
 OWN = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "tests"}
 """packages that each fork imports again, from the copy"""
-DEPTH = 2
+DEPTH = 3
 """a test file sees a file that it imports, or that what it imports imports; the nearer ones are asked first"""
 PATIENCE = 10.0
 """seconds of a core that tests may take beyond twice what they took before: after that, they hang"""

@@ -54,6 +54,7 @@ def test_all_samples_of_all_folders_are_there_in_their_order(mixed: MixedReader,
     own = [(reader, place) for reader in readers for place in range(len(reader))]
     assert len(mixed) == len(own) == sum(SIZES)
     assert mixed.sizes == SIZES
+    assert (mixed.folder, mixed.split, mixed.manifest) == (readers[0].folder, "train", readers[0].manifest)
     for position, (reader, place) in enumerate(own):
         assert mixed.key(position) == reader.key(place)
         assert mixed.where(position) == reader.where(place)

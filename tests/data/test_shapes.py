@@ -7,6 +7,7 @@ import io
 import json
 import socket
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -468,3 +469,26 @@ def test_without_trimesh_meshes_say_what_to_install_and_clouds_are_read(monkeypa
     with pytest.raises(XmrError, match=r"pip install 'xmr-e2e\[media\]'"):
         points_of(saved(BOX, "off"), "off")
     points_of(pcd(cloud()), "pcd")
+
+
+def test_an_stl_of_text_is_known_by_its_facets() -> None:
+    corners = "".join(f"vertex {x} {y} 0\n" for x, y in ((0, 0), (1, 0), (0, 1)))
+    text = f"solid one\nfacet normal 0 0 1\nouter loop\n{corners}endloop\nendfacet\nendsolid one\n".encode()
+    assert np.ptp(points_of(text, "off")[:, 2]) == 0
+    with pytest.raises(XmrError, match="by its content it is none of"):
+        points_of(b"solid ground is what this text has" * 4, "off")
+
+
+def test_a_triangle_whose_corners_have_no_numbers_of_their_own_counts_as_one() -> None:
+    tree = triangle_tree()
+    points_of(glb(tree, TRIANGLE), "glb", max_faces=1)
+    tree["accessors"][0]["count"] = -3
+    with pytest.raises(XmrError, match="numbers that are not stored in it"):
+        points_of(glb(tree, TRIANGLE), "glb")
+
+
+def test_numbers_that_are_not_finite_are_refused_without_a_warning() -> None:
+    mesh = f"OFF\n3 1 0\n0 0 0\n{'9' * 400} 0 0\n0 nan 0\n3 0 1 2\n".encode()
+    with warnings.catch_warnings(), pytest.raises(XmrError, match="finite"):
+        warnings.simplefilter("error")
+        points_of(mesh, "off")

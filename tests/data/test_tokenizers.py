@@ -419,3 +419,10 @@ def test_hardly_any_word_in_the_vector_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_bytes(b"".join(lines_of({"w1": [1, 2, 3], "w2": [3, 4, 5]})))
     with pytest.raises(XmrError, match="of 2 of the 300 words"):
         fit_tokenizer(texts, Tokenization(), WordVectors(dim=3, file=tmp_path / "v.txt"))
+
+
+def test_tokens_with_numbers_beyond_any_table_are_refused() -> None:
+    model = {"type": "WordLevel", "vocab": {"[UNK]": 2**31}, "unk_token": "[UNK]"}
+    document = {"kind": "transformers", "tokenizer": json.dumps({"version": "1.0", "model": model}), "longest": None}
+    with pytest.raises(XmrError, match="a token has a number beyond any table"):
+        tokenizer_from_document({**document, "empty": 0})
