@@ -17,7 +17,7 @@ from xmr_e2e.data.command import sheet_command, verify_command
 from xmr_e2e.doctor.command import doctor_command
 from xmr_e2e.models.command import embed_command
 from xmr_e2e.plugins import take_imports
-from xmr_e2e.runs.command import eval_command, export_command, report_command
+from xmr_e2e.runs.command import config_command, eval_command, export_command, report_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards import command as shards
 from xmr_e2e.shards.audit.command import audit_command
@@ -40,6 +40,7 @@ app.command(study_app, name="study", help="Train a recipe in many variants with 
 app.command(name="doctor")(doctor_command)
 app.command(name="eval")(eval_command)
 app.command(name="report")(report_command)
+app.command(name="config")(config_command)
 app.command(name="table")(table_command)
 app.command(name="search")(search_command)
 app.command(name="index")(index_command)

@@ -1,7 +1,8 @@
-"""`xmr eval`, `xmr report` and `xmr export`."""
+"""`xmr eval`, `xmr report`, `xmr export` and `xmr config`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
@@ -194,3 +195,21 @@ def export_command(
                 f"onnx/{modality}.onnx: opset {OPSET}, differs from torch by {difference:.1e} at most "
                 f"(of an embedding of length 1; allowed is {TOLERANCE:.0e})",
             )
+
+
+def config_command(run: Path, /, *, out: Path | None = None) -> None:
+    """Write a run's configuration as YAML, with which its recipe starts the same training again: RECIPE --config FILE.
+
+    Args:
+        run: the run folder
+        out: the file to write; by default it is printed
+    """
+    from xmr_e2e.files import write_atomically
+    from xmr_e2e.runs.config_file import to_yaml
+    from xmr_e2e.runs.run import Run
+
+    text = to_yaml(Run(run).experiment())
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text.encode())

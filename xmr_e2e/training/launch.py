@@ -20,6 +20,7 @@ from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.models.model_folder import refuse_folder_of_runs
+from xmr_e2e.runs.config_file import read_yaml
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
@@ -29,13 +30,18 @@ from xmr_e2e.towers.published_size import advise
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.selection import with_defaults
 from xmr_e2e.training.signals import Stopped
-from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, value_of
+from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, take, value_of
 from xmr_e2e.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
+
+_CONFIG = (
+    "--config FILE: options from a YAML file, in place of the recipe's; those of the command line go before them. `xmr "
+    "config RUN` writes such a file."
+)
 
 
 def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> None:
@@ -76,9 +82,16 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
     words = sys.argv[1:] if args is None else args
     check_foreign_options(words)
     own = recipe()
-    # Before all others: which options there are depends on the run's towers.
+    # Before all others: which options there are depends on the towers of the file, or of the run.
+    file, left = take(words, "--config", "a YAML file with options")
     folder = value_of(words, "--train.resume")
-    experiment = _parse(recipe, own if folder in (None, "None") else _begun(Path(folder), own), args)
+    if file is not None:
+        if folder not in (None, "None"):
+            raise XmrError("--config: a run that is gone on with (--train.resume) has its own configuration")
+        own = read_yaml(Path(file), own)
+    elif folder not in (None, "None"):
+        own = _begun(Path(folder), own)
+    experiment = _parse(recipe, own, left, is_program=args is None)
     if experiment.train.name == "":  # of a shell's variable that is not set
         raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
     return experiment
@@ -93,17 +106,18 @@ def _begun(folder: Path, own: Experiment) -> Experiment:
     return begun
 
 
-def _parse(recipe: Callable[[], Experiment], default: Experiment, args: Sequence[str] | None) -> Experiment:
+def _parse(
+    recipe: Callable[[], Experiment], default: Experiment, words: Sequence[str], *, is_program: bool
+) -> Experiment:
     module = sys.modules[recipe.__module__]
-    words = sys.argv[1:] if args is None else args
     default, left = choose_towers(default, words)
     asks = {"--help", "-h"} & set(words)
     experiment = tyro.cli(
         Experiment,
-        prog=None if args is None else module.__file__,
+        prog=None if is_program else module.__file__,
         args=left,
         default=default,
-        description=f"{module.__doc__}\n\n{list_kinds(default.method)}" if asks else module.__doc__,
+        description=f"{module.__doc__}\n\n{_CONFIG}\n\n{list_kinds(default.method)}" if asks else module.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
     return follow_text_tower(experiment, words)

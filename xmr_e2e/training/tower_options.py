@@ -33,7 +33,7 @@ def choose_towers(default: Experiment, words: Sequence[str]) -> tuple[Experiment
     method, left = default.method, list(words)
     for modality in MODALITIES:
         option = f"--method.{modality}.kind"
-        named, left = _take(left, option)
+        named, left = take(left, option, "a kind; --help lists them")
         if named is not None:
             chosen: dict[str, Any] = {modality: _tower(method, modality, named, left)}
             method = replace(method, **chosen)
@@ -81,19 +81,23 @@ def value_of(words: Sequence[str], option: str) -> str | None:
     return found
 
 
+def take(words: Sequence[str], option: str, needed: str) -> tuple[str | None, list[str]]:
+    """The last value of an option, and the words without it.
+
+    Raises:
+        XmrError: it has no value; says what is needed.
+    """
+    found = value_of(words, option)
+    if (found is None and is_given(words, option)) or (found or "").startswith("--"):
+        raise XmrError(f"{option} needs {needed}")
+    before = ["", *words]
+    return found, [word for word, last in zip(words, before) if option not in (word.partition("=")[0], last)]
+
+
 def _fields(method: MethodConfig) -> Iterator[tuple[str, Any]]:
     """Modality and declared type of each field of a method that holds a tower."""
     hints = get_type_hints(type(method))
     return ((modality, hints[modality]) for modality in MODALITIES if modality in hints)
-
-
-def _take(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """The last value of an option, and the words without it."""
-    found = value_of(words, option)
-    if (found is None and is_given(words, option)) or (found or "").startswith("--"):
-        raise XmrError(f"{option} needs a kind; --help lists them")
-    before = ["", *words]
-    return found, [word for word, last in zip(words, before) if option not in (word.partition("=")[0], last)]
 
 
 def _tower(method: MethodConfig, modality: str, kind: str, words: Sequence[str]) -> TowerConfig | None:
