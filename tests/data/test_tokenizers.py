@@ -140,6 +140,7 @@ def test_subwords_are_fitted_on_long_texts_too() -> None:
 def test_subwords_that_cannot_be_fitted_name_the_option(tmp_path: Path) -> None:
     with pytest.raises(XmrError, match=r"--data.tokens.size 3 is too small: .* at least 20"):
         fitted(Tokenization("sentencepiece", size=3))
+    assert len(fitted(Tokenization("sentencepiece", size=5000))[0]) < 500  # as many as the texts yield
     with pytest.raises(XmrError, match="cannot be fitted on the 2 training texts"):
         fit_tokenizer(["", " "], SUBWORDS, WordVectors())
     with pytest.raises(XmrError, match=r"--data.words.file .*--data.tokens.kind words"):

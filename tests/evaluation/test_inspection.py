@@ -92,6 +92,9 @@ def test_a_perfect_model_confuses_nothing_and_a_swapped_class_is_named() -> None
     )
     found = confusion(inspect_rankings(perfect, similarity="cosine")[0])
     assert found.shares == pytest.approx(np.eye(4)) and found.largest == ()
+    alone = embedded_split({"image": np.eye(4), "text": np.eye(4)}, np.arange(4))
+    found = confusion(inspect_rankings(alone, similarity="cosine")[0])
+    assert found.k == 1 and found.shares == pytest.approx(np.eye(4))
     images = np.eye(4)[np.array([0, 1, 3, 2])[np.arange(40) % 4]]  # 2 and 3 take each other's place
     swapped = embedded_split({"image": images, "text": np.eye(4)[np.arange(40) % 4]}, np.arange(40) % 4)
     found = confusion(inspect_rankings(swapped, similarity="cosine")[0])

@@ -408,3 +408,16 @@ def test_a_gpu_gives_the_ranking_of_the_cpu(similarity: Any) -> None:
         for arguments in (problem.arguments, on_gpu)
     ]
     assert metrics[0].scores == pytest.approx(metrics[1].scores, abs=1e-12)
+
+
+def test_labels_become_numbers_only_where_each_sample_has_one() -> None:
+    one, two, mixed = np.eye(3, dtype=int), 1 - np.eye(3, dtype=int), np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]])
+    for queries, gallery, dims in ((one, one, 1), (two, two, 2), (one, two, 2), (two, one, 2), (mixed, one, 2)):
+        pair = LabelPair(queries, gallery, torch.device("cpu"))
+        assert pair.queries.ndim == pair.gallery.ndim == dims
+
+
+def test_ndcg_is_cut_at_500_as_the_papers_cut_it() -> None:
+    random = np.random.default_rng(0)
+    given = random.normal(size=(40, 4)), random.normal(size=(600, 4)), np.arange(40) % 2, np.arange(600) % 2
+    assert ndcg(*given) == ndcg(*given, k=500) != ndcg(*given, k=501)

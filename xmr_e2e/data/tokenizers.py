@@ -355,8 +355,6 @@ def _in_our_words(complaint: str, size: int) -> str:
             f"--data.tokens.size {size} is too small: they have so many different letters and signs that at least "
             f"{found[1]} are needed, and more to have subwords of several letters"
         )
-    if found := re.search(r"Vocabulary size too high .*<= (\d+)", complaint):
-        return f"they yield at most {found[1]} subwords: --data.tokens.size {found[1]}"
     if "all_chars_count" in complaint or "sentences_.empty()" in complaint:
         return "there is no letter in them"
     return f"--data.tokens.size {size}: {complaint}"
