@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 import tyro
 
-from xmr_e2e.console import report_errors, setup_logging
+from xmr_e2e.console import console, report_errors, setup_logging
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError, describe_os_error
@@ -24,6 +24,7 @@ from xmr_e2e.runs.config_file import read_yaml
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.leaks import known_leaks
 from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.summary import summary
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import STOPPED, leaving_at_once
 from xmr_e2e.towers.published_size import advise
@@ -141,6 +142,8 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
             _train(experiment, run, accelerator)
             with leaving_at_once(STOPPED):  # started again, the run goes on with the measuring
                 _measure(experiment, run)
+            if accelerator.is_main_process:
+                console.print(summary(run, experiment), highlight=False, soft_wrap=True, markup=False)
             status = 0
         except Stopped:
             logger.warning(
