@@ -709,7 +709,7 @@ def decoders() -> set[int]:
 def test_a_fault_of_a_decoder_is_for_the_console(obeying: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = upload(obeying, b"fail")
-    assert (answer.status_code, answer.json()) == (500, {"detail": limits.FAILED})
+        assert (answer.status_code, answer.json()) == (500, {"detail": limits.FAILED})
         assert upload(obeying, PICTURE).status_code == 200
         deadline = time.monotonic() + 30
         while "a fault of this program" not in caplog.text:  # it is written once the answer is sent
