@@ -160,7 +160,7 @@ class ClapEncoder(PretrainedEncoder):
         lengths = sounds.lengths.clamp(min=1)[:, :, None]
         times = torch.arange(self.longest, device=lengths.device)
         samples = sounds.samples.gather(2, times % lengths)
-        samples = torch.where(times < self.longest // lengths * lengths, samples, 0.0)
+        samples = torch.where((times // lengths + 1) * lengths <= self.longest, samples, 0.0)
         padded = F.pad(samples.flatten(0, 1), (512, 512), mode="reflect").unflatten(0, lengths.shape[:2])
         decibels = 10 * self.mels(padded).clamp(min=_CLAP_FLOOR).log10().transpose(2, 3)
         hidden = hide(decibels, sounds.masks, decibels.mean(dim=(2, 3), keepdim=True)).transpose(2, 3)
