@@ -41,7 +41,7 @@ def with_splits(found: Found, raw: Path, wanted: Fractions) -> Found:
     shares = {name: wanted.given().get(name, usual) for name in ("val", "test") if name not in present}
     _refuse_unused(present, shares, wanted)
     if present and not any(shares.values()):
-        return replace(found, notes=[*found.notes, *_note_no_val(present)])
+        return replace(found, notes=[*found.notes, *_note_no_val(present), *_note_on_given(found, raw)])
     return _drawn(found, raw, shares, seed=wanted.seed or 0)
 
 
@@ -59,6 +59,24 @@ def _note_no_val(present: Collection[str]) -> list[str]:
     if "val" in present:
         return []
     return ["the table has no split val, by which an epoch is selected: --val 0.1 draws one from train"]
+
+
+def _note_on_given(found: Found, raw: Path) -> list[str]:
+    """The number of files that lie in two of the splits that are given."""
+    splits = {sample.source: sample.split for sample in found.samples}
+    across = [group for group in _copies(found, raw, splits) if len({splits[source] for source in group}) > 1]
+    if not across:
+        return []
+    one_of_each = {splits[source]: source for source in across[0]}.values()
+    return [
+        f"{sum(map(len, across))} {_what(found)} have the same bytes as some in another split, such as "
+        f"{' and '.join(map(shown, one_of_each))}: figures are too good by them; `xmr shards audit` lists what to "
+        "leave out"
+    ]
+
+
+def _what(found: Found) -> str:
+    return "files" if any(sample.media for sample in found.samples) else "pictures"
 
 
 def _drawn(found: Found, raw: Path, shares: Mapping[str, float], *, seed: int) -> Found:
@@ -84,8 +102,7 @@ def _drawn(found: Found, raw: Path, shares: Mapping[str, float], *, seed: int) -
     if found.has_splits:
         parts = " and ".join(f"{share:g} for {name}" for name, share in shares.items() if share)
         notes.append(f"of each class in the table's train, {parts} was drawn with seed {seed}")
-    has_media = any(sample.media for sample in found.samples)
-    notes += _notes_on_copies(copies, splits, "files" if has_media else "pictures")
+    notes += _notes_on_copies(copies, splits, _what(found))
     return replace(
         found,
         samples=[replace(sample, split=splits.get(sample.source, sample.split)) for sample in found.samples],

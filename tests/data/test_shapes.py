@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import io
 import json
 import socket
@@ -327,6 +328,8 @@ MANY_NODES = triangle_tree(nodes=[{"mesh": 0}] * 1000, scenes=[{"nodes": list(ra
 MISSING = triangle_tree(accessors=[{"componentType": 5126, "count": 10**9, "type": "VEC3"}])
 ELSEWHERE = triangle_tree(buffers=[{"byteLength": 36, "uri": "file:///etc/hostname"}])
 DRACO = triangle_tree(extensionsRequired=["KHR_draco_mesh_compression", "KHR_materials_unlit"])
+MESHOPT = triangle_tree(extensionsRequired=["EXT_meshopt_compression"])
+QUANTIZED = triangle_tree(extensionsRequired=["KHR_mesh_quantization"])
 CHAIN = triangle_tree(nodes=[{"children": [i + 1]} for i in range(50)] + [{"children": [0], "mesh": 0}])
 STL = saved(BOX, "stl")
 PLY = saved(BOX, "ply")
@@ -341,6 +344,7 @@ with zipfile.ZipFile(ZIPPED, "w", zipfile.ZIP_DEFLATED) as archive:
         ("off", b"", r"is empty \(zero bytes\)"),
         ("off", b"a sentence, and no shape", "by its content it is none of off, obj, ply, stl, glb, pcd"),
         ("off", ZIPPED.getvalue(), "by its content it is none of"),
+        ("off", gzip.compress(saved(BOX, "off")), "by its content it is none of"),
         ("off", b"OFF\n", "no numbers of vertices and faces"),
         ("off", b"OFF BINARY\n" + bytes(300), "no numbers of vertices and faces"),
         ("off", b"OFF\n0 0 0\n", "no vertices|cannot be decoded"),
@@ -368,6 +372,8 @@ with zipfile.ZipFile(ZIPPED, "w", zipfile.ZIP_DEFLATED) as archive:
         ("glb", glb(triangle_tree(), TRIANGLE[:20]), "cannot be decoded"),
         ("glb", glb(ELSEWHERE), "names other files, which are not read"),
         ("glb", glb(DRACO, TRIANGLE), r"not supported \(KHR_draco_mesh_compression\)"),
+        ("glb", glb(MESHOPT, TRIANGLE), r"not supported \(EXT_meshopt_compression\)"),
+        ("glb", glb(QUANTIZED, TRIANGLE), r"not supported \(KHR_mesh_quantization\)"),
         ("glb", glb(MISSING), "an accessor without bufferView"),
         ("glb", glb(CHAIN, TRIANGLE), "."),
         ("pcd", b"# .PCD v0.7\nVERSION 0.7\n", "does not end with a line DATA"),

@@ -6,6 +6,7 @@ import builtins
 import io
 import struct
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -168,6 +169,22 @@ def test_damage_in_the_middle_costs_only_its_surroundings() -> None:
     found, whole = decode_sound(bytes(data), WHERE), decode_sound(save(noise(4), 16_000, "FLAC"), WHERE)
     assert len(found) > 0.8 * len(whole)
     np.testing.assert_allclose(found[:16_000], whole[:16_000], atol=1e-6)
+
+
+def test_a_sound_most_of_which_is_damaged_is_refused() -> None:
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as container:
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise(4).T.astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        packets = [*audio.encode(frame), *audio.encode(None)]
+        container.mux(packets)
+    data = bytearray(stream.getvalue())
+    for content in map(bytes, packets[2:]):
+        place = data.index(content)
+        data[place : place + len(content)] = b"\xff" * len(content)
+    with pytest.raises(XmrError, match=f"^{WHERE}: the sound cannot be decoded: .* of its packets are damaged"):
+        decode_sound(bytes(data), WHERE)
 
 
 def of_format(rate: int = 16_000, channels: int = 1, bits: int = 16, payload: bytes = bytes(3200)) -> bytes:

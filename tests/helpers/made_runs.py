@@ -46,6 +46,8 @@ class Made:
     name: str = "test"
     """of the evaluation"""
     directions: tuple[str, ...] = WAYS
+    pools: tuple[str, ...] = ()
+    """mixed pools, in which each figure is half of a direction's"""
     config: MethodConfig | None = None
     train: Train = Train()
     workers: int | None = None
@@ -91,5 +93,7 @@ class Made:
         for kind, share in (("model", 1.0), ("random", 0.25)):
             scores = {name: share * value for name, value in self.scores.items()}
             figures = {way: {"scores": scores, "queries": measured} for way in self.directions}
-            document[kind] = {"figures": figures, "average": scores}
+            halves = {name: value / 2 for name, value in scores.items()}
+            pools = {pool: {"scores": halves, "queries": measured} for pool in self.pools}
+            document[kind] = {"figures": figures, "average": scores, **({"pools": pools} if pools else {})}
         return document

@@ -9,17 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from xmr_e2e.search.index import Index
+from xmr_e2e.search.queues import InferenceQueues
 from xmr_e2e.search.serve import Endpoint, make_server, open_endpoint
 
 
 @contextmanager
-def serving(index: Index, model: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[Endpoint]:
+def serving(
+    index: Index, model: Any, host: str = "127.0.0.1", *, work: InferenceQueues | None = None, **options: Any
+) -> Iterator[Endpoint]:
     """Serve for as long as the context lasts; gives the endpoint.
 
     options: of `open_endpoint`.
     """
     endpoint = open_endpoint(host, 0, **options)
-    server = make_server(index, model, endpoint)
+    server = make_server(index, model, endpoint, work)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [endpoint.listener]})
     thread.start()
     try:

@@ -133,6 +133,22 @@ def test_columns_of_media_can_be_chosen(tmp_path: Path) -> None:
         table_of(tmp_path / "raw", rows, Columns(video="movie"))
 
 
+def test_copies_in_two_of_the_splits_that_a_table_gives_are_named(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name, pitch in (("a", 300), ("b", 300), ("c", 300), ("d", 400), ("e", 400), ("f", 500)):
+        write(raw / f"{name}.wav", wav(pitch=pitch))
+    splits = {"a": "train", "b": "train", "c": "test", "d": "val", "e": "val", "f": "test"}
+    rows = [{"audio": f"{name}.wav", "label": "x", "split": split} for name, split in splits.items()]
+    write(raw / "table.jsonl", "\n".join(map(json.dumps, rows)))
+    folder(raw, tmp_path / "out", build=ALONE)
+    (note,) = [note for note in manifest(tmp_path / "out")["notes"] if "same bytes" in note]
+    assert note.startswith("3 files have the same bytes as some in another split, such as b.wav and c.wav: ")
+    assert "xmr shards audit" in note
+    write(raw / "c.wav", wav(pitch=600))
+    folder(raw, tmp_path / "other", build=ALONE)
+    assert not any("same bytes" in note for note in manifest(tmp_path / "other")["notes"])
+
+
 def test_one_picture_with_two_sounds_is_two_samples_in_one_split(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     rows = [{"image": "p.jpg", "audio": f"{number}.wav", "label": "x"} for number in range(2)]

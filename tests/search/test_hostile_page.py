@@ -7,6 +7,7 @@ import asyncio
 import http.client
 import io
 import logging
+import multiprocessing
 import re
 import shlex
 import socket
@@ -35,6 +36,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from tests.helpers import served
 from tests.helpers.fuzzing import WORDS, damaged, fuzzed
 from tests.helpers.media_bytes import mp4, off, sound_in_mp4, wav
+from tests.helpers.obedient import obey, wait_for
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.media import Shapes, Sounds, Videos
 from xmr_e2e.data.preview_files import MEDIA_TYPES
@@ -46,6 +48,7 @@ from xmr_e2e.search.app import create_app
 from xmr_e2e.search.command import serve_command
 from xmr_e2e.search.draft import NewItem, rewritten
 from xmr_e2e.search.index import Index
+from xmr_e2e.search.queues import InferenceQueues, WorkQueue
 from xmr_e2e.search.serve import Endpoint, open_endpoint
 from xmr_e2e.search.store import NAME, Item
 from xmr_e2e.shards.schema import MODALITIES
@@ -633,7 +636,7 @@ def test_no_room_for_too_long_is_said() -> None:
 
 def test_one_client_cannot_take_all_places_of_a_queue() -> None:
     async def run() -> None:
-        queue, go_on = limits.WorkQueue("x", queue=3, share=2), threading.Event()
+        queue, go_on = WorkQueue("x", queue=3, share=2), threading.Event()
         waiting = [asyncio.ensure_future(queue.do("a", go_on.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(limits.HTTPException, match="too busy"):
@@ -654,52 +657,85 @@ def test_clients_are_addresses_and_networks() -> None:
     assert limits.client_of(None) == limits.client_of(("testclient", 5)) == ""
 
 
-def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from xmr_e2e.search import uploads
+# What decodes
 
-    begun, go_on, decode = threading.Event(), threading.Event(), uploads.load_square
 
-    def slow(data: bytes, *arguments: Any, **options: Any) -> Any:
-        if len(data) > 10_000:
-            begun.set()
-            assert go_on.wait(30)
-        return decode(data, *arguments, **options)
+@pytest.fixture(scope="module")
+def obeying(index: Index) -> Iterator[int]:
+    """The port of a server whose decoders do what files say."""
+    with serving(index, work=InferenceQueues(obey)) as endpoint:
+        yield endpoint.listener.getsockname()[1]
 
-    monkeypatch.setattr(uploads, "load_square", slow)
-    large = encoded(Image.new("1", (4000, 4000)), "BMP")
+
+REAL = {"a.jpg": PICTURE, "a.wav": wav(0.2), "a.off": off()}
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("abort", "decoding it ended the process that did it (SIGABRT)"),
+        ("exit", "decoding it ended the process that did it (status 3)"),
+        ("fill", "it takes more than 2 GB of memory"),
+    ],
+)
+def test_a_file_that_ends_its_decoder_ends_nothing_else(obeying: int, name: str, order: str, reason: str) -> None:
+    expected = upload(obeying, REAL[name], name).json()
+    answer = upload(obeying, order.encode(), name)
+    assert (answer.status_code, answer.json()) == (422, {"detail": f"{name} cannot be used: {reason}"})
+    after = upload(obeying, REAL[name], name)
+    assert after.status_code == 200 and after.json() == expected
+
+
+def test_a_file_that_is_decoded_for_too_long_is_given_up_and_the_next_one_is_not(index: Index) -> None:
+    others = decoders()
+    with serving(index, work=InferenceQueues(obey, patience=3)) as endpoint:
+        port = endpoint.listener.getsockname()[1]
+        assert upload(port, REAL["a.wav"], "a.wav").status_code == 200
+        own = decoders() - others
+        answer = upload(port, b"hang", "a.wav")
+        assert answer.json() == {"detail": "a.wav cannot be used: it was not decoded within 3 seconds"}
+        assert answer.status_code == 422
+        assert upload(port, REAL["a.wav"], "a.wav").status_code == 200
+        assert len(own - decoders()) == 1, "the process that hung is gone"
+    assert not decoders() - others, "none outlives the server"
+
+
+def decoders() -> set[int]:
+    """The numbers of the processes that this one has started."""
+    return {process.pid for process in multiprocessing.active_children() if process.pid}
+
+
+def test_a_fault_of_a_decoder_is_for_the_console(obeying: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = upload(obeying, b"fail")
+        assert (answer.status_code, answer.json()) == (500, {"detail": limits.FAILED})
+        assert upload(obeying, PICTURE).status_code == 200
+        deadline = time.monotonic() + 30
+        while "a fault of this program" not in caplog.text:  # it is written once the answer is sent
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_sentence_waits_for_no_picture_and_a_photograph_for_no_large_one(obeying: int, tmp_path: Path) -> None:
+    large = f"wait {tmp_path}\n".encode() + encoded(Image.new("1", (4000, 4000)), "BMP")
+    check_nobody_waits(obeying, tmp_path, large, "a.bmp")
+
+
+def test_a_sentence_and_a_picture_wait_for_no_sound(obeying: int, tmp_path: Path) -> None:
+    check_nobody_waits(obeying, tmp_path, f"wait {tmp_path}\n".encode() + wav(0.2), "a.wav")
+
+
+def check_nobody_waits(port: int, folder: Path, content: bytes, name: str) -> None:
+    """For a file that is being decoded."""
     with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(upload, port, large)
-        assert begun.wait(30)
-        try:
-            assert ask(port, "/api/search?text=sea").status_code == 200
-            assert upload(port, PICTURE).status_code == 200
-            assert not waits.done()
-        finally:
-            go_on.set()
-        assert waits.result().status_code == 200
-
-
-def test_a_sentence_and_a_picture_wait_for_no_sound(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xmr_e2e.search import uploads
-
-    begun, go_on, decode = threading.Event(), threading.Event(), uploads.LOADERS["audio"]
-
-    def slow(*arguments: Any) -> Any:
-        begun.set()
-        assert go_on.wait(30)
-        return decode(*arguments)
-
-    monkeypatch.setitem(uploads.LOADERS, "audio", slow)
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(upload, port, wav(0.2), "a.wav")
-        assert begun.wait(30)
+        waits = pool.submit(upload, port, content, name)
+        wait_for(folder / "begun")
         try:
             assert ask(port, "/api/search?text=sea").status_code == upload(port, PICTURE).status_code == 200
             assert not waits.done()
         finally:
-            go_on.set()
+            (folder / "go").touch()
         assert waits.result().status_code == 200
 
 

@@ -42,7 +42,8 @@ from xmr_e2e.data.images import load_square
 from xmr_e2e.errors import XmrError
 from xmr_e2e.search.command import index_command, serve_command
 from xmr_e2e.search.indexing import make_index
-from xmr_e2e.search.limits import UPLOAD_BYTES, WorkQueue
+from xmr_e2e.search.limits import UPLOAD_BYTES
+from xmr_e2e.search.queues import WorkQueue
 
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser

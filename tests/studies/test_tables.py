@@ -103,6 +103,33 @@ def test_options_that_came_after_a_run_have_their_defaults_and_those_that_went_t
     )
 
 
+SIX_WAYS = tuple(f"{one}_to_{other}" for one in ("image", "text", "audio") for other in ("image", "text", "audio")
+                  if one != other)  # fmt: skip
+POOLS = ("image_to_others", "text_to_others", "audio_to_others")
+
+
+def test_mixed_pools_stand_behind_the_average_of_which_they_are_no_part(tmp_path: Path) -> None:
+    for seed, value in enumerate((0.4, 0.6)):
+        made = Made(seed=seed, scores={"mAP@all": value}, directions=SIX_WAYS, pools=POOLS)
+        made.write(tmp_path / f"run-{seed}")
+    Made(seed=0, method="sdcmr", scores={"mAP@all": 0.3}, directions=SIX_WAYS).write(tmp_path / "early")
+    (comparison,) = tabulate(tmp_path)
+    assert comparison.directions == (*SIX_WAYS, "average", *POOLS)
+    ours, early, random = (
+        row_of(comparison, kind, source) for kind, source in (("ours", "dscmr"), ("ours", "sdcmr"), ("random", ""))
+    )
+    assert ours.cells["average"].value[0] == pytest.approx(0.5)
+    for pool in POOLS:
+        assert ours.cells[pool].value[:2] == (pytest.approx(0.25), pytest.approx(np.std([0.2, 0.3], ddof=1)))
+        assert random.cells[pool].value[0] == pytest.approx(0.25 / 4)
+    assert early.cells.keys() == {*SIX_WAYS, "average"}  # of a version that measured in none
+    text = render([comparison], "markdown")
+    lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert lines.index("average") < lines.index("image → all others") < lines.index("audio → all others")
+    rows = list(csv.DictReader(io.StringIO(render([comparison], "csv"))))
+    assert {row["direction"] for row in rows if row["kind"] == "ours"} == {*SIX_WAYS, "average", *POOLS}
+
+
 # ---- what cannot be compared
 
 VGG_FROM_NOTHING = Dscmr(image=ImageTower("vgg19", weights="none"), text=TEXT)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision import models
 
+from tests.helpers.made_sound_models import ast, clap, fused_clap, raw_wav2vec2, wav2vec2
+from tests.helpers.made_transformers import SMALL
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.errors import XmrError
@@ -289,45 +291,6 @@ def test_sounds_have_these_kinds_of_towers() -> None:
 
 
 # ---- audio transformers
-
-SMALL: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "initializer_range": 0.5,
-}
-
-
-def ast() -> Any:
-    config = transformers.ASTConfig(**SMALL, max_length=60, num_mel_bins=32, time_stride=8, frequency_stride=8)
-    extractor = transformers.ASTFeatureExtractor(max_length=60, num_mel_bins=32, mean=-3.0, std=2.0)
-    return transformers.ASTModel(config), extractor
-
-
-def wav2vec2(**options: Any) -> Any:
-    layers = {"conv_dim": (8, 8), "conv_kernel": (10, 4), "conv_stride": (5, 4), "num_feat_extract_layers": 2}
-    config = transformers.Wav2Vec2Config(**SMALL, **layers, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
-    return transformers.Wav2Vec2Model(config), transformers.Wav2Vec2FeatureExtractor(**options)
-
-
-def raw_wav2vec2() -> Any:
-    return wav2vec2(do_normalize=False)
-
-
-def clap(fused: bool = False) -> Any:
-    audio = {
-        "patch_embeds_hidden_size": 8, "hidden_size": 16, "depths": [1, 1], "num_attention_heads": [2, 2],
-        "num_hidden_layers": 2, "enable_fusion": fused, "fusion_type": "aff_2d" if fused else None,
-        "projection_dim": 8, "aff_block_r": 1, "initializer_factor": 20.0,
-    }  # fmt: skip
-    config = transformers.ClapConfig(audio_config=audio, text_config={**SMALL, "vocab_size": 9}, projection_dim=8)
-    truncation = "fusion" if fused else "rand_trunc"
-    return transformers.ClapModel(config), transformers.ClapFeatureExtractor(truncation=truncation, frequency_min=50)
-
-
-def fused_clap() -> Any:
-    return clap(fused=True)
 
 
 Save = Callable[[Callable[[], Any]], tuple[str, Any, Any]]

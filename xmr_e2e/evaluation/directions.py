@@ -189,6 +189,11 @@ def split_direction(direction: str) -> tuple[str, str]:
     return query, gallery
 
 
+def is_pool(direction: str) -> bool:
+    """True for a mixed pool's name, "image_to_others"."""
+    return split_direction(direction)[1] == OTHERS
+
+
 def modality_title(modality: str) -> str:
     """A modality, or the pool of all others, as it is written for people."""
     return {"shape3d": "3D shape", OTHERS: "all others"}.get(modality, modality)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeAlias
 
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import PreTrainedTokenizerFast
@@ -12,9 +13,11 @@ from xmr_e2e.data.tokenizers import PretrainedTokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.towers.sound_encoders import PretrainedEncoder
 from xmr_e2e.towers.transformer_encoders import TextEncoder, VisionEncoder
 
 FOLDER = "transformers"
+Encoder: TypeAlias = VisionEncoder | TextEncoder | PretrainedEncoder
 
 
 def require_transformers(model: SavedModel) -> None:
@@ -28,7 +31,8 @@ def require_transformers(model: SavedModel) -> None:
 
 def save_transformers(model: SavedModel, folder: Path) -> list[Path]:
     """Write `folder`/transformers/MODALITY with `save_pretrained`, for `from_pretrained` of the class that config.json
-    names under "architectures"; beside it the text's tokeniser, and how pictures are normalised.
+    names under "architectures"; beside it the text's tokeniser, how pictures are normalised, and the feature extractor
+    of sounds.
 
     The heads above the towers, which lead to the common space, are the method's and are not among them.
 
@@ -42,15 +46,16 @@ def save_transformers(model: SavedModel, folder: Path) -> list[Path]:
         encoder.network.save_pretrained(own)
         if isinstance(encoder, VisionEncoder):
             _write_pictures(own, model, encoder)
+        elif isinstance(encoder, PretrainedEncoder):
+            encoder.extractor(model.data.audio.rate).save_pretrained(own)
         elif isinstance(model.tokenizer, PretrainedTokens):
             _write_tokenizer(own, model.tokenizer)
         folders.append(own)
     return folders
 
 
-def _encoders(model: SavedModel) -> dict[str, VisionEncoder | TextEncoder]:
-    towers = model.method.towers.items()
-    return {name: tower for name, tower in towers if isinstance(tower, VisionEncoder | TextEncoder)}
+def _encoders(model: SavedModel) -> dict[str, Encoder]:
+    return {name: tower for name, tower in model.method.towers.items() if isinstance(tower, Encoder)}
 
 
 def _write_pictures(folder: Path, model: SavedModel, encoder: VisionEncoder) -> None:

@@ -45,9 +45,9 @@ from xmr_e2e.search.limits import (
     UPLOAD_BYTES,
     UPLOAD_PIXELS,
     BodyLimitMiddleware,
-    InferenceQueues,
     client_of,
 )
+from xmr_e2e.search.queues import DecodingQueue, InferenceQueues
 from xmr_e2e.search.ranges import ranged
 from xmr_e2e.search.store import Item
 from xmr_e2e.search.uploads import Upload
@@ -108,11 +108,10 @@ class Service:
         it is, as /api/about lists them; another one stands for a picture: JPEG, PNG, WebP, GIF, BMP or TIFF."""
         upload, client = Upload(file.file, file.filename or ""), client_of(request.client)
         wanted = self._galleries(upload.modality, finds)
-        if upload.modality != "image":
-            return await self.work.media.do(client, self._find_by_media, upload, wanted, k)
-        found = await self.work.pictures.do(client, self._find_by_picture, upload, wanted, k, LARGE_PIXELS)
+        queue = self.work.pictures if upload.modality == "image" else self.work.media
+        found = await self._find_by_file(queue, client, upload, wanted, k, LARGE_PIXELS)
         if found is None:
-            found = await self.work.large_pictures.do(client, self._find_by_picture, upload, wanted, k, UPLOAD_PIXELS)
+            found = await self._find_by_file(self.work.large_pictures, client, upload, wanted, k, UPLOAD_PIXELS)
         assert found is not None, "no picture has more pixels than that"
         return found
 
@@ -149,19 +148,21 @@ class Service:
         unknown = self.model.unknown_words(text)
         return answer.model_copy(update={"unknown": list(unknown.words), "remark": str(unknown)})
 
-    def _find_by_picture(self, upload: Upload, finds: Sequence[str], k: int, most_pixels: int) -> Answer | None:
-        """None for a picture of more pixels than it may have here."""
-        decoded = upload.decode_picture(self.model.data, most_pixels)
-        return None if decoded is None else self._find_by(decoded, "image", finds, k)
+    async def _find_by_file(
+        self, queue: DecodingQueue, client: str, upload: Upload, finds: Sequence[str], k: int, most_pixels: int
+    ) -> Answer | None:
+        """None for a picture of more pixels than it may have in this queue."""
 
-    def _find_by_media(self, upload: Upload, finds: Sequence[str], k: int) -> Answer:
-        return self._find_by(upload.decode_media(self.model.data), upload.modality, finds, k)
+        def find() -> Answer | None:
+            decoded = upload.decode(queue.decoder, self.model.data, most_pixels)
+            if decoded is None:
+                return None
+            return self.work.with_model(self._find_by_decoded, decoded, upload.modality, finds, k)
 
-    def _find_by(self, decoded: Any, query: str, finds: Sequence[str], k: int) -> Answer:
-        """In the thread that has decoded the file: the model's does the rest."""
-        return self.work.with_model(
-            lambda: self._answer(self.model.embed_decoded(query, [decoded])[0], query, finds, k)
-        )
+        return await queue.do(client, find)
+
+    def _find_by_decoded(self, decoded: Any, query: str, finds: Sequence[str], k: int) -> Answer:
+        return self._answer(self.model.embed_decoded(query, [decoded])[0], query, finds, k)
 
     def _answer(self, embedded: np.ndarray, query: str, finds: Sequence[str], k: int) -> Answer:
         best = self.index.best(embedded, finds, k)
@@ -188,6 +189,7 @@ def create_app(index: Index, model: SavedModel, rules: Rules, *, work: Inference
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await work.start()
         yield
         work.close()
 

@@ -1,4 +1,4 @@
-"""Limits that keep a server answering, whatever is sent to it: bounds on bodies, on patience and on the model's work.
+"""Limits that keep a server answering, whatever is sent to it: bounds on bodies, on patience and on waiting.
 
 Of everything that there is only so much of, one client can have a part. A client is an address, in IPv6 a network: who
 asks through a proxy or a tunnel has the proxy's.
@@ -9,19 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import Any, TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-Result = TypeVar("Result")
 
 UPLOAD_BYTES = 10 * 2**20
 """of a request's body; twice a good photograph"""
@@ -46,6 +42,10 @@ PICTURES, CLIENT_PICTURES = 128, 32
 LARGE_PICTURES, CLIENT_LARGE_PICTURES = 16, 4
 MEDIA, CLIENT_MEDIA = 16, 4
 """searches that wait; those that come beyond are turned away"""
+DECODE_S = 20.0
+"""in which an uploaded file must be decoded"""
+DECODE_BYTES = 2**31
+"""of memory that decoding a file may take"""
 TIMEOUT_S = 30.0
 """for which a request waits in each queue"""
 ENDING = "the server is being ended"
@@ -224,7 +224,7 @@ class Bodies:
     async def _enter(self, client: str, size: int) -> None:
         of_client = sum(each.client == client for each in self._waiting)
         if len(self._waiting) >= self._most_waiting or of_client >= self._most_of_client:
-            raise _busy("too many uploads are waiting already")
+            raise busy("too many uploads are waiting already")
         entry = _Waiting(client, size, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._admit()
@@ -237,7 +237,7 @@ class Bodies:
             if entry.turn.done() and not entry.turn.cancelled():  # its turn came at the same moment
                 self._leave(client, size)
             if isinstance(error, TimeoutError):
-                raise _busy(f"there was no room for the upload within {self._patience:g} seconds") from error
+                raise busy(f"there was no room for the upload within {self._patience:g} seconds") from error
             raise HTTPException(503, ENDING) from error
 
     def _leave(self, client: str, size: int) -> None:
@@ -262,65 +262,6 @@ class Bodies:
                 entry.turn.set_result(None)
 
 
-class WorkQueue:
-    """A bounded queue for one kind of work, and the threads that do it."""
-
-    def __init__(self, name: str, queue: int, share: int, *, threads: int = 1, patience: float = TIMEOUT_S) -> None:
-        """
-        Args:
-            queue: calls that wait or are done at a time.
-            share: of one client.
-        """
-        self.threads = ThreadPoolExecutor(threads, name)
-        self._queue, self._share = queue, share
-        self._patience = patience
-        self._waiting: Counter[str] = Counter()
-
-    async def do(self, client: str, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call the function in one of the threads when its turn has come, and return its result.
-
-        Raises:
-            HTTPException: 503, the queue is full or does not move.
-        """
-        if self._waiting.total() >= self._queue or self._waiting[client] >= self._share:
-            raise _busy(f"{self._waiting.total()} searches are waiting already")
-        self._waiting[client] += 1
-        try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
-        except TimeoutError as error:
-            raise _busy(f"the search was not done within {self._patience:g} seconds") from error
-        except asyncio.CancelledError as error:
-            raise HTTPException(503, ENDING) from error
-        finally:
-            self._waiting[client] -= 1
-            if not self._waiting[client]:
-                del self._waiting[client]
-
-    def close(self) -> None:
-        """Drop what is waiting; what is being done ends by itself."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
-
-
-class InferenceQueues:
-    """The model's thread, and before it those that decode files, so that no sentence waits for a file that is being
-    decoded, no picture for a video, and no photograph for a picture that is made to take long."""
-
-    def __init__(self) -> None:
-        self.model = WorkQueue("model", SENTENCES, CLIENT_SENTENCES)
-        self.pictures = WorkQueue("pictures", PICTURES, CLIENT_PICTURES)
-        self.large_pictures = WorkQueue("large-pictures", LARGE_PICTURES, CLIENT_LARGE_PICTURES)
-        self.media = WorkQueue("media", MEDIA, CLIENT_MEDIA)
-        """sounds, videos and shapes"""
-
-    def with_model(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call the function in the model's thread and return its result; for a thread that decodes."""
-        return self.model.threads.submit(function, *arguments).result()
-
-    def close(self) -> None:
-        for queue in (self.media, self.large_pictures, self.pictures, self.model):
-            queue.close()
-
-
-def _busy(reason: str) -> HTTPException:
+def busy(reason: str) -> HTTPException:
+    """The answer to whoever comes while there is no room."""
     return HTTPException(503, f"too busy: {reason}; try again soon", RETRY)

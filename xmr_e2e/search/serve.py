@@ -20,7 +20,9 @@ from xmr_e2e.models.saved_model import SavedModel, load
 from xmr_e2e.search.access import LOCAL, Rules, is_loopback, is_wildcard, rules_for
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.connections import CONNECTIONS, Protocol, allow_connections
+from xmr_e2e.search.decoding import prepare
 from xmr_e2e.search.index import DEFAULT, Index, require_same_model
+from xmr_e2e.search.queues import InferenceQueues
 from xmr_e2e.search.store import NAME
 
 
@@ -120,6 +122,7 @@ def serve(path: Path, index_folder: Path | None, endpoint: Endpoint, announce: C
     if run:
         refuse_folder_of_runs(run)
     index = Index(folder)
+    prepare()
     model = load(run or run_around(index))
     require_same_model(index, model)
     server = make_server(index, model, endpoint)
@@ -127,13 +130,15 @@ def serve(path: Path, index_folder: Path | None, endpoint: Endpoint, announce: C
     server.run(sockets=[endpoint.listener])
 
 
-def make_server(index: Index, model: SavedModel, endpoint: Endpoint) -> uvicorn.Server:
+def make_server(
+    index: Index, model: SavedModel, endpoint: Endpoint, work: InferenceQueues | None = None
+) -> uvicorn.Server:
     """uvicorn around the application, to be run with the endpoint's listener."""
     allow_connections()
     for name in ("uvicorn.error", "asyncio", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)  # what clients do wrong could fill the console
     return uvicorn.Server(uvicorn.Config(
-        create_app(index, model, endpoint.rules),
+        create_app(index, model, endpoint.rules, work=work),
         http=Protocol,
         ws="none",
         log_config=None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -11,13 +9,10 @@ from typing import Any, BinaryIO
 from fastapi import HTTPException
 
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.images import load_square
 from xmr_e2e.data.media_files import MediaBounds
-from xmr_e2e.errors import XmrError
-from xmr_e2e.models.given import LOADERS, modality_of
-from xmr_e2e.search.limits import UPLOAD_PIXELS
+from xmr_e2e.models.given import modality_of
+from xmr_e2e.search.decoding import Decoder, Refused, Undecoded
 from xmr_e2e.search.query import shorten
-from xmr_e2e.shards.media import UnusableImage, count_pixels
 
 MEDIA_BOUNDS = MediaBounds(max_seconds=120, max_frame_pixels=500_000_000, max_faces=500_000, max_points=500_000)
 """of an upload: a few seconds' work of a core also where a file was made to take long"""
@@ -29,7 +24,7 @@ _BEGINNINGS = (": the image ", "the given bytes: ")
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as it came. It is read by the thread that decodes it: what waits for its turn lies on the disk."""
+    """A file as it came. It is read when its turn has come: what waits lies on the disk."""
 
     file: BinaryIO
     name: str
@@ -40,40 +35,19 @@ class Upload:
         """By the name's ending; a file of another one is taken for a picture."""
         return modality_of(PurePosixPath(self.name)) or "image"
 
-    def decode_picture(self, data: Data, most_pixels: int) -> Any | None:
-        """The picture as `given.load_images` gives it; None for one of more pixels.
+    def decode(self, decoder: Decoder, data: Data, most_pixels: int) -> Any | None:
+        """The picture, sound, video or shape as the loader in `given.LOADERS` gives it; None for a picture of more
+        pixels.
 
         Raises:
-            HTTPException: 422, it cannot be decoded, or is above the bounds.
+            HTTPException: 422, it cannot be decoded, or is above the bounds; says why in one line.
         """
-        with self._refusals():
-            content = self._read()
-            if count_pixels(content, max_pixels=UPLOAD_PIXELS) > most_pixels:
-                return None
-            how = data.interpolation
-            return load_square(content, data.load_size, where="", max_pixels=UPLOAD_PIXELS, interpolation=how)[None]
-
-    def decode_media(self, data: Data) -> Any:
-        """The sound, video or shape as the loader in `given.LOADERS` gives it.
-
-        Raises:
-            HTTPException: 422, it cannot be decoded, or is above the bounds.
-        """
-        modality, extension = self.modality, PurePosixPath(self.name).suffix.lower().removeprefix(".")
-        own = {"extension": extension} if modality == "shape3d" else {}
-        with self._refusals():
-            return LOADERS[modality]([self._read()], replace(data, media=_tighter(data.media)), **own)
-
-    def _read(self) -> bytes:
+        own, extension = replace(data, media=_tighter(data.media)), PurePosixPath(self.name).suffix.lower()
         self.file.seek(0)
-        return self.file.read()
-
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Answer with the reason why a file cannot be decoded, in one line."""
+        content = self.file.read()
         try:
-            yield
-        except (UnusableImage, XmrError) as error:
+            return decoder.decode(Undecoded(content, self.modality, extension.removeprefix("."), own, most_pixels))
+        except Refused as error:
             name = shorten(self.name, NAME_CHARACTERS) or "this file"
             raise HTTPException(422, f"{name} cannot be used: {_reason(str(error))}") from error
 

@@ -65,7 +65,7 @@ def _run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     others = multiprocessing.active_children()
     with _pool(workers) as pool:
         try:
-            with without_main(), _without_interrupts():
+            with without_main(), without_interrupts():
                 futures = deque(pool.submit(function, task) for task in tasks)
             while futures:
                 yield futures.popleft().result()
@@ -94,7 +94,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes that are started meanwhile do not heed Ctrl-C, which a terminal sends to all; who started them ends
     them. Here it counts once they are started: one that is half started would end with a traceback."""
     asked: list[int] = []

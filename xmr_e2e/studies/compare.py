@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.directions import is_pool
 from xmr_e2e.methods.discovery import method_title
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import family, marks_of_group, marks_of_published
@@ -40,7 +41,7 @@ class ComparisonRow:
     source: str
     """the recipe, or the paper and its table"""
     cells: Mapping[str, Cell]
-    """direction, or "average" -> its figure, where there is one"""
+    """direction, "average", or mixed pool -> its figure, where there is one"""
     seeds: int | None = None
     minutes: float | None = None
     """of a training, mean over the seeds"""
@@ -57,7 +58,7 @@ class Comparison:
     setting: Setting
     metric: str
     directions: tuple[str, ...]
-    """and "average\""""
+    """and "average", and behind it the mixed pools that any of the runs was measured in"""
     rows: tuple[ComparisonRow, ...]
     remarks: tuple[str, ...]
     """notes of what is missing, in sentences"""
@@ -76,13 +77,22 @@ def compare(groups: Sequence[Group], metrics: Sequence[str] = ()) -> list[Compar
             raise XmrError(f"--metrics {metric}: no run has it; there are {', '.join(sorted(measured))}")
     settings: dict[tuple[Setting, tuple[str, ...]], list[Group]] = defaultdict(list)
     for group in groups:
-        settings[group.first.setting, tuple(group.first.scores)].append(group)
+        settings[group.first.setting, _without_pools(group.first.scores)].append(group)
     return [
-        _comparison(setting, directions, having, metric)
+        _comparison(setting, (*directions, *_pools(having)), having, metric)
         for (setting, directions), members in sorted(settings.items(), key=_place)
         for metric in metrics or PUBLISHED
         if (having := [group for group in members if metric in _metrics(group)])
     ]
+
+
+def _without_pools(directions: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in directions if not is_pool(name))
+
+
+def _pools(groups: Sequence[Group]) -> list[str]:
+    """Each once; early versions measured in none."""
+    return list(dict.fromkeys(name for group in groups for name in group.first.scores if is_pool(name)))
 
 
 def _metrics(group: Group) -> Mapping[str, float]:
@@ -136,7 +146,8 @@ def published_cells(table: PublishedTable, row: str, directions: Sequence[str]) 
     cells = {}
     for direction, value in table.figures(row).items():
         # An average over other directions is another figure.
-        if direction in directions and (direction != "average" or set(table.directions) == set(directions)):
+        is_comparable = direction != "average" or set(table.directions) == set(_without_pools(directions))
+        if direction in directions and is_comparable:
             doubt = table.doubts.get(f"{row} {direction}")
             cells[direction] = Cell(value, (doubt,) if doubt else ())
     return cells

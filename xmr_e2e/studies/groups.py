@@ -46,7 +46,7 @@ class Group:
     def statistic(self, direction: str, metric: str) -> Statistic | None:
         """Mean and spread of the seeds' figures; a seed that was run several times counts once, with its mean.
 
-        direction: or "average". None where a run does not have the figure.
+        direction: or "average", or a mixed pool. None where a run does not have the figure.
         """
         values = []
         for measurements in self.by_seed.values():

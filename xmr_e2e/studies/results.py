@@ -106,7 +106,7 @@ class RecipeResult:
 
     @cached_property
     def directions(self) -> tuple[str, ...]:
-        """The directions that were measured, and "average"."""
+        """The directions that were measured, "average", and the mixed pools."""
         first = next((row.group.first for row in self.rows if row.group), None)
         return tuple(name for name in first.scores if self.metric in first.scores[name]) if first else ()
 

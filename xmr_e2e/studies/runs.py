@@ -105,7 +105,7 @@ class Measurement:
     classes: int | None
     """of the dataset; None where the file does not say so"""
     scores: Mapping[str, Mapping[str, float]]
-    """direction, or "average" -> metric -> value"""
+    """direction, "average", or mixed pool -> metric -> value"""
     random: Mapping[str, Mapping[str, float]]
     training: TrainingCost | None = None
     """None where the file does not say what it took"""
@@ -242,7 +242,8 @@ def _selected_on(found: EvaluationResult) -> SelectedOn:
 
 
 def _scores(side: Directions) -> dict[str, Mapping[str, float]]:
-    return {**{name: each.scores for name, each in side.directions.items()}, "average": side.average}
+    directions, pools = ({name: each.scores for name, each in of.items()} for of in (side.directions, side.pools))
+    return {**directions, "average": side.average, **pools}
 
 
 def _sizes(shards: Path, manifest_sha256: str) -> Sizes:

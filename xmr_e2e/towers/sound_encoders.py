@@ -10,7 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import (
+    ASTFeatureExtractor,
+    ClapFeatureExtractor,
+    PretrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from xmr_e2e.data.inputs import Waveforms
@@ -54,6 +60,13 @@ class PretrainedEncoder(nn.Module, ABC):
     def encode(self, sounds: Waveforms) -> Tensor:
         """Each window's row, (n * w, dim)."""
 
+    @abstractmethod
+    def extractor(self, rate: int) -> FeatureExtractionMixin:
+        """The feature extractor of transformers that makes of a window what `encode` gives the network.
+
+        rate: samples per second.
+        """
+
     def forward(self, sounds: Waveforms) -> Tensor:
         rows = self.encode(sounds).unflatten(0, sounds.lengths.shape)
         return mean_of_windows(rows, sounds.lengths)
@@ -81,6 +94,9 @@ class WaveEncoder(PretrainedEncoder):
         samples = torch.where(torch.as_tensor(self.normalizes), (samples - mean) / (variance + 1e-7).sqrt(), samples)
         states: Tensor = self.network(input_values=self.cast(samples)).last_hidden_state
         return states.mean(dim=1)
+
+    def extractor(self, rate: int) -> FeatureExtractionMixin:
+        return Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=bool(self.normalizes))
 
 
 class AstEncoder(PretrainedEncoder):
@@ -117,6 +133,10 @@ class AstEncoder(PretrainedEncoder):
         pooled: Tensor = self.network(input_values=self.cast(values.flatten(0, 1))).pooler_output
         return pooled
 
+    def extractor(self, rate: int) -> FeatureExtractionMixin:
+        own = {"num_mel_bins": self.mels.spectrum.mels, "max_length": self.longest}
+        return ASTFeatureExtractor(sampling_rate=rate, mean=float(self.mean), std=float(self.std), **own)
+
 
 class ClapEncoder(PretrainedEncoder):
     """CLAP's audio side, which reads ten seconds, in which shorter sounds are repeated as often as they fit whole."""
@@ -140,13 +160,23 @@ class ClapEncoder(PretrainedEncoder):
         lengths = sounds.lengths.clamp(min=1)[:, :, None]
         times = torch.arange(self.longest, device=lengths.device)
         samples = sounds.samples.gather(2, times % lengths)
-        samples = torch.where(times < self.longest // lengths * lengths, samples, 0.0)
+        samples = torch.where((times // lengths + 1) * lengths <= self.longest, samples, 0.0)
         padded = F.pad(samples.flatten(0, 1), (512, 512), mode="reflect").unflatten(0, lengths.shape[:2])
         decibels = 10 * self.mels(padded).clamp(min=_CLAP_FLOOR).log10().transpose(2, 3)
         hidden = hide(decibels, sounds.masks, decibels.mean(dim=(2, 3), keepdim=True)).transpose(2, 3)
         output = self.network(input_features=self.cast(hidden.flatten(0, 1)[:, None]))
         projected: Tensor | None = output.get("audio_embeds")
         return output.pooler_output if projected is None else projected
+
+    def extractor(self, rate: int) -> FeatureExtractionMixin:
+        low, high = self.mels.band.tolist()
+        return ClapFeatureExtractor(
+            feature_size=self.mels.spectrum.mels,
+            sampling_rate=rate,
+            frequency_min=low,
+            frequency_max=high,
+            truncation="fusion" if self.network.config.enable_fusion else "rand_trunc",
+        )
 
 
 def build_pretrained(tower: PretrainedSound, dataset: DatasetInfo, modality: str) -> PretrainedEncoder:

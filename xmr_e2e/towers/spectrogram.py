@@ -84,15 +84,19 @@ class MelPower(nn.Module):
 
     window: Tensor
     filters: Tensor
+    band: Tensor
+    """(2,): lower end of the first filter and upper end of the last, in Hz"""
 
     def __init__(self, spectrum: Spectrum, *, saved: bool = False) -> None:
-        """saved: the filters are part of the state dict, and come from there."""
+        """saved: the filters and their band are part of the state dict, and come from there."""
         super().__init__()
         self.spectrum = spectrum
         steps = spectrum.window if spectrum.periodic else spectrum.window - 1
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spectrum.window) / steps)
         self.register_buffer("window", torch.from_numpy(window.astype(np.float32)), persistent=False)
         self.register_buffer("filters", mel_filters(spectrum), persistent=saved)
+        high = spectrum.rate / 2 if spectrum.high is None else spectrum.high
+        self.register_buffer("band", torch.tensor([spectrum.low, high]), persistent=saved)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # fp32 where DeepSpeed casts the model: the powers of a sound span ten orders of magnitude.
