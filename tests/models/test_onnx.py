@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 import xmr_e2e
-from tests.models.test_model_folder import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from tests.helpers.made_models import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from tests.helpers.onnx_runs import run_onnx, unit
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import document_type
 from xmr_e2e.data.config import Data
@@ -121,15 +122,6 @@ def narrow(model: xmr_e2e.SavedModel) -> xmr_e2e.SavedModel:
     first = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
     network.classifier = nn.Linear(first.in_features, 8)  # type: ignore[union-attr]
     return model
-
-
-def run_onnx(folder: Path, modality: str, **inputs: np.ndarray) -> np.ndarray:
-    rows: np.ndarray = onnxruntime.InferenceSession(folder / "onnx" / f"{modality}.onnx").run(None, inputs)[0]
-    return rows
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_every_method_is_among_them() -> None:

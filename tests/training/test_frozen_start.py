@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 import xmr_e2e
 from tests.helpers.forked import tiny
-from tests.methods.test_methods import DATASET, METHODS, batch
-from tests.models.test_embed import Made
-from tests.training.test_trainer import assert_same, free_port
+from tests.helpers.ranks import assert_same, free_port
+from tests.helpers.small_methods import DATASET, METHODS, batch
+from tests.helpers.stepped import Made
 from xmr_e2e.data.batch import multi_hot
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.dscmr import Dscmr

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor
 
-from tests.training.test_trainer import assert_same, batch, free_port, losses_and_gradients, method, run_rank
+from tests.helpers.ranks import assert_same, batch, free_port, losses_and_gradients, method, run_rank
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.preparation import Preparation

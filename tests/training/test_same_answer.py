@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tests.methods.test_methods import METHODS, batch, stage_batches, without_chance
+from tests.helpers.small_methods import METHODS, batch, stage_batches, without_chance
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words

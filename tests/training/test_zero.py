@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import xmr_e2e
-from tests.training.test_training import RECIPE, command, launch, only_run, records
+from tests.helpers.launched import RECIPE, command, launch, only_run, records
 from xmr_e2e.runs.export import export
 from xmr_e2e.runs.run import Run
 
