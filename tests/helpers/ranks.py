@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 import torch
@@ -88,9 +87,3 @@ def run_rank(rank: int, world: int, port: int, micro_batches: int | MicroBatches
     found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), micro_batches)
     torch.save(found, f"{out}/{rank}.pt")
     dist.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

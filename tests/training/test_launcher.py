@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.helpers.forked import tiny, trainings
+from tests.helpers.forked import free_port
 from tests.helpers.launched import ACCELERATE, TORCHRUN, command, launch, records
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
@@ -247,8 +248,6 @@ def test_accelerates_deepspeed_trains_with_zero(tiny_shards: Path, tmp_path: Pat
 
 def test_two_machines_are_one_training(tiny_shards: Path, tmp_path: Path) -> None:
     """Both on this host, without a GPU; each starts its part of the processes, by what the refusal says."""
-    from tests.helpers.ranks import free_port
-
     port = str(free_port())
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.name", "x")
     started = [

@@ -5,7 +5,6 @@ Real processes over gloo, five optimiser steps of every method, without what cha
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from tests.helpers.forked import free_port, run_ranks
 from tests.helpers.small_methods import METHODS, batch, stage_batches, without_chance
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
@@ -107,10 +106,7 @@ def run_rank(rank: int, world: int, port: int, shards: Path, out: str) -> None:
 def ranks(request: pytest.FixtureRequest, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two or four processes finds."""
     world, out = request.param, tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    mp.spawn(run_rank, (world, port, tiny_shards, str(out)), nprocs=world)
+    run_ranks(run_rank, (world, free_port(), tiny_shards, str(out)), world)
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
@@ -24,7 +23,8 @@ import xmr_e2e
 from recipes import dscmr_flickr8k
 from tests import ROOT
 from tests.helpers.classes import is_of_the_package
-from tests.helpers.ranks import METHOD, assert_same, batch, free_port, losses_and_gradients, method, run_rank
+from tests.helpers.forked import free_port, run_ranks
+from tests.helpers.ranks import METHOD, assert_same, batch, losses_and_gradients, method, run_rank
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
@@ -114,7 +114,7 @@ def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
 def test_several_processes_give_the_losses_and_gradients_of_one(
     whole: dict[str, Tensor], tmp_path: Path, world: int, micro_batches: int
 ) -> None:
-    mp.spawn(run_rank, (world, free_port(), micro_batches, str(tmp_path)), nprocs=world)
+    run_ranks(run_rank, (world, free_port(), micro_batches, str(tmp_path)), world)
     for rank in range(world):
         assert_same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), whole)
 
@@ -381,7 +381,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
 @pytest.mark.slow
 def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, model = saved_model
-    mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)
+    run_ranks(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), 3)
     expected = embed_split(model.method, model.data, model.tokenizer, "train")
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
