@@ -17,8 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tests.helpers.forked import tiny, trainings
-from tests.helpers.forked import free_port
+from tests.helpers.forked import free_port, tiny, trainings
 from tests.helpers.launched import ACCELERATE, TORCHRUN, command, launch, records
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
