@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xmr_e2e.data.reader import SplitReader
+from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.runs.metrics_log import MetricsLog
@@ -49,24 +49,24 @@ class TrainingRecords:
             "data_wait": round(throughput.data_wait, 4),
         }
 
-    def taken(self, step: PendingStep, reader: SplitReader) -> None:
+    def taken(self, step: PendingStep, batches: BatchDataset) -> None:
         """Record a step whose outcome is there."""
         if not self._is_main:
             return
-        samples = hashlib.sha256(" ".join(_keys(step.samples.tolist(), reader)).encode()).hexdigest()[:16]
+        samples = hashlib.sha256(" ".join(_keys(step.samples.tolist(), batches)).encode()).hexdigest()[:16]
         self._log.step(step.record | {"samples": samples, "loss": step.outcome.terms})
 
-    def left_out(self, step: PendingStep, reader: SplitReader) -> None:
+    def left_out(self, step: PendingStep, batches: BatchDataset) -> None:
         """Record and tell a step that has moved nothing."""
         error = step.outcome.error()
-        logger.warning("%s: left out, NaN or infinite values in %s", self.place_of(step, reader), error.what)
+        logger.warning("%s: left out, NaN or infinite values in %s", self.place_of(step, batches), error.what)
         if self._is_main:
             record = {name: step.record[name] for name in ("step", "stage", "epoch")}
-            self._log.skipped(record | {"skipped": error.what, "keys": _bad_keys(step, reader)})
+            self._log.skipped(record | {"skipped": error.what, "keys": _bad_keys(step, batches)})
 
-    def place_of(self, step: PendingStep, reader: SplitReader) -> str:
+    def place_of(self, step: PendingStep, batches: BatchDataset) -> str:
         """Epoch, step and samples of one that was refused, in words."""
-        keys = _bad_keys(step, reader)
+        keys = _bad_keys(step, batches)
         shown = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
         return f"{self._steps.title(step.begun)}, step {step.begun.step + 1}, samples {shown}"
 
@@ -94,12 +94,12 @@ class TrainingRecords:
         return {"step": self._steps.done(progress), "stage": stage, "epoch": progress.epoch + 1}
 
 
-def _keys(positions: Sequence[int], reader: SplitReader) -> list[str]:
-    return [reader.key(position) for position in positions]
+def _keys(positions: Sequence[int], batches: BatchDataset) -> list[str]:
+    return [batches.reader.key(position) for position in positions]
 
 
-def _bad_keys(step: PendingStep, reader: SplitReader) -> list[str]:
+def _bad_keys(step: PendingStep, batches: BatchDataset) -> list[str]:
     """Keys of the samples for which a step was refused; of all where that cannot be told."""
     rows = step.outcome.error().rows
     bad = step.samples if rows is None else step.samples[rows.cpu()]
-    return _keys(bad.tolist(), reader)
+    return _keys(bad.tolist(), batches)

@@ -12,7 +12,6 @@ from torch import Tensor
 from xmr_e2e import watchdog
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.loader import Loader
-from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import gather, of_first_rank
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.stages import Stage
@@ -89,11 +88,6 @@ class Trainer:
     @property
     def loader(self) -> Loader:
         return self.loaders[self.progress.stage]
-
-    @property
-    def reader(self) -> SplitReader:
-        """The reader of the samples on which this stage trains."""
-        return self.loader.batches.reader
 
     @property
     def _select(self) -> str:
@@ -280,7 +274,7 @@ class Trainer:
         if taken.outcome.is_refused:
             self._leave_out(taken)
             return
-        self.records.taken(taken, self.reader)
+        self.records.taken(taken, self.loader.batches)
         if self._is_looked_at(taken.begun):
             self._keep_if_lowest(taken)
 
@@ -295,9 +289,9 @@ class Trainer:
             # A step that was begun since has changed nothing, either.
             self.progress = replace(taken.begun, skipped=self.progress.skipped)
             self._save(self.progress)
-            raise XmrError(f"{self.records.place_of(taken, self.reader)}: {taken.outcome.error()}")
+            raise XmrError(f"{self.records.place_of(taken, self.loader.batches)}: {taken.outcome.error()}")
         self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
-        self.records.left_out(taken, self.reader)
+        self.records.left_out(taken, self.loader.batches)
 
     def _keep_if_lowest(self, taken: PendingStep) -> None:
         """Keep the model as it is after this step if its batch's loss is the lowest of those looked at."""
