@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.training.test_training import SMALL
+from tests.helpers.launched import SMALL
 from xmr_e2e.cli import main
 from xmr_e2e.extras import EXTRAS
 

@@ -32,12 +32,12 @@ from PIL import Image
 
 import xmr_e2e.reports.comparison
 from tests import ROOT
+from tests.helpers.built import write
 from tests.helpers.drawn import draw_image
 from tests.helpers.embedded import embedded_split
 from tests.helpers.fuzzing import fuzzed, hostile
 from tests.helpers.made_runs import Made
-from tests.preprocessing.test_builders import write
-from tests.studies.test_missing import here, make_run, missing
+from tests.helpers.study_runs import here, make_run, missing
 from xmr_e2e.cli import main
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
@@ -452,7 +452,7 @@ def hostile_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(hostile_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as a stranger's could be: model, configuration, log and figures."""
-    from tests.models.test_model_folder import make_model
+    from tests.helpers.made_models import make_model
 
     model = make_model(hostile_shards)
     model.classes = tuple(CLASSES)
@@ -651,7 +651,7 @@ def test_what_is_handed_on_does_not_say_where_its_makers_files_lay(hostile_shard
     import onnx
 
     import xmr_e2e
-    from tests.models.test_model_folder import make_model, pretrained, save_transformers
+    from tests.helpers.made_models import make_model, pretrained, save_transformers
     from xmr_e2e.methods.cca import Cca
     from xmr_e2e.models.onnx_files import save_onnx
     from xmr_e2e.towers.vector import VectorTower

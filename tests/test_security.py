@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.forked import train, trainings
-from tests.training.test_faults import before_step, failed, go_on, small
+from tests.helpers.small_trainings import before_step, failed, go_on, small
 from xmr_e2e.files import crc32_of
 from xmr_e2e.shards.adopt import adopt_shards
 

@@ -103,15 +103,15 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "memory": partial(reading.memory, batches=3),
     "start": lambda _: starting.start(repeats=1),
     "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),
-    "step": partial(training.step, repeats=1, network="alexnet", batch_size=4, steps=2),
-    "micro_batches": partial(training.micro_batches, repeats=1, network="alexnet", batch_size=8),
+    "step": partial(training.step, repeats=1, network="squeezenet1_1", batch_size=4, steps=2),
+    "micro_batches": partial(training.micro_batches, repeats=1, network="squeezenet1_1", batch_size=8),
     "checkpoint": partial(training.checkpoint, repeats=2, network="resnet18"),
     "evaluation": lambda _: retrieval.evaluation(repeats=1, items=300, dim=8),
     "released": lambda _: retrieval.released(repeats=1, items=100, dim=8),
     "evals": partial(reporting.evals, repeats=1, samples=12, at_once=2),
     "build": partial(building.build, repeats=1, samples=20, cores=1),
     "resized": partial(building.resized, repeats=1, samples=20, cores=1),
-    "regions": partial(building.regions, repeats=1, samples=1),
+    "regions": partial(building.regions, repeats=1, samples=1, slices=1),
 }
 
 
@@ -144,7 +144,7 @@ def test_the_loader_is_compared_with_four_others(photographs: Path, monkeypatch:
 @pytest.mark.processes
 def test_the_trainer_on_two_processes_is_compared_with_a_loop_by_hand(photographs: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    options = ["--repeats", "1", "--network", "alexnet", "--batch-size", "4", "--steps", "2"]
+    options = ["--repeats", "1", "--network", "squeezenet1_1", "--batch-size", "4", "--steps", "2"]
     command = [sys.executable, "-m", "benchmarks", "accelerate", str(photographs), *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

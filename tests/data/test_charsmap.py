@@ -8,7 +8,7 @@ import pytest
 
 from xmr_e2e.data.charsmap import character_tables, longest_replacement
 from xmr_e2e.data.text import Vocabulary
-from xmr_e2e.data.tokenizers import _check_growth, _growth, tokenizer_from_document
+from xmr_e2e.data.tokenizer_documents import _check_growth, _growth, tokenizer_from_document
 from xmr_e2e.errors import XmrError
 
 

@@ -20,13 +20,13 @@ from xmr_e2e.data import unknown
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
 from xmr_e2e.data.text import Vocabulary
+from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
 from xmr_e2e.data.tokenizers import (
     PretrainedTokens,
     Subwords,
     Tokenization,
     Tokenizer,
     fit_tokenizer,
-    tokenizer_from_document,
 )
 from xmr_e2e.data.unknown import unknown_fraction, unknown_fractions
 from xmr_e2e.data.vector_files import read_vectors

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
-from accelerate.state import AcceleratorState
 from fastapi.testclient import TestClient
 from torch import nn
 from torch.distributed.run import get_args_parser
@@ -38,7 +36,7 @@ from tests.helpers import forked
 from tests.helpers.miniatures import build_narrow, miniatures, narrow, small
 from tests.helpers.pages import Block, blocks, commands
 from tests.helpers.project_folder import RUN, Project
-from tests.recipes.test_recipes import recipe
+from tests.helpers.recipes import DOCTOR, fresh_accelerator, recipe
 from xmr_e2e.cli import main
 from xmr_e2e.models.saved_model import load
 from xmr_e2e.runs.experiment import Experiment
@@ -73,7 +71,6 @@ SMALLER = {
     "--items": "200",
 }
 """options whose values are too large for a test"""
-DOCTOR = "--method.image.weights none --data.image-size 64 --data.load-size 64 --data.words.dim 8 --data.workers 0"
 CHECKPOINT = "stage-00-epoch-0000-step-000000"
 """the first one of the finished run, in place of any that a line names"""
 QUICK = {
@@ -135,14 +132,6 @@ def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         with fresh_accelerator():
             assert launch.run_experiment(named, make_accelerator(named.train)) == 0
     return runs / "alscor_pascal" / Path(RUN).name
-
-
-@contextmanager
-def fresh_accelerator() -> Iterator[None]:
-    """Accelerate's state outlives a training, and refuses the precision of the next."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tests import ROOT
 from tests.helpers.drawn import draw_image
 from tests.helpers.pages import PAGES, alternatives, blocks, commands, prose_and_code, spans, spans_of
 from tests.helpers.project_folder import RAW
-from tests.recipes.test_recipes import RECIPES, options_of, recipe
+from tests.helpers.recipes import RECIPES, options_of, recipe
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import document_type
 from xmr_e2e.methods.discovery import all_methods, method_name

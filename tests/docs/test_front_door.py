@@ -20,10 +20,9 @@ import yaml
 
 import xmr_e2e
 from tests import ROOT
-from tests.docs.test_docs import DOCTOR, fresh_accelerator
 from tests.helpers.miniatures import miniatures, small
 from tests.helpers.pages import PAGES
-from tests.recipes.test_recipes import recipe
+from tests.helpers.recipes import DOCTOR, fresh_accelerator, recipe
 from xmr_e2e.cli import main
 from xmr_e2e.methods.discovery import method_title
 from xmr_e2e.runs.experiment import Experiment

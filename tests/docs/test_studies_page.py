@@ -12,7 +12,7 @@ import torch
 
 from tests.helpers.miniatures import build_narrow, shrunk
 from tests.helpers.pages import prose_and_code, spans, spans_of
-from tests.recipes.test_recipes import RECIPES, recipe
+from tests.helpers.recipes import RECIPES, recipe
 from xmr_e2e.bounds import check_bounds
 from xmr_e2e.studies.files import find_studies, load_study
 from xmr_e2e.studies.published import published_ablations

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.test_training import RECIPE, SMALL
+from tests.helpers.launched import RECIPE, SMALL
 from xmr_e2e.cli import main
 from xmr_e2e.data import unknown, workers
 from xmr_e2e.data.reader import SplitReader

@@ -26,7 +26,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_precision,
 )
 
-from tests.evaluation.test_metrics import Problem, mean, pieces
+from tests.helpers.problems import Problem, mean, pieces
 from xmr_e2e.evaluation.metrics import mean_average_precision, ndcg, precision_recall_curve
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.retrieval import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from tests.helpers.embedded import embedded_split
+from tests.helpers.forked import free_port, run_ranks
 from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.evaluation.metrics import mean_average_precision, precision_recall_curve
 from xmr_e2e.evaluation.per_query import Discount
@@ -60,17 +59,11 @@ def run_rank(rank: int, ports: dict[int, int], out: str) -> None:
             dist.destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two and then three processes found."""
     out = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, ({world: free_port() for world in WORLDS}, str(out)), nprocs=max(WORLDS))
+    run_ranks(run_rank, ({world: free_port() for world in WORLDS}, str(out)), max(WORLDS))
     return out
 
 

@@ -20,9 +20,9 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def image_bytes() -> bytes:
+def image_bytes(color: tuple[int, int, int] = (90, 120, 60), kind: str = "JPEG", mode: str = "RGB") -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", (12, 8), (90, 120, 60)).save(data, "JPEG")
+    Image.new("RGB", (12, 8), color).convert(mode).save(data, kind)
     return data.getvalue()
 
 

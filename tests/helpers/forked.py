@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.multiprocessing import start_processes
 
 from xmr_e2e.console import report_errors, setup_logging
 from xmr_e2e.data.config import Data
@@ -42,7 +43,7 @@ _server.set_forkserver_preload(
         "xmr_e2e.training.preflight",
         "xmr_e2e.training.trainer",
         "torch.utils.tensorboard",
-        "xmr_e2e.methods.drcl",
+        "tests.helpers.small_methods",
         "xmr_e2e.towers.networks",
         "gensim.models",
         "deepspeed",
@@ -117,7 +118,7 @@ def trainings(
     """
     ranks: list[dict[str, str]] = [{}]
     if processes > 1:
-        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
         ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
     started = [Training(experiment, folder / f"rank-{number}.log", prepare, rank) for number, rank in enumerate(ranks)]
     try:
@@ -127,6 +128,15 @@ def trainings(
             if not training.is_over:
                 os.killpg(training.pid, signal.SIGKILL)
                 training.process.join()
+
+
+def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
+    """Call a function of a module in so many processes, each with its rank ahead of the arguments.
+
+    Raises:
+        torch.multiprocessing.ProcessException: one of them failed; with what it raised.
+    """
+    start_processes(function, arguments, processes, start_method="forkserver")
 
 
 def train(experiment: Experiment, folder: Path, *, prepare: Callable[[], None] = os.getpid) -> Training:
@@ -167,7 +177,7 @@ def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], envir
     sys.exit(report_errors(command))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
 """Recipes and their datasets made small: what is trained is the recipe, in seconds.
 
-Sizes alone are made small: pictures, batches, epochs, the widths in LIMITS, the hidden fully-connected layers of VGG
-and AlexNet, and the blocks of residual networks, one to a stage.
+Sizes alone are made small: pictures, batches, epochs, the widths in LIMITS, the layers of VGG and the hidden
+fully-connected ones of AlexNet, and the blocks of residual networks, one to a stage.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import nn
 from torchvision import models
+from torchvision.models import vgg
 
 from tests.helpers.raw_media import write_clip, write_shape, write_sound
 from xmr_e2e.data.media import Shapes, Sounds, Videos
@@ -39,6 +41,8 @@ LIMITS = {"hidden": 512, "dim": 256, "layers": 2, "feedforward": 512}
 """largest widths and depths of methods and towers here, by the option's name"""
 HIDDEN_FC = 64
 """units of VGG's and AlexNet's hidden fully-connected layers here, 4096 in truth: six in seven of VGG-19's weights"""
+VGG_SHARE = 8
+"""times as many channels in VGG's convolutions in truth: of all of them, each checkpoint has 80 MB and three copies"""
 BUILD = models.get_model
 SMALL_MEDIA: dict[str, Any] = {"audio": Sounds(seconds=0.3, windows=2), "video": Videos(4, 16), "shape3d": Shapes(64)}
 SMALLEST_PICTURES = {"alexnet": 64}
@@ -112,13 +116,32 @@ def one_block(network: nn.Module) -> nn.Module:
     return network
 
 
-NARROWED = {"vgg19": narrow_hidden, "alexnet": narrow_hidden, "resnet18": one_block, "r3d_18": one_block}
+def narrow_vgg19() -> nn.Module:
+    """VGG-19 of few channels, drawn as torchvision draws it, and with the same hidden layers as `narrow_hidden` has."""
+    widths = [width if width == "M" else int(width) // VGG_SHARE for width in vgg.cfgs["E"]]
+    with torch.device("meta"):  # the full fully-connected layers are drawn for nothing
+        network = vgg.VGG(nn.Sequential(), init_weights=False)
+    network.features = vgg.make_layers(widths)  # type: ignore[arg-type]
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    network.classifier[0] = nn.Linear(7 * 7 * int(widths[-2]), HIDDEN_FC)
+    return narrow_hidden(network)
+
+
+NARROWED: dict[str, Callable[[], nn.Module]] = {
+    "vgg19": narrow_vgg19,
+    "alexnet": lambda: narrow_hidden(BUILD("alexnet")),
+    "resnet18": lambda: one_block(BUILD("resnet18")),
+    "r3d_18": lambda: one_block(BUILD("r3d_18")),
+}
 
 
 @cache
 def narrowed(name: str) -> nn.Module:
     """torchvision's network, made small."""
-    return NARROWED[name](BUILD(name))
+    return NARROWED[name]()
 
 
 def build_narrow(name: str, weights: None = None, **options: Any) -> nn.Module:

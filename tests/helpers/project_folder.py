@@ -17,19 +17,19 @@ import numpy as np
 from scipy.io import savemat
 
 from tests import ROOT
-from tests.helpers.built import samples, write
+from tests.helpers.builders import flickr8k_raw, pascal_raw
+from tests.helpers.built import image_bytes, samples, write
 from tests.helpers.drawn import draw_image
 from tests.helpers.made_regions import picture, write_tsv
 from tests.helpers.made_transformers import write_clip
-from tests.preprocessing.test_builders import flickr8k_raw, image_bytes, pascal_raw
-from tests.preprocessing.test_flickr import flickr30k_raw
-from tests.preprocessing.test_mirflickr import mirflickr_raw
-from tests.preprocessing.test_nuswide import CONCEPTS, TEN, name_of
-from tests.preprocessing.test_nuswide import lay_out as nuswide_files
-from tests.preprocessing.test_websearch import websearch_raw
-from tests.preprocessing.test_wikipedia import wikipedia_raw
-from tests.preprocessing.test_xmedia import five_views, write_lists, xmedia_raw
-from tests.slurm.test_training import coco
+from tests.helpers.raw_flickr30k import flickr30k_raw
+from tests.helpers.raw_mirflickr import mirflickr_raw
+from tests.helpers.raw_mscoco import coco
+from tests.helpers.raw_nuswide import CONCEPTS, TEN, name_of
+from tests.helpers.raw_nuswide import lay_out as nuswide_files
+from tests.helpers.raw_websearch import websearch_raw
+from tests.helpers.raw_wikipedia import wikipedia_raw
+from tests.helpers.raw_xmedia import five_views, write_lists, xmedia_raw
 
 RUN = "runs/alscor_pascal/20261122-120000"
 OWN = {"dog": "a brown dog runs on grass", "sea": "waves break, on a beach"}

@@ -14,7 +14,7 @@ from xmr_e2e.data.batch import Batch
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig, build_method, without_weights
+from xmr_e2e.methods.base import Method, MethodConfig, build_method
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.methods.corr_ae import CorrAe
 from xmr_e2e.methods.dcca import Dcca
@@ -25,8 +25,6 @@ from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.mrl import Mrl
 from xmr_e2e.methods.sdcmr import Sdcmr
 from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import TextCnn
 
 TOWERS: dict[str, Any] = {"image": LayerTower(dim=6), "text": LayerTower(dim=7)}
 CONFIG = Dscmr(**TOWERS, hidden=8, dim=5)
@@ -97,13 +95,6 @@ def test_networks_that_do_not_fit_into_memory_are_refused_in_one_line(words: str
         build_method(replace(CONFIG, text=Failing(words=words)), DATASET)
     with pytest.raises(RuntimeError, match="another"):
         build_method(replace(CONFIG, text=Failing(words="another")), DATASET)
-
-
-def test_a_configuration_without_weights_is_otherwise_the_same() -> None:
-    config = Alscor(image=ImageTower("resnet10_slim", weights="imagenet"), text=TextCnn(kernels=8), dim=4)
-    bare = without_weights(config)
-    assert bare.image == ImageTower("resnet10_slim", weights="none")
-    assert replace(bare, image=config.image) == config
 
 
 LEARNERS: dict[str, MethodConfig] = {

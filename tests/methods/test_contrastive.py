@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.contrastive_losses import infonce_reference, sigmoid_reference, triplet_reference
 from tests.helpers.references import (
     LayerTower,
     Rows,
@@ -24,7 +25,6 @@ from tests.helpers.references import (
     unit,
     values,
 )
-from tests.objectives.test_contrastive import infonce_reference, sigmoid_reference, triplet_reference
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.contrastive import IDENTITY, Contrastive

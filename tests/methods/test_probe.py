@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.methods.test_methods import DATASET, IMAGE, TEXT, batch
+from tests.helpers.small_methods import DATASET, IMAGE, TEXT, batch
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.classifier import Classifier
 from xmr_e2e.methods.probe import Probe

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.methods.test_methods import DATASET, IMAGE, TEXT, batch
+from tests.helpers.small_methods import DATASET, IMAGE, TEXT, batch
 from xmr_e2e.methods.acmr import Acmr
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.deep_sm import DeepSm

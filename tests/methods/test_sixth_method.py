@@ -17,7 +17,7 @@ import pytest
 
 from tests import ROOT
 from tests.helpers.pages import blocks
-from tests.methods.test_methods import IMAGE, TEXT, build
+from tests.helpers.small_methods import IMAGE, TEXT, build
 from xmr_e2e.configuration import check_restorable
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig

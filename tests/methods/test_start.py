@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.test_methods import DATASET, METHODS, batch
+from tests.helpers.small_methods import DATASET, METHODS, batch
 from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method

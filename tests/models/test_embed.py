@@ -9,29 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.test_step import METHOD, words_of
+from tests.helpers.stepped import Made
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.captions import Captions
-from xmr_e2e.data.config import Data
-from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.methods.base import Method
 from xmr_e2e.models import embed as embed_module
 from xmr_e2e.models.embed import cache_frozen_features, collect, embed_modality, tower_features
-from xmr_e2e.towers.base import DatasetInfo
-
-
-class Made:
-    """A miniature's data, its tokeniser and a method, whose towers stand still if they are frozen."""
-
-    def __init__(self, shards: Path, *, frozen: bool) -> None:
-        self.data = Data(shards, image_size=32, load_size=40, words=WordVectors(dim=6), workers=0)
-        self.tokenizer, words = words_of(shards)
-        torch.manual_seed(0)
-        config: Any = type(METHOD)(image=METHOD.image, text=METHOD.text, hidden=16, dim=8, frozen=frozen)
-        self.method: Method = config.build(DatasetInfo(4, False, 32, torch.from_numpy(words))).train()
-
-    def batches(self, split: str, modality: str) -> BatchDataset:
-        return BatchDataset(self.data, split, {modality: self.method.input_kinds[modality]}, self.tokenizer, seed=0)
 
 
 def test_frozen_towers_outputs_stand_for_the_samples_of_each_split(tiny_shards: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.models.test_embed import Made
+from tests.helpers.stepped import Made
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.inputs import CachedFeatures
 from xmr_e2e.data.loader import Loader

@@ -19,8 +19,8 @@ from PIL import Image
 
 import xmr_e2e
 from tests.helpers.five_models import FIVE, data_of_five, make_five
+from tests.helpers.made_models import make_model
 from tests.helpers.raw_media import RATE, five_modalities, write_sound
-from tests.models.test_model_folder import make_model
 from xmr_e2e.cli import main
 from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.data.reader import SplitReader

@@ -32,12 +32,13 @@ from safetensors.torch import save_file
 
 import xmr_e2e
 from tests.helpers.fuzzing import damaged, fuzzed, hostile
+from tests.helpers.made_models import make_model, pretrained, save_transformers
 from tests.helpers.references import as_if_fitted
-from tests.models.test_model_folder import make_model, pretrained, save_transformers
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.tokenizers import load_pretrained_tokens, tokenizer_from_document
+from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
+from xmr_e2e.data.tokenizers import load_pretrained_tokens
 from xmr_e2e.data.vector_files import read_vectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import crc32_of

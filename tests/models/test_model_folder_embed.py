@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import xmr_e2e
-from tests.models.test_model_folder import make_model
+from tests.helpers.made_models import make_model
 from xmr_e2e.cli import main
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.models import embedding_files as embeddings

@@ -16,9 +16,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import models
 
 import xmr_e2e
-from tests.models.test_model_folder import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from tests.helpers.made_models import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from tests.helpers.miniatures import build_narrow, narrow_hidden
+from tests.helpers.onnx_runs import run_onnx, unit
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import document_type
 from xmr_e2e.data.config import Data
@@ -53,6 +56,7 @@ from xmr_e2e.models.onnx_inputs import onnx_inputs
 from xmr_e2e.models.onnx_recurrent import with_onnx_operators
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.image import ImageTower
+from xmr_e2e.towers.networks import AlexNetPaper
 from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, MeanWords, TextCnn
 from xmr_e2e.towers.vector import VectorTower
@@ -113,25 +117,6 @@ def build(config: MethodConfig, side: int = 32) -> xmr_e2e.SavedModel:
     return xmr_e2e.SavedModel(config, data, ["a", "b", "c", "d"], False, words, WIDTHS, method)
 
 
-def narrow(model: xmr_e2e.SavedModel) -> xmr_e2e.SavedModel:
-    """Without the hidden fully-connected layers of VGG and AlexNet, which are hundreds of megabytes."""
-    network = model.method.towers["image"].network
-    if not isinstance(getattr(network, "classifier", None), nn.Sequential):
-        return model
-    first = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
-    network.classifier = nn.Linear(first.in_features, 8)  # type: ignore[union-attr]
-    return model
-
-
-def run_onnx(folder: Path, modality: str, **inputs: np.ndarray) -> np.ndarray:
-    rows: np.ndarray = onnxruntime.InferenceSession(folder / "onnx" / f"{modality}.onnx").run(None, inputs)[0]
-    return rows
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def test_every_method_is_among_them() -> None:
     assert {type(config) for config in HEADS.values()} | {SemanticSharing} == set(all_methods())
 
@@ -151,9 +136,12 @@ def test_the_heads_of_each_method_equal_torch(name: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
-def test_each_tower_equals_torch(name: str, tmp_path: Path) -> None:
+def test_each_tower_equals_torch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "get_model", build_narrow)
     image, text = TOWERS[name]
-    model = narrow(build(Cca(image=image, text=text, dim=4), 72))
+    model = build(Cca(image=image, text=text, dim=4), 72)
+    if isinstance(network := model.method.towers["image"].network, AlexNetPaper):
+        narrow_hidden(network)
     model.method.canonical.fitted.fill_(False)  # type: ignore[union-attr, operator]  # the towers' own output
     save_onnx(model, tmp_path)
     pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 80, 80), np.uint8)

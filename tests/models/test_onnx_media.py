@@ -11,8 +11,8 @@ import pytest
 
 import xmr_e2e
 from tests.helpers.five_models import FIVE, make_five
+from tests.helpers.onnx_runs import run_onnx, unit
 from tests.helpers.raw_media import five_modalities
-from tests.models.test_onnx import run_onnx, unit
 from xmr_e2e.models import onnx_files
 from xmr_e2e.models.given import load_clips, load_shapes, load_sounds
 from xmr_e2e.models.onnx_files import TOLERANCE

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import xmr_e2e
 from tests.helpers.forked import OF_THE_MACHINE, result, tiny, trainings
-from tests.methods.test_methods import IMAGE, METHODS
+from tests.helpers.small_methods import IMAGE, METHODS
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import Method, MethodConfig

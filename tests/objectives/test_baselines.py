@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,8 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
+from tests.helpers.forked import free_port, run_ranks
 from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.acmr import acmr_loss, batch_triplet_loss, hardest_negatives, triplet_loss
 from xmr_e2e.objectives.correspondence import Variant, correspondence_loss, reconstructions
@@ -380,18 +379,12 @@ def run_rank(rank: int, port: int, out: str) -> None:
     dist.destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_with_parts_of_the_batch_give_the_values_and_gradients_of_one(tmp_path: Path) -> None:
     whole = values_and_gradients(batch())
     assert {"image", "text", "x", "y"} <= whole.keys()
-    spawn(run_rank, (free_port(), str(tmp_path)), nprocs=2)
+    run_ranks(run_rank, (free_port(), str(tmp_path)), 2)
     for rank, bounds in enumerate([slice(0, 4), slice(4, N)]):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found["truths"].dtype == torch.bool and torch.equal(found["truths"], MULTI > 0)

@@ -3,7 +3,6 @@ processes."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -11,9 +10,9 @@ from typing import TypeAlias
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
+from tests.helpers.forked import free_port, run_ranks
 from xmr_e2e.distributed import gather
 from xmr_e2e.objectives.drcl import rsc_loss, spl_loss
 from xmr_e2e.objectives.dscmr import dscmr_loss
@@ -116,10 +115,7 @@ def run_rank(rank: int, port: int, out: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
     """What each of two processes finds."""
     out: Path = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    mp.spawn(run_rank, (port, str(out)), nprocs=2)
+    run_ranks(run_rank, (free_port(), str(out)), 2)
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

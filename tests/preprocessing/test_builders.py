@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from preprocessing.common.command import run
 from preprocessing.common.splits import draw_splits
@@ -22,32 +19,12 @@ from preprocessing.folder.command import folder
 from preprocessing.pascal_sentence.command import pascal_sentence
 from preprocessing.pascal_sentence.page import parse_page
 from preprocessing.synthetic.__main__ import synthetic
-from tests.helpers.built import UNLABELLED, manifest, samples, write
+from tests.helpers.builders import ALONE, LENIENT, command, flickr8k_raw, pascal_raw, skipped, splits
+from tests.helpers.built import UNLABELLED, image_bytes, manifest, samples, write
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 
 Sample = dict[str, Any]
-ALONE = BuildOptions(workers=1)
-LENIENT = BuildOptions(workers=1, max_skipped=0.5)
-
-
-def image_bytes(color: tuple[int, int, int] = (90, 120, 60), kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (12, 8), color).convert(mode).save(data, kind)
-    return data.getvalue()
-
-
-def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", f"preprocessing.{name}", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
-def skipped(out: Path) -> dict[str, str]:
-    return {item["source"]: item["reason"] for item in manifest(out)["skipped"]}
-
-
-def splits(out: Path) -> Counter[str]:
-    return Counter(sample["split"] for sample in samples(out).values())
 
 
 # Splits
@@ -86,25 +63,6 @@ def test_fractions_must_leave_something_to_train_on(val: float, test: float) -> 
 
 
 # Pascal Sentence
-
-
-def pascal_row(source: str, sentences: Sequence[str]) -> str:
-    """As the publisher's page has it: hardly an end tag."""
-    cells = "\n".join(f"<tr><td> {sentence} " for sentence in sentences)
-    return f'<tr><td><img src="{source}">\n<td><table border=1>\n{cells}\n</table>\n'
-
-
-def pascal_raw(raw: Path, *, per_class: int = 10, sentences: dict[str, int] | None = None, head: str = "") -> Path:
-    """Two classes as published; `sentences`: other numbers of them than five."""
-    rows = []
-    for name in ("aeroplane", "cat"):
-        for i in range(per_class):
-            source = f"{name}/2008_{i:06d}.jpg"
-            write(raw / source, image_bytes((i, 0, 200)))
-            count = (sentences or {}).get(source, 5)
-            rows.append(pascal_row(source, [f"A {name}, number {i} &amp; {k}." for k in range(count)]))
-    write(raw / "index.html", f"<html><head>{head}</head><body><img src=logo.gif><table>{''.join(rows)}</table>")
-    return raw
 
 
 @pytest.fixture
@@ -248,18 +206,6 @@ def test_unknown_option_is_refused_and_help_shows_an_example(
 
 
 # Flickr8k and Flickr30k
-
-
-def flickr8k_raw(raw: Path) -> Path:
-    """Ten images as published, of which the last is in no split."""
-    names = [f"{i}_a.jpg" for i in range(10)]
-    for name in names:
-        write(raw / "Flicker8k_Dataset" / name, image_bytes())
-    tokens = [f"{name}#{k}\tCaption {k} of {name[0]}, with a comma ." for name in names for k in range(5)]
-    write(raw / "Flickr8k.token.txt", "\n".join(tokens) + "\n")
-    for part, lines in {"trainImages": names[:6], "devImages": names[6:8], "testImages": names[8:9]}.items():
-        write(raw / f"Flickr_8k.{part}.txt", "\n".join(lines) + "\n")
-    return raw
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from preprocessing.caption_labels import caption_labels, label_images
 from preprocessing.common.command import run
 from preprocessing.flickr.command import flickr
-from tests.preprocessing.test_builders import ALONE, command, image_bytes, manifest, samples, write
+from tests.helpers.builders import ALONE, command
+from tests.helpers.built import image_bytes, manifest, samples, write
 from xmr_e2e.errors import XmrError
 
 WORDS = {"sea": ["sea", "waves"], "dog": ["Dog", "dogs"], "no_where": ["nowhere"]}

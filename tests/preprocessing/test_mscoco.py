@@ -12,8 +12,8 @@ import pytest
 
 from preprocessing.common.command import run
 from preprocessing.mscoco.command import mscoco
-from tests.helpers.built import manifest, samples, write
-from tests.preprocessing.test_builders import ALONE, LENIENT, command, image_bytes, skipped, splits
+from tests.helpers.builders import ALONE, LENIENT, command, skipped, splits
+from tests.helpers.built import image_bytes, manifest, samples, write
 from xmr_e2e.errors import XmrError
 
 Documents = dict[str, dict[str, Any]]

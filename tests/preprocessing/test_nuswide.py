@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import random
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,60 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from preprocessing.common.command import run
 from preprocessing.common.held_out import hold_out
 from preprocessing.nuswide.command import nuswide
 from tests.helpers.built import manifest, samples, write
+from tests.helpers.raw_nuswide import CONCEPTS, TEN, Labels, lay_out, name_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 
-TEN = ("animal", "clouds", "flowers", "food", "grass", "person", "sky", "toy", "water", "window")
-CONCEPTS = tuple(sorted((*TEN, *(f"concept{i:02d}" for i in range(14)))))
 RARE = ("concept00", "toy", "window")
 """Left out of the 21 most frequent of the 24."""
 ALONE = BuildOptions(workers=1)
 LENIENT = BuildOptions(workers=1, max_skipped=0.5)
-Labels = dict[str, tuple[str, ...]]
-
-
-def jpeg() -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (6, 4), (90, 120, 60)).save(data, "JPEG")
-    return data.getvalue()
 
 
 def edit(path: Path, change: Callable[[list[str]], None]) -> None:
     lines = path.read_text().splitlines()
     change(lines)
     write(path, "\r\n".join(lines) + "\r\n")
-
-
-def name_of(number: int) -> str:
-    return f"folder{number % 3}/{number:04d}_{777000 + number}.jpg"
-
-
-def lay_out(raw: Path, labels: Labels, tags: dict[str, str], *, concepts: tuple[str, ...] = CONCEPTS) -> Path:
-    """The publisher's files, with the backslashes and line ends of Windows; two images of five are of the test part."""
-    photograph = jpeg()
-    for image in labels:
-        write(raw / "Flickr" / image, photograph)
-    images = list(labels)
-    lists = {
-        "Imagelist": images,
-        "TrainImagelist": [image for i, image in enumerate(images) if i % 5 < 3],
-        "TestImagelist": [image for i, image in enumerate(images) if i % 5 >= 3],
-    }
-    for name, members in lists.items():
-        write(raw / f"ImageList/{name}.txt", "".join(member.replace("/", "\\") + "\r\n" for member in members))
-    write(raw / "ConceptsList/Concepts81.txt", "\n".join(concepts) + "\n")
-    for concept in concepts:
-        column = "".join(f"{int(concept in labels[image])}\r\n" for image in images)
-        write(raw / f"Groundtruth/AllLabels/Labels_{concept}.txt", column)
-    lines = [f"{re.sub(r'.*_|[.]jpg', '', image)}      {tags[image]}\n" for image in images]
-    write(raw / "NUS_WID_Tags/All_Tags.txt", "".join(lines))
-    return raw
 
 
 @pytest.fixture

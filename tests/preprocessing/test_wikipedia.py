@@ -13,14 +13,12 @@ from preprocessing.common.command import run
 from preprocessing.common.published_text import plain_text, read_fields
 from preprocessing.wikipedia import Pair, carve_validation, read_article, read_categories, wikipedia
 from tests.helpers.built import image_bytes, manifest, samples, write
+from tests.helpers.raw_wikipedia import ARTICLE, NAMES, TEST, TRAIN, image_of, text_id, wikipedia_raw, xml_of
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 
-NAMES = ["art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare"]
-TRAIN, TEST = 20, 9
 ALONE = BuildOptions(workers=1)
 LENIENT = BuildOptions(workers=1, max_skipped=0.5)
-ARTICLE = '<?xml version="1.0"?>\n<document name="{name}">\n<imageset><image id="x"/></imageset>\n{body}\n</document>\n'
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -30,32 +28,6 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def skipped(out: Path) -> dict[str, str]:
     return {item["source"]: item["reason"] for item in manifest(out)["skipped"]}
-
-
-def text_id(number: int) -> str:
-    return f"{number:032x}-{number % 7}.{number % 3}"
-
-
-def xml_of(raw: Path, number: int) -> Path:
-    return raw / "texts" / f"{text_id(number)}.xml"
-
-
-def image_of(raw: Path, number: int) -> Path:
-    return raw / "images" / NAMES[number % 10] / f"img{number:04d}.jpg"
-
-
-def wikipedia_raw(raw: Path) -> Path:
-    """20 training and 9 test pairs; pair n is of category n % 10 + 1. The test list is not in the order of its ids."""
-    write(raw / "categories.list", "\n".join(NAMES) + "\n")
-    lines = []
-    for number in range(TRAIN + TEST):
-        body = f"<text>\nSection {number} is about {NAMES[number % 10]}.\n</text>"
-        write(xml_of(raw, number), ARTICLE.format(name=number, body=body))
-        write(image_of(raw, number), image_bytes())
-        lines.append(f"{text_id(number)}\timg{number:04d}\t{number % 10 + 1}\n")
-    write(raw / "trainset_txt_img_cat.list", "".join(lines[:TRAIN]))
-    write(raw / "testset_txt_img_cat.list", "".join(reversed(lines[TRAIN:])))
-    return raw
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from torchvision import models
 
 from tests import ROOT
 from tests.helpers.miniatures import BATCH, build_narrow, miniatures, small
+from tests.helpers.recipes import RECIPES, options_of, recipe
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
 from xmr_e2e.runs.experiment import Experiment
@@ -39,7 +40,6 @@ from xmr_e2e.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 REPEATED = 6
 """lines of code that two recipes do not share"""
 FIRST_LAYER = {"pixels": 4, "tokens": 2}
@@ -47,10 +47,6 @@ FIRST_LAYER = {"pixels": 4, "tokens": 2}
 
 
 # ---- what the docstring says
-
-
-def recipe(name: str) -> Any:
-    return importlib.import_module(f"recipes.{name}")
 
 
 def docstring(name: str) -> str:
@@ -132,17 +128,6 @@ def test_the_docstring_of_a_papers_own_dataset_gives_the_published_figures(name:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_files_that_a_docstring_names_exist(name: str) -> None:
     assert all((ROOT / path).is_file() for path in re.findall(r"\b(?:docs|recipes|slurm)/[\w/]+\.\w+", docstring(name)))
-
-
-def options_of(config: Any, prefix: str) -> Iterator[str]:
-    for field in fields(config):
-        name = f"{prefix}.{field.name.replace('_', '-')}"
-        value = getattr(config, field.name)
-        yield name
-        if isinstance(value, bool):
-            yield f"{prefix}.no-{field.name.replace('_', '-')}"
-        if is_dataclass(value):
-            yield from options_of(value, name)
 
 
 def test_the_options_that_the_page_on_reproduction_names_exist() -> None:

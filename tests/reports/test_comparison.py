@@ -15,7 +15,7 @@ import pytest
 import xmr_e2e.runs.evaluate
 from tests.helpers.embedded import embedded_split
 from tests.helpers.made_runs import CLEAN
-from tests.reports.test_report import Page
+from tests.helpers.report_pages import Page
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics

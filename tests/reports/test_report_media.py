@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers.raw_media import write_clip, write_shape, write_sound
-from tests.reports.test_report import HOSTILE, Page, five_modalities, item, report
+from tests.helpers.report_pages import HOSTILE, Page, five_modalities, item, report
 from xmr_e2e.reports.examples import Example, Item, Result
 from xmr_e2e.reports.media_previews import (
     Preview,

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import xmr_e2e
-from tests.reports.test_report import Page
+from tests.helpers.report_pages import Page
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.result import EvaluationResult, read_result

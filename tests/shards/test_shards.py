@@ -219,7 +219,7 @@ def test_a_resumed_build_keeps_finished_shards(
 ) -> None:
     from xmr_e2e.shards import build as module
 
-    make_shard = module._make_shard
+    make_shard = module.make_shard
     made: list[str] = []
     allowed = 3
 
@@ -229,7 +229,7 @@ def test_a_resumed_build_keeps_finished_shards(
         made.append(task.path.name)
         make_shard(task)
 
-    monkeypatch.setattr(module, "_make_shard", make_some)
+    monkeypatch.setattr(module, "make_shard", make_some)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "out", tiny_samples)
     allowed = 100

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.preprocessing.test_builders import write
+from tests.helpers.built import write
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm

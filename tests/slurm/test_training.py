@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers.drawn import draw_image
-from tests.preprocessing.test_builders import command, write
-from tests.training.test_training import records, trace
+from tests.helpers.builders import command
+from tests.helpers.launched import records, trace
+from tests.helpers.raw_mscoco import coco
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
@@ -19,8 +19,6 @@ pytestmark = pytest.mark.slow
 
 pytest_plugins = ["tests.helpers.slurm_cluster"]
 
-CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
-SPLITS = ["train"] * 8 + ["val"] * 4 + ["test"] * 4
 EPOCHS = 3
 # Two steps of two pictures per process, a narrow encoder, random weights.
 SMALL = (
@@ -28,32 +26,6 @@ SMALL = (
     "--method.dim 16 --method.layers 1 --method.heads 2 --method.feedforward 16 --data.words.dim 8 "
     f"--data.image-size 64 --data.load-size 64 --data.workers 1 --train.batch-size 4 --train.epochs {EPOCHS}"
 ).split(" ")
-
-
-def coco(raw: Path) -> Path:
-    """MSCOCO 2014 as published, with 16 pictures: persons on red, dogs on blue."""
-    images: list[dict[str, Any]] = []
-    for number, split in enumerate(SPLITS):
-        folder = "train2014" if split == "train" else "val2014"
-        name = f"COCO_{folder}_{number:012d}.jpg"
-        draw_image(raw / folder / name, color=[(200, 40, 40), (40, 80, 200)][number % 2], size=(80, 64), seed=number)
-        images.append({"filepath": folder, "filename": name, "cocoid": number, "split": split})
-    write(raw / "dataset_coco.json", json.dumps({"images": images}))
-    for folder in ("train2014", "val2014"):
-        ids = [image["cocoid"] for image in images if image["filepath"] == folder]
-        objects = [{"id": i, "image_id": i, "category_id": CATEGORIES[i % 2]["id"]} for i in ids]
-        captions = [
-            {"id": 5 * i + k, "image_id": i, "caption": f"a {CATEGORIES[i % 2]['name']}, said in way {k}"}
-            for i in ids
-            for k in range(5)
-        ]
-        documents = {
-            "instances": {"images": [{"id": i} for i in ids], "annotations": objects, "categories": CATEGORIES},
-            "captions": {"images": [{"id": i} for i in ids], "annotations": captions},
-        }
-        for kind, document in documents.items():
-            write(raw / f"annotations/{kind}_{folder}.json", json.dumps(document))
-    return raw
 
 
 def contents(folder: Path) -> dict[str, bytes]:

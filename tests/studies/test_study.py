@@ -19,11 +19,10 @@ import pytest
 from scipy import stats
 
 from tests import ROOT
+from tests.helpers.built import write
 from tests.helpers.made_runs import CLEAN, Made
-from tests.preprocessing.test_builders import write
-from tests.studies.test_missing import write_manifest
+from tests.helpers.study_runs import recipe, write_manifest
 from xmr_e2e.cli import main
-from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import sha256_of
@@ -38,17 +37,13 @@ from xmr_e2e.studies.study import Study, Sweep, Variant, with_fields
 from xmr_e2e.studies.study_page import write_study_page
 from xmr_e2e.studies.study_table import render_study
 from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import BiGru, TextCnn
+from xmr_e2e.towers.text import BiGru
 from xmr_e2e.training.selection import with_defaults
 
 if TYPE_CHECKING:
     from tests.helpers.slurm_cluster import Slurm
 
 pytest_plugins = ["tests.helpers.slurm_cluster"]
-
-
-def recipe(shards: Path = Path("nowhere"), name: str = "mine") -> Experiment:
-    return Experiment(name, Data(shards), Dscmr(image=ImageTower("vgg19"), text=TextCnn()), Optimizer())
 
 
 STUDY = Study(
@@ -377,7 +372,7 @@ if __name__ == "__main__":
         time.sleep(0.2)
     sys.exit()
 
-from tests.studies.test_study import recipe
+from tests.helpers.study_runs import recipe
 from xmr_e2e.studies import Study, Sweep
 
 def study():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.miniatures import build_narrow, shrunk
-from tests.studies.test_study_published import STUDIES, measured
+from tests.helpers.published_studies import STUDIES, measured
 from xmr_e2e.cli import main
 from xmr_e2e.methods.semantic_sharing import SemanticSharing
 from xmr_e2e.studies.published import BOTH_WAYS, published_tables

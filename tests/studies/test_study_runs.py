@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests import ROOT
-from tests.preprocessing.test_builders import write
+from tests.helpers.built import write
 from xmr_e2e.cli import main
 
 FILE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from urllib.error import URLError
 
@@ -75,8 +76,14 @@ def test_output_is_the_input_of_the_classification_layer() -> None:
     assert hidden.min() >= 0
 
 
+@cache
+def paper_alexnet() -> AlexNetPaper:
+    """Of 60 million weights, which take half a second to be drawn."""
+    return AlexNetPaper()
+
+
 def test_paper_alexnet_has_the_published_layers() -> None:
-    network = AlexNetPaper()
+    network = paper_alexnet()
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     assert [layer.weight.shape for layer in convolutions] == [
         (96, 3, 11, 11),
@@ -91,7 +98,7 @@ def test_paper_alexnet_has_the_published_layers() -> None:
 
 
 def test_paper_alexnet_normalises_responses_as_the_paper_writes_it() -> None:
-    normalization = next(layer for layer in AlexNetPaper().modules() if isinstance(layer, nn.LocalResponseNorm))
+    normalization = next(layer for layer in paper_alexnet().modules() if isinstance(layer, nn.LocalResponseNorm))
     maps = 50 * torch.rand(1, 9, 1, 1, generator=torch.Generator().manual_seed(0))
     a = maps.flatten().tolist()
     expected = []

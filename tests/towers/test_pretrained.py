@@ -12,37 +12,34 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.helpers.made_transformers import OPT, SMALL, VISION, dinov2
+from tests.helpers.made_transformers import OPT, VISION, dinov2
+from tests.helpers.pretrained_towers import (
+    TEXT,
+    Save,
+    bert,
+    clip,
+    dataset,
+    normalized,
+    padded,
+    photos,
+    save,
+    siglip,
+    vit,
+)
 from tests.helpers.references import as_if_fitted
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.models.rebuild import rebuild
 from xmr_e2e.towers.architecture import read_architecture, to_json
-from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
 
-TEXT = {**SMALL, "vocab_size": 50, "max_position_embeddings": 20, "pad_token_id": 1}
+__all__ = ["save"]  # a fixture
+
 TEXTS = [[2, 7, 8, 9, 3], [2, 0, 11, 3], [2, 40, 41, 42, 43, 44, 45, 3]]
-
-
-def clip() -> PreTrainedModel:
-    text = {**TEXT, "bos_token_id": 2, "eos_token_id": 3}
-    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=8))
-
-
-def siglip() -> PreTrainedModel:
-    text = {**TEXT, "projection_size": 24}
-    return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=VISION))
-
-
-def vit() -> PreTrainedModel:
-    return transformers.ViTModel(transformers.ViTConfig(**VISION))
 
 
 def vit_classifier() -> PreTrainedModel:
@@ -51,10 +48,6 @@ def vit_classifier() -> PreTrainedModel:
 
 def resnet() -> PreTrainedModel:
     return transformers.ResNetModel(transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]))
-
-
-def bert() -> PreTrainedModel:
-    return transformers.BertModel(transformers.BertConfig(**TEXT))
 
 
 def roberta() -> PreTrainedModel:
@@ -76,42 +69,8 @@ def blip2_captions() -> PreTrainedModel:
     return transformers.Blip2ForConditionalGeneration(_blip2())
 
 
-Save = Callable[[Callable[[], PreTrainedModel]], tuple[str, Any]]
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    """Writes a model with random weights to a folder; returns the folder and the model."""
-
-    def write(make: Callable[[], PreTrainedModel]) -> tuple[str, PreTrainedModel]:
-        torch.manual_seed(0)
-        model = make().eval()
-        model.save_pretrained(tmp_path / make.__name__)
-        return str(tmp_path / make.__name__), model
-
-    return write
-
-
 def trained_parameters(tower: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
-
-
-def dataset(image_size: int = 32, tokens: int = 50, width: int = 0) -> DatasetInfo:
-    return DatasetInfo(5, False, image_size, words=torch.zeros(tokens, width))
-
-
-def photos(n: int, size: int = 32) -> Tensor:
-    """In [0, 1]."""
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def normalized(images: Tensor, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_STD) -> Tensor:
-    return (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-
-
-def padded(texts: list[list[int]], to: int) -> Tokens:
-    rows = [text + [0] * (to - len(text)) for text in texts]
-    return Tokens(torch.tensor(rows), torch.tensor([len(text) for text in texts]))
 
 
 CLIP_STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

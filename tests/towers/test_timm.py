@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.helpers.image_networks import pictures, reference_names, shaken
 from tests.helpers.references import as_if_fitted
-from tests.towers.test_efficientnet import pictures, reference_names, shaken
 from xmr_e2e.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.text import pad

@@ -11,20 +11,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from tests.helpers.made_transformers import dinov2
 from tests.helpers.miniatures import build_narrow
-from tests.towers.test_pretrained import (
-    Save,
-    bert,
-    clip,
-    dataset,
-    dinov2,
-    normalized,
-    padded,
-    photos,
-    save,
-    siglip,
-    vit,
-)
+from tests.helpers.pretrained_towers import Save, bert, clip, dataset, normalized, padded, photos, save, siglip, vit
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig

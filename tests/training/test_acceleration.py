@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.test_methods import batch, build
-from tests.training.test_step import MOVING, Trained
+from tests.helpers.small_methods import batch, build
+from tests.helpers.stepped import MOVING, Trained
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.finite import exact_products

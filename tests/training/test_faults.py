@@ -24,19 +24,15 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from tests.helpers.forked import DRCL, PATIENCE, Training, result, tiny, train, trainings
+from tests.helpers.forked import PATIENCE, result, train, trainings
+from tests.helpers.small_trainings import Result, before_step, failed, go_on, small
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.reader import SplitReader
-from xmr_e2e.methods.dscmr import Dscmr, DscmrModel
+from xmr_e2e.methods.dscmr import DscmrModel
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
-
-METHOD = Dscmr(image=DRCL.image, text=DRCL.text, hidden=16, dim=8)
-"""one stage; the miniature has 5 steps in each of two epochs"""
-Result = tuple[list[dict[str, Any]], dict[str, Any]]
-small = partial(tiny, method=METHOD, checkpoint_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -59,32 +55,6 @@ def whole_of_two(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def shards(tiny_shards: Path, tmp_path: Path) -> Path:
     """The tiny shards, to be damaged."""
     return Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
-
-
-def go_on(experiment: Any, folder: Path, *, processes: int = 1) -> Result:
-    """Train to the end, from where it stands; what comes of it."""
-    with trainings(experiment, folder, processes=processes) as ranks:
-        assert [rank.end() for rank in ranks] == [0] * processes, ranks[0].printed
-    return result(experiment.train.runs / "tiny" / "run")
-
-
-def before_step(number: int, action: Callable[[], object], rank: int = 0) -> None:
-    """In a training's process: do something just before a step, counted over the epochs from 1."""
-    step = Trainer._step
-
-    def prepared(self: Trainer, *arguments: Any) -> None:
-        if self._global_step + 1 == number and self.accelerator.process_index == rank:
-            action()
-        step(self, *arguments)
-
-    setattr(Trainer, "_step", prepared)  # noqa: B010
-
-
-def failed(training: Training) -> str:
-    """What a training said, and nothing but that, before it ended with status 2."""
-    assert training.end() == 2, training.log.read_text()
-    assert "Traceback" not in training.printed
-    return training.printed.split("error: ", 1)[1]
 
 
 def checkpoints(runs: Path) -> list[str]:

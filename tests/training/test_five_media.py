@@ -16,6 +16,7 @@ from preprocessing.folder.command import folder as build
 from preprocessing.synthetic.raw_set import synthetic
 from recipes import drcl_five_media
 from tests.helpers.forked import result, train, trainings
+from tests.helpers.once import made_once
 from tests.helpers.raw_media import RATE, five_modalities
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.media import Shapes, Sounds, Videos
@@ -40,10 +41,12 @@ EPOCHS = 8
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn set: 4 classes, samples of one modality each."""
-    folder = tmp_path_factory.mktemp("five_media")
-    synthetic(folder / "raw", five=True, per_class=24, workers=1)
-    build(folder / "raw", folder / "shards")
-    return folder / "shards"
+
+    def draw(folder: Path) -> None:
+        synthetic(folder / "raw", five=True, per_class=24, workers=1)
+        build(folder / "raw", folder / "shards")
+
+    return made_once(tmp_path_factory, "five_media", draw) / "shards"
 
 
 def small(shards: Path, runs: Path, **options: object) -> Experiment:
@@ -58,10 +61,12 @@ def small(shards: Path, runs: Path, **options: object) -> Experiment:
 
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    experiment = small(shards, folder)
-    assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
-    return folder / "drcl_five_media" / "run"
+
+    def fit(folder: Path) -> None:
+        experiment = small(shards, folder)
+        assert run_experiment(experiment, make_accelerator(experiment.train)) == 0
+
+    return made_once(tmp_path_factory, "five_media_run", fit) / "drcl_five_media" / "run"
 
 
 def test_each_of_the_twenty_directions_is_above_twice_random(run: Path) -> None:

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import xmr_e2e
-from tests.helpers.forked import tiny
-from tests.methods.test_methods import DATASET, METHODS, batch
-from tests.models.test_embed import Made
-from tests.training.test_trainer import assert_same, free_port
+from tests.helpers.forked import free_port, run_ranks, tiny
+from tests.helpers.ranks import assert_same
+from tests.helpers.small_methods import DATASET, METHODS, batch
+from tests.helpers.stepped import Made
 from xmr_e2e.data.batch import multi_hot
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.dscmr import Dscmr
@@ -162,7 +161,7 @@ def run_rank(rank: int, port: int, shards: Path, out: Path) -> None:
 
 @pytest.mark.processes
 def test_two_processes_start_as_one_does_and_share_what_one_of_them_writes(tiny_shards: Path, tmp_path: Path) -> None:
-    mp.spawn(run_rank, (free_port(), tiny_shards, tmp_path), nprocs=2)
+    run_ranks(run_rank, (free_port(), tiny_shards, tmp_path), 2)
     made, expected = Made(tiny_shards, frozen=True), dict(start())
     plain = embed_module.cache_frozen_features(made.method, made.data, made.tokenizer, ("train",))
     assert len(list((tmp_path / "features").iterdir())) == 2

@@ -17,8 +17,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tests.helpers.forked import tiny, trainings
-from tests.training.test_training import ACCELERATE, TORCHRUN, command, launch, records
+from tests.helpers.forked import free_port, tiny, trainings
+from tests.helpers.launched import ACCELERATE, TORCHRUN, command, launch, records
 from xmr_e2e.errors import XmrError
 from xmr_e2e.runs.experiment import Train
 from xmr_e2e.runs.run import Run
@@ -247,8 +247,6 @@ def test_accelerates_deepspeed_trains_with_zero(tiny_shards: Path, tmp_path: Pat
 
 def test_two_machines_are_one_training(tiny_shards: Path, tmp_path: Path) -> None:
     """Both on this host, without a GPU; each starts its part of the processes, by what the refusal says."""
-    from tests.training.test_trainer import free_port
-
     port = str(free_port())
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.name", "x")
     started = [

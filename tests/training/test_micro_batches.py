@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor
 
-from tests.training.test_trainer import assert_same, batch, free_port, losses_and_gradients, method, run_rank
+from tests.helpers.forked import free_port, run_ranks
+from tests.helpers.ranks import assert_same, batch, losses_and_gradients, method, run_rank
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.preparation import Preparation
@@ -128,6 +128,6 @@ def test_ranks_with_different_numbers_of_micro_batches_agree(
 ) -> None:
     first, second = (len(budget.of(batch(rows))) for rows in (slice(0, 5), slice(5, 14)))
     assert first < second
-    mp.spawn(run_rank, (2, free_port(), budget, str(tmp_path)), nprocs=2)
+    run_ranks(run_rank, (2, free_port(), budget, str(tmp_path)), 2)
     for rank in range(2):
         assert_same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), whole)

@@ -5,7 +5,6 @@ Real processes over gloo, five optimiser steps of every method, without what cha
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tests.methods.test_methods import METHODS, batch, stage_batches, without_chance
+from tests.helpers.forked import free_port, run_ranks
+from tests.helpers.once import made_once
+from tests.helpers.small_methods import METHODS, batch, stage_batches, without_chance
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_words
@@ -106,18 +106,25 @@ def run_rank(rank: int, world: int, port: int, shards: Path, out: str) -> None:
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request: pytest.FixtureRequest, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two or four processes finds."""
-    world, out = request.param, tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    mp.spawn(run_rank, (world, port, tiny_shards, str(out)), nprocs=world)
+    world = request.param
+
+    def find(out: Path) -> None:
+        run_ranks(run_rank, (world, free_port(), tiny_shards, str(out)), world)
+
+    out = made_once(tmp_path_factory, f"same_answer_of_{world}", find)
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, dict[str, Tensor]]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
     """What one process finds."""
-    return {name: dict(trace(name)) for name in NAMES}
+
+    def find(out: Path) -> None:
+        torch.save({name: dict(trace(name)) for name in NAMES}, out / "0.pt")
+
+    found: dict[str, dict[str, Tensor]]
+    found = torch.load(made_once(tmp_path_factory, "same_answer_alone", find) / "0.pt", weights_only=True)
+    return found
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -16,11 +16,11 @@ from tests.helpers.forked import tiny
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import without_weights
 from xmr_e2e.methods.drcl import Drcl
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.methods.mars import Mars
 from xmr_e2e.methods.sdml import Sdml
+from xmr_e2e.models.rebuild import without_weights
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import Run

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
-import socket
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -17,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
@@ -26,90 +23,33 @@ import xmr_e2e
 from recipes import dscmr_flickr8k
 from tests import ROOT
 from tests.helpers.classes import is_of_the_package
+from tests.helpers.forked import free_port, run_ranks
+from tests.helpers.ranks import METHOD, assert_same, batch, losses_and_gradients, method, run_rank
 from xmr_e2e.bounds import Bounds
 from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.augment import Augment, prepare_training
-from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.loader import Loader, fit_words
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.distributed import gather
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.alscor import Alscor
-from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
 from xmr_e2e.runs.run import Run, environment
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
-from xmr_e2e.towers.image import ImageTower
-from xmr_e2e.towers.text import BiLstmCnn
-from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.launch import parse
-from xmr_e2e.training.micro_batches import MicroBatches
-
-METHOD = Alscor(image=ImageTower("squeezenet1_1", "none"), text=BiLstmCnn(hidden=8, kernels=16), dim=4)
-
-
-def method(*, dropout: bool = False, multi_label: bool = False) -> Method:
-    torch.manual_seed(0)
-    built = METHOD.build(DatasetInfo(4, multi_label, 48, torch.randn(30, 8)))
-    # A larger start than the paper's: gradients that can be compared.
-    for projection in built.projections.values():
-        nn.init.normal_(projection.weight, std=0.3)
-    for module in built.modules():
-        if isinstance(module, nn.Dropout) and not dropout:
-            module.p = 0.0
-    return built.double().train()  # fp64, so that only true differences show
-
-
-def batch(rows: slice = slice(None)) -> Batch:
-    """14 samples, or some of them."""
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(3, 10, (14,), generator=generator)
-    ids = torch.randint(2, 30, (14, 10), generator=generator) * (torch.arange(10) < lengths[:, None])
-    return Batch(
-        inputs={
-            "image": torch.randn(14, 3, 48, 48, generator=generator, dtype=torch.float64)[rows],
-            "text": Tokens(ids[rows], lengths[rows]),
-        },
-        labels=torch.eye(4)[torch.arange(14) % 4][rows],
-        positions=torch.arange(14)[rows],
-        keys=tuple(map(str, range(14)))[rows],
-    )
-
-
-def losses_and_gradients(
-    accelerator: Accelerator, model: Any, part: Batch, micro_batches: int | MicroBatches
-) -> dict[str, Tensor]:
-    terms = backward(
-        accelerator,
-        model,
-        part,
-        micro_batches=micro_batches,
-        context=StepContext(progress=0.3),
-        seed=(0, 1, 2),
-    )
-    gradients = {name: p.grad for name, p in accelerator.unwrap_model(model).named_parameters()}
-    return {**{f"loss {name}": value for name, value in terms.items()}, **gradients}
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Tensor]:
     """Losses and gradients of one process with the whole batch."""
     return losses_and_gradients(Accelerator(cpu=True), method(), batch(), 1)
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        close = torch.allclose(found[name], value, rtol=0, atol=1e-9 * float(value.abs().max()))
-        assert close, f"{name} differs by {(found[name] - value).abs().max()}"
 
 
 def test_gradients_reach_the_first_convolution_and_the_word_vectors(whole: dict[str, Tensor]) -> None:
@@ -168,34 +108,13 @@ def test_dropout_is_the_same_in_both_passes_over_a_piece() -> None:
     assert (values[1] - values[0]) == pytest.approx(expected, rel=0.05)
 
 
-def run_rank(rank: int, world: int, port: int, micro_batches: int | MicroBatches, out: str) -> None:
-    """One of several real processes over gloo."""
-    torch.set_num_threads(1)
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in ranks.items()})  # which the accelerator looks at
-    dist.init_process_group("gloo")
-    bounds = [0, 5, 14] if world == 2 else [0, 2, 5, 9, 14]  # of different size on each rank
-    model = nn.parallel.DistributedDataParallel(method())
-    accelerator = Accelerator(cpu=True)
-    assert accelerator.use_distributed
-    found = losses_and_gradients(accelerator, model, batch(slice(bounds[rank], bounds[rank + 1])), micro_batches)
-    torch.save(found, f"{out}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "micro_batches"), [(2, 1), (2, 2), (4, 1)])
 def test_several_processes_give_the_losses_and_gradients_of_one(
     whole: dict[str, Tensor], tmp_path: Path, world: int, micro_batches: int
 ) -> None:
-    mp.spawn(run_rank, (world, free_port(), micro_batches, str(tmp_path)), nprocs=world)
+    run_ranks(run_rank, (world, free_port(), micro_batches, str(tmp_path)), world)
     for rank in range(world):
         assert_same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), whole)
 
@@ -462,7 +381,7 @@ def embed_on_rank(rank: int, world: int, port: int, run: str, out: str) -> None:
 @pytest.mark.slow
 def test_several_processes_embed_each_sample_once(saved_model: tuple[Path, SavedModel], tmp_path: Path) -> None:
     run, model = saved_model
-    mp.spawn(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), nprocs=3)
+    run_ranks(embed_on_rank, (3, free_port(), str(run), str(tmp_path)), 3)
     expected = embed_split(model.method, model.data, model.tokenizer, "train")
     for rank in range(3):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

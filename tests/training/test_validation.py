@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch.nn import functional as F
 
 from tests.helpers.forked import tiny
-from tests.training.test_step import words_of
+from tests.helpers.stepped import words_of
 from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import Loader

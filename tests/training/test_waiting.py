@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.helpers.simulated_device import DEVICE, OnDevice, put_there, simulated_device
-from tests.methods.test_methods import METHODS, batch, build
+from tests.helpers.small_methods import METHODS, batch, build
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.preparation import Preparation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 import xmr_e2e
-from tests.training.test_training import RECIPE, command, launch, only_run, records
+from recipes import alscor_flickr8k
+from tests.helpers.forked import trainings
+from tests.helpers.launched import RECIPE, command, launch, only_run, records
 from xmr_e2e.runs.export import export
 from xmr_e2e.runs.run import Run
+from xmr_e2e.training.launch import parse
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PLAIN = "--train.epochs 2 --train.checkpoint-steps 6 --train.checkpoints-kept 9 --data.workers 0".split()
@@ -30,8 +32,11 @@ pytestmark = [
 ]
 
 
-def start(shards: Path, runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return launch(command(shards, runs, *PLAIN, *options), TORCHRUN)
+def start(shards: Path, runs: Path, *options: str) -> None:
+    """Train on two processes to the end."""
+    experiment = parse(alscor_flickr8k.experiment, command(shards, runs, *PLAIN, *options)[1:])
+    with trainings(experiment, runs, processes=2) as ranks:
+        assert [rank.end() for rank in ranks] == [0, 0], ranks[0].printed
 
 
 def losses(run: Path) -> list[float]:
@@ -49,16 +54,14 @@ def go_back(run: Path) -> None:
 def plain(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same training under DistributedDataParallel."""
     runs = tmp_path_factory.mktemp("plain")
-    result = start(tiny_shards, runs)
-    assert result.returncode == 0, result.stderr
+    start(tiny_shards, runs)
     return only_run(runs)
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_zero_trains_saves_goes_on_and_exports(plain: Path, tiny_shards: Path, tmp_path: Path, zero: int) -> None:
     options = ("--train.zero", str(zero))
-    result = start(tiny_shards, tmp_path, *options)
-    assert result.returncode == 0, result.stderr
+    start(tiny_shards, tmp_path, *options)
     run = only_run(tmp_path)
     whole = losses(run)
     np.testing.assert_allclose(whole, losses(plain), rtol=1e-4)
@@ -74,15 +77,13 @@ def test_zero_trains_saves_goes_on_and_exports(plain: Path, tiny_shards: Path, t
     assert xmr_e2e.load(tmp_path / "zero").embed_texts(["an apple"]).shape == (1, 4)
 
     go_back(run)
-    resumed = start(tiny_shards, tmp_path, *options, "--train.resume", str(run))
-    assert resumed.returncode == 0, resumed.stderr
+    start(tiny_shards, tmp_path, *options, "--train.resume", str(run))
     assert losses(run) == whole
 
 
 def test_a_run_of_zero_goes_on_without_it(plain: Path, tiny_shards: Path, tmp_path: Path) -> None:
     options = ("--train.precision", "bf16")
-    result = start(tiny_shards, tmp_path, *options, "--train.zero", "2")
-    assert result.returncode == 0, result.stderr
+    start(tiny_shards, tmp_path, *options, "--train.zero", "2")
     run = only_run(tmp_path)
     found = losses(run)
     np.testing.assert_allclose(found, losses(plain), rtol=0.1)

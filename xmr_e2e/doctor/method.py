@@ -18,8 +18,9 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import fit_vocabulary
 from xmr_e2e.data.tokenizers import Tokenizer, fit_tokenizer, load_pretrained_tokens
 from xmr_e2e.doctor.finding import Finding, counted, note, problem
-from xmr_e2e.methods.base import Method, build_method, without_weights
+from xmr_e2e.methods.base import Method, build_method
 from xmr_e2e.methods.stages import Stage
+from xmr_e2e.models.rebuild import without_weights
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.manifest import Manifest
 from xmr_e2e.towers.base import DatasetInfo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -17,9 +17,9 @@ from xmr_e2e.data.inputs import CachedFeatures, InputKind
 from xmr_e2e.distributed import gather, numbers_of_ranks
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import Protocol
-from xmr_e2e.methods.finite import FiniteChecks, exact_products, full_precision
+from xmr_e2e.methods.finite import exact_products, full_precision, look_at, zero_unless
 from xmr_e2e.methods.stages import Stage, StepContext, has_prefix
-from xmr_e2e.methods.start import FrozenStart, StartLayer, WordLayer, start_layer
+from xmr_e2e.methods.start import FrozenStart, StartLayer, StartLayers
 from xmr_e2e.shards.schema import MODALITIES
 from xmr_e2e.similarity import Similarity
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
@@ -140,34 +140,6 @@ def check_weights(config: MethodConfig, *terms: str) -> None:
         raise XmrError(f"{options}: all are 0, so that there is nothing to learn; give one of them a weight")
 
 
-def _look_at(values: Mapping[str, Tensor], context: StepContext) -> Tensor:
-    """Look at values that have to be finite; true, on their device, where they are.
-
-    Raises:
-        NotFinite: they are not, and the context has no checks that could be asked later.
-    """
-    checks = context.checks or FiniteChecks()
-    are_finite = checks.look_at(values)
-    if context.checks is None and not are_finite:
-        raise checks.error()
-    return are_finite
-
-
-def _zero_unless(found: Tensor, rows: Tensor) -> Tensor:
-    """The rows; zeros where it was found on the device that the batch holds values that are not finite."""
-    return rows.where(found, 0) if rows.is_floating_point() else rows
-
-
-def without_weights(config: Any) -> Any:
-    """The same configuration with every tower at random weights: for networks whose weights are about to be loaded."""
-    changes = {
-        field.name: "none" if field.name == "weights" else without_weights(getattr(config, field.name))
-        for field in fields(config)
-        if field.name == "weights" or is_dataclass(getattr(config, field.name))
-    }
-    return replace(config, **changes)
-
-
 def _check_modalities(config: MethodConfig) -> None:
     names, most = list(config.towers), config.most_modalities
     if len(names) < 2:
@@ -202,30 +174,17 @@ class Method(nn.Module, ABC):
         kept = self.freezable if config.frozen else ()
         still = [name for name, tower in config.towers.items() if tower.trained == "nothing"]
         self.frozen = tuple(name for name in self.towers if name in kept or name in still)
-        self.starts = nn.ModuleDict()
-        """modality -> the layer on which its tower learns before it stands still"""
+        self.starts = StartLayers()
         learnable = [f"towers.{name}" for name, parameter in self.towers.named_parameters() if parameter.requires_grad]
         for name in self.frozen:
             own = [each for each in learnable if has_prefix(each, f"towers.{name}")]
             if set(own) - {f"towers.{name}.words.weight"}:  # word vectors alone have learnt something already
-                self._add_start(name, config, dataset)
+                self.starts.add(name, config.towers[name], self.widths()[name], config.frozen_start, dataset)
         learnable += [f"starts.{name}" for name, _ in self.starts.named_parameters()]
         self._learnt_at_start = frozenset(learnable)
         for name in self.frozen:
             self.towers[name].requires_grad_(False)
         self.starts.requires_grad_(False)
-
-    def _add_start(self, modality: str, config: MethodConfig, dataset: DatasetInfo) -> None:
-        tower, width = config.towers[modality], self.widths()[modality]
-        if dataset.is_saved:  # whose configuration says nothing of weights any more, but its file has the layers
-            outputs, _ = dataset.shapes.get(f"starts.{modality}.weight", (0, 0))
-            layer: StartLayer | None = WordLayer(width, outputs) if outputs else None
-        elif tower.has_published_weights or modality in dataset.published:
-            layer = None
-        else:
-            layer = start_layer(config.frozen_start, dataset, modality, tower.input_kind, width)
-        if layer is not None:
-            self.starts[modality] = layer
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -250,20 +209,11 @@ class Method(nn.Module, ABC):
     @property
     def training_stages(self) -> tuple[Stage, ...]:
         """All stages of the training, in order: first those of towers that learn something before they stand still."""
-        starts = (
-            Stage(f"{layer.learns}-{name}", (name,), (f"towers.{name}", f"starts.{name}"), "loss", is_start=True)
-            for name, layer in self._start_layers.items()
-        )
-        return (*starts, *self.stages)
-
-    @property
-    def _start_layers(self) -> dict[str, StartLayer]:
-        return dict(self.starts.items())  # type: ignore[arg-type]
+        return (*self.starts.stages, *self.stages)
 
     def _start_of(self, stage: str) -> StartLayer | None:
         """The layer that learns in the stage of this name; None in the method's own."""
-        found = (layer for name, layer in self._start_layers.items() if stage == f"{layer.learns}-{name}")
-        return next(found, None)
+        return self.starts.of_stage(stage)
 
     def set_trained(self, stage: Stage, trainable: Container[str]) -> None:
         """Let the parameters learn that the stage trains, and no others.
@@ -362,14 +312,14 @@ class Method(nn.Module, ABC):
         with torch.autocast(labels.device.type, enabled=False), exact_products():
             counts = numbers_of_ranks(len(labels))
             everywhere = {name: gather(full_precision(rows), counts) for name, rows in representations.items()}
-            found = _look_at({f"the {name} representations": rows for name, rows in everywhere.items()}, context)
+            found = look_at({f"the {name} representations": rows for name, rows in everywhere.items()}, context.checks)
             # Decompositions fail on such values in ways of their own.
-            everywhere = {name: _zero_unless(found, rows) for name, rows in everywhere.items()}
+            everywhere = {name: zero_unless(found, rows) for name, rows in everywhere.items()}
             labels = gather(labels, counts)
             torch.manual_seed(context.seed)
             layer = self._start_of(context.stage)
             terms = layer.losses(everywhere, labels) if layer else self.objective(everywhere, labels, context)
-            _look_at({f"the loss term {name!r}": term for name, term in terms.items()}, context)
+            look_at({f"the loss term {name!r}": term for name, term in terms.items()}, context.checks)
             return terms
 
     def forward(

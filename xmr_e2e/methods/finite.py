@@ -81,6 +81,27 @@ class FiniteChecks:
         return NotFinite(", ".join(bad))
 
 
+def look_at(values: Mapping[str, Tensor], checks: FiniteChecks | None) -> Tensor:
+    """Look at values that have to be finite; true, on their device, where they are.
+
+    Args:
+        checks: which are asked later; None to know at once.
+
+    Raises:
+        NotFinite: they are not, and nothing could be asked later.
+    """
+    looked = checks or FiniteChecks()
+    are_finite = looked.look_at(values)
+    if checks is None and not are_finite:
+        raise looked.error()
+    return are_finite
+
+
+def zero_unless(found: Tensor, rows: Tensor) -> Tensor:
+    """The rows; zeros where it was found on the device that the batch holds values that are not finite."""
+    return rows.where(found, 0) if rows.is_floating_point() else rows
+
+
 def _named(names: Sequence[str], norms: Tensor) -> str:
     """The first three whose norms are not finite."""
     finite = norms.isfinite().tolist()

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import RobertaPreLayerNormConfig
-from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormEncoder
 
 from xmr_e2e.bounds import Fraction, Layers, NotNegative, Width
 from xmr_e2e.data.captions import Captions
@@ -23,6 +21,7 @@ from xmr_e2e.data.text import UNKNOWN
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import COMPARED_BY_COSINE, FIVE_CAPTIONS, Protocol
 from xmr_e2e.methods.base import Method, MethodConfig, check_weights
+from xmr_e2e.methods.prenorm_encoder import prenorm_encoder
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.objectives.semantic_sharing import (
     consistency_loss,
@@ -36,9 +35,6 @@ from xmr_e2e.shards.schema import COCO_CLASSES
 from xmr_e2e.towers.base import DatasetInfo, SequenceTower, TokenFeatures
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.towers.text import BiGruWords
-
-DROPOUT = 0.1
-
 
 _BATCH_LOSS = (
     "The weights are those after the step with the lowest loss of a single training batch, looked at every tenth step: "
@@ -177,7 +173,7 @@ class SemanticSharingModel(Method):
             self.places = nn.ModuleDict({name: nn.Linear(width, config.dim) for name, width in places.items()})
         if config.phi == "layer":
             self.phi = self._each(lambda: nn.Linear(config.dim, config.dim))
-        self.encoder = self._each(lambda: _encoder(config))
+        self.encoder = self._each(self._make_encoder)
         self.norm = self._each(lambda: nn.LayerNorm(config.dim))
         self.label_head = self._each(lambda: nn.Linear(config.dim, dataset.classes))
         self.objects = config.objects or getattr(self.towers["image"], "classes", None) or COCO_CLASSES
@@ -191,6 +187,13 @@ class SemanticSharingModel(Method):
     def _of(self, modality: str, part: Any) -> Any:
         """The module of a modality."""
         return part if self.config.shared else part[modality]
+
+    def _make_encoder(self) -> nn.Module:
+        """Layers of self-attention, or one without."""
+        config = self.config
+        if config.encoder == "layer":
+            return nn.Linear(config.dim, config.dim)
+        return prenorm_encoder(config.dim, config.layers, config.heads, config.feedforward)
 
     @property
     def unreached(self) -> tuple[str, ...]:
@@ -330,24 +333,3 @@ class SemanticSharingModel(Method):
 
 def _real(tokens: Tokens) -> Tensor:
     return torch.arange(tokens.ids.shape[1], device=tokens.ids.device) < tokens.lengths[:, None]
-
-
-def _encoder(config: SemanticSharing) -> nn.Module:
-    """Pre-norm layers with Xavier's initialisation, as the released code has them; or a layer without attention."""
-    if config.encoder == "layer":
-        return nn.Linear(config.dim, config.dim)
-    layers = RobertaPreLayerNormConfig(
-        hidden_size=config.dim,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.feedforward,
-        hidden_act="relu",
-        hidden_dropout_prob=DROPOUT,
-        attention_probs_dropout_prob=DROPOUT,
-    )
-    layers._attn_implementation = "sdpa"  # which transformers' own models choose, and an encoder alone does not
-    encoder = RobertaPreLayerNormEncoder(layers)
-    for parameter in encoder.parameters():
-        if parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter)
-    return encoder

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from xmr_e2e.data.inputs import InputKind, Tokens
 from xmr_e2e.data.text import PAD
 from xmr_e2e.errors import XmrError
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.objectives.classification import label_loss
-from xmr_e2e.towers.base import DatasetInfo, TokenFeatures
+from xmr_e2e.towers.base import DatasetInfo, TokenFeatures, TowerConfig
 
 FrozenStart = Literal["labels", "words", "random"]
 
@@ -79,6 +80,39 @@ class WordLayer(StartLayer):
     def losses(self, representations: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         loss = representations["loss"].mean()
         return {"words": loss, "total": loss}
+
+
+class StartLayers(nn.ModuleDict):
+    """Modality -> the layer on which its tower learns before it stands still."""
+
+    def add(self, modality: str, tower: TowerConfig, width: int, wanted: FrozenStart, dataset: DatasetInfo) -> None:
+        """The layer that a tower of this output width needs, if it needs one."""
+        if dataset.is_saved:  # whose configuration says nothing of weights any more, but its file has the layers
+            outputs, _ = dataset.shapes.get(f"starts.{modality}.weight", (0, 0))
+            layer: StartLayer | None = WordLayer(width, outputs) if outputs else None
+        elif tower.has_published_weights or modality in dataset.published:
+            layer = None
+        else:
+            layer = start_layer(wanted, dataset, modality, tower.input_kind, width)
+        if layer is not None:
+            self[modality] = layer
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One for each layer, by the name of what it learns and the modality."""
+        return tuple(
+            Stage(f"{layer.learns}-{name}", (name,), (f"towers.{name}", f"starts.{name}"), "loss", is_start=True)
+            for name, layer in self._layers.items()
+        )
+
+    def of_stage(self, stage: str) -> StartLayer | None:
+        """The layer that learns in the stage of this name; None in the method's own."""
+        found = (layer for name, layer in self._layers.items() if stage == f"{layer.learns}-{name}")
+        return next(found, None)
+
+    @property
+    def _layers(self) -> dict[str, StartLayer]:
+        return dict(self.items())  # type: ignore[arg-type]
 
 
 def start_layer(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from xmr_e2e.bounds import LARGE
 from xmr_e2e.data.text import SPECIALS
-from xmr_e2e.data.tokenizers import LARGEST_MODEL
+from xmr_e2e.data.tokenizer_documents import LARGEST_MODEL
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn

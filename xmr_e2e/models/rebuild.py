@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from xmr_e2e.bounds import check_bounds
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import Method, MethodConfig, without_weights
+from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.methods.heads import ClosedForm
+from xmr_e2e.models.model_folder import Description
 from xmr_e2e.models.weights import Shapes, read_shapes, read_weights, shapes_of
 from xmr_e2e.received import first_line, shortened
 from xmr_e2e.towers.base import DatasetInfo
@@ -43,6 +49,29 @@ def check_item_sizes(data: Data, where: str) -> None:
     for what, size in sizes.items():
         if size > LARGEST_ITEM:
             raise XmrError(f"{where}: {size / 1e9:,.1f} GB of each {what}; at most {LARGEST_ITEM / 1e9:.1f} are read")
+
+
+def dataset_of(
+    described: Description, data: Data, tokenizer: Tokenizer | None, architectures: Mapping[str, Any]
+) -> DatasetInfo:
+    """The dataset of a saved model, as far as its networks depend on it; without the word vectors themselves."""
+    return DatasetInfo(
+        len(described.classes),
+        described.multi_label,
+        data.image_size,
+        _words(data, tokenizer),
+        described.widths,
+        architectures,
+        frame_size=data.video.size,
+        sound_rate=data.audio.rate,
+    )
+
+
+def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
+    """Word vectors of the right shape, (v, e), that take no memory: the true ones are among the weights. A pretrained
+    tokeniser has none."""
+    dim = 0 if data.tokens.kind == "transformers" else data.words.dim
+    return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
 
 
 def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, description: Path) -> Method:
@@ -79,6 +108,16 @@ def rebuild(config: MethodConfig, dataset: DatasetInfo, weights: Path, descripti
             f"have no common space yet; go on with it (RECIPE --train.resume {weights.parent})"
         )
     return method
+
+
+def without_weights(config: Any) -> Any:
+    """The same configuration with every tower at random weights: for networks whose weights are about to be loaded."""
+    changes = {
+        field.name: "none" if field.name == "weights" else without_weights(getattr(config, field.name))
+        for field in fields(config)
+        if field.name == "weights" or is_dataclass(getattr(config, field.name))
+    }
+    return replace(config, **changes)
 
 
 def require_same_shapes(described: Shapes, held: Shapes) -> None:

@@ -19,7 +19,8 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind, Tokens, map_tensors
 from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.data.text import pad
-from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
+from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol, SelectedOn
@@ -54,11 +55,10 @@ from xmr_e2e.models.model_folder import (
     write_exported_model,
     write_run_model,
 )
-from xmr_e2e.models.rebuild import check_item_sizes, check_received_bounds, rebuild
+from xmr_e2e.models.rebuild import check_item_sizes, check_received_bounds, dataset_of, rebuild
 from xmr_e2e.models.unknown_words import UnknownWords
 from xmr_e2e.models.weights import require_all, separated, shapes_of
 from xmr_e2e.similarity import Similarity
-from xmr_e2e.towers.base import DatasetInfo
 
 BATCH = 64
 
@@ -320,29 +320,13 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
         check_received_bounds(each, f"{path}: {name}")
     check_item_sizes(data, f"{path}: data")
     tokenizer = tokenizer_from_document(described.tokenizer, f"{path}: tokeniser") if described.tokenizer else None
-    dataset = DatasetInfo(
-        len(described.classes),
-        described.multi_label,
-        data.image_size,
-        _words(data, tokenizer),
-        described.widths,
-        read_architectures(folder, config),
-        frame_size=data.video.size,
-        sound_rate=data.audio.rate,
-    )
+    dataset = dataset_of(described, data, tokenizer, read_architectures(folder, config))
     method = rebuild(config, dataset, folder / WEIGHTS, path)
     method.to("cuda" if uses_gpu() else "cpu")
     return SavedModel(
         config, data, described.classes, described.multi_label, tokenizer, described.widths, method,
         described.selection, protocol=find_protocol(described.protocol), selected_on=described.selected_on,
     )  # fmt: skip
-
-
-def _words(data: Data, tokenizer: Tokenizer | None) -> Tensor:
-    """Word vectors of the right shape, (v, e), that take no memory: the true ones are among the weights. A pretrained
-    tokeniser has none."""
-    dim = 0 if data.tokens.kind == "transformers" else data.words.dim
-    return torch.zeros(1, 1).expand(len(tokenizer) if tokenizer else 0, dim)
 
 
 def require_shards(model: SavedModel) -> None:

@@ -26,7 +26,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,17 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor
 
-from xmr_e2e.configuration import current_name, field_types, flatten, from_document, to_document
+from xmr_e2e.configuration import from_document, to_document
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_idf, fit_words
-from xmr_e2e.data.tokenizers import Tokenizer, tokenizer_from_document
+from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
+from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.files import read_json, sha256_of, write_atomically
 from xmr_e2e.models.weights import read_weights
 from xmr_e2e.received import check_name, own_path, parse_json, read_bytes
+from xmr_e2e.runs.continuation import differences
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
 
@@ -66,22 +68,6 @@ METRICS_BYTES = 2**31
 """of metrics.jsonl, at most: a million steps have a tenth of it"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
-# What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
-RESUME_IGNORED_FIELDS = (
-    "train.resume",
-    "train.runs",
-    "train.name",
-    "train.features",
-    "train.report",
-    "train.zero",
-    "train.max_skipped_steps",
-    "train.timeout_minutes",
-    "train.checkpoint_minutes",
-    "train.checkpoint_steps",
-    "train.checkpoints_kept",
-    "data.workers",
-    "data.shards",
-)
 
 
 @dataclass(frozen=True)
@@ -192,15 +178,10 @@ class Run:
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
-        old = dict(flatten(_with_later_options(self.document("config.json"))))
-        new = dict(flatten(to_document(experiment)))
-        names = sorted((old.keys() | new.keys()) - set(RESUME_IGNORED_FIELDS))
-        different = [name for name in names if old.get(name) != new.get(name)]
-        if different:
-            lines = [f"  {name}: {old.get(name)!r} in the run, {new.get(name)!r} now" for name in different]
+        if different := differences(self.document("config.json"), experiment):
             raise XmrError(
                 f"--train.resume {self.folder}: the run was started with another configuration:\n"
-                + "\n".join(lines)
+                + "\n".join(f"  {line}" for line in different)
                 + "\nGo on with the run's own by leaving these options out, or start a new run under another name"
             )
 
@@ -286,20 +267,6 @@ class Run:
         path = own_path(self.folder, name)
         write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
         return path
-
-
-def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration in which options that came after the run have their defaults. A part that cannot be read,
-    such as a method that is not of this package, stays as it is."""
-    with suppress(XmrError):
-        whole: dict[str, Any] = to_document(from_document(Experiment, document, "config.json"))
-        return whole
-    known = {current_name(Experiment, name): value for name, value in document.items()}
-    for name, kind in field_types(Experiment).items():
-        if isinstance(kind, type) and is_dataclass(kind):
-            with suppress(XmrError):
-                known[name] = to_document(from_document(kind, known.get(name), name))
-    return known
 
 
 def _open_itself(path: str, flags: int) -> int:

@@ -15,33 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import ConfigDict
-
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
-from xmr_e2e.files import sha256_of, write_atomically
-from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.audit.exclude import exclude_listed
-from xmr_e2e.shards.build_directory import BuildDirectory, Partition, result_path
-from xmr_e2e.shards.index import index_path
+from xmr_e2e.shards.build_directory import BuildDirectory, Partition
+from xmr_e2e.shards.make_shard import Made, ShardTask, make_shard, read_result
 from xmr_e2e.shards.manifest import (
     BUILD_DIR,
     NAME,
     VERSION,
-    ClassName,
-    Count,
     Manifest,
-    Modality,
     Shard,
     Skipped,
     Split,
-    SplitName,
-    Text,
     check_classes,
     check_readable,
-    count_labels,
     load_manifest,
-    shard_file,
     sum_modalities,
 )
 from xmr_e2e.shards.media import MAX_PIXELS, PILLOW_MAX_PIXELS
@@ -49,15 +38,11 @@ from xmr_e2e.shards.parallel import CPUS, map_shards
 from xmr_e2e.shards.raw import (
     MediaPreparation,
     RawSample,
-    UnusableSample,
     check_samples,
     check_within,
-    encode_sample,
     fingerprint_of,
 )
-from xmr_e2e.shards.scan import scan_shard
 from xmr_e2e.shards.schema import MODALITIES, SPLITS, key_of
-from xmr_e2e.shards.writer import write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -93,41 +78,6 @@ class BuildOptions:
     def shaping_bytes(self) -> dict[str, int | None]:
         """The options on which the shards' bytes depend."""
         return {"resize": self.resize, "shard_samples": self.shard_samples, "max_pixels": self.max_pixels}
-
-
-@dataclass(frozen=True)
-class _MadeShard(Shard):
-    """A shard, of which perhaps no sample could be used."""
-
-    samples: Count
-
-
-@dataclass(frozen=True)
-class _Made:
-    """The result file of a shard that is made."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    split: SplitName
-    shard: _MadeShard
-    labels: dict[ClassName, Count]
-    modalities: dict[Modality, Count]
-    multi_label: bool
-    skipped: tuple[Skipped, ...]
-    notes: tuple[Text, ...]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One shard to make."""
-
-    path: Path
-    split: str
-    samples: tuple[RawSample, ...]
-    classes: tuple[str, ...]
-    required: tuple[str, ...]
-    options: BuildOptions
-    media: MediaPreparation | None
 
 
 def build_shards(
@@ -183,14 +133,14 @@ def build_shards(
     workshop = BuildDirectory(out, fingerprint, part)
     workshop.open()
     tasks = [
-        _Task(path, split, members, tuple(classes), required, options, media)
+        ShardTask(path, split, members, tuple(classes), required, options.resize, options.max_pixels, media)
         for path, split, members in _plan_shards(workshop.folder, samples, options.shard_samples)
     ]
     _make_missing(workshop, part.of(tasks), options.workers)
     if not _is_to_publish(workshop, tasks):
         return None
     try:
-        results = [_read_result(task) for task in tasks]
+        results = [read_result(task) for task in tasks]
         all_skipped = [*skipped, *(item for result in results for item in result.skipped)]
         _check_budget(all_skipped, len(samples) + len(skipped), options.max_skipped)
         manifest = Manifest(
@@ -274,16 +224,16 @@ def _plan_shards(
             yield folder / f"{split}-{number:05d}.tar", split, tuple(members[start : start + shard_samples])
 
 
-def _make_missing(workshop: BuildDirectory, tasks: Sequence[_Task], workers: int) -> None:
+def _make_missing(workshop: BuildDirectory, tasks: Sequence[ShardTask], workers: int) -> None:
     """Make the shards that an interrupted build has not left behind whole."""
     missing = set(workshop.missing([task.path for task in tasks]))
     to_do = [task for task in tasks if task.path in missing]
     sizes = [len(task.samples) for task in to_do]
     done = sum(len(task.samples) for task in tasks) - sum(sizes)
-    map_shards(_make_shard, to_do, sizes=sizes, title="building shards", done=done, workers=workers)
+    map_shards(make_shard, to_do, sizes=sizes, title="building shards", done=done, workers=workers)
 
 
-def _is_to_publish(workshop: BuildDirectory, tasks: Sequence[_Task]) -> bool:
+def _is_to_publish(workshop: BuildDirectory, tasks: Sequence[ShardTask]) -> bool:
     """True if all shards are made, and no other part puts them in place."""
     missing = workshop.missing([task.path for task in tasks])
     if missing and not (workshop.out / NAME).exists():
@@ -300,54 +250,6 @@ def _is_to_publish(workshop: BuildDirectory, tasks: Sequence[_Task]) -> bool:
         )
         return False
     return True
-
-
-def _make_shard(task: _Task) -> None:
-    """Write one shard, its index and then its result file, which says that the shard is whole."""
-    skipped: list[Skipped] = []
-    notes: list[str] = []
-    write_shard(task.path, _encode_samples(task, skipped, notes))
-    index, metadata = scan_shard(task.path, task.classes, required=task.required)
-    write_atomically(index_path(task.path), index.encode())
-    shard = _MadeShard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
-    made = _Made(
-        split=task.split,
-        shard=shard,
-        labels=count_labels([item.labels for item in metadata], task.classes),
-        modalities=index.count_modalities(),
-        multi_label=any(len(item.labels) > 1 for item in metadata),
-        skipped=tuple(skipped),
-        notes=tuple(notes),
-    )
-    write_atomically(result_path(task.path), json.dumps(asdict(made)).encode())
-
-
-def _read_result(task: _Task) -> _Made:
-    """The result that `_make_shard` has written. Raises XmrError where it is of another shard."""
-    path = shard_file(task.path.parent, result_path(task.path).name)
-    made = parse(_Made, read_bytes(path), str(path))
-    if (made.split, made.shard.name) != (task.split, task.path.name):
-        raise XmrError(f"{path}: not of this shard; remove {task.path.parent}")
-    return made
-
-
-def _encode_samples(task: _Task, skipped: list[Skipped], notes: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    classes = frozenset(task.classes)
-    for sample in task.samples:
-        try:
-            members = encode_sample(
-                sample,
-                notes,
-                classes=classes,
-                required=task.required,
-                resize=task.options.resize,
-                max_pixels=task.options.max_pixels,
-                media=task.media,
-            )
-        except UnusableSample as error:
-            skipped.append(Skipped(sample.source, sample.split, str(error)))
-            continue
-        yield key_of(sample.source), members
 
 
 def _check_budget(skipped: Sequence[Skipped], total: int, allowed: float) -> None:
@@ -381,7 +283,7 @@ def _list_skipped(skipped: Sequence[Skipped]) -> str:
     return "\n".join(lines)
 
 
-def _splits(results: Sequence[_Made], skipped: Sequence[Skipped], classes: tuple[str, ...]) -> dict[str, Split]:
+def _splits(results: Sequence[Made], skipped: Sequence[Skipped], classes: tuple[str, ...]) -> dict[str, Split]:
     splits = {}
     for name in SPLITS:
         parts = [result for result in results if result.split == name]

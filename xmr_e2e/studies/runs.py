@@ -19,8 +19,8 @@ from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost, read_resul
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.methods.discovery import method_name
 from xmr_e2e.received import parse, read_bytes
+from xmr_e2e.runs.continuation import RESUME_IGNORED_FIELDS
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import RESUME_IGNORED_FIELDS
 from xmr_e2e.shards import manifest
 from xmr_e2e.training.selection import with_defaults
 

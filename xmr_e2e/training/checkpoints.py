@@ -130,6 +130,16 @@ class Checkpoints:
                 "files are damaged, or another training's. Without its folder, the training goes on from an earlier one"
             ) from error
 
+    def load_weights(self, checkpoint: Checkpoint) -> None:
+        """All that can be had of a checkpoint of another kind of training; what cannot is said."""
+        if self._accelerator.is_main_process:
+            logger.warning(
+                "%s was saved by %d process(es) with --train.zero %d: weights and progress go on, BUT THE OPTIMIZER'S "
+                "STATE IS RESET (its momentum is lost). For an exact continuation start it in that way again",
+                checkpoint.folder, checkpoint.world_size, checkpoint.zero,
+            )  # fmt: skip
+        checkpoint.load_weights(self._model)
+
     def close(self) -> None:
         """Wait for older checkpoints to be gone."""
         if self._removal:
@@ -202,6 +212,21 @@ class Checkpoints:
         kind = {"zero": self._zero, "world_size": self._accelerator.num_processes}
         document: dict[str, Any] = {"progress": asdict(progress), **kind, "crc32": sums}
         write_atomically(folder / _METADATA, json.dumps(document, indent=1).encode())
+
+
+def first_progress(found: Checkpoint | None, run: Path, stages: int) -> TrainingProgress:
+    """The progress of the checkpoint from which a training of so many stages goes on; the very beginning without one.
+
+    Raises:
+        XmrError: it is another training's.
+    """
+    if found is None:
+        return TrainingProgress()
+    if found.progress.stage > stages:
+        raise XmrError(
+            f"{run}: its checkpoint stands in stage {found.progress.stage + 1} of {stages}: it is another training's"
+        )
+    return found.progress
 
 
 def _remove_all(folders: Sequence[Path]) -> None:

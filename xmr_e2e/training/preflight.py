@@ -16,8 +16,9 @@ from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
-from xmr_e2e.methods.base import build_method, without_weights
+from xmr_e2e.methods.base import build_method
 from xmr_e2e.models.embed import BATCH
+from xmr_e2e.models.rebuild import without_weights
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.towers.base import DatasetInfo

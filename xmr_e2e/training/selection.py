@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +17,15 @@ from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.discovery import methods_without_labels
 from xmr_e2e.methods.stages import Stage
+from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.runs.evaluate import SELECTABLE, check_measurable
 from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.shards.index import load_index
 from xmr_e2e.shards.manifest import Manifest, Shard, load_manifest
 
 _MOST_HARM_FIRST: tuple[SelectedOn, ...] = ("test", "training loss", "val", "nothing")
-
-
+SPLIT_NAMES = {"val": "validation", "test": "test"}
+"""for a person"""
 WITH_LABELS, WITHOUT_LABELS = "mAP@all", RSUM
 """the figures by which epochs are chosen where --train.select is left open"""
 
@@ -73,7 +74,7 @@ def selected_on(stages: Sequence[Stage], train: Train, splits: Container[str]) -
 
 def describe_selection(epoch: int, select: str, split: Literal["val", "test"] = "val") -> str:
     """The choice of an epoch in words, for whoever reads its figures."""
-    name = {"val": "validation", "test": "test"}[split]
+    name = SPLIT_NAMES[split]
     if select == "last":
         return f"epoch {epoch + 1}, the last one"
     if select == "loss":
@@ -87,6 +88,47 @@ def describe_selection_by_batch(epoch: int, step: int) -> str:
     return f"epoch {epoch + 1}, step {step}, whose training batch had the least loss of those looked at"
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The consequence of an epoch's validation for the weights that are kept."""
+
+    best: float | None
+    """the best score of the stage so far"""
+    shown: str
+    """the epoch's figure, in words"""
+    kept: str | None = None
+    """the choice in words where the epoch's weights are to be kept"""
+
+
+def choose_epoch(
+    select: str, scores: Mapping[str, float], progress: TrainingProgress, split: Literal["val", "test"] | None
+) -> Choice:
+    """The choice at the end of the epoch in which the training stands.
+
+    Args:
+        select: the stage's `selection_criterion`.
+        scores: of the epoch's validation; empty where there is no split to validate on.
+        split: on which it was validated.
+
+    Raises:
+        XmrError: the criterion counts pairs, and there are none.
+    """
+    best, epoch = progress.best, progress.epoch
+    if select == "training loss":
+        return Choice(best, f"lowest loss of a batch {-(best or 0.0):.4f}")
+    if select == "last" or not scores:
+        return Choice(best, "no selection", describe_selection(epoch, "last"))
+    if select != "loss" and f"average {select}" not in scores:
+        raise XmrError(f"--train.select {select} counts pairs, and no validation sample has two modalities; "
+                       "select by a figure that counts labels, such as mAP@all")  # fmt: skip
+    assert split, "there are scores"
+    value = -scores["loss"] if select == "loss" else scores[f"average {select}"]
+    shown = f"{SPLIT_NAMES[split]} {select} {abs(value):.4f}"
+    if best is None or value > best:
+        return Choice(value, shown, describe_selection(epoch, select, split))
+    return Choice(best, shown)
+
+
 def check_splits(experiment: Experiment, manifest: Manifest) -> None:
     """Raise XmrError, before hours are spent, for data on which this training or its evaluation cannot end well."""
     experiment = with_defaults(experiment, manifest)
@@ -97,9 +139,8 @@ def check_splits(experiment: Experiment, manifest: Manifest) -> None:
     needed, split = str(chosen.select or train.select), validation_split(train)
     _check_select(str(train.select))
     if needed not in ("last", "training loss") and split not in manifest.splits:
-        name = {"val": "validation", "test": "test"}[split]
         raise XmrError(
-            f"{folder} has no {name} split to select the epoch on; build the shards with one, "
+            f"{folder} has no {SPLIT_NAMES[split]} split to select the epoch on; build the shards with one, "
             "or keep the last epoch with --train.select last"
             + ("" if chosen.select is None else " and another --train.protocol")
         )
