@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.cross_decomposition import CCA
 from torch import Tensor
 
-from xmr_e2e.objectives.cca import correlation_loss, linear_cca
+from xmr_e2e.objectives.cca import correlation_loss, linear_cca, multiview_cca
 
 
 def views(n: int, d_x: int, d_y: int, *, shared: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -116,3 +116,13 @@ def test_linear_cca_is_fitted_and_applied_in_fp64_whatever_the_views_are_and_aut
     assert torch.equal(fitted.project(0, x), expected.project(0, x.double()))
     assert torch.equal(fitted.project(1, y), expected.project(1, y.double()))
     assert fitted.project(0, x).dtype == torch.float64
+
+
+def test_fits_are_in_double_precision_also_where_autocast_is_on() -> None:
+    x, y = views(60, 5, 4, shared=2, seed=0)
+    expected = linear_cca(x.float(), y.float(), 3, ridge=1e-3), multiview_cca([x.float(), y.float()], 3, ridge=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear_cca(x.float(), y.float(), 3, ridge=1e-3), multiview_cca([x.float(), y.float()], 3, ridge=1e-3)
+    for mine, theirs in zip(found, expected):
+        assert torch.equal(mine.correlations, theirs.correlations)
+        assert all(torch.equal(*pair) for pair in zip(mine.projections, theirs.projections))

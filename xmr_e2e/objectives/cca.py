@@ -59,17 +59,16 @@ def linear_cca(x: Tensor, y: Tensor, k: int, *, ridge: float) -> CanonicalCorrel
     x: (n, d_x), y: (n, d_y), row i of both being one pair; `ridge` is added to the diagonals of both covariances.
     Raises ValueError as `correlation_loss` does.
     """
-    with torch.autocast(x.device.type, enabled=False):
-        whitened = _whiten(x.double(), y.double(), k, ridge)
-        left, correlations, right = torch.linalg.svd(whitened.cross, full_matrices=False)
-        return CanonicalCorrelation(
-            means=(x.double().mean(0), y.double().mean(0)),
-            projections=(
-                torch.linalg.solve_triangular(whitened.x_root.T, left[:, :k], upper=True),
-                torch.linalg.solve_triangular(whitened.y_root.T, right[:k].T, upper=True),
-            ),
-            correlations=correlations[:k],
-        )
+    whitened = _whiten(x.double(), y.double(), k, ridge)
+    left, correlations, right = torch.linalg.svd(whitened.cross, full_matrices=False)
+    return CanonicalCorrelation(
+        means=(x.double().mean(0), y.double().mean(0)),
+        projections=(
+            torch.linalg.solve_triangular(whitened.x_root.T, left[:, :k], upper=True),
+            torch.linalg.solve_triangular(whitened.y_root.T, right[:k].T, upper=True),
+        ),
+        correlations=correlations[:k],
+    )
 
 
 @torch.no_grad()
@@ -86,21 +85,20 @@ def multiview_cca(views: Sequence[Tensor], k: int, *, ridge: float) -> Canonical
     1 .. min(d_i).
     """
     _check_views(views, k)
-    with torch.autocast(views[0].device.type, enabled=False):
-        means = [view.double().mean(0) for view in views]
-        centered = [view.double() - mean for view, mean in zip(views, means)]
-        roots = [torch.linalg.cholesky(_covariance(view, view, ridge)) for view in centered]
-        whitened = [torch.linalg.solve_triangular(root, view.T, upper=False).T for root, view in zip(roots, centered)]
-        values, vectors = torch.linalg.eigh(_between(whitened))
-        largest = vectors[:, -k:].flip(1).split([len(root) for root in roots])
-        return CanonicalCorrelation(
-            means=tuple(means),
-            projections=tuple(
-                torch.linalg.solve_triangular(root.T, part, upper=True) * len(views) ** 0.5
-                for root, part in zip(roots, largest)
-            ),
-            correlations=values[-k:].flip(0) / (len(views) - 1),
-        )
+    means = [view.double().mean(0) for view in views]
+    centered = [view.double() - mean for view, mean in zip(views, means)]
+    roots = [torch.linalg.cholesky(_covariance(view, view, ridge)) for view in centered]
+    whitened = [torch.linalg.solve_triangular(root, view.T, upper=False).T for root, view in zip(roots, centered)]
+    values, vectors = torch.linalg.eigh(_between(whitened))
+    largest = vectors[:, -k:].flip(1).split([len(root) for root in roots])
+    return CanonicalCorrelation(
+        means=tuple(means),
+        projections=tuple(
+            torch.linalg.solve_triangular(root.T, part, upper=True) * len(views) ** 0.5
+            for root, part in zip(roots, largest)
+        ),
+        correlations=values[-k:].flip(0) / (len(views) - 1),
+    )
 
 
 def _between(views: Sequence[Tensor]) -> Tensor:
