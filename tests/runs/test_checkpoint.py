@@ -40,7 +40,9 @@ def found(checkpoints: Checkpoints) -> Checkpoint:
     return checkpoint
 
 
-def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -> None:
+def test_a_checkpoint_brings_back_model_optimiser_and_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     accelerator, model, optimizer = prepared()
     checkpoints = Checkpoints(accelerator, model, tmp_path, kept=2)
     step(model, optimizer)
@@ -51,6 +53,7 @@ def test_a_checkpoint_brings_back_model_optimiser_and_position(tmp_path: Path) -
     resumed, model_again, optimiser_again = prepared()
     again = Checkpoints(resumed, model_again, tmp_path, kept=2)
     assert found(again).progress == TrainingProgress(1, 3, 4, 0.5)
+    assert not caplog.records  # of what was interrupted nothing is said
     again.load(found(again))
     step(model_again, optimiser_again)
     for name, value in model.state_dict().items():
