@@ -8,8 +8,10 @@ import http.client
 import io
 import logging
 import multiprocessing
+import os
 import re
 import shlex
+import signal
 import socket
 import threading
 import time
@@ -699,6 +701,14 @@ def test_a_file_that_is_decoded_for_too_long_is_given_up_and_the_next_one_is_not
         assert upload(port, REAL["a.wav"], "a.wav").status_code == 200
         assert len(own - decoders()) == 1, "the process that hung is gone"
     assert not decoders() - others, "none outlives the server"
+
+
+def test_a_decoder_that_has_ended_by_itself_costs_no_file(index: Index) -> None:
+    others = decoders()
+    with serving(index) as endpoint:
+        for number in decoders() - others:
+            os.kill(number, signal.SIGKILL)  # as the kernel does where memory is short
+        assert upload(endpoint.listener.getsockname()[1], PICTURE).status_code == 200
 
 
 def decoders() -> set[int]:

@@ -100,10 +100,9 @@ class Decoder:
         Raises:
             Refused: the file cannot be decoded, takes too long, or has ended the process.
         """
-        self.start()
+        self._send(file)
         assert self._process and self._connection
         try:
-            self._connection.send(file)
             answer = self._connection.recv_bytes() if self._connection.poll(self._patience) else None
         except (EOFError, OSError) as error:
             self._process.join(1)  # it has closed the connection, and may not have come to its end
@@ -112,6 +111,17 @@ class Decoder:
             self._end()
             raise Refused(f"it was not decoded within {self._patience:g} seconds")
         return _read(answer, file.modality)
+
+    def _send(self, file: Undecoded) -> None:
+        """Hand the file to a process; where the one of before has ended meanwhile, to another."""
+        self.start()
+        assert self._connection
+        try:
+            self._connection.send(file)
+        except OSError:
+            self._end()
+            self.start()
+            self._connection.send(file)
 
     def close(self) -> None:
         """End the process, whatever it does."""
