@@ -190,6 +190,7 @@ def test_slurm_gets_names_as_arguments_and_its_scripts_hand_them_on(
     assert not (stubs / "victim").exists()
 
 
+@pytest.mark.slow
 @given(st.lists(st.text()))
 @fuzzed
 def test_words_of_a_command_are_the_shells_words(words: list[str]) -> None:

@@ -21,12 +21,14 @@ def exchanged(noise: LabelNoise, label: int = 2) -> Counter[int]:
     return Counter(noise.of(position, (label,))[0] for position in range(MANY))
 
 
+@pytest.mark.slow
 def test_symmetric_noise_takes_all_other_classes_alike() -> None:
     counts = exchanged(LabelNoise(0.4, "symmetric", 5, seed=1))
     assert counts[2] / MANY == pytest.approx(0.6, abs=0.015)
     assert all(counts[other] / MANY == pytest.approx(0.1, abs=0.01) for other in (0, 1, 3, 4))
 
 
+@pytest.mark.slow
 def test_asymmetric_noise_takes_the_next_class() -> None:
     counts = exchanged(LabelNoise(0.3, "asymmetric", 5, seed=1), label=4)
     assert set(counts) == {4, 0} and counts[0] / MANY == pytest.approx(0.3, abs=0.015)

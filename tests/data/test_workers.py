@@ -101,6 +101,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_signals_that_the_training_handles_pass_by_its_loader_processes_which_it_can_end() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", LOADING], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "alive\n", "")

@@ -186,6 +186,7 @@ def test_the_fingerprint_knows_how_much_is_read(model: xmr_e2e.SavedModel, shard
     assert len(found) == 5 and model.fingerprint in found
 
 
+@pytest.mark.slow
 def test_splits_and_files_are_written_with_what_they_are(
     model: xmr_e2e.SavedModel, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

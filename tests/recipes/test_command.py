@@ -154,6 +154,7 @@ for words in {commands!r}:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_a_recipe_is_imported_with_torch_and_what_its_options_need_alone() -> None:
     """All else is imported by a training."""
     heavy = (

@@ -84,6 +84,7 @@ def test_a_score_that_a_direction_lacks_is_a_dash_and_without_pools_there_is_no_
     assert len(found) == 20 and found[2.5, 0] == "–"
 
 
+@pytest.mark.slow
 def test_it_is_the_same_picture_each_time_as_svg_and_as_png(metrics: CrossModalMetrics) -> None:
     assert matrix_svg(metrics, "mAP@all") == matrix_svg(metrics, "mAP@all")
     assert matrix_svg(metrics, "mAP@all") != matrix_svg(metrics, "R@1")

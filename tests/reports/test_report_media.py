@@ -26,6 +26,8 @@ from xmr_e2e.reports.report import Findings
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow  # of a fixture that draws media of each kind
+
 pytest_plugins = ["tests.helpers.browser"]
 
 PLAIN_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

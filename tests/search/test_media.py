@@ -144,6 +144,7 @@ def test_a_folder_without_anything_that_the_model_embeds_is_said(
         make_index(model, run, tmp_path / "things", tmp_path / "index")
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_each_hit_is(
     run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

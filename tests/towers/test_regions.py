@@ -165,6 +165,7 @@ def refined(proposal: list[float], offsets: list[float], size: int) -> list[floa
     return [min(max(corner, 0.0), float(size)) for corner in corners]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_regions_are_the_best_after_suppression_written_with_loops(detector: Detector) -> None:
     with watched(detector) as seen:
@@ -220,6 +221,7 @@ def test_there_are_always_as_many_regions_as_asked_for(detector: Detector, size:
     assert found.targets is not None and found.targets.min() >= 1 and found.targets.max() <= 90
 
 
+@pytest.mark.slow
 def test_a_pictures_regions_do_not_depend_on_its_company(detector: Detector) -> None:
     tower, images = encoder(detector, regions=5), photos(10, 40)  # more than the detector takes at a time
     together = tower(images)
@@ -293,6 +295,7 @@ def test_the_trained_backbone_is_pooled_where_the_proposals_were(detector: Detec
         torch.testing.assert_close(box, found.pooled[number], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_trained_backbone_takes_mixed_precision(detector: Detector) -> None:
     expected = encoder(detector, regions=3)(photos(1))
     tower = encoder(detector, trained="backbone", regions=3)
@@ -305,6 +308,7 @@ def test_a_trained_backbone_takes_mixed_precision(detector: Detector) -> None:
     assert moving(tower)["backbone.body.conv1.weight"].grad.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["box_head", "backbone"])
 def test_the_detector_stays_in_evaluation_and_in_fp32(detector: Detector, trained: str) -> None:
     tower = encoder(detector, trained=trained).train().to(torch.bfloat16)
@@ -318,6 +322,7 @@ def test_the_detector_stays_in_evaluation_and_in_fp32(detector: Detector, traine
         assert torch.equal(encoder(detector)(photos(1)).positions, expected.positions)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_pictures_of_any_shape_are_brought_to_the_detectors_size(detector: Detector) -> None:
     transform = detector.network.transform

@@ -89,6 +89,7 @@ def test_a_video_network_sees_the_order_of_the_frames_and_a_mean_does_not() -> N
     torch.testing.assert_close(mean(given), alone.mean(dim=0))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_frame_is_to_the_mean_what_a_picture_is_to_an_image_tower() -> None:
     mean = build(MeanOfFrames("alexnet_paper", "none"), 67).eval()
@@ -138,6 +139,7 @@ def test_wrong_weights_and_names_are_refused_by_their_option(tmp_path: Path, mon
         build(VideoTower(SMALL))
 
 
+@pytest.mark.slow
 def test_sizes_and_lengths_that_a_network_does_not_take_are_refused() -> None:
     with pytest.raises(XmrError, match=r"s3d cannot take frames of 32 pixels .*--data.video.size"):
         build(VideoTower("s3d", "none"))
@@ -184,6 +186,7 @@ def test_the_last_block_learns(tower: Any, first: str) -> None:
     assert next(name for name, parameter in built.named_parameters() if parameter.requires_grad) == first
 
 
+@pytest.mark.slow
 def test_dropout_is_the_networks_own_where_it_is_asked_for() -> None:
     for share in (0.0, 0.3):
         built = build(VideoTower("mvit_v2_s", "none", dropout=share), 224)

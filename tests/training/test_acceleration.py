@@ -83,6 +83,7 @@ def test_compiled_towers_give_the_same_and_have_the_same_names() -> None:
     plain.load_state_dict(other.state_dict())
 
 
+@pytest.mark.slow
 def test_recurrent_towers_are_left_alone() -> None:
     method = build("semantic_sharing")
     set_up_towers(method, Train(compile=True))

@@ -55,6 +55,7 @@ def test_processes_of_torchrun_share_the_cores(said: str | None, tmp_path: Path)
     assert found.stdout.count(f"threads {expected}\n") == 2
 
 
+@pytest.mark.slow
 def test_threads_that_wait_sleep() -> None:
     """As OpenMP says it, which reads its settings when torch is imported."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}

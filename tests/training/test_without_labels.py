@@ -94,6 +94,7 @@ def test_rows_of_a_picture_are_one_sample_with_its_texts_and_no_label(pairs: Pat
     assert "pairs.csv: 120 rows are of 40 pictures, whose texts are put together" in manifest.notes
 
 
+@pytest.mark.slow
 def test_each_caption_is_an_item_and_epochs_are_chosen_by_the_sum_of_recalls(run: Path) -> None:
     result = json.loads((run / "evaluation" / "test.json").read_bytes())
     assert result["protocol"]["name"] == "captions"
@@ -113,6 +114,7 @@ def test_each_caption_is_an_item_and_epochs_are_chosen_by_the_sum_of_recalls(run
     assert (config["select"], config["protocol"]) == ("rsum", "captions")
 
 
+@pytest.mark.slow
 def test_validation_is_by_captions_and_by_pairs(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     scores = [line["val"] for line in lines if "val" in line]
@@ -121,6 +123,7 @@ def test_validation_is_by_captions_and_by_pairs(run: Path) -> None:
     assert not [name for name in scores[0] if "mAP" in name or "NDCG" in name]
 
 
+@pytest.mark.slow
 def test_the_report_says_nothing_of_classes(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert "mAP" not in text_of(page) and "nan" not in text_of(page).lower().split()
@@ -129,6 +132,7 @@ def test_the_report_says_nothing_of_classes(run: Path) -> None:
     assert "By modality" in page and "rsum" in page and "own pair" in page
 
 
+@pytest.mark.slow
 def test_it_is_measured_again_by_another_protocol(run: Path) -> None:
     assert main(["eval", str(run), "--protocol", "clean"]) == 0
     result = json.loads((run / "evaluation" / "test-clean.json").read_bytes())
@@ -142,6 +146,7 @@ def test_it_is_measured_again_by_another_protocol(run: Path) -> None:
     assert main(["report", str(run), "--figures", "test-clean"]) == 0
 
 
+@pytest.mark.slow
 def test_runs_without_labels_are_compared(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison.html"
     assert main(["report", str(run), str(run), "--out", str(out)]) == 0
@@ -150,6 +155,7 @@ def test_runs_without_labels_are_compared(run: Path, tmp_path: Path) -> None:
     assert main(["table", str(run)]) == 0
 
 
+@pytest.mark.slow
 def test_its_model_is_exported_with_a_card_and_searched(run: Path, pairs: Path, tmp_path: Path) -> None:
     assert main(["export", str(run), str(tmp_path / "model")]) == 0
     card = (tmp_path / "model" / "README.md").read_text()

@@ -23,7 +23,7 @@ NAMED = 8
 
 
 class TrainingRecords:
-    """What a training writes down, on the main process, and says, on all."""
+    """The records that the main process writes, and the words of all of them."""
 
     def __init__(self, log: MetricsLog, steps: StepCount, train: Train, *, is_main: bool) -> None:
         self._log, self._steps, self._train, self._is_main = log, steps, train, is_main
