@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import crowd, searching
+from benchmarks import crowd, hostile_load, searching
 from benchmarks.measure import record, recorded
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import load
@@ -65,10 +65,21 @@ def test_an_engine_that_ends_is_named(tmp_path: Path) -> None:
             pass
 
 
-def test_each_of_several_clients_gets_its_answers(learnt_run: Path, tiny_shards: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(learnt_run, tmp_path / "run"))
+@pytest.fixture(scope="module")
+def indexed_run(learnt_run: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = Path(shutil.copytree(learnt_run, tmp_path_factory.mktemp("indexed") / "run"))
     make_index(load(run), run, tiny_shards, run / "index", splits=["test"])
-    found = crowd.measure(run, clients=5, seconds=1.0)
+    return run
+
+
+def test_an_ordinary_client_is_answered_beside_hostile_ones(indexed_run: Path) -> None:
+    load = hostile_load.measure(indexed_run, seconds=2.0, side=400, bombs=1, large=1, silent=5)
+    assert load.asked == load.answered >= 1 and load.share == 1
+    assert load.peak_mb >= load.quiet_mb > 100 and load.hostile.get("200", 0) > 0
+
+
+def test_each_of_several_clients_gets_its_answers(indexed_run: Path) -> None:
+    found = crowd.measure(indexed_run, clients=5, seconds=1.0)
     assert found.clients == 5 and found.answered == found.asked >= 5
     assert 0 < found.median_s <= found.p99_s <= found.longest_s < 30
     assert found.per_second > 0 and found.peak_mb > 100
