@@ -24,10 +24,12 @@ from torchvision import models
 from benchmarks.evaluation_100k import random_sides
 from benchmarks.measure import BUILD, seconds
 from benchmarks.photographs import list_photographs, shards_of
-from benchmarks.reading import our_batches, rate_of_batches
+from benchmarks.reading import rate_of_batches
 from benchmarks.training import bare_step, start_trainer
 from xmr_e2e.console import console
+from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.config import Data
+from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.evaluation.metrics import mean_average_precision
 from xmr_e2e.methods.dscmr import Dscmr
@@ -174,10 +176,26 @@ def trainer_rows(photographs: Path, network: str, batch: int, sizes: Sizes) -> l
 
 
 def loader_rows(photographs: Path, sizes: Sizes) -> list[Row]:
-    """Images per second of the loader alone, with a process for each core."""
+    """Images per second of the loader alone, with a process for each core: decoded there, and on the device."""
     cores = len(os.sched_getaffinity(0))
     shards = shards_of(list_photographs(photographs), sizes.batches[0] * sizes.steps)
-    return [Row("loader, CPU", f"{rate_of_batches(our_batches(shards, cores)):,.0f} img/s", f"{cores} processes")]
+    here, there = (_loading_rate(shards, cores, sizes, decode) for decode in ("cpu", "device"))
+    return [
+        Row("loader, decoding on the CPU", f"{here:,.0f} img/s", f"{cores} processes"),
+        Row("loader, decoding on the device", f"{there:,.0f} img/s", f"{there / here:.2f} x on the CPU"),
+    ]
+
+
+def _loading_rate(shards: Path, workers: int, sizes: Sizes, decode: Any) -> float:
+    data = Data(shards, image_size=sizes.side, load_size=sizes.side, workers=workers, decode=decode)
+    samples = BatchDataset(data, "train", {"image": "pixels"}, None, seed=0, is_training=True)
+
+    def images() -> Iterator[torch.Tensor]:
+        for batch in Loader(samples, sizes.batches[0], device=_device()).epoch():
+            yield batch.to(_device()).inputs["image"]
+            _wait()
+
+    return rate_of_batches(images())
 
 
 def method_rows(photographs: Path, recipe: str, sizes: Sizes) -> list[Row]:

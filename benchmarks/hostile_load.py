@@ -13,20 +13,15 @@ answers took, and the server's memory.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import io
 import json
 import multiprocessing
-import re
-import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,18 +29,15 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from benchmarks.measure import memory_mb
+from benchmarks.served import allow_files, ask, serving
 from xmr_e2e.console import console, report_errors
-from xmr_e2e.errors import XmrError
 
 BOMBS, LARGE, SILENT = 12, 150, 1000
 """hostile clients of each kind"""
 LARGE_BYTES = 9_000_000
 PAUSE_S = 0.05
 """between the questions of the ordinary client"""
-TIMEOUT_S = 60.0
-"""for an answer"""
-START_S = 120.0
-"""for the server's model to be loaded"""
 
 
 @dataclass(frozen=True)
@@ -102,10 +94,10 @@ def main(
 
 def measure(run: Path, *, seconds: float, side: int, bombs: int, large: int, silent: int) -> Load:
     """The ordinary client's view, first alone and then beside hostile ones."""
-    _allow_files(2 * (bombs + large + silent))
-    with _serving(run) as (port, process):
+    allow_files(2 * (bombs + large + silent))
+    with serving(run) as (port, process):
         quiet = [ask(port) for _ in range(50)]
-        quiet_mb = _memory(process, "VmRSS")
+        quiet_mb = memory_mb(process, "VmRSS")
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
         hostile = context.Process(target=attack, args=(port, seconds, side, bombs, large, silent, there))
@@ -118,7 +110,7 @@ def measure(run: Path, *, seconds: float, side: int, bombs: int, large: int, sil
             time.sleep(PAUSE_S)
         statuses = here.recv()
         hostile.join()
-        peak = _memory(process, "VmHWM")
+        peak = memory_mb(process, "VmHWM")
     answers = sorted(took for answered, took in times if answered)
     return Load(
         asked=len(times),
@@ -134,26 +126,12 @@ def measure(run: Path, *, seconds: float, side: int, bombs: int, large: int, sil
     )
 
 
-def ask(port: int) -> tuple[bool, float]:
-    """True if a sentence was answered, and the seconds that it took, on a connection of its own."""
-    start = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", "/api/search?text=one+more+picture&k=5")
-        answered = connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        answered = False
-    finally:
-        connection.close()
-    return answered, time.perf_counter() - start
-
-
 # The hostile clients, in a process of their own
 
 
 def attack(port: int, seconds: float, side: int, bombs: int, large: int, silent: int, done: Connection) -> None:
     """Be all of them for so many seconds; then send how often they got what."""
-    _allow_files(2 * (bombs + large + silent))
+    allow_files(2 * (bombs + large + silent))
     found: Counter[str] = Counter()
     small_file, large_file = _form(_bomb(side)), _form(_padded())
     done.send("ready")
@@ -217,46 +195,6 @@ def _padded() -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (320, 240), "teal").save(stream, "JPEG")
     return stream.getvalue().ljust(LARGE_BYTES, b"\0")
-
-
-# The server
-
-
-@contextmanager
-def _serving(run: Path) -> Iterator[tuple[int, int]]:
-    """The port and the process's number of `xmr serve RUN`."""
-    with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "xmr_e2e.cli", "serve", str(run), "--port", "0"]
-        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
-            try:
-                deadline = time.monotonic() + START_S
-                while not (found := re.search(rb"serving at http://127\.0\.0\.1:(\d+)/", _written(log))):
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise XmrError(f"{run} cannot be served: {_written(log).decode()}")
-                    time.sleep(0.1)
-                yield int(found[1]), process.pid
-                if process.poll() is not None:
-                    raise XmrError(f"the server has ended: {_written(log).decode()[-2000:]}")
-            finally:
-                process.kill()
-
-
-def _written(log: io.BufferedRandom) -> bytes:
-    log.seek(0)
-    return log.read()
-
-
-def _memory(process: int, which: str) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) / 1000  # type: ignore[index]
-
-
-def _allow_files(count: int) -> None:
-    """Let this process, and those that it starts, have so many open; 1,024 are usual."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 100
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == -1 else min(wanted, hard), hard))
 
 
 if __name__ == "__main__":

@@ -129,6 +129,12 @@ def on_cores(count: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def memory_mb(process: int | str, which: str) -> float:
+    """Of a process's memory, in 10^6 bytes, what Linux calls so: VmHWM is its peak."""
+    lines = [line for line in _lines(Path(f"/proc/{process}/status")) if line.startswith(f"{which}:")]
+    return int(lines[0].split()[1]) * 1024 / 1e6
+
+
 def machine() -> str:
     """The hardware of the measurement."""
     cores = f"{CORES} cores of {_processor()}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import random
 import shutil
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -15,42 +19,66 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, metric_of
 from benchmarks.photographs import list_photographs, shards_of
-from benchmarks.reading import BATCH, SAMPLES, SIDE, our_batches, rate_of_batches
-from xmr_e2e.errors import XmrError
+from benchmarks.reading import BATCH, SAMPLES, SIDE, our_batches, rate_of_batches, square
 
 SQUARE = transforms.Compose([transforms.Resize(SIDE), transforms.CenterCrop(SIDE), transforms.PILToTensor()])
 """As each of these projects' examples do it, but for the conversion to float, which comes later here"""
+
+LONGEST_REASON = 80
+"""in characters, of why a loader was left out"""
 
 Batches = Iterable[torch.Tensor]
 
 
 def peers(photographs: Path, /, *, repeats: int = REPEATS, workers: int = 2) -> Figure:
-    """Images per second of the loader, against the fastest of four other projects' loaders.
+    """Images per second of the loader, against the fastest of other projects' loaders, as far as they are installed.
 
     Args:
         photographs: a folder of JPEG files
         repeats: of each measurement
-        workers: processes of each loader
+        workers: processes of each loader, threads of SPDL
     """
     found = list_photographs(photographs)
-    shards, folder = shards_of(found, SAMPLES), _folder(found)
-    mds = _mosaic(folder)
-    makers: dict[str, Callable[[], Batches]] = {
-        "webdataset": lambda: _webdataset(shards, workers),
-        "torchvision ImageFolder": lambda: _image_folder(folder, workers),
-        "datasets imagefolder": lambda: _datasets(folder, workers),
-        "mosaicml-streaming": lambda: _streaming(mds, workers),
-    }
-    ours, others = [], {name: [] for name in makers}  # type: ignore[var-annotated]
+    shards = shards_of(found, SAMPLES)
+    those = others(shards, _folder(found), workers)
+    reasons = {name: why_left_out(batches) for name, batches in those.items()}
+    rates: dict[str, list[float]] = {name: [] for name, reason in reasons.items() if not reason}
+    ours = []
     for _ in range(repeats):
         ours.append(rate_of_batches(our_batches(shards, workers)))
-        for name, make in makers.items():
-            others[name].append(rate_of_batches(make()))
-    sides = {name: Quantity(name, "images/s") for name in others}
-    best = max(others, key=lambda name: sorted(others[name])[repeats // 2])
-    above = Quantity(f"the loader, {workers} processes", "images/s")
-    figure = metric_of("peers", Goal("at least", 1.5), above, sides[best], list(zip(ours, others[best])))
-    return figure.note("all: " + "; ".join(sides[name].show(values) for name, values in others.items()))
+        for name, measured in rates.items():
+            measured.append(rate_of_batches(those[name]()))
+    best = max(rates, key=lambda name: statistics.median(rates[name]))
+    above, below = Quantity(f"the loader, {workers} processes", "images/s"), Quantity(best, "images/s")
+    figure = metric_of("peers", Goal("at least", 1.5), above, below, list(zip(ours, rates[best])))
+    figure = figure.note("all: " + "; ".join(Quantity(name, "images/s").show(values) for name, values in rates.items()))
+    left_out = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    return figure.note(f"left out: {'; '.join(left_out)}") if left_out else figure
+
+
+def others(shards: Path, folder: Path, workers: int) -> dict[str, Callable[[], Batches]]:
+    """All that can be compared with, of the same photographs in shards and in a folder."""
+    mds, chunks = cache(partial(_mosaic, folder)), cache(partial(_chunks, folder))
+    return {
+        "webdataset": partial(_webdataset, shards, workers),
+        "torchvision ImageFolder": partial(_image_folder, folder, workers),
+        "datasets imagefolder": partial(_datasets, folder, workers),
+        "mosaicml-streaming": lambda: _streaming(mds(), workers),
+        "SPDL, FFmpeg": partial(_spdl_ffmpeg, folder, workers),
+        "SPDL, simplejpeg": partial(_spdl_simplejpeg, folder, workers),
+        "LitData": lambda: _litdata(chunks(), workers),
+    }
+
+
+def why_left_out(batches: Callable[[], Batches]) -> str:
+    """The reason why there is no first batch, such as a module that is not installed; empty where there is one."""
+    try:
+        next(iter(batches()))
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
+    except Exception as error:
+        return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+    return ""
 
 
 def _folder(photographs: Sequence[Path]) -> Path:
@@ -65,7 +93,7 @@ def _folder(photographs: Sequence[Path]) -> Path:
 
 
 def _mosaic(folder: Path) -> Path:
-    MDSWriter = _needed("streaming", "mosaicml-streaming").MDSWriter
+    MDSWriter = importlib.import_module("streaming").MDSWriter
     out = folder.with_name(f"{folder.name}-mds")
     shutil.rmtree(out, ignore_errors=True)
     with MDSWriter(out=str(out), columns={"image": "bytes", "label": "int"}, progress_bar=False) as writer:
@@ -96,7 +124,7 @@ def _image_folder(folder: Path, workers: int) -> Batches:
 
 
 def _datasets(folder: Path, workers: int) -> Batches:
-    dataset = _needed("datasets", "datasets").load_dataset(
+    dataset = importlib.import_module("datasets").load_dataset(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(BUILD / "datasets")
     )
     dataset.set_transform(_squares)
@@ -113,7 +141,7 @@ def _stacked(rows: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
 
 
 def _streaming(mds: Path, workers: int) -> Iterator[torch.Tensor]:
-    streaming = _needed("streaming", "mosaicml-streaming")
+    streaming = importlib.import_module("streaming")
     streaming.base.util.clean_stale_shared_memory()
 
     class Photographs(streaming.StreamingDataset):  # type: ignore[name-defined]
@@ -124,11 +152,64 @@ def _streaming(mds: Path, workers: int) -> Iterator[torch.Tensor]:
     yield from DataLoader(dataset, BATCH, num_workers=workers)
 
 
-def _needed(module: str, package: str):  # type: ignore[no-untyped-def]
-    """Another project's module, which only this measurement needs."""
-    import importlib
+def _chunks(folder: Path) -> Path:
+    """The photographs in LitData's own format."""
+    litdata = importlib.import_module("litdata")
+    out = folder.with_name(f"{folder.name}-litdata")
+    shutil.rmtree(out, ignore_errors=True)
+    files = sorted(map(str, folder.rglob("*.jpg")))
+    # Its own way of starting processes would become that of all others.
+    litdata.optimize(
+        _litdata_sample, files, output_dir=str(out), chunk_bytes="64MB", num_workers=1, start_method="fork"
+    )
+    return out
 
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise XmrError(f"{package}, which is compared with, is not installed; see docs/performance.md") from error
+
+def _litdata_sample(file: str) -> dict[str, bytes | int]:
+    return {"image": Path(file).read_bytes(), "label": int(Path(file).parent.name)}
+
+
+def _litdata(chunks: Path, workers: int) -> Batches:
+    litdata = importlib.import_module("litdata")
+
+    class Photographs(litdata.StreamingDataset):  # type: ignore[name-defined]
+        def __getitem__(self, index: object) -> torch.Tensor:
+            return SQUARE(Image.open(io.BytesIO(super().__getitem__(index)["image"])).convert("RGB"))
+
+    dataset = Photographs(str(chunks), shuffle=True)
+    return iter(litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers))
+
+
+def _spdl_ffmpeg(folder: Path, threads: int) -> Batches:
+    """Batches of files, each decoded, cut and scaled by FFmpeg in one thread, as SPDL's examples do it."""
+    io = importlib.import_module("spdl.io")
+    how = f"crop='min(iw,ih)':'min(iw,ih)',scale={SIDE}:{SIDE},format=pix_fmts=rgb24"
+
+    def load(files: Sequence[str]) -> torch.Tensor:
+        packets = [io.demux_image(file) for file in files]
+        frames = [io.decode_packets(each, filter_desc=how) for each in packets]
+        return io.to_torch(io.convert_frames(frames)).permute(0, 3, 1, 2)
+
+    return _spdl(_batches_of(folder), load, threads)
+
+
+def _spdl_simplejpeg(folder: Path, threads: int) -> Batches:
+    """SPDL's threads around the decoding of ours."""
+
+    def load(files: Sequence[str]) -> torch.Tensor:
+        return torch.stack([square(Path(file).read_bytes(), SIDE) for file in files])
+
+    return _spdl(_batches_of(folder), load, threads)
+
+
+def _spdl(source: Iterable[Sequence[str]], load: Callable[[Sequence[str]], torch.Tensor], threads: int) -> Batches:
+    builder = importlib.import_module("spdl.pipeline").PipelineBuilder()
+    pipeline = builder.add_source(source).pipe(load, concurrency=threads).add_sink(threads).build(num_threads=threads)
+    with pipeline.auto_stop():
+        yield from pipeline
+
+
+def _batches_of(folder: Path) -> list[list[str]]:
+    files = sorted(map(str, folder.rglob("*.jpg")))
+    random.Random(0).shuffle(files)
+    return [files[start : start + BATCH] for start in range(0, len(files), BATCH)]

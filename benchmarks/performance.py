@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, starting, training
+from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, searching, starting, training
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -34,8 +34,9 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "regions": building.regions,
     "memory": reading.memory,
     "start": starting.start,
+    "index": searching.index,
 }
-WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released", "start")
+WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released", "start", "index")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

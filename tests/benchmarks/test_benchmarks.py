@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import (
     allocation,
@@ -132,13 +134,26 @@ def test_a_figure_is_measured_and_kept_with_both_of_its_sides(
         assert float(figure.notes[0].split()[-1]) < 1e-6
 
 
-def test_the_loader_is_compared_with_four_others(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("datasets")
-    pytest.importorskip("streaming")  # its package, mosaicml-streaming, cannot be installed beside our transformers
+def test_the_loader_is_compared_with_all_others_that_are_installed(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peers, "SAMPLES", 130)
     figure = peers.peers(photographs, repeats=1, workers=1)  # one shard, of which webdataset gives a worker all
     assert figure.name == "peers" and figure.ratio > 0
-    assert figure.notes[0].count(" images/s") == 4
+    shown, left_out = figure.notes[0], "".join(figure.notes[1:])
+    for name in peers.others(photographs, photographs, 1):
+        assert (f"{name}: " in shown) != (f"{name} (" in left_out), name
+    assert "webdataset: " in shown and "torchvision ImageFolder: " in shown
+
+
+def test_a_loader_without_a_batch_is_left_out_with_its_reason() -> None:
+    def broken() -> Iterator[torch.Tensor]:
+        raise RuntimeError("no library\n of FFmpeg")
+        yield
+
+    assert peers.why_left_out(lambda: importlib.import_module("no_such_module")) == "no_such_module is not installed"
+    assert peers.why_left_out(broken) == "no library of FFmpeg"
+    assert peers.why_left_out(lambda: [torch.zeros(1)]) == ""
 
 
 @pytest.mark.processes
@@ -187,7 +202,8 @@ def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
     table = gpu.gpu(photographs, sizes=sizes)
     rows = dict(zip(*([*map(str, column.cells)] for column in table.columns[:2])))
     ratios = dict(zip(*([*map(str, table.columns[place].cells)] for place in (0, 2))))
-    assert len(rows) == 15
+    assert len(rows) == 16
+    assert all(rows[f"loader, decoding on the {where}"].endswith("img/s") for where in ("CPU", "device"))
     assert all(rows[f"resnet18, {way}"].endswith("img/s") for way in ("fp32, contiguous", "bf16, channels_last"))
     assert float(ratios["resnet18, bf16, trainer and decoding"].split()[0]) > 0
     assert rows["no such network, fp32, contiguous"].startswith("not measured: ")

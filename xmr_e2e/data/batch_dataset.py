@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from xmr_e2e.data.batch import Batch, multi_hot
 from xmr_e2e.data.captions import Captions
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.images import load_square
+from xmr_e2e.data.encoded import EncodedImages, decode_images, decodes_later, pack_images
+from xmr_e2e.data.images import is_plain_jpeg, load_square
 from xmr_e2e.data.inputs import CachedFeatures, InputKind, Regions, Tokens, Waveforms
 from xmr_e2e.data.label_noise import LabelNoise
 from xmr_e2e.data.mixture import open_split
@@ -87,6 +88,8 @@ class BatchDataset(Dataset[Batch | XmrError]):
         self.tokenizer = tokenizer
         self.seed = seed
         self.is_training = is_training
+        # What a model is measured by is decoded in one way, whatever the device.
+        self.decodes_later = is_training and decodes_later(data.decode)
         self.cached_features = {name: item for name, item in (cached_features or {}).items() if name in sources}
         self._to_read = {name: source for name, source in self.sources.items() if name not in self.cached_features}
         # None where all samples take part: the list of a billion numbers would fill the memory of every worker.
@@ -150,13 +153,23 @@ class BatchDataset(Dataset[Batch | XmrError]):
         except XmrError as error:
             return error
 
-    def complete(self, batch: Batch) -> Batch:
-        """The batch, with what frozen towers made of its samples."""
+    def complete(self, batch: Batch, device: torch.device = torch.device("cpu")) -> Batch:
+        """The batch, with what frozen towers made of its samples, and with its pictures decoded on the device.
+
+        Raises:
+            XmrError: a picture that cannot be decoded; names shard and key.
+        """
         # A padding sample may be any sample.
         positions = batch.positions.numpy() if len(batch) else np.zeros(1, np.int64)
         chances = uniform(self.seed, batch.epoch, positions, TEXT_STREAM)
         cached_features = {name: item.rows(positions, chances) for name, item in self.cached_features.items()}
-        return batch.with_inputs({name: {**cached_features, **batch.inputs}[name] for name in self.sources})
+        inputs = {name: self._decoded(item, positions, device) for name, item in batch.inputs.items()}
+        return batch.with_inputs({name: {**cached_features, **inputs}[name] for name in self.sources})
+
+    def _decoded(self, item: Any, positions: NDArray[np.int64], device: torch.device) -> Any:
+        if not isinstance(item, EncodedImages):
+            return item
+        return decode_images(item, device, self.data.interpolation, lambda number: self._square(int(positions[number])))
 
     def _load(self, request: Request) -> Batch:
         positions = request.positions.tolist()
@@ -164,7 +177,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         for modality, source in self._to_read.items():
             match source:
                 case "pixels":
-                    inputs[modality] = torch.stack([self._square(position) for position in positions])
+                    inputs[modality] = self._pictures(request)
                 case "waveform":
                     inputs[modality] = self._waveforms(modality, request)
                 case "frames":
@@ -204,12 +217,25 @@ class BatchDataset(Dataset[Batch | XmrError]):
         labels = self.reader.labels(position)
         return self.label_noise.of(position, labels) if self.label_noise else labels
 
+    def _pictures(self, request: Request) -> Tensor | EncodedImages:
+        """uint8 (n, 3, load_size, load_size), or the files of those that are decoded later."""
+        positions = request.positions.tolist()
+        if not self.decodes_later or request.is_padding:  # a padding sample's position would be lost
+            return torch.stack([self._square(position) for position in positions])
+        images = [self.reader.image(position) for position in positions]
+        files = [image if is_plain_jpeg(image, self._max_pixels) else b"" for image in images]
+        others = [position for position, file in zip(positions, files) if not file]
+        return pack_images(files, [self._square(position) for position in others], self.data.load_size)
+
+    @property
+    def _max_pixels(self) -> int:
+        return self.reader.manifest.max_pixels or MAX_PIXELS
+
     def _square(self, position: int) -> Tensor:
         """The picture, uint8 (3, load_size, load_size)."""
-        cap = self.reader.manifest.max_pixels or MAX_PIXELS
         image, where = self.reader.image(position), self.reader.where(position)
         how = self.data.interpolation
-        return load_square(image, self.data.load_size, where=where, max_pixels=cap, interpolation=how)
+        return load_square(image, self.data.load_size, where=where, max_pixels=self._max_pixels, interpolation=how)
 
     def _waveforms(self, modality: str, request: Request) -> Waveforms:
         """A random window of each sound in training, evenly spaced ones in evaluation."""
@@ -291,7 +317,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
 def sample_bytes(data: Data, sources: Mapping[str, InputKind], manifest: Manifest) -> int:
     """Of a sample as a loader's process hands it over, at most."""
     each = {
-        "pixels": 3 * data.load_size**2,
+        "pixels": max(3 * data.load_size**2, _file_bytes(manifest) if data.decode != "cpu" else 0),
         "tokens": 8 * (data.max_tokens + 1),
         "waveform": 4 * data.audio.samples * data.audio.windows,
         "frames": 3 * data.frame_load_size**2 * data.video.frames,
@@ -300,6 +326,12 @@ def sample_bytes(data: Data, sources: Mapping[str, InputKind], manifest: Manifes
     }
     read = sum(each.get(source, 4 * manifest.widths.get(name, 0)) for name, source in sources.items())
     return read + 4 * len(manifest.classes) + 8
+
+
+def _file_bytes(manifest: Manifest) -> int:
+    """Of a sample's files, the mean of the shard where it is largest."""
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    return max(-(-shard.bytes // max(1, shard.samples)) for shard in shards)
 
 
 def _stack_regions(regions: Sequence[StoredRegions]) -> Regions:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from xmr_e2e.bounds import Bounds, Count, FractionBelow1
 from xmr_e2e.configuration import FORMERLY
 from xmr_e2e.data.augment import Augment
+from xmr_e2e.data.encoded import Decoding
 from xmr_e2e.data.label_noise import NoiseKind
 from xmr_e2e.data.media import Shapes, Sounds, Videos
 from xmr_e2e.data.media_files import MediaBounds
@@ -32,6 +33,10 @@ class Data:
     """side in pixels to which pictures are brought, and out of which training crops are taken"""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """how pictures are brought to that side, antialiased; many published weights were trained with bicubic"""
+    decode: Decoding = "cpu"
+    """where JPEG pictures are decoded in training: by the loader's processes, or (device) by the training's own, on its
+    GPU if it has one, which gives slightly other pixels; auto: device where there is a GPU that can, else cpu. All
+    other pictures, and those of evaluation, are decoded by the loader's processes"""
     texts: Literal["concatenate", "one_caption"] = "concatenate"
     """a sample's texts joined into one, or in each epoch one of them by chance (the first in evaluation)"""
     max_tokens: Count = 300

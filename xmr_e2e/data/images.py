@@ -44,12 +44,36 @@ def center_square(image: Image.Image, side: int, interpolation: Interpolation = 
 
 def _resize(pixels: NDArray[np.uint8], side: int, interpolation: Interpolation) -> Tensor:
     """uint8 (h, w, 3) to its centred square, (3, side, side)."""
-    height, width, _ = pixels.shape
-    shorter = min(height, width)
-    top, left = (height - shorter) // 2, (width - shorter) // 2
-    square = torch.from_numpy(pixels)[top : top + shorter, left : left + shorter].permute(2, 0, 1)
+    square = _center_square(torch.from_numpy(pixels).permute(2, 0, 1))
     # torch resizes uint8 in this layout in half of Pillow's time; the two differ by rounding.
     return F.interpolate(square[None], (side, side), mode=interpolation, antialias=True)[0].contiguous()
+
+
+def resize_square(pixels: Tensor, side: int, interpolation: Interpolation) -> Tensor:
+    """uint8 (3, h, w) to its centred square, uint8 (3, side, side), antialiased, on any device."""
+    # GPUs resize numbers with fractions alone; bicubic ones go beyond the range.
+    square = _center_square(pixels)[None].float()
+    resized = F.interpolate(square, (side, side), mode=interpolation, antialias=True)[0]
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def _center_square(pixels: Tensor) -> Tensor:
+    """(3, h, w) to (3, s, s), where s is the shorter side."""
+    height, width = pixels.shape[1:]
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    return pixels[:, top : top + shorter, left : left + shorter]
+
+
+def is_plain_jpeg(data: bytes, max_pixels: int = MAX_PIXELS) -> bool:
+    """True for a JPEG that every decoder reads alike: upright, grey or of three colors, not too large, with an end."""
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9" or is_turned_jpeg(data):
+        return False
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+    except Exception:  # as in `_decode`
+        return False
+    return height * width <= max_pixels and colors in ("YCbCr", "Gray")
 
 
 def _decode(data: bytes, side: int, max_pixels: int) -> NDArray[np.uint8]:

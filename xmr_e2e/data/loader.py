@@ -37,7 +37,8 @@ class Loader:
     """of the global batch"""
     rank: int = 0
     world_size: int = 1
-    pin_memory: bool = False
+    device: torch.device = torch.device("cpu")
+    """where batches are going to be used"""
     batch_classes: int | None = None
     """classes of each batch, where batches are class-balanced"""
 
@@ -87,7 +88,7 @@ class Loader:
             self.batches,
             batch_size=None,  # the plan makes the batches
             sampler=_Requests(requests),
-            pin_memory=self.pin_memory,
+            pin_memory=self.device.type == "cuda",
             # Its own generator: the loader must not draw from the training's random numbers.
             generator=torch.Generator(),
             **worker_options(workers, self.world_size),
@@ -96,7 +97,7 @@ class Loader:
             for batch in start_loading(loader):
                 if isinstance(batch, XmrError):
                     raise batch
-                yield self.batches.complete(batch)
+                yield self.batches.complete(batch, self.device)
         except (ConnectionError, EOFError) as error:  # a worker is gone, and torch has not noticed yet
             raise lost_worker(error) from error
         except RuntimeError as error:

@@ -291,7 +291,7 @@ def _run_all(
 ) -> Iterator[tuple[Tensor, Any]]:
     device = method.device
     rank, world_size = rank_and_world_size()
-    loader = Loader(batches, BATCH, rank, world_size, pin_memory=device.type == "cuda")
+    loader = Loader(batches, BATCH, rank, world_size, device=device)
     for number, batch in enumerate(loader.epoch(), 1):
         watchdog.report_activity(f"embedding the split {batches.reader.split!r}, batch {number}")
         batch = batch.to(device)

@@ -122,6 +122,6 @@ class TrainingData:
             self.experiment.train.batch_size,
             self.accelerator.process_index,
             self.accelerator.num_processes,
-            pin_memory=self.accelerator.device.type == "cuda",
+            device=self.accelerator.device,
             batch_classes=self.experiment.train.batch_classes if split == "train" else None,
         )
