@@ -22,6 +22,8 @@ FLAT_UP_TO = 50_000
 NEIGHBORS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
 """M, efConstruction and efSearch of HNSW (Malkov and Yashunin, 2018), chosen for recall: `tests/search/test_index.py`
 asks for 0.99 of the first ten"""
+AT_ONCE = 10_000
+"""rows that are brought to length 1 in fp64 at a time: all of a million would take five times their own memory"""
 SLACK = 1e-5
 """by which a score in fp32 may be off, relative to the largest; faiss sums in fp32, the ranking in fp64"""
 
@@ -117,8 +119,11 @@ def _prepared(rows: NDArray[np.float32], similarity: Similarity) -> NDArray[np.f
     """Rows whose products, or distances, rank as the similarity does."""
     if similarity in ("dot", "euclidean"):
         return np.ascontiguousarray(rows, np.float32)
-    exact = rows.astype(np.float64)
-    if similarity == "pearson":
-        exact -= exact.mean(1, keepdims=True)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    return np.ascontiguousarray(exact / np.maximum(lengths, 1e-12), np.float32)
+    found = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), AT_ONCE):
+        exact = rows[start : start + AT_ONCE].astype(np.float64)
+        if similarity == "pearson":
+            exact -= exact.mean(1, keepdims=True)
+        lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+        found[start : start + AT_ONCE] = exact / np.maximum(lengths, 1e-12)
+    return found
