@@ -118,6 +118,7 @@ def test_augmentation_is_the_same_for_any_part_of_a_batch_and_none_in_evaluation
         assert torch.equal(plain[0], tensors(batch)[0])
 
 
+@pytest.mark.slow
 def test_loader_processes_give_the_same_batches(shards: Path) -> None:
     dataset = batches(shards, "audio", is_training=True)
     own = [tensors(batch) for batch in Loader(dataset, 4).epoch(1)]

@@ -154,6 +154,7 @@ def test_a_model_without_the_modality_says_what_it_embeds(tiny_shards: Path, tmp
             embed(model, modality, sound)
 
 
+@pytest.mark.slow
 def test_a_model_that_leaves_its_run_embeds_the_same(model: xmr_e2e.SavedModel, shards: Path, tmp_path: Path) -> None:
     run, exported = tmp_path / "run", tmp_path / "exported"
     run.mkdir()

@@ -62,6 +62,7 @@ def test_page_is_marked_and_lists_every_picture_with_five_different_sentences(tm
     assert all(len(set(entry.sentences)) == 5 for entry in page.entries)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:
     for name, seed, workers in (("one", 0, 1), ("two", 0, 2), ("other", 1, 1)):
         synthetic(tmp_path / name, per_class=1, size=SIZE, seed=seed, workers=workers)

@@ -186,6 +186,7 @@ def test_chosen_rows_and_seeds_alone_are_planned(shards: Path, tmp_path: Path) -
         plan_study(study, tmp_path, only=("J4",))
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_are_planned_in_seconds(shards: Path, tmp_path: Path) -> None:
     sweep = Sweep("method.common", tuple(0.01 * number for number in range(1, 40)))
     study = replace(STUDY, recipes=(recipe(shards),), variants=(), sweeps=(sweep,), seeds=tuple(range(5)))

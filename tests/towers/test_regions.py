@@ -69,6 +69,7 @@ def test_there_are_36_grid_regions_that_cover_the_picture_once() -> None:
     assert boxes[1, 0] > boxes[0, 0] and boxes[1, 1] == boxes[0, 1]  # row by row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "dim"),
     [
