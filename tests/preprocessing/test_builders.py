@@ -323,8 +323,8 @@ def test_flickr30k_reads_both_caption_files_and_karpathys_splits(tmp_path: Path,
 @pytest.mark.slow
 def test_folder_command_reads_csv_with_commas_quotes_and_other_scripts(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
-    for name in ("zażółć.jpg", "sub/猫.jpg", "plain.jpg"):
-        write(raw / name, image_bytes())
+    for red, name in enumerate(("zażółć.jpg", "sub/猫.jpg", "plain.jpg")):
+        write(raw / name, image_bytes((80 * red, 120, 60)))
     table = (
         "\ufeffImage,Text2,text,labels,split,author\r\n"
         'zażółć.jpg,"said ""hello"", and left",one,pies; kot,train,me\r\n'
