@@ -33,6 +33,7 @@ from benchmarks import (
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
 from tests import ROOT
 from tests.helpers.drawn import draw_image
+from tests.helpers.recipes import fresh_accelerator
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
@@ -199,7 +200,8 @@ def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
     monkeypatch.setattr(gpu, "NETWORKS", ("resnet18", "no such network"))
     data = Data(photographs, image_size=32, load_size=36, words=WordVectors(dim=8), workers=0)
     sizes = gpu.Sizes(side=32, batches=(4, 4), steps=3, items=(200,), compiled=False, data=data)
-    table = gpu.gpu(photographs, sizes=sizes)
+    with fresh_accelerator():
+        table = gpu.gpu(photographs, sizes=sizes)
     rows = dict(zip(*([*map(str, column.cells)] for column in table.columns[:2])))
     ratios = dict(zip(*([*map(str, table.columns[place].cells)] for place in (0, 2))))
     assert len(rows) == 16

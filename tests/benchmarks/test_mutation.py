@@ -143,8 +143,8 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tests_named_after_a_file_are_asked_first_then_those_that_import_it(project: Path) -> None:
-    assert bench.tests_of(project, "xmr_e2e/a/seen.py") == (("tests/test_seen.py",), (), ("tests/test_far.py",))
-    assert bench.tests_of(project, "xmr_e2e/a/unseen.py") == ((), ("tests/test_other.py",), ())
+    assert bench.tests_of(project, "xmr_e2e/a/seen.py") == (("tests/test_seen.py",), (), ("tests/test_far.py",), ())
+    assert bench.tests_of(project, "xmr_e2e/a/unseen.py") == ((), ("tests/test_other.py",), (), ())
 
 
 def test_a_draw_is_one_of_its_seed_and_goes_on_where_a_smaller_one_ended() -> None:

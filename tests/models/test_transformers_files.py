@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from accelerate.state import AcceleratorState
 
 import xmr_e2e
 from tests.helpers.made_transformers import WORDS, bert, blip2, clip, dinov2, siglip, write_tokenizer
+from tests.helpers.recipes import fresh_accelerator
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import build_method
@@ -55,9 +55,8 @@ def towers(image: Path, text: Path) -> list[str]:
 
 @pytest.fixture
 def _fresh() -> Any:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    with fresh_accelerator():
+        yield
 
 
 @pytest.mark.slow

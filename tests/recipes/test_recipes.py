@@ -22,13 +22,12 @@ from typing import Any
 
 import pytest
 import tyro
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from torchvision import models
 
 from tests import ROOT
 from tests.helpers.miniatures import BATCH, build_narrow, miniatures, small
-from tests.helpers.recipes import RECIPES, options_of, recipe
+from tests.helpers.recipes import RECIPES, fresh_accelerator, options_of, recipe
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
 from xmr_e2e.runs.experiment import Experiment
@@ -183,10 +182,8 @@ def fit(tmp_path: Path, narrow_networks: None) -> Iterator[Callable[[Experiment]
         trainer.fit()
         return Trained(trainer.method, before, run.records())
 
-    # Accelerate's state outlives a training, and refuses the precision of the next.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield train
-    AcceleratorState._reset_state(reset_partial_state=True)
+    with fresh_accelerator():
+        yield train
     shutil.rmtree(tmp_path / "run", ignore_errors=True)  # pytest would keep a hundred megabytes of each
 
 

@@ -79,7 +79,7 @@ def decodes_later(decoding: Decoding) -> bool:
 
 @cache
 def _refusal() -> str:
-    """What torchvision says where it cannot decode a JPEG on the GPU; empty where it can."""
+    """The complaint of torchvision where it cannot decode a JPEG on the GPU; empty where it can."""
     jpeg = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))
     try:
         _decode([torch.from_numpy(np.frombuffer(jpeg, np.uint8).copy())], torch.device("cuda"))

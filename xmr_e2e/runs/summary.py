@@ -17,7 +17,7 @@ _ASKS = {"text": "a sentence", "image": "photo.jpg", "audio": "sound.wav", "vide
 
 
 def summary(run: Run, experiment: Experiment) -> str:
-    """What a person would look for next."""
+    """The cost of a run, its files, and commands for what comes next."""
     return "\n".join([*_cost(run), *_files(run), *_commands(run, experiment)])
 
 
