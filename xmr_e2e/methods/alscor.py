@@ -6,7 +6,7 @@ modalities keeps the classes apart, and a discriminator behind gradient reversal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -96,25 +96,20 @@ class AlscorModel(Method):
         config = self.config
         # Here, not in `represent`: these are the statistics of the global batch.
         embeddings = [self.standardize[name](representations[name]) for name in self.towers]
+        losses = [self._label_loss(rows, labels) for rows in embeddings if config.discrimination]
         strength = reversal_schedule(context.progress)
+        guesses = [self.discriminator(reverse_gradient(rows, strength)) for rows in embeddings if config.adversary]
         terms, weighted = weighted_terms(
             {
                 "correlation": (config.correlation, lambda: correlation_loss(*embeddings, ridge=config.ridge)),
-                "discrimination": (config.discrimination, lambda: self._label_losses(embeddings, labels)),
-                "adversary": (config.adversary, lambda: modality_loss(self._guesses(embeddings, strength))),
+                "discrimination": (config.discrimination, lambda: torch.stack(losses).sum()),
+                "adversary": (config.adversary, lambda: modality_loss(guesses)),
             }
         )
         return {**terms, "total": torch.stack(weighted).sum()}
 
-    def _label_losses(self, embeddings: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """The sum over modalities."""
-        guesses = map(self.classifier, embeddings)
-        losses = [label_loss(each, labels, multi_label=self.multi_label, q=self.config.q) for each in guesses]
-        return torch.stack(losses).sum()
-
-    def _guesses(self, embeddings: Sequence[Tensor], strength: float) -> list[Tensor]:
-        """The discriminator's, of the modality of each row."""
-        return [self.discriminator(reverse_gradient(rows, strength)) for rows in embeddings]
+    def _label_loss(self, rows: Tensor, labels: Tensor) -> Tensor:
+        return label_loss(self.classifier(rows), labels, multi_label=self.multi_label, q=self.config.q)
 
     def _project(self, modality: str, inputs: Any) -> Tensor:
         projected: Tensor = self.projections[modality](self.features(modality, inputs))

@@ -28,7 +28,7 @@ def _cost(run: Run) -> Iterator[str]:
 
 
 def _files(run: Run) -> Iterator[str]:
-    held = {"model.safetensors": "weights", "report.html": "report", "metrics.jsonl": "losses"}
+    held = {"model.safetensors": "weights", "metrics.jsonl": "losses"}  # the report has been named already
     for name, what in held.items():
         if (run.folder / name).exists():
             yield f"{what + ':':9}{run.folder / name}"
