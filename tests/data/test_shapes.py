@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from tests import ROOT
 from xmr_e2e.data.media_files import MediaBounds
+from xmr_e2e.data.shape_headers import count_glb
 from xmr_e2e.data.shapes import choose_points, decode_points
 from xmr_e2e.errors import XmrError
 
@@ -498,3 +499,15 @@ def test_numbers_that_are_not_finite_are_refused_without_a_warning() -> None:
     with warnings.catch_warnings(), pytest.raises(XmrError, match="finite"):
         warnings.simplefilter("error")
         points_of(mesh, "off")
+
+
+@pytest.mark.parametrize(("mode", "faces"), [(5, 2), (6, 2), (0, 0), (1, 0)])
+def test_strips_and_fans_of_triangles_are_counted_and_points_and_lines_are_none(mode: int, faces: int) -> None:
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], "<f4").tobytes()
+    tree = triangle_tree(
+        accessors=[{"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"}],
+        bufferViews=[{"buffer": 0, "byteLength": 48}],
+        buffers=[{"byteLength": 48}],
+    )
+    tree["meshes"] = [{"primitives": [{"attributes": {"POSITION": 0}, "mode": mode}]}]
+    assert count_glb(glb(tree, corners)) == (4, faces)
