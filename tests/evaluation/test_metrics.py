@@ -225,6 +225,17 @@ def test_a_query_without_relevant_items_counts_zero_in_every_metric() -> None:
     assert precision_recall_curve(*arguments).precision == [0.5] * 21
     metrics = retrieval_metrics(*arguments, query_ids=["a", "b"], gallery_ids=["a", "b"])
     assert metrics.queries_without_relevant == 1
+    metrics = retrieval_metrics(
+        np.eye(3), np.eye(3), np.array([0, 1, 5]), np.arange(3), query_ids=list("abc"), gallery_ids=list("abc")
+    )
+    assert metrics.queries_without_relevant == 1
+
+
+def test_without_labels_there_are_the_metrics_of_pairs_alone() -> None:
+    none = np.zeros((3, 0), int)
+    metrics = retrieval_metrics(np.eye(3), np.eye(3), none, none, query_ids=list("abc"), gallery_ids=list("abc"))
+    assert metrics.scores["R@1"] == 1 and "mAP@all" not in metrics.scores
+    assert metrics.queries_with_pair == 3 and not metrics.per_class
 
 
 def test_one_pass_gives_what_the_single_metrics_give() -> None:
