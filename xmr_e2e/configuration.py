@@ -39,7 +39,8 @@ _MOVED = {
 """classes of configurations as documents of earlier versions name them, and where they are now"""
 PLUGINS = "xmr_e2e.methods"
 """group of entry points under which an installed package names the modules of its own methods and towers"""
-_TYPE = "type"
+TYPE = "type"
+"""key of a document under which a configuration's class is named"""
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*):([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _ITEMS = 10_000
 """of a list or mapping, at most"""
@@ -49,7 +50,7 @@ def to_document(value: Any) -> Any:
     """A configuration as JSON values; each dataclass says its class under "type"."""
     if is_dataclass(value):
         own = {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
-        return {_TYPE: document_type(type(value)), **own}
+        return {TYPE: document_type(type(value)), **own}
     if isinstance(value, Mapping):
         return {key: to_document(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -145,19 +146,19 @@ def _classes(value: Any) -> Iterator[type]:
 
 
 def _configuration(kind: Any, document: Any, where: str) -> Any:
-    if not isinstance(document, dict) or _TYPE not in document:
-        raise XmrError(f"{where}: should be a configuration, with its class under {_TYPE!r}, not {shortened(document)}")
-    cls = _class(kind, document[_TYPE], where)
+    if not isinstance(document, dict) or TYPE not in document:
+        raise XmrError(f"{where}: should be a configuration, with its class under {TYPE!r}, not {shortened(document)}")
+    cls = _class(kind, document[TYPE], where)
     hints = field_types(cls)
     own = {field.name: field for field in fields(cls) if field.init}
     document = {current_name(cls, name): value for name, value in document.items()}
     for name, field in own.items():
         if name in document and isinstance(document[name], str):
             document[name] = field.metadata.get(FORMER_VALUES, {}).get(document[name], document[name])
-    unknown = sorted(set(document) - set(own) - {_TYPE})
+    unknown = sorted(set(document) - set(own) - {TYPE})
     if unknown:
         raise XmrError(
-            f"{where}: {document[_TYPE]} has no field {shortened(unknown[0])}; it was written by another version"
+            f"{where}: {document[TYPE]} has no field {shortened(unknown[0])}; it was written by another version"
         )
     given = {name: _restore(document[name], hints[name], f"{where}: {name}") for name in own if name in document}
     before = {name: field.metadata[BEFORE] for name, field in own.items() if BEFORE in field.metadata}
@@ -165,7 +166,7 @@ def _configuration(kind: Any, document: Any, where: str) -> Any:
     try:
         return cls(**{**earlier, **given})
     except TypeError as error:  # of fields without a default
-        raise XmrError(f"{where}: {document[_TYPE]}: {error}; it was written by another version") from error
+        raise XmrError(f"{where}: {document[TYPE]}: {error}; it was written by another version") from error
     except XmrError as error:  # of its own checks
         raise XmrError(f"{where}: {error}") from error
 

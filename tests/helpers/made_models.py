@@ -51,7 +51,7 @@ def make_model(
 
 
 def fresh(script: str, *arguments: str, cwd: Path) -> str:
-    """What a new Python process prints, in a folder of its own, with this package on its path and no hub."""
+    """The output of a new Python process, in a folder of its own, with this package on its path and no hub."""
     cwd.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(

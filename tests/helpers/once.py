@@ -1,4 +1,4 @@
-"""What takes a minute to make, made once for all processes of a test run."""
+"""Objects that take a minute to make, made once for all processes of a test run."""
 
 from __future__ import annotations
 

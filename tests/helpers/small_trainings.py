@@ -37,7 +37,7 @@ def before_step(number: int, action: Callable[[], object], rank: int = 0) -> Non
 
 
 def failed(training: Training) -> str:
-    """What a training said, and nothing but that, before it ended with status 2."""
+    """The words of a training that ended with status 2, which said nothing else."""
     assert training.end() == 2, training.log.read_text()
     assert "Traceback" not in training.printed
     return training.printed.split("error: ", 1)[1]

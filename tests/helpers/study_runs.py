@@ -20,9 +20,9 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.selection import with_defaults
 
-# A recipe that trains nothing: started as a program, it says its options and ends when it may, before it has imported
-# what takes long.
-RECIPE = """
+# Started as a program, a recipe or study that trains nothing says its options and ends when it may, before it has
+# imported what takes long.
+PROGRAM = """
 import pathlib, sys, time
 
 if __name__ == "__main__":
@@ -30,7 +30,8 @@ if __name__ == "__main__":
     while not pathlib.Path("end").exists():
         time.sleep(0.2)
     sys.exit()
-
+"""
+RECIPE = f"""{PROGRAM}
 from xmr_e2e.data.config import Data
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
 from xmr_e2e.methods.dscmr import Dscmr

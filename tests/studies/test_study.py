@@ -21,7 +21,7 @@ from scipy import stats
 from tests import ROOT
 from tests.helpers.built import write
 from tests.helpers.made_runs import CLEAN, Made
-from tests.helpers.study_runs import recipe, write_manifest
+from tests.helpers.study_runs import PROGRAM, recipe, write_manifest
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
@@ -364,15 +364,7 @@ def test_studies_are_listed_and_copied(
 
 # ---- Slurm
 
-FILE = """
-import pathlib, sys, time
-
-if __name__ == "__main__":
-    print("options", *sys.argv[1:])
-    while not pathlib.Path("end").exists():
-        time.sleep(0.2)
-    sys.exit()
-
+FILE = f"""{PROGRAM}
 from tests.helpers.study_runs import recipe
 from xmr_e2e.studies import Study, Sweep
 

@@ -11,13 +11,20 @@ from typing import Any, get_args
 
 import yaml
 
-from xmr_e2e.configuration import FORMERLY, current_type, document_type, field_types, from_document, to_document
+from xmr_e2e.configuration import (
+    TYPE,
+    current_name,
+    current_type,
+    document_type,
+    field_types,
+    from_document,
+    to_document,
+)
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.received import read_bytes, shortened
 from xmr_e2e.runs.experiment import Experiment
 
 MOST_BYTES = 2**20
-_TYPE = "type"
 
 
 def to_yaml(experiment: Experiment) -> str:
@@ -52,20 +59,19 @@ def read_yaml(path: Path, default: Experiment) -> Experiment:
 
 def _merged(own: Any, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The document of a configuration with other values."""
-    if current_type(given.get(_TYPE, document_type(type(own)))) != document_type(type(own)):
+    if current_type(given.get(TYPE, document_type(type(own)))) != document_type(type(own)):
         return dict(given)
     document: dict[str, Any] = to_document(own)
-    names = {each.metadata.get(FORMERLY, each.name): each.name for each in fields(own)}
-    names |= {each.name: each.name for each in fields(own)}
+    known = {each.name for each in fields(own)}
     for written, value in given.items():
-        key = written.replace("-", "_") if isinstance(written, str) else written
-        if key not in names and key != _TYPE:
-            close = get_close_matches(str(key), names, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(set(names.values())))}"
+        key = current_name(type(own), written.replace("-", "_")) if isinstance(written, str) else written
+        if key not in known and key != TYPE:
+            close = get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(known))}"
             raise XmrError(f"{where}: {shortened(written)} is no option{hint}")
-        held = getattr(own, names.get(key, ""), None)
+        held = getattr(own, key, None)
         is_section = is_dataclass(held) and isinstance(value, dict)
-        document[names.get(key, key)] = _merged(held, value, f"{where}: {key}") if is_section else value
+        document[key] = _merged(held, value, f"{where}: {key}") if is_section else value
     return document
 
 
@@ -77,7 +83,7 @@ def _without_known_types(value: Any, declared: Any = Experiment) -> Any:
     hints = field_types(cls)
     own = {each.name: _without_known_types(getattr(value, each.name), hints[each.name]) for each in fields(value)}
     is_known = cls in (declared, *get_args(declared))
-    return own if is_known else {_TYPE: document_type(cls), **own}
+    return own if is_known else {TYPE: document_type(cls), **own}
 
 
 class _Loader(yaml.SafeLoader):

@@ -35,7 +35,7 @@ def _files(run: Run) -> Iterator[str]:
 
 
 def _commands(run: Run, experiment: Experiment) -> Iterator[str]:
-    asked = next((word for modality, word in _ASKS.items() if modality in experiment.method.towers), "photo.jpg")
+    asked = next(word for modality, word in _ASKS.items() if modality in experiment.method.towers)
     for command, what in (
         (shell("xmr", "search", run.folder, asked), "items of the test split"),
         (shell("xmr", "report", run.folder, "OTHER"), "beside another run"),

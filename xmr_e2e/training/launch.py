@@ -86,12 +86,13 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
     # Before all others: which options there are depends on the towers of the file, or of the run.
     file, left = take(words, "--config", "a YAML file with options")
     folder = value_of(words, "--train.resume")
+    begun = None if folder in (None, "None") else folder
     if file is not None:
-        if folder not in (None, "None"):
+        if begun:
             raise XmrError("--config: a run that is gone on with (--train.resume) has its own configuration")
         own = read_yaml(Path(file), own)
-    elif folder not in (None, "None"):
-        own = _begun(Path(folder), own)
+    elif begun:
+        own = _begun(Path(begun), own)
     experiment = _parse(recipe, own, left, is_program=args is None)
     if experiment.train.name == "":  # of a shell's variable that is not set
         raise XmrError("--train.name '' is no name of a folder; without the option it is the time of the start")
