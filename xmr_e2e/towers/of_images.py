@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from torch import Tensor
 
@@ -12,10 +13,26 @@ from xmr_e2e.towers.batch_norm import FreezableBatchNorm
 from xmr_e2e.towers.image import ImageEncoder, ImageTower
 
 
+class ImageOptions(Protocol):
+    """The options of a tower of another medium that its image network has."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def dropout(self) -> float: ...
+
+    @property
+    def freeze_batch_norm(self) -> bool: ...
+
+
 def build_image_network(
-    tower: ImageTower, dataset: DatasetInfo, modality: str, side: int, option: str = ""
+    tower: ImageOptions, dataset: DatasetInfo, modality: str, side: int, option: str = ""
 ) -> ImageEncoder:
-    """The network of an image tower, whose errors name the options of the modality.
+    """The image network of a tower, whose errors name the options of the modality.
 
     Args:
         side: of its images, in pixels.
@@ -24,8 +41,9 @@ def build_image_network(
     Raises:
         XmrError: as `ImageTower.build`.
     """
+    own = ImageTower(tower.name, tower.weights, dropout=tower.dropout, freeze_batch_norm=tower.freeze_batch_norm)
     try:
-        return tower.build(replace(dataset, image_size=side), modality)
+        return own.build(replace(dataset, image_size=side), modality)
     except XmrError as error:
         message = str(error).replace("--method.image.", f"--method.{modality}.")
         raise XmrError(message.replace("--data.image-size", option or f"--method.{modality}.side")) from error

@@ -14,7 +14,7 @@ from xmr_e2e.data.augment import normalize
 from xmr_e2e.data.augment_points import AXES, Axis
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.batch_norm import FreezableBatchNorm
-from xmr_e2e.towers.image import ImageEncoder, ImageTower
+from xmr_e2e.towers.image import ImageEncoder
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
 
 _WIDTHS = (64, 64, 64, 128)
@@ -139,8 +139,7 @@ class RenderedViews(TowerConfig):
 
         Raises XmrError for an unknown name, weights that cannot be had, read or fitted, and an impossible side.
         """
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
-        return ViewsEncoder(build_image_network(tower, dataset, modality, self.side), self)
+        return ViewsEncoder(build_image_network(self, dataset, modality, self.side), self)
 
 
 class ViewsEncoder(ManyImagesEncoder):

@@ -14,7 +14,7 @@ from xmr_e2e.data.inputs import Waveforms
 from xmr_e2e.errors import XmrError
 from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
-from xmr_e2e.towers.image import ImageEncoder, ImageTower
+from xmr_e2e.towers.image import ImageEncoder
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
 from xmr_e2e.towers.sizes import run_on_sizes
 
@@ -64,8 +64,7 @@ class SoundTower(TowerConfig):
         apart, and a network that does not take images of the spectrogram's height.
         """
         spectrum = self._spectrum(dataset.sound_rate, modality)
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
-        network = build_image_network(tower, dataset, modality, self.side or self.mels)
+        network = build_image_network(self, dataset, modality, self.side or self.mels)
         if not self.side:
             _try_oblong(network, self, modality)
         return SoundEncoder(network, spectrum, self.side)

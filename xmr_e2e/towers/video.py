@@ -13,7 +13,6 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.received import first_line
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.towers.batch_norm import FreezableBatchNorm
-from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.of_images import ManyImagesEncoder, build_image_network
 from xmr_e2e.towers.sizes import run_on_sizes
 
@@ -106,8 +105,7 @@ class MeanOfFrames(TowerConfig):
 
     def build(self, dataset: DatasetInfo, modality: str) -> FramesEncoder:
         """Raises XmrError as `ImageTower.build`."""
-        tower = ImageTower(self.name, self.weights, dropout=self.dropout, freeze_batch_norm=self.freeze_batch_norm)
-        return FramesEncoder(build_image_network(tower, dataset, modality, dataset.frame_size, "--data.video.size"))
+        return FramesEncoder(build_image_network(self, dataset, modality, dataset.frame_size, "--data.video.size"))
 
 
 class FramesEncoder(ManyImagesEncoder):
