@@ -57,7 +57,8 @@ check: docs
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# DeepSpeed compiles its operators at first use, so that nothing here needs a CUDA toolkit.
+# DeepSpeed compiles its operators at first use, so that nothing here needs a CUDA toolkit. trackio asks for a Pillow
+# that writes past a buffer, and works with ours.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -70,6 +71,7 @@ else
 endif
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet $(if $(filter newest,$(VERSIONS)),--upgrade --upgrade-strategy eager) \
 		--constraint $(ENV)/constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --no-deps 'trackio>=0.40'
 	touch $(READY)
 
 clean:

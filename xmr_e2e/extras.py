@@ -14,6 +14,10 @@ EXTRAS = {
     "timm": ("timm",),
     "lora": ("peft",),
     "media": ("av", "trimesh"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+    "datasets": ("datasets",),
+    "sentence-transformers": ("sentence_transformers",),
 }
 """extra -> the modules that its packages bring"""
 
