@@ -5,7 +5,7 @@
 #     sbatch slurm/mscoco.sh
 #     sbatch --partition gpu --time 2-0 --nodes 1 slurm/mscoco.sh --train.epochs 30 --data.shards /scratch/mscoco
 #
-# What stands before the script is for Slurm, what stands behind it for recipes/semantic_sharing_mscoco.py (--help shows
+# What stands before the script is for Slurm, what stands behind it for recipes/semantic_sharing_mscoco.py (--help-all shows
 # all options). Compute nodes seldom reach the internet: fetch the detector's weights on the login node,
 #
 #     python -c "from xmr_e2e.towers.detector import load_detector; load_detector('coco', '')"

@@ -1,6 +1,6 @@
 """Bounds of number options, declared beside the field: `lr: NotNegative = 1e-4`.
 
-`--help` shows them, and `check_bounds` refuses a configuration with a number outside of them.
+`--help-all` shows them, and `check_bounds` refuses a configuration with a number outside of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from xmr_e2e.errors import XmrError
 
 LARGE = 2**20
-"""of widths of layers, and of what `--help` shows"""
+"""of widths of layers, and of what `--help-all` shows"""
 
 
 class _Limit(NamedTuple):
@@ -31,7 +31,7 @@ class _Limit(NamedTuple):
 class Bounds(PrimitiveConstructorSpec[Any]):
     """The numbers that an option may be; NaN and infinities are never among them.
 
-    A constructor of tyro's, which reads them as it would by itself, for the sake of what it says of them in `--help`.
+    A constructor of tyro's, which reads them as it would by itself, for the sake of what it says of them in `--help-all`.
 
     Args:
         least, most: bounds that are possible values themselves.

@@ -6,10 +6,15 @@ within the function, so that `xmr --help` answers at once. A command returns its
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from typing import Annotated, Literal
 
+import tyro.conf
 from tyro.extras import SubcommandApp
 
 from xmr_e2e.console import report_errors
@@ -30,6 +35,26 @@ DESCRIPTION = (
     "the command: xmr --import my_method.py eval RUN."
 )
 
+
+def completion_command(shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional], /) -> None:
+    """Print a script with which a shell completes `xmr`'s commands and options at the Tab key.
+
+    bash: xmr completion bash > ~/.local/share/bash-completion/completions/xmr. zsh: into a file _xmr of a folder of
+    $fpath. fish: xmr completion fish > ~/.config/fish/completions/xmr.fish.
+
+    Args:
+        shell: which one.
+    """
+    script = io.StringIO()
+    with redirect_stdout(script), suppress(SystemExit):
+        app.cli(prog="xmr", args=["--tyro-print-completion", shell])
+    # A description of several lines, each of which would be one more word to choose from.
+    on_one_line = re.sub(
+        "^COMPLETION_SPEC = .*", lambda line: line[0].replace("\\n", " "), script.getvalue(), flags=re.M
+    )
+    sys.stdout.write(on_one_line)
+
+
 app = SubcommandApp()
 recipes_app = SubcommandApp()
 shards_app = SubcommandApp()
@@ -47,6 +72,7 @@ app.command(name="index")(index_command)
 app.command(name="serve")(serve_command)
 app.command(name="embed")(embed_command)
 app.command(name="export")(export_command)
+app.command(name="completion")(completion_command)
 recipes_app.command(name="list")(recipes_command)
 recipes_app.command(name="copy")(copy_command)
 study_app.command(name="list")(study_command.list_command)

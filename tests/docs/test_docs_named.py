@@ -35,6 +35,7 @@ from xmr_e2e.studies.files import find_studies
 from xmr_e2e.studies.study_main import RUN
 from xmr_e2e.towers.base import SequenceTower, TowerConfig
 from xmr_e2e.towers.kinds import tower_kinds
+from xmr_e2e.training.help import LONG
 
 COMMANDS = commands()
 FOREIGN = (
@@ -166,7 +167,7 @@ def known_options() -> set[str]:
     own |= {option for modality, tower in towers_of_all_kinds() for option in tower_options(modality, tower)}
     parsers = (launch_command_parser(), get_args_parser())
     foreign = {option for parser in parsers for action in parser._actions for option in action.option_strings}
-    return own | {RUN} | foreign | set(FOREIGN) | set(re.findall(r"--[a-z][\w-]*", all_help()))
+    return own | {RUN, LONG} | foreign | set(FOREIGN) | set(re.findall(r"--[a-z][\w-]*", all_help()))
 
 
 def towers_of_all_kinds() -> Iterator[tuple[str, type[TowerConfig]]]:

@@ -90,7 +90,7 @@ def test_a_copied_recipe_finds_the_one_that_it_builds_on(place: str, tmp_path: P
         (package.parent / name).symlink_to(ROOT / packed)
     assert main(["recipes", "copy", "drcl_xmedia", str(tmp_path / "mine.py")]) == 0
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "COLUMNS": "200"}
-    command = [sys.executable, "mine.py", "--help"]
+    command = [sys.executable, "mine.py", "--help-all"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "DRCL on XMedia's five modalities" in done.stdout and "(default: drcl_xmedia)" in done.stdout

@@ -1,4 +1,4 @@
-"""The words of a training's bar on its speed."""
+"""The words of a training on its speed, and on how far it got."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.training.display import Throughput
+from xmr_e2e.training.selection import choose_epoch
 
 
 @pytest.mark.parametrize(
@@ -17,3 +19,12 @@ def test_samples_are_called_images_only_where_there_are_some(modalities: list[st
     throughput.data_arrived()
     throughput.step_done(8)
     assert re.fullmatch(rf"\d+\.\d {unit}, \d+% waiting for data", str(throughput))
+
+
+@pytest.mark.parametrize(("select", "shown", "best"), [("mAP@all", 0.25, 0.5), ("loss", 0.5, -0.25)])
+def test_an_epoch_that_is_not_kept_is_shown_beside_the_best(select: str, shown: float, best: float) -> None:
+    progress = TrainingProgress(best=best)
+    name = "loss" if select == "loss" else f"average {select}"
+    choice = choose_epoch(select, {name: shown}, progress, "val")
+    assert choice.kept is None and choice.best == best
+    assert choice.shown == f"validation {select} {shown:.4f}, best {abs(best):.4f}"

@@ -136,7 +136,7 @@ def test_an_option_that_a_kind_needs_is_missed_by_its_name() -> None:
 def test_help_lists_kinds_and_the_options_of_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["--method.image.kind", "Sketch"]):
         with pytest.raises(SystemExit, match="0"):
-            parse(recipe, [*words, "--help"])
+            parse(recipe, [*words, "--help-all"])
         printed = capsys.readouterr().out
         for line in (
             "image torchvision",

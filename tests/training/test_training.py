@@ -254,12 +254,9 @@ def test_a_process_with_a_wrong_option_ends_with_2_and_no_traceback(tiny_shards:
     assert "Traceback" not in result.stderr
 
 
-def test_help_explains_every_field() -> None:
+def test_help_of_a_process() -> None:
     result = launch([str(RECIPE), "--help"])
-    assert result.returncode == 0
-    for option in ("--data.shards", "--method.image.weights", "--optimizer.lr", "--train.resume"):
-        assert option in result.stdout
-    assert "Flickr8k" in result.stdout
+    assert result.returncode == 0 and "Flickr8k" in result.stdout and "--help-all" in result.stdout
 
 
 def wait_for(found: Any, process: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:

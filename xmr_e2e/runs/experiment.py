@@ -172,6 +172,7 @@ class Train:
     "coco1k"; or as a released script does it, "released:dscmr", ... (docs/reproduction.md), which then decides instead
     of --train.select. By default clean, and captions where the data have no labels"""
     seed: Seed = 0
+    """of the initial weights, the order of the samples, and augmentation"""
     max_skipped_steps: Annotated[int, Bounds(int, least=0)] = 0
     """steps that may be left out, in the whole training, because a loss or gradient was not finite; one more ends it"""
     zero: Literal[0, 1, 2, 3] = 0

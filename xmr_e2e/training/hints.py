@@ -42,7 +42,7 @@ _OURS = {
     ("data", "dataset", "data-dir", "data-path", "data-root", "train-data", "shards"): _DATA,
     ("workers", "num-workers", "dataloader-num-workers"): "--data.workers",
     ("img-size", "image-size", "imgsz", "input-size", "resolution"): "--data.image-size",
-    ("dim", "embed-dim", "embedding-dim", "hidden"): "--method.dim (--help shows all of the method's own)",
+    ("dim", "embed-dim", "embedding-dim", "hidden"): "--method.dim (--help-all shows all of the method's own)",
     ("deepspeed", "zero", "fsdp"): "--train.zero",
 }
 _BY_NAME = {name: ours for names, ours in _OURS.items() for name in names}

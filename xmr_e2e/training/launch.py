@@ -28,21 +28,17 @@ from xmr_e2e.runs.summary import summary
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import STOPPED, leaving_at_once
 from xmr_e2e.towers.published_size import advise
+from xmr_e2e.training.help import LONG, is_asked, long_description, show_first_page
 from xmr_e2e.training.hints import check_foreign_options
 from xmr_e2e.training.selection import with_defaults
 from xmr_e2e.training.signals import Stopped
-from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, list_kinds, take, value_of
+from xmr_e2e.training.tower_options import choose_towers, follow_text_tower, take, value_of
 from xmr_e2e.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-
-_CONFIG = (
-    "--config FILE: options from a YAML file, in place of the recipe's; those of the command line go before them. `xmr "
-    "config RUN` writes such a file."
-)
 
 
 def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> None:
@@ -77,7 +73,7 @@ def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -
     gone on with has its own configuration, which takes the recipe's place.
 
     Raises:
-        SystemExit: options that it does not have, or --help; said to the user.
+        SystemExit: options that it does not have, or --help and --help-all; said to the user.
         XmrError: an option has no possible value, or a run to go on with that is none of this recipe's.
     """
     words = sys.argv[1:] if args is None else args
@@ -113,13 +109,16 @@ def _parse(
 ) -> Experiment:
     module = sys.modules[recipe.__module__]
     default, left = choose_towers(default, words)
-    asks = {"--help", "-h"} & set(words)
+    if is_asked(words):
+        show_first_page(module.__doc__ or "", default)
+        raise SystemExit(0)
+    asks = LONG in words
     experiment = tyro.cli(
         Experiment,
         prog=None if is_program else module.__file__,
-        args=left,
+        args=["--help"] if asks else left,
         default=default,
-        description=f"{module.__doc__}\n\n{_CONFIG}\n\n{list_kinds(default.method)}" if asks else module.__doc__,
+        description=long_description(module.__doc__ or "", default) if asks else module.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
     return follow_text_tower(experiment, words)

@@ -126,7 +126,7 @@ def choose_epoch(
     shown = f"{SPLIT_NAMES[split]} {select} {abs(value):.4f}"
     if best is None or value > best:
         return Choice(value, shown, describe_selection(epoch, select, split))
-    return Choice(best, shown)
+    return Choice(best, f"{shown}, best {abs(best):.4f}")
 
 
 def check_splits(experiment: Experiment, manifest: Manifest) -> None:

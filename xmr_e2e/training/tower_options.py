@@ -52,8 +52,8 @@ def follow_text_tower(experiment: Experiment, words: Sequence[str]) -> Experimen
 
 
 def list_kinds(method: MethodConfig) -> str:
-    """The kinds that each of the method's towers may have, for `--help`."""
-    lines = ["Kinds of towers (--method.MODALITY.kind NAME; --help behind it shows the kind's options):"]
+    """The kinds that each of the method's towers may have, in words."""
+    lines = ["Kinds of towers (--method.MODALITY.kind NAME; --help-all behind it shows the kind's options):"]
     for modality, hint in _fields(method):
         own = getattr(method, modality)
         if _is_optional(hint):
@@ -63,6 +63,12 @@ def list_kinds(method: MethodConfig) -> str:
             for kind, cls in tower_kinds(hint, modality).items()
         ]
     return "\n".join(lines)
+
+
+def names_of_kinds(method: MethodConfig, modality: str) -> list[str]:
+    """The kinds that a modality's tower may have."""
+    hint = dict(_fields(method))[modality]
+    return [*([NO_TOWER] if _is_optional(hint) else []), *tower_kinds(hint, modality)]
 
 
 def is_given(words: Sequence[str], option: str) -> bool:
@@ -127,8 +133,8 @@ def _begin(cls: type[TowerConfig], modality: str, words: Sequence[str]) -> Tower
     required = [item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
     for name in required:
         option = f"--method.{modality}.{name.replace('_', '-')}"
-        if not is_given(words, option) and not {"--help", "-h"} & set(words):
+        if not is_given(words, option) and not any(word.startswith(("-h", "--help")) for word in words):
             raise XmrError(
-                f"--method.{modality}.kind {cls.kind} needs {option} too; --help behind them says what it is"
+                f"--method.{modality}.kind {cls.kind} needs {option} too; --help-all behind them says what it is"
             )
     return cls(**dict.fromkeys(required, tyro.MISSING))
