@@ -31,7 +31,7 @@ class _Limit(NamedTuple):
 class Bounds(PrimitiveConstructorSpec[Any]):
     """The numbers that an option may be; NaN and infinities are never among them.
 
-    A constructor of tyro's, which reads them as it would by itself, for the sake of what it says of them in `--help-all`.
+    A constructor of tyro's, which reads them as it would by itself, for the sake of what `--help-all` says of them.
 
     Args:
         least, most: bounds that are possible values themselves.
