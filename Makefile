@@ -4,6 +4,7 @@
 # make fast    environment and the fast tests, in three minutes: none that is slow or needs more than Python
 #              test, fast and check with VERSIONS=newest or VERSIONS=lowest in an environment of their own
 # make docs    the documentation as a site, in build/site; a link that leads nowhere is an error
+# make container   the image of the Dockerfile, and a training on drawn pictures in it (CONTAINER=podman, BASE=IMAGE)
 # make clean   remove what demo and test made, but the environments
 
 PYTHON ?= python3
@@ -13,6 +14,7 @@ ENV := $(if $(filter default,$(VERSIONS)),.venv,.venv-$(VERSIONS))
 BIN := $(ENV)/bin
 READY := $(ENV)/ready
 DEMO := build/demo
+CONTAINER ?= docker
 # Three for two cores, since many tests wait for other processes. Hundreds of these import the same files, which is
 # quicker where they are compiled once; some machines forbid that by a variable.
 WORKERS ?= 3
@@ -22,7 +24,7 @@ ifeq ($(filter default newest lowest,$(VERSIONS)),)
 $(error VERSIONS is default, newest or lowest, not $(VERSIONS))
 endif
 
-.PHONY: demo test fast check docs clean
+.PHONY: demo test fast check docs container clean
 
 demo: $(DEMO)/shards/manifest.json
 	$(BIN)/xmr shards sheet $(DEMO)/shards $(DEMO)/sheet.png
@@ -73,6 +75,17 @@ endif
 		--constraint $(ENV)/constraints.txt --editable '.[dev,docs]'
 	$(BIN)/python -m pip install --quiet --no-deps 'trackio>=0.40'
 	touch $(READY)
+
+# A training of seconds, whose run a mounted folder has afterwards. --user: it belongs to whoever calls make.
+container:
+	$(CONTAINER) build --tag xmr-e2e $(if $(BASE),--build-arg BASE=$(BASE)) $(CONTAINER_OPTIONS) .
+	mkdir -p build/container
+	$(CONTAINER) run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/build/container:/workspace" xmr-e2e sh -ec \
+		"python -m preprocessing.synthetic raw --per-class 4; \
+		python -m preprocessing.pascal_sentence raw shards --resize 64; \
+		python -m xmr_e2e.recipes.alscor_pascal --data.shards shards --method.image.name resnet10_slim \
+			--method.image.weights none --data.image-size 48 --data.load-size 56 --train.epochs 1; \
+		xmr doctor"
 
 clean:
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,5 +12,5 @@ if [ -e "slurm-$job.out" ]; then
 fi
 echo "$(date '+%F %T') job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
 
-# The environment that was active at sbatch, if the project is installed in it.
-command -v xmr > /dev/null || source .venv/bin/activate
+# A container's environment (docs/containers.md), or the one that was active at sbatch, if the project is installed in it.
+[ -n "${XMR_CONTAINER:-}" ] || command -v xmr > /dev/null || source .venv/bin/activate

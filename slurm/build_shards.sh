@@ -21,4 +21,5 @@ if ((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN + 1 != count)); then
     exit 2
 fi
 part=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))/$count
-exec python -m "preprocessing.$1" --part "$part" --workers "$SLURM_CPUS_ON_NODE" "${@:2}"
+# shellcheck disable=SC2086
+exec ${XMR_CONTAINER:-} python -m "preprocessing.$1" --part "$part" --workers "$SLURM_CPUS_ON_NODE" "${@:2}"

@@ -10,7 +10,9 @@ export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS
 signal=none
 trap 'signal=TERM' TERM
 trap 'signal=USR1' USR1
-python "$@" && exit
+# Several words: a container's command and its options.
+# shellcheck disable=SC2086
+${XMR_CONTAINER:-} python "$@" && exit
 status=$?
 
 # srun kills all others as soon as one process has failed, so that none waits for the dead. Where all fail, as when they

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,21 @@ class Runner:
             return self.train([given.training_script, *given.training_script_args], min(2, int(given.nproc_per_node)))
         assert (given.module, given.training_script) == (True, "xmr_e2e.cli")
         self.run_xmr(["xmr", *given.training_script_args])
+
+    def run_docker(self, words: list[str]) -> None:
+        """The arguments of a build, and what is run in the image by its own parser; test_containers.py builds one."""
+        if words[1] == "build":
+            known = re.findall(r"^ARG (\w+)=", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+            assert {word.partition("=")[0] for before, word in pairwise(words) if before == "--build-arg"} <= {*known}
+            return
+        inside = words[words.index("xmr-e2e") + 1 :]
+        if "-m" in inside:
+            module, *options = inside[inside.index("-m") + 1 :]
+            self.parsed([f"{module.removeprefix('xmr_e2e.').replace('.', '/')}.py", *options])
+        elif inside == ["xmr", "doctor"]:
+            assert main(inside[1:]) in (0, 1)  # of this machine, which may have problems
+        else:
+            self.run_xmr(self.project.provide(shlex.join(inside), inside))
 
     def run_curl(self, words: list[str]) -> None:
         """The server's answer, without a port."""

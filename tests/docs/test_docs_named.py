@@ -40,9 +40,10 @@ from xmr_e2e.training.help import LONG
 COMMANDS = commands()
 FOREIGN = (
     "--account --array --batch --cpus-per-task --format --gpus-per-node --me --mem --no-requeue --nodes "
-    "--ntasks-per-node --output --oversubscribe --partition --shm-size --signal --start --time"
+    "--ntasks-per-node --output --oversubscribe --partition --shm-size --signal --start --time "
+    "--bind --container-image --gpus --ipc --user"
 ).split()
-"""options of Slurm's commands, and of Docker's, that pages name"""
+"""options of Slurm's commands, of Docker's and Apptainer's, that pages name"""
 
 
 # ---- files that are shown

@@ -83,6 +83,17 @@ def test_without_an_active_environment_venv_is_used_and_an_output_of_sbatch_is_k
     assert not list((root / "runs/slurm").iterdir())
 
 
+def test_in_a_container_its_command_stands_before_each_python(
+    slurm: Slurm, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No environment of the host is looked for."""
+    monkeypatch.setitem(slurm.environment, "XMR_CONTAINER", f"env PATH={Path(sys.executable).parent} INSIDE=yes")
+    write(root / "probe.py", "import os; print('inside:', os.environ['INSIDE'])")
+    job = slurm.submit(root, "--nodes=2", "slurm/train.sh", "probe.py", path="/usr/bin:/bin")
+    assert slurm.wait(job) == 0, slurm.log(root, job)
+    assert slurm.log(root, job).count("inside: yes") == 2
+
+
 def test_seeds_are_runs_of_their_own_and_only_the_one_that_is_told_to_goes_back_to_the_queue(
     slurm: Slurm, root: Path
 ) -> None:
