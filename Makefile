@@ -79,12 +79,11 @@ endif
 # A training of seconds, whose run a mounted folder has afterwards. --user: it belongs to whoever calls make.
 container:
 	$(CONTAINER) build --tag xmr-e2e $(if $(BASE),--build-arg BASE=$(BASE)) $(CONTAINER_OPTIONS) .
-	mkdir -p build/container
+	rm -rf build/container && mkdir -p build/container
 	$(CONTAINER) run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/build/container:/workspace" xmr-e2e sh -ec \
 		"python -m preprocessing.synthetic raw --per-class 4; \
 		python -m preprocessing.pascal_sentence raw shards --resize 64; \
-		python -m xmr_e2e.recipes.alscor_pascal --data.shards shards --method.image.name resnet10_slim \
-			--method.image.weights none --data.image-size 48 --data.load-size 56 --train.epochs 1; \
+		python -m xmr_e2e.recipes.dscmr_flickr8k --data.shards shards --train.batch-size 20 --train.epochs 2; \
 		xmr doctor"
 
 clean:
