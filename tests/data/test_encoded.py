@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -240,3 +241,17 @@ def test_files_count_as_what_the_loader_hands_over(shards: Path) -> None:
     manifest, data = load_manifest(shards), Data(shards, image_size=2, load_size=2)
     small = sample_bytes(data, {"image": "pixels"}, manifest)
     assert sample_bytes(replace(data, decode="device"), {"image": "pixels"}, manifest) > small + 1000
+
+
+def test_the_bytes_of_a_picture_that_comes_as_a_file(shards: Path) -> None:
+    """The mean of the shard where they are largest; of a decoded one its pixels."""
+    manifest = load_manifest(shards)
+    (split,) = manifest.splits.values()
+    assert len(split.shards) > 1
+    largest = max(math.ceil(shard.bytes / shard.samples) for shard in split.shards)
+    rest = 4 + 8
+    for decode, expected in (("cpu", 3 * 8 * 8), ("device", largest)):
+        data = Data(shards, image_size=8, load_size=8, decode=decode)  # type: ignore[arg-type]
+        assert sample_bytes(data, {"image": "pixels"}, manifest) == expected + rest
+    large = Data(shards, image_size=2000, load_size=2000, decode="device")
+    assert sample_bytes(large, {"image": "pixels"}, manifest) == 3 * 2000**2 + rest

@@ -157,6 +157,13 @@ def test_classes_and_their_samples_take_turns() -> None:
     assert balanced(1).batch(0).tolist() != batches[0]
 
 
+def test_plans_begin_with_the_first_epoch() -> None:
+    assert EpochPlan(100, 10).batch(0).tolist() == EpochPlan(100, 10, epoch=0).batch(0).tolist()
+    first = balanced()
+    unsaid = BalancedPlan(first.classes, first.batch_size, first.batch_classes, first.seed)
+    assert unsaid.batch(0).tolist() == first.batch(0).tolist()
+
+
 def test_ranks_share_a_balanced_batch() -> None:
     plan = balanced()
     for step in (0, plan.steps - 1):

@@ -511,3 +511,9 @@ def test_strips_and_fans_of_triangles_are_counted_and_points_and_lines_are_none(
     )
     tree["meshes"] = [{"primitives": [{"attributes": {"POSITION": 0}, "mode": mode}]}]
     assert count_glb(glb(tree, corners)) == (4, faces)
+
+
+def test_a_binary_stl_is_known_by_its_length_whatever_stands_in_its_head() -> None:
+    """The count of triangles is the four bytes behind a head of 80, which programs fill with their name."""
+    box = b"made by a program".ljust(80, b"\xff") + STL[80:]
+    assert np.array_equal(points_of(box, "off"), points_of(STL, "stl"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.embedded import embedded_split
 from xmr_e2e.evaluation.pairs import Ids, Pairs, mean_correlation
 
 CPU = torch.device("cpu")
@@ -51,3 +52,10 @@ def test_the_mean_correlation_is_that_of_the_pairs() -> None:
     ]
     found = mean_correlation(queries, gallery, Pairs.of(QUERIES, GALLERY, (4, 5), CPU))
     assert found == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_items_of_one_class_are_labeled() -> None:
+    rows = {"image": torch.eye(3), "text": torch.eye(3)}
+    assert embedded_split(rows, torch.ones(3, 1, dtype=torch.int64)).is_labeled
+    assert embedded_split(rows, torch.zeros(3, dtype=torch.int64)).is_labeled
+    assert not embedded_split(rows, torch.zeros(3, 0, dtype=torch.int64)).is_labeled

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.helpers.references import LayerTower, build
+from xmr_e2e.methods.correlated import sigmoid_network
 from xmr_e2e.methods.dccae import Dccae, DccaeModel
 from xmr_e2e.methods.stages import StepContext
 
@@ -40,3 +43,10 @@ def test_the_target_of_the_reconstruction_stands_still() -> None:
     ):
         torch.testing.assert_close(mine, theirs)
         assert mine.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("layers", [1, 3, 4])
+def test_a_network_has_as_many_hidden_layers_as_it_is_told(layers: int) -> None:
+    linear = [part for part in sigmoid_network(6, 5, layers, 2) if isinstance(part, nn.Linear)]
+    widths = [6, *[5] * layers, 2]
+    assert [(part.in_features, part.out_features) for part in linear] == list(pairwise(widths))

@@ -91,6 +91,13 @@ def test_gradients_reach_the_first_convolution_and_the_word_vectors(name: str, m
 PAIRS = [name for name, make in METHODS.items() if make().most_modalities == 2]
 
 
+def test_the_methods_of_two_modalities_are_those_whose_papers_have_two() -> None:
+    of_two = {name.partition(" ")[0] for name in PAIRS}
+    of_all = {name.partition(" ")[0] for name, make in METHODS.items() if make().most_modalities is None}
+    assert of_two == set("acmr alscor cca corr_ae dcca dccae deep_sm dscmr kcca probe scm sdcmr".split())
+    assert of_all == set("contrastive drcl jrl mars mcca mrl sdml semantic_sharing".split())
+
+
 def paired(name: str, modalities: tuple[str, str]) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Loss terms by their order and gradients of a method on two modalities' published features."""
     torch.manual_seed(0)

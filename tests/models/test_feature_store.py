@@ -163,6 +163,14 @@ def test_the_fingerprint_is_that_of_all_that_features_depend_on(tiny_shards: Pat
     assert fingerprints(made)[0] != image
 
 
+def test_further_folders_are_mixed_into_the_training_split_alone(tiny_shards: Path, tmp_path: Path) -> None:
+    made = Made(tiny_shards, frozen=True)
+    made.data = replace(made.data, extra_shards={str(tiny_shards): 1.0})
+    for store in (None, FeatureStore(tmp_path)):
+        known = extracted(made, store)
+        assert [len(known[split]["image"].output) for split in ("train", "val")] == [2 * 40, 12]
+
+
 def test_one_caption_by_chance_stays_one_by_chance(tiny_shards: Path, tmp_path: Path) -> None:
     """With a frozen text tower too: what it makes of each caption is kept, not what it made of the first choice."""
     made = Made(tiny_shards, frozen=True)

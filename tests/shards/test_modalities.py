@@ -335,6 +335,15 @@ def test_verify_names_the_key_of_features_that_cannot_be_used(
     assert re.search(message, found[0]) and ".audio.safetensors" in found[0]
 
 
+def test_reading_features_of_another_width_names_shard_and_key(samples: tuple[RawSample, ...], tmp_path: Path) -> None:
+    build(tmp_path / "out", samples)
+    key = change_member(tmp_path / "out/test-00000.tar", "audio.safetensors", save({"features": vector(0, 28)}))
+    reader = SplitReader(tmp_path / "out", "test")
+    position = next(each for each in range(len(reader)) if reader.key(each) == key)
+    with pytest.raises(XmrError, match=rf"test-00000.tar: {key}.*features of shape \(28,\); the manifest says \(29,\)"):
+        reader.features(position, "audio")
+
+
 def test_verify_finds_a_modality_that_was_taken_out(samples: tuple[RawSample, ...], tmp_path: Path) -> None:
     build(tmp_path / "out", samples)
     tars = sorted((tmp_path / "out").glob("train*.tar"))

@@ -28,3 +28,9 @@ def test_an_epoch_that_is_not_kept_is_shown_beside_the_best(select: str, shown: 
     choice = choose_epoch(select, {name: shown}, progress, "val")
     assert choice.kept is None and choice.best == best
     assert choice.shown == f"validation {select} {shown:.4f}, best {abs(best):.4f}"
+
+
+def test_the_last_epoch_is_kept_where_nothing_chooses() -> None:
+    for select, scores in (("last", {"loss": 1.0}), ("mAP@all", {})):
+        choice = choose_epoch(select, scores, TrainingProgress(epoch=4), None)
+        assert (choice.best, choice.shown, choice.kept) == (None, "no selection", "epoch 5, the last one")

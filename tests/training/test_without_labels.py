@@ -219,6 +219,13 @@ def test_with_labels_the_defaults_are_those_of_before(tiny_shards: Path, tmp_pat
     assert (train.select, train.protocol) == ("mAP@all", "clean")
 
 
+def test_classes_of_which_a_split_has_no_sample_are_no_labels(pairs: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(pairs)
+    splits = {name: replace(split, labels={"a class": 0}) for name, split in manifest.splits.items()}
+    train = with_defaults(experiment(pairs, tmp_path), replace(manifest, splits=splits)).train
+    assert (train.select, train.protocol) == ("rsum", "captions")
+
+
 def test_a_figure_by_labels_is_refused_as_criterion(pairs: Path, tmp_path: Path) -> None:
     for select in ("mAP@all", "NDCG@500"):
         with pytest.raises(XmrError, match=rf"--train.select {select} counts by labels, .* select by rsum, R@1"):
