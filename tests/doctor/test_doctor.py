@@ -22,7 +22,7 @@ from xmr_e2e.cli import main
 from xmr_e2e.data import unknown, workers
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.vectors import WordVectors
-from xmr_e2e.doctor import group, machine, memory, ranks
+from xmr_e2e.doctor import group, machine, memory, ranks, speed
 from xmr_e2e.doctor.dry_run import ActivationMemory, DryRun, StageRun, dry_run
 from xmr_e2e.doctor.finding import Finding, in_words, problem
 from xmr_e2e.doctor.group import ProcessInfo
@@ -53,6 +53,12 @@ def start(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"PYTHONPATH": path} if path else {})}
     command = [*before, sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moment of decoding in place of a second."""
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
 
 
 def words(printed: str) -> str:

@@ -61,6 +61,11 @@ def decode_images(
     return result
 
 
+def can_decode_on_gpu() -> bool:
+    """True where there is a GPU on which torchvision decodes JPEG pictures."""
+    return torch.cuda.is_available() and not _refusal()
+
+
 def decodes_later(decoding: Decoding) -> bool:
     """True if the loader hands over files, for the training process to decode them.
 
@@ -68,7 +73,7 @@ def decodes_later(decoding: Decoding) -> bool:
         XmrError: that is wanted of a GPU that cannot.
     """
     if decoding == "auto":
-        return torch.cuda.is_available() and not _refusal()
+        return can_decode_on_gpu()
     if decoding == "device" and torch.cuda.is_available() and _refusal():
         raise XmrError(
             f"--data.decode device: torchvision cannot decode JPEG on this GPU ({_refusal()}); use --data.decode cpu, "

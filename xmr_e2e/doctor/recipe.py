@@ -27,6 +27,7 @@ from xmr_e2e.doctor.memory import (
 )
 from xmr_e2e.doctor.method import StagePlan, build, check_plan, describe, plans, quick_words
 from xmr_e2e.doctor.shards import check_samples, check_shards, check_word_file
+from xmr_e2e.doctor.speed import check_speed
 from xmr_e2e.doctor.texts import check_texts
 from xmr_e2e.doctor.weights import check_weights
 from xmr_e2e.errors import XmrError
@@ -98,6 +99,8 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
         check_networks(experiment, manifest, processes.count)
         run = dry_run(experiment, method, words.tokenizer)
         yield from check_run(run, processes.count)
+        about = "decoding"
+        yield from check_speed(experiment, method, processes)
         about = "memory"
         yield from check_sizes(experiment, manifest, stages, run, processes)
     except XmrError as error:
