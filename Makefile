@@ -1,7 +1,7 @@
 # make demo    environment, synthetic data, shards, training, report: the whole way in one command
 # make test    environment, linters, types, layers, the documentation's site, tests
 # make check   the same without the tests
-# make fast    environment and the fast tests, in three minutes: none that is slow or needs more than Python
+# make fast    environment and the fast tests, in two minutes: none that is slow or needs more than Python
 #              test, fast and check with VERSIONS=newest or VERSIONS=lowest in an environment of their own
 # make docs    the documentation as a site, in build/site; a link that leads nowhere is an error
 # make container   the image of the Dockerfile, and a training on drawn pictures in it (CONTAINER=podman, BASE=IMAGE)
@@ -45,6 +45,8 @@ $(DEMO)/raw/index.html: | $(READY)
 test: check
 	$(PYTEST)
 
+# One for each core: these wait for no other processes.
+fast: WORKERS = 2
 fast: $(READY)
 	$(PYTEST) -m "not (slow or processes or slurm or browser)"
 

@@ -7,7 +7,8 @@ import importlib.util
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 from types import ModuleType
@@ -155,7 +156,7 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: dict[s
     own = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "tests"}
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     imported = {name: path for path in sources for name in imports(path)}
-    packages = packages_distributions()
+    packages = installed()
     for name in imported.keys() - sys.stdlib_module_names - own:
         candidates = {plain(package) for package in packages.get(name, [name])}
         assert candidates & declared.keys(), f"{imported[name]} imports {name}, which pyproject.toml does not name"
@@ -167,9 +168,15 @@ def test_the_tests_have_every_extra() -> None:
     assert own.extras == EXTRAS.keys() == extras.EXTRAS.keys()
 
 
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Module -> the packages that have it; to look through all of them takes seconds."""
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_an_extra_is_looked_for_by_the_modules_of_its_packages(extra: str) -> None:
-    packages = packages_distributions()
+    packages = installed()
     brought = {plain(package) for module in extras.EXTRAS[extra] for package in packages[module]}
     assert {plain(requirement.name) for requirement in EXTRAS[extra]} <= brought
     assert not brought & CORE.keys()

@@ -511,6 +511,7 @@ def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.Monke
 # ---- processes
 
 
+@pytest.mark.slow
 def test_a_group_that_cannot_talk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere0")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "nowhere0")

@@ -64,6 +64,7 @@ def objective(views: list[Rows], labels: Rows, found: list[Rows], weights: JrlWe
     return float(total / len(labels) + weights.sparsity * sum(np.linalg.norm(row) for p in found for row in p))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "multi_label"),
     [(JrlWeights(1.0, 0.02, 0.3), False), (JrlWeights(0.0, 0.05, 0.0), False), (JrlWeights(3.0, 0.1, 0.0), True)],

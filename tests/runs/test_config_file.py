@@ -38,7 +38,13 @@ def read(tmp_path: Path, text: str) -> Experiment:
     return read_yaml(written(tmp_path, text), dscmr())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+FEW = ("drcl_five_media", "dscmr_flickr8k", "semantic_sharing_mscoco")
+"""of all kinds of towers; the others take half a minute"""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_a_recipe_its_file_and_its_command_line_agree(name: str, tmp_path: Path) -> None:
     recipe = importlib.import_module(f"xmr_e2e.recipes.{name}").experiment
     whole = written(tmp_path, to_yaml(recipe()))
@@ -46,10 +52,10 @@ def test_a_recipe_its_file_and_its_command_line_agree(name: str, tmp_path: Path)
     assert parse(dscmr, [f"--config={whole}"]) == recipe()
     few = written(tmp_path, "optimizer: {lr: 3e-7}\ntrain:\n  batch-size: 12\n")
     by_words = ["--optimizer.lr", "3e-7", "--train.batch-size", "12"]
-    assert parse(recipe, ["--config", str(few)]) == parse(recipe, by_words)
-    assert parse(recipe, [*by_words[:2], "--config", str(few), "--train.batch-size", "24"]) == replace(
-        parse(recipe, by_words), train=replace(recipe().train, batch_size=24)
-    )
+    said = parse(recipe, by_words)
+    assert parse(recipe, ["--config", str(few)]) == said
+    both = parse(recipe, [*by_words[:2], "--config", str(few), "--train.batch-size", "24"])
+    assert both == replace(said, train=replace(said.train, batch_size=24))
 
 
 def test_a_runs_configuration_starts_its_training_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,7 @@ def test_a_training_step_reaches_every_parameter_of_a_grid_tower(name: str, size
     assert first_convolution.weight.grad.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_a_vision_transformers_patches_are_its_map() -> None:
     tower = GridRegions("vit_b_32", "none", cells=2).build(dataset(64), "image").eval()
     images = photos(2)
@@ -348,6 +349,7 @@ def test_pictures_of_any_shape_are_brought_to_the_detectors_size(detector: Detec
         torch.testing.assert_close(pixels, detections["boxes"][0], rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_weights_come_from_a_file_of_torchvisions_detector(tmp_path: Path, detector: Detector) -> None:
     state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
     assert any(name.endswith("num_batches_tracked") for name in state)

@@ -68,7 +68,14 @@ def waits_of(name: str, number: int, optimizer: Optimizer = Optimizer(), **train
     return +device.waits
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "probe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if " " in name else name  # another setting of a method that is there
+        for name in METHODS
+        if name != "probe"
+    ],
+)
 def test_a_step_waits_once_at_most_and_for_the_step_before(name: str) -> None:
     stages = [number for number, stage in enumerate(build(name).training_stages) if not stage.closed_form]
     assert stages

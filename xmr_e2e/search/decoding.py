@@ -32,7 +32,7 @@ _processes = multiprocessing.get_context("forkserver")
 _PRELOADED = ["xmr_e2e.search.decoding", "av", "trimesh"]
 _STARTING = threading.Lock()
 """held while a process is started, which changes for a moment what is the whole program's"""
-_DECODED, _REFUSED, _FAILED = b"d", b"r", b"f"
+_TAKEN, _DECODED, _REFUSED, _FAILED = b"t", b"d", b"r", b"f"
 """first bytes of a process's answers; behind them are tensors (safetensors, or nothing), a reason, a traceback"""
 
 
@@ -100,11 +100,11 @@ class Decoder:
         Raises:
             Refused: the file cannot be decoded, takes too long, or has ended the process.
         """
-        self._send(file)
-        assert self._process and self._connection
         try:
-            answer = self._connection.recv_bytes() if self._connection.poll(self._patience) else None
+            self._send(file)
+            answer = self._receive()
         except (EOFError, OSError) as error:
+            assert self._process
             self._process.join(1)  # it has closed the connection, and may not have come to its end
             raise Refused(f"decoding it ended the process that did it ({self._end()})") from error
         if answer is None:
@@ -113,15 +113,26 @@ class Decoder:
         return _read(answer, file.modality)
 
     def _send(self, file: Undecoded) -> None:
-        """Hand the file to a process; where the one of before has ended meanwhile, to another."""
+        """Hand the file to a process; where the one of before has ended without taking it, to another."""
         self.start()
-        assert self._connection
         try:
-            self._connection.send(file)
-        except OSError:
+            self._hand_over(file)
+        except (EOFError, OSError):
             self._end()
             self.start()
-            self._connection.send(file)
+            self._hand_over(file)
+
+    def _hand_over(self, file: Undecoded) -> None:
+        """Send the file, and wait until the process has it: what ends the process afterwards is the file's doing."""
+        assert self._connection
+        self._connection.send(file)
+        if self._receive() is None:
+            raise Refused(f"no process took it within {self._patience:g} seconds")
+
+    def _receive(self) -> bytes | None:
+        """The next that the process sends; None where it takes too long."""
+        assert self._connection
+        return self._connection.recv_bytes() if self._connection.poll(self._patience) else None
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -158,7 +169,9 @@ def _work(connection: Connection, decode: Decode) -> None:
     _bound_memory()
     with suppress(EOFError):
         while True:
-            connection.send_bytes(_answer(decode, connection.recv()))
+            file = connection.recv()
+            connection.send_bytes(_TAKEN)
+            connection.send_bytes(_answer(decode, file))
 
 
 def _bound_memory() -> None:
