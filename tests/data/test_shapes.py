@@ -515,5 +515,5 @@ def test_strips_and_fans_of_triangles_are_counted_and_points_and_lines_are_none(
 
 def test_a_binary_stl_is_known_by_its_length_whatever_stands_in_its_head() -> None:
     """The count of triangles is the four bytes behind a head of 80, which programs fill with their name."""
-    box = b"made by a program".ljust(80, b"\xff") + STL[80:]
+    box = b"made by a program".ljust(80, b"\xff") + STL[80:84] + b"\x01" + STL[85:]  # a normal, which is not read
     assert np.array_equal(points_of(box, "off"), points_of(STL, "stl"))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from xmr_e2e.data.images import center_square
 from xmr_e2e.data.media_files import MediaBounds
-from xmr_e2e.data.videos import decode_frames, extract_frames
+from xmr_e2e.data.videos import decode_frames, extract_frames, whole_frames
 from xmr_e2e.errors import XmrError
 
 WHERE = "train-000000.tar: 12-dog"
@@ -146,6 +146,13 @@ def test_lossless_frames_are_the_pictures_that_were_drawn() -> None:
     for number, frame in enumerate(found):
         expected = drawn(number)[:, (WIDTH - HEIGHT) // 2 : (WIDTH + HEIGHT) // 2].transpose(2, 0, 1)
         assert np.abs(frame.astype(int) - expected).max() <= 4  # RGB to YUV and back, in whole numbers
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_video_whose_times_cannot_be_trusted_lasts_by_its_rate(b_frames: int) -> None:
+    """In AVI, times are those of decoding, and frames that refer to later ones are counted."""
+    _, seconds = whole_frames(film(20, "avi", "mpeg4", b_frames=b_frames, rate=10), WHERE, frames=2)
+    assert seconds == 2
 
 
 def test_interpolation_is_that_of_pictures() -> None:

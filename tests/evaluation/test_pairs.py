@@ -56,6 +56,8 @@ def test_the_mean_correlation_is_that_of_the_pairs() -> None:
 
 def test_items_of_one_class_are_labeled() -> None:
     rows = {"image": torch.eye(3), "text": torch.eye(3)}
-    assert embedded_split(rows, torch.ones(3, 1, dtype=torch.int64)).is_labeled
+    of_one = embedded_split(rows, torch.ones(3, 1, dtype=torch.int64))
+    assert of_one.is_labeled and of_one.items("image").is_labeled
+    assert not (of_one.without_labels().is_labeled or of_one.without_labels().items("text").is_labeled)
     assert embedded_split(rows, torch.zeros(3, dtype=torch.int64)).is_labeled
     assert not embedded_split(rows, torch.zeros(3, 0, dtype=torch.int64)).is_labeled

@@ -164,11 +164,12 @@ def test_the_fingerprint_is_that_of_all_that_features_depend_on(tiny_shards: Pat
 
 
 def test_further_folders_are_mixed_into_the_training_split_alone(tiny_shards: Path, tmp_path: Path) -> None:
-    made = Made(tiny_shards, frozen=True)
-    made.data = replace(made.data, extra_shards={str(tiny_shards): 1.0})
-    for store in (None, FeatureStore(tmp_path)):
-        known = extracted(made, store)
-        assert [len(known[split]["image"].output) for split in ("train", "val")] == [2 * 40, 12]
+    made, plain = Made(tiny_shards, frozen=True), Made(tiny_shards, frozen=True).data
+    for store in (None, FeatureStore(tmp_path)):  # which has those of the one folder before those of both
+        for folders, expected in (({}, [40, 12]), ({str(tiny_shards): 1.0}, [2 * 40, 12])):
+            made.data = replace(plain, extra_shards=folders)
+            known = extracted(made, store)
+            assert [len(known[split]["image"].output) for split in ("train", "val")] == expected
 
 
 def test_one_caption_by_chance_stays_one_by_chance(tiny_shards: Path, tmp_path: Path) -> None:

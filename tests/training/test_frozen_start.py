@@ -27,13 +27,14 @@ from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.methods.start import StartLayer
 from xmr_e2e.models import embed as embed_module
 from xmr_e2e.models.feature_store import FeatureStore
-from xmr_e2e.runs.experiment import Experiment
+from xmr_e2e.runs.experiment import Experiment, Train
 from xmr_e2e.signal_handlers import STOPPED
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
+from xmr_e2e.training.setup import feature_store
 from xmr_e2e.training.signals import Action, Signals
 
 pytestmark = pytest.mark.slow
@@ -172,3 +173,10 @@ def test_two_processes_start_as_one_does_and_share_what_one_of_them_writes(tiny_
         for name, features in plain["train"].items():
             assert torch.equal(found["first"][name], found["second"][name])
             torch.testing.assert_close(found["first"][name], features.output)
+
+
+def test_features_are_kept_beside_the_runs_or_where_it_is_said(tmp_path: Path) -> None:
+    for said, folder in (("auto", tmp_path / "runs/features"), (str(tmp_path / "own"), tmp_path / "own")):
+        store = feature_store(Train(runs=tmp_path / "runs", features=said))
+        assert store and store.folder == folder
+    assert feature_store(Train(features="none")) is None
