@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind
+from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.evaluation.result import EvaluationResult
@@ -33,10 +35,28 @@ _RELEVANT_BY_LABEL = (
     "(R@K, MedR); the labels are those of the dataset named above, however it came by them."
 )
 _RELEVANT_BY_PAIR = "Relevant in these figures is what belongs to the same sample as the query."
-_LICENSE = (
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,59}")
+_NO_LICENSE = (
     "None is set: whoever publishes the model chooses one (`license:` in the metadata above), with an eye on the terms "
     "of the training data and of the weights that the networks began with."
 )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The terms under which a model is published, and its name."""
+
+    license: str | None = None
+    """by the hub's identifier, such as apache-2.0, cc-by-nc-4.0 or other"""
+    name: str | None = None
+    """on the hub, USER/MODEL"""
+
+    def __post_init__(self) -> None:
+        if self.license is not None and not _LICENSE.fullmatch(self.license):
+            raise XmrError(
+                f"--license {self.license}: the hub's identifiers have small letters, digits, - and ., such as "
+                "apache-2.0, mit, cc-by-4.0 or other"
+            )
 
 
 class CardModel(Protocol):
@@ -53,7 +73,12 @@ class CardModel(Protocol):
     def similarity(self) -> Similarity: ...
 
 
-def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes: Sequence[str]) -> str:
+def model_card(
+    model: CardModel,
+    evaluations: Sequence[EvaluationResult],
+    notes: Sequence[str],
+    publication: Publication = Publication(),
+) -> str:
     """README.md with its YAML metadata.
 
     Args:
@@ -64,6 +89,7 @@ def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes:
     datasets = sorted({evaluation.dataset for evaluation in evaluations})
     metadata = ModelCardData(
         library_name="xmr_e2e",
+        license=publication.license,
         pipeline_tag="feature-extraction",
         tags=[
             "cross-modal-retrieval",
@@ -78,11 +104,11 @@ def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes:
     sections = [
         f"# {markdown(str(metadata.model_name))}",
         _introduction(model),
-        "## Use\n\n" + _usage(model),
+        "## Use\n\n" + _usage(model, publication.name or "FOLDER OR USER/MODEL"),
         "## Figures\n\n" + ("\n\n".join(map(_metrics, evaluations)) or _NOT_MEASURED),
         "## What to know\n\n"
         + "\n".join(f"- {note}" for note in (*map(markdown, notes), *_remarks(model, evaluations))),
-        "## License\n\n" + _LICENSE,
+        "## License\n\n" + _terms(publication.license),
     ]
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -108,18 +134,27 @@ def _named(tower: Any) -> str:
     return f" ({markdown(name.rpartition('/')[2])})" if name else ""
 
 
-def _usage(model: CardModel) -> str:
+def _terms(license: str | None) -> str:
+    if license is None:
+        return _NO_LICENSE
+    return (
+        f"{markdown(license)}, chosen by whoever published the model. The terms of the training data, and of the "
+        "weights that the networks began with, may say more."
+    )
+
+
+def _usage(model: CardModel, name: str) -> str:
     lines = [
         *_foreign_imports(model),
         "import xmr_e2e",
         "",
-        'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")',
+        f'model = xmr_e2e.load("{name}")',
     ]
     for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
-    pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
+    pinned = "From the hub, `USER/MODEL@COMMIT` gives the same model tomorrow. Loading it runs no code of its own."
     return f"{code}\n\n{pinned}"
 
 
@@ -157,21 +192,38 @@ def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float
 
 
 def _results(evaluation: EvaluationResult) -> list[EvalResult]:
-    protocol = evaluation.protocol.name if evaluation.protocol else "clean"
+    """For `model-index`; what a figure is worth stands beside it: the protocol, and that of random rankings."""
     return [
         EvalResult(
             task_type="feature-extraction",
             task_name="cross-modal retrieval",
             dataset_type=_slug(evaluation.dataset),
             dataset_name=one_line(evaluation.dataset),
-            dataset_config=one_line(f"protocol {protocol}"),
+            dataset_config=_measured_by(evaluation),
             dataset_split=evaluation.split,
+            dataset_args=_measured(evaluation),
             metric_type=one_line(name),
             metric_name=one_line(f"{name}, {direction}"),
             metric_value=round(value, 6),
+            metric_args=None if random is None else {"random_ranking": round(random, 6)},
         )
-        for direction, name, value, _ in _rows(evaluation)
+        for direction, name, value, random in _rows(evaluation)
     ]
+
+
+def _measured_by(evaluation: EvaluationResult) -> str:
+    """The protocol, and the gallery where it is not the split itself: figures of two galleries are two datasets'."""
+    protocol = evaluation.protocol
+    name, gallery = (protocol.name, protocol.gallery) if protocol else ("clean", evaluation.split)
+    return one_line(f"protocol {name}" + (f", gallery {gallery}" if gallery != evaluation.split else ""))
+
+
+def _measured(evaluation: EvaluationResult) -> dict[str, Any]:
+    protocol = evaluation.protocol
+    cautions = [*evaluation.leaks, *(protocol.differences if protocol else ())]
+    relevant = _RELEVANT_BY_LABEL if evaluation.metrics.model.is_labeled else _RELEVANT_BY_PAIR
+    about = {"selection": one_line(evaluation.selection), "relevance": relevant}
+    return about | ({"cautions": [one_line(each) for each in cautions]} if cautions else {})
 
 
 def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Iterator[str]:

@@ -96,6 +96,8 @@ _TOKENIZER_FILES = {
 }
 FILES = (WEIGHTS, DESCRIPTION, CARD, *(file.name for file in _TOKENIZER_FILES.values()), f"{TOWERS}/*/{DESCRIPTION}")
 """All that an exported model consists of, as patterns."""
+OFFERED_FILES = ("onnx/*", "transformers/*/*")
+"""What lies beside it for other programs, and is not read here, as patterns."""
 
 
 def require_free(folder: Path) -> None:

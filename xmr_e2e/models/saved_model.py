@@ -43,8 +43,8 @@ from xmr_e2e.models.given import (
     load_shapes,
     load_sounds,
 )
-from xmr_e2e.models.hub import download
-from xmr_e2e.models.model_card import model_card
+from xmr_e2e.models.hub import download, find_model
+from xmr_e2e.models.model_card import Publication, model_card
 from xmr_e2e.models.model_folder import (
     WEIGHTS,
     find_description,
@@ -119,7 +119,12 @@ class SavedModel:
         require_all({name: tuple(value.shape) for name, value in separated(state).items()}, self._shapes, WEIGHTS)
 
     def save_pretrained(
-        self, folder: str | Path, *, evaluations: Sequence[EvaluationResult] = (), notes: Sequence[str] = ()
+        self,
+        folder: str | Path,
+        *,
+        evaluations: Sequence[EvaluationResult] = (),
+        notes: Sequence[str] = (),
+        publication: Publication = Publication(),
     ) -> None:
         """Write the model in the layout of the Hugging Face hub: weights, description, tokeniser, model card.
 
@@ -127,16 +132,17 @@ class SavedModel:
             folder: which holds no model yet.
             evaluations: of the model, for the card.
             notes: what a reader of these figures must know of the data.
+            publication: its license and its name on the hub, for the card.
 
         Raises:
-            XmrError: the folder holds a model.
+            XmrError: the folder holds a model, or the license is none that the hub could know.
         """
         from xmr_e2e.models.merged import merged
 
         if (whole := merged(self)) is not self:
-            return whole.save_pretrained(folder, evaluations=evaluations, notes=notes)
+            return whole.save_pretrained(folder, evaluations=evaluations, notes=notes, publication=publication)
         require_free(Path(folder))
-        card = model_card(self, evaluations, notes)
+        card = model_card(self, evaluations, notes, publication)
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), extra_shards={})
         document = self._document() | {
@@ -161,10 +167,10 @@ class SavedModel:
             XmrError: no such folder or name, a hub that cannot be reached, or a model that cannot be read.
         """
         if not Path(name).is_dir():
-            return load(download(str(name), revision), shards=shards)
+            return load_folder(download(str(name), revision), shards=shards)
         if revision is not None:
             raise XmrError(f"{name} is a folder, and revisions are of models on the Hugging Face hub: leave it out")
-        return load(name, shards=shards)
+        return load_folder(name, shards=shards)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -299,10 +305,23 @@ class SavedModel:
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
-    """The model of a run folder, or of an exported one, whoever made it.
+    """The model of a run folder, of an exported one, or of the Hugging Face hub (USER/MODEL, or USER/MODEL@REVISION,
+    where USER is no folder here), whoever made it.
 
-    What is there is data: no code that lies beside it runs, nobody is asked for anything over a network, and networks
-    are made only when their weights are known to be there, and no larger than these.
+    What is there is data: no code that lies beside it runs, and networks are made only when their weights are known to
+    be there, and no larger than these. For a folder, nobody is asked for anything over a network.
+
+    Args:
+        shards: where the dataset's shards lie now, if not where they lay in training.
+
+    Raises:
+        XmrError: no model there, or one that this version cannot read.
+    """
+    return load_folder(find_model(run), shards=shards)
+
+
+def load_folder(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
+    """The model of a folder, a run's or an exported one; whatever it is called, it is not looked for on the hub.
 
     Args:
         shards: where the dataset's shards lie now, if not where they lay in training.
