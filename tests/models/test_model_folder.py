@@ -77,7 +77,9 @@ def test_an_exported_model_gives_the_runs_embeddings_in_a_fresh_process(
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md",
         "config.json",
+        "config_sentence_transformers.json",
         "model.safetensors",
+        "modules.json",
         "vocab.txt",
     ]
 

@@ -44,6 +44,19 @@ def find_model(given: str | Path) -> Path:
     return download(repository, revision or None)
 
 
+def find_published(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of this name, or that of a model of the hub, downloaded, whatever else is here.
+
+    Raises:
+        XmrError: no such model, a hub that cannot be reached, or a revision of a folder.
+    """
+    if not Path(name).is_dir():
+        return download(str(name), revision)
+    if revision is not None:
+        raise XmrError(f"{name} is a folder, and revisions are of models on the Hugging Face hub: leave it out")
+    return Path(name)
+
+
 def require_place(given: str | Path, place: Path | None, option: str) -> None:
     """Raise XmrError for a model of the hub without a place for what otherwise lies in a run's folder."""
     if place is None and is_hub_name(given):

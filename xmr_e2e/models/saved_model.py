@@ -43,19 +43,22 @@ from xmr_e2e.models.given import (
     load_shapes,
     load_sounds,
 )
-from xmr_e2e.models.hub import download, find_model
+from xmr_e2e.models.hub import find_model, find_published
 from xmr_e2e.models.model_card import Publication, model_card
 from xmr_e2e.models.model_folder import (
+    CARD,
     WEIGHTS,
     find_description,
     read_architectures,
     read_description,
     require_free,
+    to_text,
     without_places,
     write_exported_model,
     write_run_model,
 )
 from xmr_e2e.models.rebuild import check_item_sizes, check_received_bounds, dataset_of, rebuild
+from xmr_e2e.models.sentence_transformer_files import sentence_transformer_files
 from xmr_e2e.models.unknown_words import UnknownWords
 from xmr_e2e.models.weights import require_all, separated, shapes_of
 from xmr_e2e.similarity import Similarity
@@ -149,7 +152,8 @@ class SavedModel:
             "data": without_places(to_document(data)),
             "config": without_places(to_document(self.config)),
         }
-        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self._architectures)
+        texts = {CARD: card} | {name: to_text(each) for name, each in sentence_transformer_files(self).items()}
+        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, texts, self._architectures)
 
     @classmethod
     def from_pretrained(
@@ -166,11 +170,7 @@ class SavedModel:
         Raises:
             XmrError: no such folder or name, a hub that cannot be reached, or a model that cannot be read.
         """
-        if not Path(name).is_dir():
-            return load_folder(download(str(name), revision), shards=shards)
-        if revision is not None:
-            raise XmrError(f"{name} is a folder, and revisions are of models on the Hugging Face hub: leave it out")
-        return load_folder(name, shards=shards)
+        return load_folder(find_published(name, revision), shards=shards)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -202,7 +202,7 @@ class SavedModel:
             XmrError: something that is no text; says which.
         """
         self._require("text", "tokens")
-        return self._embed("text", as_items(texts, (str,), "texts are strings"), self._load_texts)
+        return self._embed("text", as_items(texts, (str,), "texts are strings"), self.load_texts)
 
     def embed_audio(self, sounds: Media | Iterable[Media], *, rate: int | None = None) -> NDArray[np.float32]:
         """Sounds (paths, bytes of files, or arrays of mono samples (t,) in [-1, 1]), or one of them, to embeddings
@@ -285,7 +285,8 @@ class SavedModel:
     def _device(self) -> torch.device:
         return self.method.device
 
-    def _load_texts(self, texts: Sequence[str]) -> Tokens:
+    def load_texts(self, texts: Sequence[str]) -> Tokens:
+        """Texts as token ids, as far as the model reads them."""
         assert self.tokenizer is not None, "a model that reads tokens has its tokeniser"
         return pad([self.tokenizer.encode(text, max_tokens=self.data.max_tokens) for text in texts])
 
@@ -321,14 +322,7 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
 
 
 def load_folder(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
-    """The model of a folder, a run's or an exported one; whatever it is called, it is not looked for on the hub.
-
-    Args:
-        shards: where the dataset's shards lie now, if not where they lay in training.
-
-    Raises:
-        XmrError: no model there, or one that this version cannot read.
-    """
+    """As `load`, but of a folder, whatever it is called: it is not looked for on the hub."""
     folder = Path(run)
     path = find_description(folder)
     described = read_description(path)
