@@ -12,6 +12,8 @@ import mteb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
@@ -20,7 +22,9 @@ from tests.helpers.drawn import COLORS, draw_image
 from tests.helpers.hub_server import serving_hub, use_hub
 from tests.helpers.made_models import METHOD, make_model
 from tests.helpers.onnx_runs import run_onnx, unit
+from tests.helpers.references import as_if_fitted
 from xmr_e2e.cli import main
+from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.models.given import load_images
@@ -30,6 +34,8 @@ from xmr_e2e.models.sentence_transformer_files import ENCODER, sentence_transfor
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
+from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.towers.vector import VectorTower
 
 COSINE = Cca(image=METHOD.image, text=METHOD.text, dim=4)
 WORDS = "a picture of apple leaf sea sun one more here is".split()
@@ -177,18 +183,25 @@ def test_the_files_name_the_class_and_need_nothing_installed(tiny_shards: Path) 
     )
 
 
-def test_a_model_of_features_alone_has_none_of_it(five: Any) -> None:
-    assert sentence_transformer_files(five) == {}
+def test_the_card_says_how(exported: dict[str, Path]) -> None:
+    card = ModelCard.load(exported["cosine"] / "README.md")
+    assert "sentence-transformers" in card.data.tags
+    assert 'embeds texts and images, too: `SentenceTransformer("FOLDER OR USER/MODEL", trust' in card.text
+
+
+def test_a_model_of_features_alone_has_none_of_it(tiny_shards: Path, tmp_path: Path) -> None:
+    config, widths, data = (
+        Cca(image=VectorTower(), text=VectorTower(), dim=2),
+        {"image": 3, "text": 3},
+        Data(tiny_shards),
+    )
+    method = as_if_fitted(config.build(DatasetInfo(4, False, 32, torch.zeros(0, 0), widths)))
+    model = xmr_e2e.SavedModel(config, data, ["a", "b", "c", "d"], False, None, widths, method, "untrained")
+    model.save_pretrained(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert "sentence-transformers" not in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(XmrError, match="this model reads image as vector, text as vector"):
-        as_sentence_transformer(five)
-
-
-@pytest.fixture
-def five(tiny_shards: Path) -> Any:
-    """As far as these functions look at it: a model of published features."""
-    model = make_model(tiny_shards, COSINE)
-    model.method.input_kinds.update({"image": "vector", "text": "vector"})
-    return model
+        as_sentence_transformer(model)
 
 
 @pytest.mark.slow

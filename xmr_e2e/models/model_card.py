@@ -17,6 +17,7 @@ from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.models.sentence_transformer_files import encoded_modalities
 from xmr_e2e.similarity import Similarity
 
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10", "MedR")
@@ -95,6 +96,7 @@ def model_card(
             "cross-modal-retrieval",
             *(f"{name}-retrieval" for name in model.method.modalities),
             _slug(method.lower()),
+            *(["sentence-transformers"] if encoded_modalities(model) else []),
         ],
         datasets=[_slug(dataset) for dataset in datasets] or None,
         metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
@@ -155,7 +157,17 @@ def _usage(model: CardModel, name: str) -> str:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
     pinned = "From the hub, `USER/MODEL@COMMIT` gives the same model tomorrow. Loading it runs no code of its own."
-    return f"{code}\n\n{pinned}"
+    return "\n\n".join([code, pinned, *_in_sentence_transformers(model, name)])
+
+
+def _in_sentence_transformers(model: CardModel, name: str) -> list[str]:
+    known = " and ".join(f"{modality}s" for modality in encoded_modalities(model))
+    if not known:
+        return []
+    return [
+        f"With this package installed, sentence-transformers embeds {known}, too: "
+        f'`SentenceTransformer("{name}", trust_remote_code=True)`, which trusts the class that `modules.json` names.'
+    ]
 
 
 def _foreign_imports(model: CardModel) -> list[str]:

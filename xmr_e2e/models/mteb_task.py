@@ -1,7 +1,7 @@
 """A split of shards as a retrieval task of MTEB, and a model as MTEB takes it.
 
-`mteb.evaluate(mteb_encoder(model), retrieval_task(model.data))`. MTEB holds what is relevant to each query as objects of
-Python: with relevance by label, splits of a few thousand samples fit.
+`mteb.evaluate(mteb_encoder(model), retrieval_task(model.data))`. MTEB holds what is relevant to each query as objects
+of Python: with relevance by label, splits of a few thousand samples fit.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def retrieval_task(
 
 
 class _ShardsRetrieval(AbsTaskRetrieval):
-    """What `retrieval_task` makes."""
+    """A split, as MTEB asks for it. `retrieval_task` makes one."""
 
     k_values = (1, 5, 10, 50, 500)
 
