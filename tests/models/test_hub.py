@@ -115,12 +115,12 @@ def test_figures_of_two_galleries_are_two_entries(run: Path, tmp_path: Path) -> 
     assert {each.dataset_config for each in results} == {"protocol clean", "protocol clean, gallery test+train"}
 
 
-def test_a_second_push_replaces_the_first_and_leaves_what_is_not_a_models(hub: Hub, run: Path) -> None:
+def test_a_second_push_replaces_the_first_and_leaves_what_is_not_a_models(hub: Hub, run: Path, exported: Path) -> None:
     assert main(["push", str(run), NAME]) == 0
     held = hub.repositories[NAME].branches["main"]
     held |= {"tokenizer.model": b"of an earlier model", "towers/text/config.json": b"{}", "figure.png": b"my own"}
     assert main(["push", str(run), NAME]) == 0
-    assert set(held) == {"README.md", "config.json", "model.safetensors", "vocab.txt", "figure.png"}
+    assert set(held) == {"figure.png", *(path.name for path in exported.iterdir())}
 
 
 def test_a_branch_is_a_revision(hub: Hub, run: Path) -> None:
@@ -136,6 +136,7 @@ def test_an_exported_model_is_uploaded_as_it_stands_and_nothing_else_of_its_fold
 ) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(exported, mine)
+    assert ModelCard.load(mine / "README.md").data.license == "mit"
     card = (mine / "README.md").read_text() + "\nSaid by hand.\n"
     (mine / "README.md").write_text(card)
     (mine / "evaluation").mkdir()
@@ -207,6 +208,11 @@ def test_why_a_model_is_not_given_is_said(
             xmr_e2e.load(name)
     use_hub(monkeypatch, hub.address, tmp_path / "cache", READS)
     assert xmr_e2e.load(NAME).fingerprint == xmr_e2e.load(exported).fingerprint
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert xmr_e2e.load(NAME).fingerprint == xmr_e2e.load(exported).fingerprint  # what was downloaded is there
+    with pytest.raises(XmrError, match=r"someone/other: no folder .*copy the model's folder here") as caught:
+        xmr_e2e.load("someone/other")
+    assert "offline" in str(caught.value).lower()
 
 
 def test_a_folder_is_never_asked_for_on_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

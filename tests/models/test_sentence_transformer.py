@@ -190,13 +190,11 @@ def test_the_card_says_how(exported: dict[str, Path]) -> None:
 
 
 def test_a_model_of_features_alone_has_none_of_it(tiny_shards: Path, tmp_path: Path) -> None:
-    config, widths, data = (
-        Cca(image=VectorTower(), text=VectorTower(), dim=2),
-        {"image": 3, "text": 3},
-        Data(tiny_shards),
-    )
+    config, widths = Cca(image=VectorTower(), text=VectorTower(), dim=2), {"image": 3, "text": 3}
     method = as_if_fitted(config.build(DatasetInfo(4, False, 32, torch.zeros(0, 0), widths)))
-    model = xmr_e2e.SavedModel(config, data, ["a", "b", "c", "d"], False, None, widths, method, "untrained")
+    model = xmr_e2e.SavedModel(
+        config, Data(tiny_shards), ["a", "b", "c", "d"], False, None, widths, method, "untrained"
+    )
     model.save_pretrained(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert "sentence-transformers" not in (tmp_path / "out" / "README.md").read_text()

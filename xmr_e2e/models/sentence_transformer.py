@@ -38,7 +38,8 @@ def as_sentence_transformer(model: SavedModel) -> SentenceTransformer:
         XmrError: it embeds neither texts nor pictures.
     """
     similarity: Any = model.similarity if model.similarity in SHARED else None
-    return SentenceTransformer(modules=[CrossModalEncoder(model)], similarity_fn_name=similarity)
+    device = str(model.method.device)
+    return SentenceTransformer(modules=[CrossModalEncoder(model)], similarity_fn_name=similarity, device=device)
 
 
 class CrossModalEncoder(InputModule):
