@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -18,6 +19,7 @@ from tests.helpers.hub_server import READS, WRITES, Hub, serving_hub, use_hub
 from tests.helpers.made_models import TEXTS, make_model
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
+from xmr_e2e.evaluation.result import read_result
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.run import Run
 
@@ -102,6 +104,24 @@ def test_the_card_is_read_by_the_hubs_own_library(hub: Hub, run: Path) -> None:
     assert (result.dataset_config, result.dataset_split) == ("protocol clean", "test")
     assert result.dataset_args["selection"] == "epoch 3, the best of some"
     assert "shares a class label with the query" in result.dataset_args["relevance"]
+
+
+def test_what_a_figure_is_not_stands_in_the_metadata(run: Path, tmp_path: Path) -> None:
+    """Wrong labels, another protocol, and what the builder of the data says of it."""
+    result = read_result(run / "evaluation" / "test.json")
+    protocol = replace(result.require_protocol(), name="other", differences=("It selects on the test split.",))
+    told = replace(result, protocol=protocol, label_noise="40 % symmetric", leaks=("Five pictures are in two splits.",))
+    notes = ["Labels are words of captions."]
+    xmr_e2e.load(run).save_pretrained(tmp_path / "out", evaluations=[told], notes=notes)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    arguments = card.data.eval_results[0].dataset_args
+    assert arguments["notes_on_training_data"] == notes
+    assert [*arguments["cautions"]] == [
+        "Five pictures are in two splits.",
+        "Trained with wrong labels: 40 % symmetric.",
+        "It selects on the test split.",
+    ]
+    assert all(words in card.text for words in (*arguments["cautions"], *notes))
 
 
 def test_figures_of_two_galleries_are_two_entries(run: Path, tmp_path: Path) -> None:

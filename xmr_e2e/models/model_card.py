@@ -101,7 +101,7 @@ def model_card(
         datasets=[_slug(dataset) for dataset in datasets] or None,
         metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
         model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
-        eval_results=[result for evaluation in evaluations for result in _results(evaluation)] or None,
+        eval_results=[result for evaluation in evaluations for result in _results(evaluation, notes)] or None,
     )
     sections = [
         f"# {markdown(str(metadata.model_name))}",
@@ -183,14 +183,19 @@ def _metrics(evaluation: EvaluationResult) -> str:
     heading = f"{evaluation.dataset}, {evaluation.split} split, protocol {protocol.name if protocol else 'clean'}"
     if protocol:
         heading += f", gallery {protocol.gallery}"
-    cautions = *evaluation.leaks, *(protocol.differences if protocol else ())
-    lines = [*map(markdown, (f"{heading}; {evaluation.selection}.", *cautions)), ""]
+    lines = [*map(markdown, (f"{heading}; {evaluation.selection}.", *_cautions(evaluation))), ""]
     lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
     lines += [
         f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
         for direction, name, value, random in _rows(evaluation)
     ]
     return "\n".join(lines)
+
+
+def _cautions(evaluation: EvaluationResult) -> list[str]:
+    """What a figure is not: clean data, right labels, the clean protocol."""
+    noise = [f"Trained with wrong labels: {evaluation.label_noise}."] if evaluation.label_noise else []
+    return [*evaluation.leaks, *noise, *(evaluation.protocol.differences if evaluation.protocol else ())]
 
 
 def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float | None]]:
@@ -203,7 +208,7 @@ def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float
                 yield direction_title(direction), name, metrics.scores[name], floor.get(name)
 
 
-def _results(evaluation: EvaluationResult) -> list[EvalResult]:
+def _results(evaluation: EvaluationResult, notes: Sequence[str]) -> list[EvalResult]:
     """For `model-index`; what a figure is worth stands beside it: the protocol, and that of random rankings."""
     return [
         EvalResult(
@@ -213,7 +218,7 @@ def _results(evaluation: EvaluationResult) -> list[EvalResult]:
             dataset_name=one_line(evaluation.dataset),
             dataset_config=_measured_by(evaluation),
             dataset_split=evaluation.split,
-            dataset_args=_measured(evaluation),
+            dataset_args=_measured(evaluation, notes),
             metric_type=one_line(name),
             metric_name=one_line(f"{name}, {direction}"),
             metric_value=round(value, 6),
@@ -230,12 +235,11 @@ def _measured_by(evaluation: EvaluationResult) -> str:
     return one_line(f"protocol {name}" + (f", gallery {gallery}" if gallery != evaluation.split else ""))
 
 
-def _measured(evaluation: EvaluationResult) -> dict[str, Any]:
-    protocol = evaluation.protocol
-    cautions = [*evaluation.leaks, *(protocol.differences if protocol else ())]
+def _measured(evaluation: EvaluationResult, notes: Sequence[str]) -> dict[str, Any]:
     relevant = _RELEVANT_BY_LABEL if evaluation.metrics.model.is_labeled else _RELEVANT_BY_PAIR
     about = {"selection": one_line(evaluation.selection), "relevance": relevant}
-    return about | ({"cautions": [one_line(each) for each in cautions]} if cautions else {})
+    said = {"cautions": _cautions(evaluation), "notes_on_training_data": notes}
+    return about | {name: [one_line(each) for each in lines] for name, lines in said.items() if lines}
 
 
 def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Iterator[str]:
