@@ -193,7 +193,7 @@ def _metrics(evaluation: EvaluationResult) -> str:
 
 
 def _cautions(evaluation: EvaluationResult) -> list[str]:
-    """What a figure is not: clean data, right labels, the clean protocol."""
+    """The reasons for which a figure is not one of clean data, right labels and the clean protocol."""
     noise = [f"Trained with wrong labels: {evaluation.label_noise}."] if evaluation.label_noise else []
     return [*evaluation.leaks, *noise, *(evaluation.protocol.differences if evaluation.protocol else ())]
 

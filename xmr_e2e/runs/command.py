@@ -7,6 +7,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
 
+import tyro
+
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import shell
@@ -166,7 +168,7 @@ def push_command(
     name: str,
     /,
     *,
-    private: bool = False,
+    private: tyro.conf.FlagCreatePairsOff[bool] = False,
     license: str | None = None,
     revision: str | None = None,
     checkpoint: str | None = None,
