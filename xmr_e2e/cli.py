@@ -22,7 +22,7 @@ from xmr_e2e.data.command import sheet_command, verify_command
 from xmr_e2e.doctor.command import doctor_command
 from xmr_e2e.models.command import embed_command
 from xmr_e2e.plugins import take_imports
-from xmr_e2e.runs.command import config_command, eval_command, export_command, report_command
+from xmr_e2e.runs.command import config_command, eval_command, export_command, push_command, report_command
 from xmr_e2e.search.command import index_command, search_command, serve_command
 from xmr_e2e.shards import command as shards
 from xmr_e2e.shards.audit.command import audit_command
@@ -72,6 +72,7 @@ app.command(name="index")(index_command)
 app.command(name="serve")(serve_command)
 app.command(name="embed")(embed_command)
 app.command(name="export")(export_command)
+app.command(name="push")(push_command)
 app.command(name="completion")(completion_command)
 recipes_app.command(name="list")(recipes_command)
 recipes_app.command(name="copy")(copy_command)

@@ -18,6 +18,7 @@ EXTRAS = {
     "mlflow": ("mlflow",),
     "datasets": ("datasets",),
     "sentence-transformers": ("sentence_transformers",),
+    "mteb": ("mteb", "datasets", "sentence_transformers"),
 }
 """extra -> the modules that its packages bring"""
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -34,6 +35,7 @@ from torchvision import models
 
 from tests import ROOT
 from tests.helpers import forked
+from tests.helpers.hub_server import WRITES, serving_hub, use_hub
 from tests.helpers.miniatures import build_narrow, miniatures, narrow, small
 from tests.helpers.pages import Block, blocks, commands
 from tests.helpers.project_folder import RUN, Project
@@ -72,6 +74,8 @@ SMALLER = {
     "--items": "200",
 }
 """options whose values are too large for a test"""
+PUBLISHED = "someone/birds"
+"""a model of the hub, on the pages"""
 CHECKPOINT = "stage-00-epoch-0000-step-000000"
 """the first one of the finished run, in place of any that a line names"""
 QUICK = {
@@ -204,13 +208,14 @@ class Runner:
     def run_xmr(self, words: list[str]) -> None:
         self.put_on_path("sbatch", "echo 1")  # nothing is submitted
         self.put_on_path("squeue", "true")
-        self.provide_index(words)
         if words[1] == "shards" and words[2] in ("mount", "trust"):
             words = self.reachable(words)
         elif words[1] == "doctor":
             words = [*words, *self.small_doctor(words)]
         options = QUICK.get(" ".join(words[1 : 3 if words[1] == "shards" else 2]), "")
-        status = main([*words[1:], *options.split()])
+        with self.hub(words):
+            self.provide_index(words)
+            status = main([*words[1:], *options.split()])
         if any(word.startswith("s3://") for word in words):
             if importlib.util.find_spec("s3fs"):
                 pytest.skip("s3fs is installed, and there is no bucket to ask")
@@ -220,9 +225,23 @@ class Runner:
     def provide_index(self, words: Sequence[str]) -> None:
         """For commands that need one; and a server that does not serve until Ctrl-C."""
         if words[1] == "serve" or {"--index", "--add"} & set(words):
-            run = next(word for word in words if Path(word, "config.json").exists())
-            assert main(["index", run, str(self.project.shards)]) == 0
+            run = next(word for word in words if word == PUBLISHED or Path(word, "config.json").exists())
+            out = ["--out", words[words.index("--index") + 1]] if run == PUBLISHED else []
+            assert main(["index", run, str(self.project.shards), *out]) == 0
         self.patch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+
+    @contextmanager
+    def hub(self, words: Sequence[str]) -> Iterator[None]:
+        """The hub, with the model of the finished run for commands that name it, and empty for one that fills it."""
+        if not any(word.partition("@")[0] == PUBLISHED for word in words):
+            yield
+            return
+        with serving_hub() as hub:
+            if words[1] != "push":
+                load(self.project.root / RUN).save_pretrained("published")
+                hub.publish(PUBLISHED, Path("published"))
+            use_hub(self.patch, hub.address, self.project.root / "cache", WRITES)
+            yield
 
     def put_on_path(self, name: str, script: str) -> None:
         """A program of the test's own."""

@@ -30,6 +30,7 @@ from tests.helpers.raw_nuswide import lay_out as nuswide_files
 from tests.helpers.raw_websearch import websearch_raw
 from tests.helpers.raw_wikipedia import wikipedia_raw
 from tests.helpers.raw_xmedia import five_views, write_lists, xmedia_raw
+from xmr_e2e.models.saved_model import load
 
 RUN = "runs/alscor_pascal/20261122-120000"
 OWN = {"dog": "a brown dog runs on grass", "sea": "waves break, on a beach"}
@@ -157,6 +158,8 @@ class Project:
             write(path.with_suffix(".txt"), "small\npark\n")
         elif word == "clip":
             write_clip(path)
+        elif word == "model" and line.startswith("xmr push"):
+            load(self.run).save_pretrained(path)
         elif word == "exclude.txt":
             write(path, f"{next(iter(OWN))}/0.jpg\n")
         elif word == "texts.txt":

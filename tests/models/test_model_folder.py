@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import xmr_e2e
+from tests.helpers.hub_server import Hub, serving_hub, use_hub
 from tests.helpers.made_models import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
 from xmr_e2e.cli import app, main
 from xmr_e2e.data.tokenizers import Tokenization
@@ -78,7 +77,9 @@ def test_an_exported_model_gives_the_runs_embeddings_in_a_fresh_process(
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md",
         "config.json",
+        "config_sentence_transformers.json",
         "model.safetensors",
+        "modules.json",
         "vocab.txt",
     ]
 
@@ -250,99 +251,31 @@ def test_a_pretrained_transformers_architecture_travels_with_the_model(
 # ---- the hub
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """A hub with one model, someone/model, as far as `snapshot_download` asks."""
-
-    folder: Path
-    asked: list[str]
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        commit = "a" * 40
-        names = [path.name for path in self.folder.iterdir()]
-        if self.path.startswith("/api/models/someone/model/revision/"):
-            siblings = [{"rfilename": name} for name in names]
-            self._send(json.dumps({"id": "someone/model", "sha": commit, "siblings": siblings}).encode(), body, commit)
-        elif self.path.startswith("/api/models/someone/model/tree/"):
-            files = [
-                {"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": name}
-                for name in names
-            ]
-            self._send(json.dumps(files).encode(), body, commit)
-        elif self.path.startswith("/someone/model/resolve/") and (name := self.path.rsplit("/", 1)[1]) in names:
-            self.asked.append(name)
-            self._send((self.folder / name).read_bytes(), body, commit)
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def _send(self, content: bytes, body: bool, commit: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("ETag", f'"{hash(content):x}"')
-        self.send_header("X-Repo-Commit", commit)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def hub(exported: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Its address, and the names of the files that were asked for; it holds a file that could be a program, too."""
+def hub(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one model, someone/model, which holds a file that could be a program, too."""
     folder = tmp_path / "published"
     shutil.copytree(exported, folder)
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    handler = type("Hub", (_Hub,), {"folder": folder, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.asked  # type: ignore[attr-defined]
-    server.shutdown()
-
-
-@pytest.fixture
-def use_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes an address the hub, with nothing downloaded before."""
-
-    def use(address: str) -> None:
-        for name, value in {
-            "ENDPOINT": address,
-            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_OFFLINE": False,
-        }.items():
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-
-    return use
+    with serving_hub() as hub:
+        hub.publish("someone/model", folder)
+        use_hub(monkeypatch, hub.address, tmp_path / "cache")
+        yield hub
 
 
 @pytest.mark.slow
-def test_a_model_comes_from_the_hub_without_anything_that_could_be_a_program(
-    hub: tuple[str, list[str]], use_hub: Callable[[str], None], exported: Path
-) -> None:
-    address, asked = hub
-    use_hub(address)
+def test_a_model_comes_from_the_hub_without_anything_that_could_be_a_program(hub: Hub, exported: Path) -> None:
     found = xmr_e2e.SavedModel.from_pretrained("someone/model")
     assert found.fingerprint == xmr_e2e.load(exported).fingerprint
-    assert set(asked) == {"README.md", "config.json", "model.safetensors", "vocab.txt"}
+    assert set(hub.asked) == {"README.md", "config.json", "model.safetensors", "vocab.txt"}
     with pytest.raises(XmrError, match=r"someone/other: no folder .* the Hugging Face hub does not give such a model"):
         xmr_e2e.SavedModel.from_pretrained("someone/other")
     with pytest.raises(XmrError, match="neither a folder that exists nor the name of a model on the Hugging Face hub"):
         xmr_e2e.SavedModel.from_pretrained("no such/folder/here")
 
 
-def test_a_hub_that_cannot_be_reached_is_said(use_hub: Callable[[str], None]) -> None:
-    use_hub("http://127.0.0.1:9")
+def test_a_hub_that_cannot_be_reached_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
     with pytest.raises(XmrError, match=r"(?s)someone/model: no folder .* copy the model's folder here") as caught:
         xmr_e2e.SavedModel.from_pretrained("someone/model")
     assert "\n" not in str(caught.value)
@@ -355,5 +288,7 @@ def test_a_connection_to_the_hub_that_breaks_off_is_said(monkeypatch: pytest.Mon
         raise huggingface_hub.errors.HTTPError("the connection broke off")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", break_off)
-    with pytest.raises(XmrError, match=r"does not give such a model \(the connection broke off\)"):
+    with pytest.raises(
+        XmrError, match=r"does not give such a model \(it cannot be reached: the connection broke off\)"
+    ):
         xmr_e2e.SavedModel.from_pretrained("someone/model")

@@ -97,7 +97,7 @@ def test_clips_towers_by_command_line_are_trained_exported_and_loaded_by_transfo
             vision(encoder.renormalize(pixels)).image_embeds, encoder(pixels), rtol=1e-4, atol=1e-4
         )
         row, tower = torch.tensor(ids[:1]), model.method.towers["text"].cpu()
-        tokens = model._load_texts(TEXTS[:1])
+        tokens = model.load_texts(TEXTS[:1])
         torch.testing.assert_close(text(row).text_embeds, tower(tokens), rtol=1e-4, atol=1e-4)
     # What was trained is what was written.
     assert not torch.allclose(

@@ -108,7 +108,7 @@ def run(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     environment = {"manifest_sha256": sha256_of(shards / "manifest.json")}
     (folder / "environment.json").write_text(json.dumps(environment))
     own = shards
-    monkeypatch.setattr(engine, "load", lambda folder, shards: model(shards or own))
+    monkeypatch.setattr(engine, "load_folder", lambda folder, shards: model(shards or own))
     monkeypatch.setattr(report, "report_on_run", write_notes)
     return Run(folder)
 

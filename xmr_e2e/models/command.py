@@ -28,7 +28,7 @@ def embed_command(
     files.
 
     Args:
-        run: the run folder, or an exported model
+        run: the run folder; an exported model; or one of the Hugging Face hub, USER/MODEL or USER/MODEL@REVISION
         files: pictures, sounds, videos, 3D shapes; .txt files with a text on each line; folders of them, with the
             folders in them; or folders of shards
         out: the file to write, such as embeddings.parquet; .npz or .npy for numpy

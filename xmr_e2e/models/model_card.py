@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind
+from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import markdown, one_line
 from xmr_e2e.evaluation.directions import direction_title
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
+from xmr_e2e.models.sentence_transformer_files import encoded_modalities
 from xmr_e2e.similarity import Similarity
 
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10", "MedR")
@@ -33,10 +36,28 @@ _RELEVANT_BY_LABEL = (
     "(R@K, MedR); the labels are those of the dataset named above, however it came by them."
 )
 _RELEVANT_BY_PAIR = "Relevant in these figures is what belongs to the same sample as the query."
-_LICENSE = (
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,59}")
+_NO_LICENSE = (
     "None is set: whoever publishes the model chooses one (`license:` in the metadata above), with an eye on the terms "
     "of the training data and of the weights that the networks began with."
 )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The terms under which a model is published, and its name."""
+
+    license: str | None = None
+    """by the hub's identifier, such as apache-2.0, cc-by-nc-4.0 or other"""
+    name: str | None = None
+    """on the hub, USER/MODEL"""
+
+    def __post_init__(self) -> None:
+        if self.license is not None and not _LICENSE.fullmatch(self.license):
+            raise XmrError(
+                f"--license {self.license}: the hub's identifiers have small letters, digits, - and ., such as "
+                "apache-2.0, mit, cc-by-4.0 or other"
+            )
 
 
 class CardModel(Protocol):
@@ -53,7 +74,12 @@ class CardModel(Protocol):
     def similarity(self) -> Similarity: ...
 
 
-def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes: Sequence[str]) -> str:
+def model_card(
+    model: CardModel,
+    evaluations: Sequence[EvaluationResult],
+    notes: Sequence[str],
+    publication: Publication = Publication(),
+) -> str:
     """README.md with its YAML metadata.
 
     Args:
@@ -64,25 +90,27 @@ def model_card(model: CardModel, evaluations: Sequence[EvaluationResult], notes:
     datasets = sorted({evaluation.dataset for evaluation in evaluations})
     metadata = ModelCardData(
         library_name="xmr_e2e",
+        license=publication.license,
         pipeline_tag="feature-extraction",
         tags=[
             "cross-modal-retrieval",
             *(f"{name}-retrieval" for name in model.method.modalities),
             _slug(method.lower()),
+            *(["sentence-transformers"] if encoded_modalities(model) else []),
         ],
         datasets=[_slug(dataset) for dataset in datasets] or None,
         metrics=sorted({one_line(name) for evaluation in evaluations for _, name, *_ in _rows(evaluation)}) or None,
         model_name=one_line(f"{method} on {', '.join(datasets)}" if datasets else method),
-        eval_results=[result for evaluation in evaluations for result in _results(evaluation)] or None,
+        eval_results=[result for evaluation in evaluations for result in _results(evaluation, notes)] or None,
     )
     sections = [
         f"# {markdown(str(metadata.model_name))}",
         _introduction(model),
-        "## Use\n\n" + _usage(model),
+        "## Use\n\n" + _usage(model, publication.name or "FOLDER OR USER/MODEL"),
         "## Figures\n\n" + ("\n\n".join(map(_metrics, evaluations)) or _NOT_MEASURED),
         "## What to know\n\n"
         + "\n".join(f"- {note}" for note in (*map(markdown, notes), *_remarks(model, evaluations))),
-        "## License\n\n" + _LICENSE,
+        "## License\n\n" + _terms(publication.license),
     ]
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -108,19 +136,38 @@ def _named(tower: Any) -> str:
     return f" ({markdown(name.rpartition('/')[2])})" if name else ""
 
 
-def _usage(model: CardModel) -> str:
+def _terms(license: str | None) -> str:
+    if license is None:
+        return _NO_LICENSE
+    return (
+        f"{markdown(license)}, chosen by whoever published the model. The terms of the training data, and of the "
+        "weights that the networks began with, may say more."
+    )
+
+
+def _usage(model: CardModel, name: str) -> str:
     lines = [
         *_foreign_imports(model),
         "import xmr_e2e",
         "",
-        'model = xmr_e2e.SavedModel.from_pretrained("FOLDER OR USER/MODEL")',
+        f'model = xmr_e2e.load("{name}")',
     ]
     for modality, source in model.method.input_kinds.items():
         if source in _EXAMPLES:
             lines.append(_EXAMPLES[source].format(modality=modality, width=model.widths.get(modality)))
     code = "```python\n" + "\n".join(lines) + "\n```"
-    pinned = 'From the hub, `revision="COMMIT"` gives the same model tomorrow. Loading it runs no code of its own.'
-    return f"{code}\n\n{pinned}"
+    pinned = "From the hub, `USER/MODEL@COMMIT` gives the same model tomorrow. Loading it runs no code of its own."
+    return "\n\n".join([code, pinned, *_in_sentence_transformers(model, name)])
+
+
+def _in_sentence_transformers(model: CardModel, name: str) -> list[str]:
+    known = " and ".join(f"{modality}s" for modality in encoded_modalities(model))
+    if not known:
+        return []
+    return [
+        f"With this package installed, sentence-transformers embeds {known}, too: "
+        f'`SentenceTransformer("{name}", trust_remote_code=True)`, which trusts the class that `modules.json` names.'
+    ]
 
 
 def _foreign_imports(model: CardModel) -> list[str]:
@@ -136,14 +183,19 @@ def _metrics(evaluation: EvaluationResult) -> str:
     heading = f"{evaluation.dataset}, {evaluation.split} split, protocol {protocol.name if protocol else 'clean'}"
     if protocol:
         heading += f", gallery {protocol.gallery}"
-    cautions = *evaluation.leaks, *(protocol.differences if protocol else ())
-    lines = [*map(markdown, (f"{heading}; {evaluation.selection}.", *cautions)), ""]
+    lines = [*map(markdown, (f"{heading}; {evaluation.selection}.", *_cautions(evaluation))), ""]
     lines += ["| direction | figure | model | random |", "|---|---|---:|---:|"]
     lines += [
         f"| {markdown(direction)} | {markdown(name)} | {value:.4f} | {'–' if random is None else f'{random:.4f}'} |"
         for direction, name, value, random in _rows(evaluation)
     ]
     return "\n".join(lines)
+
+
+def _cautions(evaluation: EvaluationResult) -> list[str]:
+    """The reasons for which a figure is not one of clean data, right labels and the clean protocol."""
+    noise = [f"Trained with wrong labels: {evaluation.label_noise}."] if evaluation.label_noise else []
+    return [*evaluation.leaks, *noise, *(evaluation.protocol.differences if evaluation.protocol else ())]
 
 
 def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float | None]]:
@@ -156,22 +208,38 @@ def _rows(evaluation: EvaluationResult) -> Iterator[tuple[str, str, float, float
                 yield direction_title(direction), name, metrics.scores[name], floor.get(name)
 
 
-def _results(evaluation: EvaluationResult) -> list[EvalResult]:
-    protocol = evaluation.protocol.name if evaluation.protocol else "clean"
+def _results(evaluation: EvaluationResult, notes: Sequence[str]) -> list[EvalResult]:
+    """For `model-index`; what a figure is worth stands beside it: the protocol, and that of random rankings."""
     return [
         EvalResult(
             task_type="feature-extraction",
             task_name="cross-modal retrieval",
             dataset_type=_slug(evaluation.dataset),
             dataset_name=one_line(evaluation.dataset),
-            dataset_config=one_line(f"protocol {protocol}"),
+            dataset_config=_measured_by(evaluation),
             dataset_split=evaluation.split,
+            dataset_args=_measured(evaluation, notes),
             metric_type=one_line(name),
             metric_name=one_line(f"{name}, {direction}"),
             metric_value=round(value, 6),
+            metric_args=None if random is None else {"random_ranking": round(random, 6)},
         )
-        for direction, name, value, _ in _rows(evaluation)
+        for direction, name, value, random in _rows(evaluation)
     ]
+
+
+def _measured_by(evaluation: EvaluationResult) -> str:
+    """The protocol, and the gallery where it is not the split itself: figures of two galleries are two datasets'."""
+    protocol = evaluation.protocol
+    name, gallery = (protocol.name, protocol.gallery) if protocol else ("clean", evaluation.split)
+    return one_line(f"protocol {name}" + (f", gallery {gallery}" if gallery != evaluation.split else ""))
+
+
+def _measured(evaluation: EvaluationResult, notes: Sequence[str]) -> dict[str, Any]:
+    relevant = _RELEVANT_BY_LABEL if evaluation.metrics.model.is_labeled else _RELEVANT_BY_PAIR
+    about = {"selection": one_line(evaluation.selection), "relevance": relevant}
+    said = {"cautions": _cautions(evaluation), "notes_on_training_data": notes}
+    return about | {name: [one_line(each) for each in lines] for name, lines in said.items() if lines}
 
 
 def _remarks(model: CardModel, evaluations: Sequence[EvaluationResult]) -> Iterator[str]:

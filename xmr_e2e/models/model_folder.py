@@ -2,6 +2,7 @@
 
     a run folder            model.safetensors  model.json
     an exported model       model.safetensors  config.json  README.md
+                            modules.json  config_sentence_transformers.json     for sentence-transformers alone
                             vocab.txt, tokenizer.model or tokenizer.json    the tokeniser, as its own library reads it
     both                    towers/<modality>/config.json                   the architecture of a pretrained transformer
 
@@ -31,6 +32,7 @@ from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.methods.base import MethodConfig
+from xmr_e2e.models.sentence_transformer_files import MODULES, SETTINGS
 from xmr_e2e.models.weights import Shapes, require_whole, separated
 from xmr_e2e.received import first_line, own_path, parse, read_bytes, shortened
 
@@ -96,6 +98,8 @@ _TOKENIZER_FILES = {
 }
 FILES = (WEIGHTS, DESCRIPTION, CARD, *(file.name for file in _TOKENIZER_FILES.values()), f"{TOWERS}/*/{DESCRIPTION}")
 """All that an exported model consists of, as patterns."""
+OFFERED_FILES = (MODULES, SETTINGS, "onnx/*", "transformers/*/*")
+"""What lies beside it for other programs, and is not read here, as patterns."""
 
 
 def require_free(folder: Path) -> None:
@@ -132,17 +136,26 @@ def write_exported_model(
     document: Mapping[str, Any],
     state: Mapping[str, Tensor],
     shapes: Shapes,
-    card: str,
+    texts: Mapping[str, str],
     architectures: Mapping[str, PretrainedConfig],
 ) -> None:
-    """Write an exported model's files; the description comes last, and without it there is no model."""
+    """Write an exported model's files; the description comes last, and without it there is no model.
+
+    texts: by their names: the card, and what other programs read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder, state, shapes)
-    write_atomically(folder / CARD, card.encode())
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
     _write_architectures(folder, architectures)
     tokenizer = document["tokenizer"] and _write_tokenizer(folder, document["tokenizer"])
     described = {"library_name": LIBRARY, **document, "tokenizer": tokenizer}
-    write_atomically(folder / DESCRIPTION, (json.dumps(described, ensure_ascii=False, indent=1) + "\n").encode())
+    write_atomically(folder / DESCRIPTION, to_text(described).encode())
+
+
+def to_text(document: Any) -> str:
+    """JSON for people, too."""
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor], shapes: Shapes) -> None:

@@ -43,19 +43,22 @@ from xmr_e2e.models.given import (
     load_shapes,
     load_sounds,
 )
-from xmr_e2e.models.hub import download
-from xmr_e2e.models.model_card import model_card
+from xmr_e2e.models.hub import find_model, find_published
+from xmr_e2e.models.model_card import Publication, model_card
 from xmr_e2e.models.model_folder import (
+    CARD,
     WEIGHTS,
     find_description,
     read_architectures,
     read_description,
     require_free,
+    to_text,
     without_places,
     write_exported_model,
     write_run_model,
 )
 from xmr_e2e.models.rebuild import check_item_sizes, check_received_bounds, dataset_of, rebuild
+from xmr_e2e.models.sentence_transformer_files import sentence_transformer_files
 from xmr_e2e.models.unknown_words import UnknownWords
 from xmr_e2e.models.weights import require_all, separated, shapes_of
 from xmr_e2e.similarity import Similarity
@@ -119,7 +122,12 @@ class SavedModel:
         require_all({name: tuple(value.shape) for name, value in separated(state).items()}, self._shapes, WEIGHTS)
 
     def save_pretrained(
-        self, folder: str | Path, *, evaluations: Sequence[EvaluationResult] = (), notes: Sequence[str] = ()
+        self,
+        folder: str | Path,
+        *,
+        evaluations: Sequence[EvaluationResult] = (),
+        notes: Sequence[str] = (),
+        publication: Publication = Publication(),
     ) -> None:
         """Write the model in the layout of the Hugging Face hub: weights, description, tokeniser, model card.
 
@@ -127,23 +135,25 @@ class SavedModel:
             folder: which holds no model yet.
             evaluations: of the model, for the card.
             notes: what a reader of these figures must know of the data.
+            publication: its license and its name on the hub, for the card.
 
         Raises:
-            XmrError: the folder holds a model.
+            XmrError: the folder holds a model, or the license is none that the hub could know.
         """
         from xmr_e2e.models.merged import merged
 
         if (whole := merged(self)) is not self:
-            return whole.save_pretrained(folder, evaluations=evaluations, notes=notes)
+            return whole.save_pretrained(folder, evaluations=evaluations, notes=notes, publication=publication)
         require_free(Path(folder))
-        card = model_card(self, evaluations, notes)
+        card = model_card(self, evaluations, notes, publication)
         # Where the shards lay is nobody's business outside; who has them says where with `shards`.
         data = replace(self.data, shards=Path(self.data.shards.name), extra_shards={})
         document = self._document() | {
             "data": without_places(to_document(data)),
             "config": without_places(to_document(self.config)),
         }
-        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, card, self._architectures)
+        texts = {CARD: card} | {name: to_text(each) for name, each in sentence_transformer_files(self).items()}
+        write_exported_model(Path(folder), document, self.method.state_dict(), self._shapes, texts, self._architectures)
 
     @classmethod
     def from_pretrained(
@@ -160,11 +170,7 @@ class SavedModel:
         Raises:
             XmrError: no such folder or name, a hub that cannot be reached, or a model that cannot be read.
         """
-        if not Path(name).is_dir():
-            return load(download(str(name), revision), shards=shards)
-        if revision is not None:
-            raise XmrError(f"{name} is a folder, and revisions are of models on the Hugging Face hub: leave it out")
-        return load(name, shards=shards)
+        return load_folder(find_published(name, revision), shards=shards)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -196,7 +202,7 @@ class SavedModel:
             XmrError: something that is no text; says which.
         """
         self._require("text", "tokens")
-        return self._embed("text", as_items(texts, (str,), "texts are strings"), self._load_texts)
+        return self._embed("text", as_items(texts, (str,), "texts are strings"), self.load_texts)
 
     def embed_audio(self, sounds: Media | Iterable[Media], *, rate: int | None = None) -> NDArray[np.float32]:
         """Sounds (paths, bytes of files, or arrays of mono samples (t,) in [-1, 1]), or one of them, to embeddings
@@ -279,7 +285,8 @@ class SavedModel:
     def _device(self) -> torch.device:
         return self.method.device
 
-    def _load_texts(self, texts: Sequence[str]) -> Tokens:
+    def load_texts(self, texts: Sequence[str]) -> Tokens:
+        """Texts as token ids, as far as the model reads them."""
         assert self.tokenizer is not None, "a model that reads tokens has its tokeniser"
         return pad([self.tokenizer.encode(text, max_tokens=self.data.max_tokens) for text in texts])
 
@@ -299,10 +306,11 @@ class SavedModel:
 
 
 def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
-    """The model of a run folder, or of an exported one, whoever made it.
+    """The model of a run folder, of an exported one, or of the Hugging Face hub (USER/MODEL, or USER/MODEL@REVISION,
+    where USER is no folder here), whoever made it.
 
-    What is there is data: no code that lies beside it runs, nobody is asked for anything over a network, and networks
-    are made only when their weights are known to be there, and no larger than these.
+    What is there is data: no code that lies beside it runs, and networks are made only when their weights are known to
+    be there, and no larger than these. For a folder, nobody is asked for anything over a network.
 
     Args:
         shards: where the dataset's shards lie now, if not where they lay in training.
@@ -310,6 +318,11 @@ def load(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
     Raises:
         XmrError: no model there, or one that this version cannot read.
     """
+    return load_folder(find_model(run), shards=shards)
+
+
+def load_folder(run: str | Path, *, shards: str | Path | None = None) -> SavedModel:
+    """As `load`, but of a folder, whatever it is called: it is not looked for on the hub."""
     folder = Path(run)
     path = find_description(folder)
     described = read_description(path)

@@ -1,4 +1,4 @@
-"""`xmr eval`, `xmr report`, `xmr export` and `xmr config`."""
+"""`xmr eval`, `xmr report`, `xmr export`, `xmr push` and `xmr config`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
+
+import tyro
 
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
@@ -135,29 +137,69 @@ def eval_command(
     protocol: str | None = None,
     gallery: Literal["test", "test+train"] = "test",
     shards: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Measure a run's model on a split: a table, evaluation/SPLIT.json and a report, random rankings beside each
     figure. By another protocol or with another gallery: evaluation/SPLIT-PROTOCOL[-with-train].json; on other shards
     than those of the training: evaluation/DATASET-SPLIT.json; each with a report of that name.
 
     Args:
-        run: the run folder
+        run: the run folder; an exported model; or one of the Hugging Face hub, USER/MODEL, with --shards and --out
         split: the split to measure
         protocol: clean, captions, coco5k, coco1k, or a released script's, such as released:dscmr (docs/evaluation.md
             has all); by default that of the training
         gallery: what is ranked: the test split, or it and the training split behind it
         shards: where the dataset's shards lie now, if not where they lay in training; or another dataset's
+        out: the page to write the report to; with it, nothing is written into the folder of the run
     """
     from xmr_e2e.allocation import keep_freed_memory
+    from xmr_e2e.models.hub import find_model, require_place
     from xmr_e2e.runs.evaluate import evaluate_run
     from xmr_e2e.runs.run import Run
 
     keep_freed_memory()
-    evaluate_run(Run(run), split, shards=shards, protocol=protocol, gallery=gallery)
+    require_place(run, out, "--out")
+    measured, drawn = Run(find_model(run)), out is not None
+    evaluate_run(measured, split, shards=shards, protocol=protocol, gallery=gallery, report=out, must_draw=drawn)
+
+
+def push_command(
+    run: Path,
+    name: str,
+    /,
+    *,
+    private: tyro.conf.FlagCreatePairsOff[bool] = False,
+    license: str | None = None,
+    revision: str | None = None,
+    checkpoint: str | None = None,
+) -> None:
+    """Put a run's model on the Hugging Face hub, as `xmr export` writes it: weights, description, tokeniser, and a card
+    with the figures, their protocol, example code and license. It is `xmr_e2e.load(NAME)` there, and NAME stands for a
+    run in `xmr embed`, `search`, `index`, `serve` and `eval`.
+
+    Args:
+        run: the run folder; or an exported model, which is uploaded as it stands
+        name: USER/MODEL, where USER is you or an organization of yours
+        private: for nobody else to see; a repository that is there already and public is refused
+        license: for the card, by the hub's identifier, such as apache-2.0, cc-by-nc-4.0 or other
+        revision: a branch of the repository, which is made where there is none; main by default
+        checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
+    """
+    from xmr_e2e.runs.push import push
+
+    address = push(run, name, private=private, license=license, revision=revision, checkpoint=checkpoint)
+    Console(highlight=False, soft_wrap=True).print(f'{address}\nxmr_e2e.load("{name}") gives this model')
 
 
 def export_command(
-    run: Path, out: Path, /, *, checkpoint: str | None = None, onnx: bool = False, transformers: bool = False
+    run: Path,
+    out: Path,
+    /,
+    *,
+    checkpoint: str | None = None,
+    onnx: bool = False,
+    transformers: bool = False,
+    license: str | None = None,
 ) -> None:
     """Write a run's model to a folder of its own, in the layout of the Hugging Face hub: model.safetensors, the weights
     in one file whatever they were trained with (DeepSpeed's ZeRO, too), config.json, the tokeniser and a model card,
@@ -169,14 +211,16 @@ def export_command(
         checkpoint: one of RUN/checkpoints by its name; by default the epoch that was selected on validation
         onnx: write each modality's network as OUT/onnx/MODALITY.onnx too, compared with torch
         transformers: write the towers that are transformers as OUT/transformers/MODALITY too, for that library
+        license: for the card, by the hub's identifier, such as apache-2.0, cc-by-nc-4.0 or other
     """
+    from xmr_e2e.models.model_card import Publication
     from xmr_e2e.runs.export import export
     from xmr_e2e.runs.run import Run
 
     if onnx:
         require_extra("onnx", "--onnx")
     console = Console(highlight=False, soft_wrap=True)
-    model = export(Run(run), out, checkpoint)
+    model = export(Run(run), out, checkpoint, Publication(license))
     console.print(f"{len(model.method.state_dict())} weights written: {out}")
     if transformers:
         from xmr_e2e.models.transformers_files import save_transformers

@@ -27,7 +27,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.protocols import protocol as find_protocol
 from xmr_e2e.models.embed import embed_split
-from xmr_e2e.models.saved_model import SavedModel, load, require_shards
+from xmr_e2e.models.saved_model import SavedModel, load_folder, require_shards
 from xmr_e2e.received import own_path
 from xmr_e2e.runs.cost import cost_of
 from xmr_e2e.runs.drawing import draw
@@ -159,7 +159,7 @@ def evaluate_run(
     """
     if report is None:
         own_path(run.folder, "evaluation")  # before all is measured, which takes long
-    model = load(run.folder, shards=shards)
+    model = load_folder(run.folder, shards=shards)
     require_shards(model)
     chosen = find_protocol(protocol) if protocol else model.protocol
     chosen.check_selection(model.selected_on, model.protocol.name)

@@ -8,14 +8,15 @@ from pathlib import Path
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json
 from xmr_e2e.models.merged import merged
+from xmr_e2e.models.model_card import Publication
 from xmr_e2e.models.model_folder import require_free
-from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.models.saved_model import SavedModel, load_folder
 from xmr_e2e.runs.checkpoint import open_checkpoint
 from xmr_e2e.runs.run import Run
 from xmr_e2e.shards import manifest
 
 
-def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
+def export(run: Run, out: Path, checkpoint: str | None = None, publication: Publication = Publication()) -> SavedModel:
     """Write the model with `SavedModel.save_pretrained`, and return it.
 
     Whatever the run was trained with, one process, DistributedDataParallel or any stage of ZeRO, the weights have the
@@ -23,20 +24,22 @@ def export(run: Run, out: Path, checkpoint: str | None = None) -> SavedModel:
 
     Args:
         checkpoint: the name of one of the run's checkpoints; by default the epoch that was selected on validation.
+        publication: the license and the name on the hub, for the card.
 
     Raises:
         XmrError: no model yet, no such checkpoint or a damaged one, or `out` holds a model already.
     """
     require_free(out)
-    model = load(run.folder)  # which also says whether it is whole
+    model = load_folder(run.folder)  # which also says whether it is whole
     if checkpoint is None:
         model = merged(model)
-        model.save_pretrained(out, evaluations=list(_evaluations(run)), notes=_notes(model.data.shards))
+        evaluations, notes = list(_evaluations(run)), _notes(model.data.shards)
+        model.save_pretrained(out, evaluations=evaluations, notes=notes, publication=publication)
         return model
     open_checkpoint(run.folder / "checkpoints" / checkpoint).load_weights(model.method)
     model = merged(model)
     model.selection, model.selected_on = f"checkpoint {checkpoint}, not selected", "nothing"
-    model.save_pretrained(out, notes=_notes(model.data.shards))
+    model.save_pretrained(out, notes=_notes(model.data.shards), publication=publication)
     return model
 
 

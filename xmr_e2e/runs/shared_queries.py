@@ -13,7 +13,7 @@ from xmr_e2e.evaluation.inspection import RankingSample, inspect_rankings
 from xmr_e2e.evaluation.protocol import Protocol
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.protocols import protocol as find_protocol
-from xmr_e2e.models.saved_model import SavedModel, load, require_shards
+from xmr_e2e.models.saved_model import SavedModel, load_folder, require_shards
 from xmr_e2e.reports.comparison import SharedQueries
 from xmr_e2e.reports.examples import SampleLookup, examples_of, spread_queries
 from xmr_e2e.runs.evaluate import embed_ranked
@@ -42,7 +42,7 @@ def shared_queries(
     protocol = find_protocol(name)
     rankings = []
     for number, (run, result) in enumerate(zip(runs, results)):
-        model = load(run.folder, shards=shards)
+        model = load_folder(run.folder, shards=shards)
         require_shards(model)
         rankings.append(_rankings(model, result, protocol))
         _check_same(runs[0], rankings[0], run, rankings[-1])

@@ -47,17 +47,18 @@ def search_command(
     kinds: in the run's index if it has one, or else in the test split.
 
     Args:
-        run: the run folder with the trained model
+        run: the run folder with the trained model; or USER/MODEL of the Hugging Face hub, with --index or --shards
         query: a sentence in quotes, or the path of a picture, a sound, a video or a 3D shape
         split: the split to search in, whether there is an index or not
         index: an index that lies elsewhere than in the run's folder
         k: how many hits
         finds: what is to be found, in one ranking; by default all but what the query is
-        sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default
+        sheet: contact sheet of the hits to draw, such as hits.png; in the run folder by default, if there is one
         shards: where the shards lie now, if not where they lay in training
         full: show all texts of the hits, and whole; else of each its first one, on one line
     """
     require_extra("serve", "xmr search")
+    from xmr_e2e.models.hub import is_hub_name
     from xmr_e2e.models.saved_model import load, require_shards
     from xmr_e2e.search.index import DEFAULT, find_index, search_index
     from xmr_e2e.search.query import HEADING, remark_on, save_sheet, search, shorten
@@ -65,6 +66,7 @@ def search_command(
 
     if index and (split or shards):
         raise XmrError("--index is searched without shards; leave out --split and --shards, or --index")
+    published = is_hub_name(run)
     model = load(run, shards=shards)
     found = None if split or shards else find_index(run, index)
     if found:
@@ -78,10 +80,12 @@ def search_command(
     console.print(hits_table(hits, title=title, text_width=None if full else _text_width(hits, console.width)))
     if remark:
         console.print(Text(remark, style="yellow"), soft_wrap=True)
-    sheet = sheet or own_path(run, f"search/{_sheet_name(query, where)}")
-    save_sheet(sheet, query, hits, remark)
-    console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
-    if not found and not (run / DEFAULT / NAME).is_file():
+    if not published:
+        sheet = sheet or own_path(run, f"search/{_sheet_name(query, where)}")
+    if sheet:
+        save_sheet(sheet, query, hits, remark)
+        console.print(Text(f"contact sheet: {sheet}"), soft_wrap=True)
+    if not found and not published and not (run / DEFAULT / NAME).is_file():
         console.print(
             Text(f"{run / DEFAULT} holds no index, so that the split was embedded for this search; "
                  f"`{shell('xmr', 'index', run, model.data.shards)}` makes one, in which a search takes no time"),
@@ -104,7 +108,7 @@ def index_command(
     Interrupted, it leaves nothing, or the index that was there.
 
     Args:
-        run: the run folder with the trained model
+        run: the run folder with the trained model; or USER/MODEL of the Hugging Face hub, with --out
         source: a folder of shards; or of pictures, sounds, videos and 3D shapes, as far as the model embeds them
         split: splits of the shards; all by default
         out: the index's folder; RUN/index by default
@@ -113,6 +117,7 @@ def index_command(
     """
     require_extra("serve", "xmr index")
     from xmr_e2e.allocation import keep_freed_memory
+    from xmr_e2e.models.hub import require_place
     from xmr_e2e.models.saved_model import load
     from xmr_e2e.search.index import DEFAULT, Index
     from xmr_e2e.search.indexing import make_index
@@ -120,6 +125,7 @@ def index_command(
 
     if add and overwrite:
         raise XmrError("--add keeps what is there and --overwrite does not; leave out one of them")
+    require_place(run, out, "--out")
     folder = out or own_path(run, DEFAULT)
     keep_freed_memory()
     result = make_index(load(run), run, source, folder, splits=split, add=add, overwrite=overwrite)
@@ -154,7 +160,7 @@ def serve_command(
     for where others than the users of this machine come to the server: with another --host, or with --name.
 
     Args:
-        path: the run folder, or an index's that lies in its run's
+        path: the run folder; an index's that lies in its run's; or USER/MODEL of the Hugging Face hub, with --index
         index: an index that lies elsewhere than in the run's folder
         host: the address to listen on; the default is reached from this machine alone
         port: the port to listen on; 0 chooses a free one
@@ -164,10 +170,12 @@ def serve_command(
         no_token: ask for none; a proxy does, or everybody may see all
     """
     require_extra("serve", "xmr serve")
+    from xmr_e2e.models.hub import require_place
     from xmr_e2e.search.serve import open_endpoint, serve
 
     if token and no_token:
         raise XmrError("--token asks for a token and --no-token for none; leave out one of them")
+    require_place(path, index, "--index")
     console = Console(highlight=False, soft_wrap=True)
     wanted = True if token else False if no_token else None
     endpoint = open_endpoint(host, port, names=name, root_path=root_path, token=wanted)

@@ -16,6 +16,7 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.models.embed import collect
+from xmr_e2e.models.hub import is_hub_name
 from xmr_e2e.models.saved_model import SavedModel
 from xmr_e2e.search.draft import Draft, NewItem, rewritten
 from xmr_e2e.search.drawings import Shown, show_sample
@@ -47,7 +48,7 @@ def make_index(
     """Embed what a folder holds and write it to the index in `out`, all or nothing.
 
     Args:
-        run: the model's folder, where `xmr serve` will look for it.
+        run: the model's folder, where `xmr serve` will look for it, or its name on the hub.
         source: a folder of shards, or of media files in whatever folders within.
         splits: of the shards; none are all.
         add: to the index that is there, which the same model made. Items that it has already stay as they are.
@@ -57,7 +58,7 @@ def make_index(
     Raises:
         XmrError: an index is there or is not, of another model; no such split; samples or a disk that cannot be used.
     """
-    path = out / NAME
+    path, named = out / NAME, str(run if is_hub_name(run) else run.resolve())
     if path.exists() and not add and not overwrite:
         raise XmrError(f"{path} exists; add to it with --add, or make it again with --overwrite")
     from_shards = holds_shards(source, file_suffixes(model))
@@ -68,7 +69,7 @@ def make_index(
     with rewritten(path, keep=add) as store:
         if add:
             _require_same_model(store, model, out)
-        store.describe(run=str(run.resolve()), fingerprint=model.fingerprint, similarity=model.similarity)
+        store.describe(run=named, fingerprint=model.fingerprint, similarity=model.similarity)
         if from_shards:
             _add_shards(store, model, source, splits, result)
         else:

@@ -16,7 +16,7 @@ from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.models.rebuild import require_same_shapes
-from xmr_e2e.models.saved_model import SavedModel, load
+from xmr_e2e.models.saved_model import SavedModel, load_folder
 from xmr_e2e.models.weights import shapes_of
 from xmr_e2e.towers.base import TowerConfig
 
@@ -85,7 +85,7 @@ def load_given_weights(method: Method, config: MethodConfig) -> None:
             raise XmrError(f"{_option(config, name)} {folder}: its {name} tower is another: {error}") from error
         ours.load_state_dict(theirs.state_dict())
     if config.weights != "none":
-        _load_all(method, load(Path(config.weights)).method, Path(config.weights))
+        _load_all(method, load_folder(Path(config.weights)).method, Path(config.weights))
 
 
 def _load_all(method: Method, theirs: Method, folder: Path) -> None:
@@ -113,7 +113,7 @@ def load_given_prior(model: SavedModel) -> None:
     given = getattr(model.config, "prior_weights", "none")
     if given == "none":
         return
-    option, found = f"--method.prior-weights {given}", load(Path(given))
+    option, found = f"--method.prior-weights {given}", load_folder(Path(given))
     theirs, ours = getattr(found.method, "prior", None), model.method.get_buffer("prior")
     if not isinstance(theirs, Tensor):
         raise XmrError(f"{option}: {found.config.title} has no prior; name a run or exported model of DRCL")
@@ -137,7 +137,7 @@ def _open(folder: Path, modality: str, config: MethodConfig) -> SavedModel:
         raise XmrError(
             f"{option}: no run folder, no exported model, and none of {', '.join(_WORDS)} or a file of weights"
         )
-    found = load(folder)
+    found = load_folder(folder)
     if modality not in found.config.towers:
         raise XmrError(f"{option}: that model has no {modality} tower; it has {', '.join(found.config.towers)}")
     return found
