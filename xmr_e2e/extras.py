@@ -20,6 +20,13 @@ EXTRAS = {
     "sentence-transformers": ("sentence_transformers",),
 }
 """extra -> the modules that its packages bring"""
+BY_HAND = {
+    "trackio": (
+        ("trackio", "gradio_client", "orjson", "brotli", "starlette", "uvicorn", "python_multipart"),
+        "pip install --no-deps trackio gradio-client orjson brotli, and 'xmr-e2e[serve]'",
+    )
+}
+"""package -> its modules, and how to get them, where it asks for other versions of what this project needs"""
 
 
 def has_extra(extra: str) -> bool:
@@ -31,6 +38,7 @@ def require_extra(extra: str, needed_by: str) -> None:
     """Look whether an extra is installed, without importing it; to be called before any work is done.
 
     Args:
+        extra: or a package of `BY_HAND`.
         needed_by: the command or option that a person has given.
 
     Raises:
@@ -38,11 +46,11 @@ def require_extra(extra: str, needed_by: str) -> None:
     """
     missing = _missing(extra)
     if missing:
-        raise XmrError(
-            f"{needed_by} needs what is not installed ({', '.join(missing)}): pip install 'xmr-e2e[{extra}]', or "
-            f"'.[{extra}]' in the project's folder"
-        )
+        _, by_hand = BY_HAND.get(extra, ((), ""))
+        how = by_hand or f"pip install 'xmr-e2e[{extra}]', or '.[{extra}]' in the project's folder"
+        raise XmrError(f"{needed_by} needs what is not installed ({', '.join(missing)}): {how}")
 
 
 def _missing(extra: str) -> list[str]:
-    return [name for name in EXTRAS[extra] if find_spec(name) is None]
+    modules = EXTRAS[extra] if extra in EXTRAS else BY_HAND[extra][0]
+    return [name for name in modules if find_spec(name) is None]
