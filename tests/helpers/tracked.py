@@ -85,8 +85,9 @@ def told_trackio(folder: Path) -> Told:
 
     (run,) = Api().runs(PROJECT)
     logs = SQLiteStorage.get_logs(PROJECT, run.name, run_id=run.id)
-    rows = [(log["step"], name, value) for log in logs for name, value in log.items() if isinstance(value, float | int)]
-    pictures = {name for log in logs for name, value in log.items() if isinstance(value, dict)}
+    values = [(log["step"], name, value) for log in logs for name, value in log.items() if name != "step"]
+    rows = [(step, name, value) for step, name, value in values if isinstance(value, float | int)]
+    pictures = {name for _, name, value in values if isinstance(value, dict)}
     artifact = SQLiteStorage.get_artifact_manifest(PROJECT, f"model-{run.id}", "latest")
     assert artifact is not None
     configuration = {name: value for name, value in (run.config or {}).items() if not name.startswith("_")}
