@@ -1,4 +1,4 @@
-"""What experiment trackers have of a run, read back with each package's own means."""
+"""Runs at experiment trackers, read back with each package's own means."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK, _HEADER = 32768, 7
 
 @dataclass
 class Told:
-    """What a tracker was told of one run."""
+    """All that a tracker was told of one run."""
 
     name: str
     configuration: dict[str, Any]

@@ -27,7 +27,7 @@ LONGEST_ID = 200
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a tracker is told of a run."""
+    """The facts of a run that trackers are told."""
 
     run: Run
     project: str
@@ -223,7 +223,7 @@ def _kind(record: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _state(run: Run, name: str) -> dict[str, Any]:
-    """What an earlier start has written down of a tracker; whoever changed it since, an id is a word."""
+    """The facts that an earlier start has written down of a tracker; whoever changed them since, an id is a word."""
     found = run.document(TRACKERS).get(name)
     facts = found if isinstance(found, dict) else {}
     known = facts.get("id")
