@@ -74,6 +74,7 @@ def test_a_command_without_its_extra_says_what_to_install(
         ("wandb", "pip install 'xmr-e2e[wandb]'"),
         ("mlflow", "pip install 'xmr-e2e[mlflow]'"),
         ("trackio", "pip install --no-deps trackio gradio-client orjson brotli"),
+        ("comet_ml", "pip install comet_ml"),
     ],
 )
 def test_a_tracker_that_is_not_installed_is_refused_and_found_by_the_doctor(

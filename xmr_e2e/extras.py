@@ -20,13 +20,15 @@ EXTRAS = {
     "sentence-transformers": ("sentence_transformers",),
 }
 """extra -> the modules that its packages bring"""
-BY_HAND = {
+BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
     "trackio": (
         ("trackio", "gradio_client", "orjson", "brotli", "starlette", "uvicorn", "python_multipart"),
         "pip install --no-deps trackio gradio-client orjson brotli, and 'xmr-e2e[serve]'",
-    )
+    ),
+    **{name: ((name,), f"pip install {name}") for name in ("comet_ml", "aim", "clearml", "dvclive", "swanlab")},
 }
-"""package -> its modules, and how to get them, where it asks for other versions of what this project needs"""
+"""package without an extra -> its modules, and how to get them: trackio asks for other versions of what this project
+needs, and the others are tested by nobody here"""
 
 
 def has_extra(extra: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
 from tests.helpers.forked import train
 from tests.helpers.launched import records
@@ -20,6 +21,7 @@ from xmr_e2e.runs.config_file import to_options
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.run import Run
 from xmr_e2e.runs.run_tracker import RunTracker
+from xmr_e2e.runs.trackers import close_trackers, open_trackers, trackers_of
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +143,24 @@ def test_a_tracker_that_fails_does_not_end_the_training(tiny_shards: Path, tmp_p
     steps = {step for step, name, _ in told_tensorboard(run).rows if name == "loss/total"}
     assert steps == {1, 2, 3, 4}
     assert not (run / "trackers.json").exists()
+
+
+def test_a_tracker_that_is_new_to_a_run_gets_its_earlier_records_and_none_twice(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    past = [{"step": step, "stage": "all", "loss": {"total": float(step)}} for step in (1, 2, 3)]
+    past.append({"step": 3, "stage": "all", "val": {"average R@1": 0.5}})
+    for number, more in enumerate((3, 4)):
+        accelerator = Accelerator(cpu=True)
+        open_trackers(accelerator, small(tiny_shards, tmp_path), Run(tmp_path), past)
+        (tracker,) = trackers_of(accelerator)
+        assert tracker.goes_on == bool(number)
+        again = {"step": more, "stage": "all", "loss": {"total": float(more)}}
+        tracker.log_records([again])
+        close_trackers(accelerator)
+        past.append(again)
+    rows = [(1, "loss/total", 1), (2, "loss/total", 2), (3, "loss/total", 3), (4, "loss/total", 4)]
+    assert sorted(told_tensorboard(tmp_path).rows) == sorted([*rows, (3, "val/average R@1", 0.5)])
 
 
 def test_a_run_that_cannot_begin_at_a_tracker_leaves_nothing(

@@ -26,7 +26,9 @@ Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 """up to a year: what is beyond it overflows in the libraries that wait"""
 
 
-Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+Tracker: TypeAlias = Literal[
+    "tensorboard", "wandb", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive", "swanlab"
+]
 """experiment trackers, by Accelerate's names"""
 
 
@@ -187,8 +189,8 @@ class Train:
     checkpoints_kept: Count = 2
     """the last ones; the best epoch's model is kept beside them"""
     log_with: tuple[Tracker, ...] = ("tensorboard",)
-    """experiment trackers: they get configuration, losses, figures, the report's pictures and, but for tensorboard, the
-    model. metrics.jsonl is written in any case"""
+    """experiment trackers: they get configuration, losses and figures; the first four the report's pictures, too, and
+    wandb, mlflow and trackio the model. metrics.jsonl is written in any case"""
     report: bool = True
     """draw report.html at the end, which takes seconds, and minutes of large sets; `xmr report RUN` draws it later"""
     timeout_minutes: Minutes = 30.0

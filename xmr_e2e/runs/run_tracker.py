@@ -33,6 +33,8 @@ class Tracked:
     project: str
     configuration: Mapping[str, Any]
     """flat, by dotted names"""
+    has_steps: bool
+    """true where earlier starts have taken steps, which a tracker that fails must not keep from going on"""
     is_measured: bool
     """true where the run had its figures before"""
 
@@ -83,7 +85,7 @@ class RunTracker(GeneralTracker):
         """Begin the run at the tracker, or go on with it.
 
         Raises:
-            XmrError: a run cannot begin there. One that goes on does so without the tracker.
+            XmrError: a run cannot begin there. One that has steps already goes on without the tracker.
         """
         try:
             self._inner = self.make()
@@ -92,7 +94,7 @@ class RunTracker(GeneralTracker):
             if (identity := self.identity()) != self.known:
                 self._remember(id=identity)
         except Exception as error:
-            if not self.goes_on:
+            if not self.tracked.has_steps:
                 self._inner = None
                 raise XmrError(
                     f"--train.log-with {self.name}: the run cannot begin there: {first_line(error)}. Mend that, or "
@@ -131,11 +133,9 @@ class RunTracker(GeneralTracker):
         self._guarded(lambda: self.keep(folder))
 
     def complete(self) -> None:
-        """The tracker has all of the run."""
-        if self.is_open:
-            self.is_whole = True
-            if self.identity() is not None:
-                self._remember(measured=True)
+        """Note that the tracker has all of the run."""
+        self.is_whole = self.is_open
+        self._guarded(lambda: self._remember(measured=True) if self.identity() is not None else None)
 
     def finish(self) -> None:
         """End, once."""
@@ -146,9 +146,7 @@ class RunTracker(GeneralTracker):
 
     def make(self) -> GeneralTracker:
         """Accelerate's tracker, before it has started."""
-        kind = LOGGER_TYPE_TO_CLASS[self.name]
-        place = [str(self.tracked.run.folder)] if kind.requires_logging_directory else []
-        made: GeneralTracker = kind(self.tracked.project, *place)
+        made: GeneralTracker = LOGGER_TYPE_TO_CLASS[self.name](self.tracked.project)
         return made
 
     def has_begun(self) -> bool:

@@ -36,7 +36,8 @@ def open_trackers(
     Raises:
         XmrError: a run cannot begin at one of them.
     """
-    about = Tracked(run, experiment.name, _configuration(experiment, run), (run.folder / "evaluation").exists())
+    is_measured = (run.folder / "evaluation").exists()
+    about = Tracked(run, experiment.name, _configuration(experiment, run), bool(past), is_measured)
     accelerator.log_with = [run_tracker(name, about) for name in dict.fromkeys(experiment.train.log_with)]
     accelerator.init_trackers(experiment.name)
     for tracker in trackers_of(accelerator):
