@@ -163,6 +163,20 @@ def test_a_tracker_that_is_new_to_a_run_gets_its_earlier_records_and_none_twice(
     assert sorted(told_tensorboard(tmp_path).rows) == sorted([*rows, (3, "val/average R@1", 0.5)])
 
 
+def test_a_run_with_steps_goes_on_though_a_tracker_cannot_begin(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stay_local(monkeypatch, tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    accelerator = Accelerator(cpu=True)
+    past = [{"step": 1, "stage": "all", "loss": {"total": 1.0}}]
+    open_trackers(accelerator, small(tiny_shards, tmp_path, log_with=("tensorboard", "mlflow")), Run(tmp_path), past)
+    assert [tracker.is_open for tracker in trackers_of(accelerator)] == [True, False]
+    close_trackers(accelerator)
+    assert [each.message for each in caplog.records if "goes on without it" in each.message]
+    assert told_tensorboard(tmp_path).rows == [(1, "loss/total", 1.0)]
+
+
 def test_a_run_that_cannot_begin_at_a_tracker_leaves_nothing(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
