@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.helpers.launched import SMALL
+from tests.helpers.launched import RECIPE, SMALL
 from xmr_e2e.cli import main
-from xmr_e2e.extras import EXTRAS
+from xmr_e2e.doctor.memory import Processes
+from xmr_e2e.doctor.recipe import check_recipe, load_experiment
+from xmr_e2e.errors import XmrError
+from xmr_e2e.extras import BY_HAND, EXTRAS
+from xmr_e2e.training.preflight import check_start
 
-MODULES = [module for modules in EXTRAS.values() for module in modules]
+MODULES = [module for modules in EXTRAS.values() for module in modules] + [*BY_HAND]
 
 
 ABSENT = """
@@ -61,6 +66,29 @@ def test_a_command_without_its_extra_says_what_to_install(
         error = " ".join(capsys.readouterr().err.split())
         assert module in error and f"pip install 'xmr-e2e[{extra}]'" in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("tracker", "how"),
+    [
+        ("wandb", "pip install 'xmr-e2e[wandb]'"),
+        ("mlflow", "pip install 'xmr-e2e[mlflow]'"),
+        ("trackio", "pip install --no-deps trackio gradio-client orjson brotli"),
+        ("comet_ml", "pip install comet_ml"),
+    ],
+)
+def test_a_tracker_that_is_not_installed_is_refused_and_found_by_the_doctor(
+    tracker: str, how: str, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = load_experiment(
+        RECIPE, ["--data.shards", str(tiny_shards), *SMALL, "--train.log-with", "tensorboard", tracker]
+    )
+    monkeypatch.setitem(sys.modules, tracker, None)
+    said = f"--train.log-with {tracker} needs what is not installed ({tracker}): {how}"
+    with pytest.raises(XmrError, match=re.escape(said)):
+        check_start(experiment, 1)
+    (found,) = (each for each in check_recipe(experiment, Processes(1, 1)) if each.level == "problem")
+    assert found.about == "options" and said in found.text
 
 
 @pytest.mark.slow

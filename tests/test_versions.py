@@ -154,6 +154,7 @@ def test_of_torch_the_lowest_is_asked_for_that_is_served(
 def test_what_is_imported_is_declared(folders: tuple[str, ...], declared: dict[str, Requirement]) -> None:
     """Else it is there by chance, until the package that brought it along does without it."""
     own = {"xmr_e2e", "preprocessing", "recipes", "benchmarks", "tests"}
+    own |= extras.BY_HAND.keys()  # what no list of requirements can have beside the rest
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     imported = {name: path for path in sources for name in imports(path)}
     packages = installed()

@@ -21,6 +21,15 @@ EXTRAS = {
     "mteb": ("mteb", "datasets", "sentence_transformers"),
 }
 """extra -> the modules that its packages bring"""
+BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
+    "trackio": (
+        ("trackio", "gradio_client", "orjson", "brotli", "starlette", "uvicorn", "python_multipart"),
+        "pip install --no-deps trackio gradio-client orjson brotli, and 'xmr-e2e[serve]'",
+    ),
+    **{name: ((name,), f"pip install {name}") for name in ("comet_ml", "aim", "clearml", "dvclive", "swanlab")},
+}
+"""package without an extra -> its modules, and how to get them: trackio asks for other versions of what this project
+needs, and the others are tested by nobody here"""
 
 
 def has_extra(extra: str) -> bool:
@@ -32,6 +41,7 @@ def require_extra(extra: str, needed_by: str) -> None:
     """Look whether an extra is installed, without importing it; to be called before any work is done.
 
     Args:
+        extra: or a package of `BY_HAND`.
         needed_by: the command or option that a person has given.
 
     Raises:
@@ -39,11 +49,11 @@ def require_extra(extra: str, needed_by: str) -> None:
     """
     missing = _missing(extra)
     if missing:
-        raise XmrError(
-            f"{needed_by} needs what is not installed ({', '.join(missing)}): pip install 'xmr-e2e[{extra}]', or "
-            f"'.[{extra}]' in the project's folder"
-        )
+        _, by_hand = BY_HAND.get(extra, ((), ""))
+        how = by_hand or f"pip install 'xmr-e2e[{extra}]', or '.[{extra}]' in the project's folder"
+        raise XmrError(f"{needed_by} needs what is not installed ({', '.join(missing)}): {how}")
 
 
 def _missing(extra: str) -> list[str]:
-    return [name for name in EXTRAS[extra] if find_spec(name) is None]
+    modules = EXTRAS[extra] if extra in EXTRAS else BY_HAND[extra][0]
+    return [name for name in modules if find_spec(name) is None]

@@ -35,7 +35,7 @@ from xmr_e2e.methods.base import Method
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 from xmr_e2e.training.launch import parse
-from xmr_e2e.training.preflight import SLOW_PRECISION, check_networks
+from xmr_e2e.training.preflight import SLOW_PRECISION, check_networks, check_trackers
 from xmr_e2e.training.selection import check_splits
 from xmr_e2e.training.zero import zero_plugin
 
@@ -83,6 +83,7 @@ def check_recipe(experiment: Experiment, processes: Processes) -> Iterator[Findi
             yield note("options", SLOW_PRECISION)
         if train.zero:
             zero_plugin(train, processes.count)
+        check_trackers(train)
         about = "texts"
         words = quick_words(experiment)
         yield from check_texts(experiment, words)

@@ -6,7 +6,7 @@ scripts that they read, and this machine may have none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -71,6 +71,14 @@ class EmbeddingPlot:
     width: int = round(WIDTH * PIXELS)
     height: int = round(HEIGHT * PIXELS)
     font: int = FONT
+
+    @property
+    def pictures(self) -> Iterator[tuple[str, bytes]]:
+        """The maps by name, without the names of classes on them."""
+        if self.by_class is not None:
+            yield "map by class", self.by_class
+        yield "map by modality", self.by_modality
+        yield from ((f"map of {modality} features", picture) for modality, picture, _ in self.features)
 
 
 def color_classes(projection: Projection) -> Coloring:

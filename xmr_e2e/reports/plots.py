@@ -49,12 +49,22 @@ def precision_recall_plot(metrics: CrossModalMetrics) -> bytes:
 
     One panel for two modalities; for more, one for each modality of the queries.
     """
-    return _curves_plot(metrics, "recall", lambda row: (row.curve.recall, row.curve.precision))
+    return as_svg(_curves(metrics, "recall", _recall))
 
 
 def precision_scope_plot(metrics: CrossModalMetrics) -> bytes:
     """Precision among the first k results over k, in panels as `precision_recall_plot`."""
-    return _curves_plot(metrics, SCOPE, lambda row: (row.scope.k, row.scope.precision))
+    return as_svg(_curves(metrics, SCOPE, _scope))
+
+
+def curve_pictures(metrics: CrossModalMetrics) -> dict[str, bytes]:
+    """Both as PNG, by name; nothing without labels."""
+    if not metrics.model.is_labeled:
+        return {}
+    return {
+        "precision over recall": as_png(_curves(metrics, "recall", _recall)),
+        "precision over scope": as_png(_curves(metrics, SCOPE, _scope)),
+    }
 
 
 def overlaid_plot(lines: Mapping[str, Points], random: Points | None, *, xlabel: str, ylabel: str) -> bytes:
@@ -96,9 +106,17 @@ def validation_series(records: Sequence[Mapping[str, Any]], name: str) -> list[t
     return _series(records, "val").get(name, [])
 
 
-def _curves_plot(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> bytes:
+def _recall(row: RetrievalMetrics) -> Points:
+    return row.curve.recall, row.curve.precision
+
+
+def _scope(row: RetrievalMetrics) -> Points:
+    return row.scope.k, row.scope.precision
+
+
+def _curves(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> Figure:
     of_two = len(metrics.model.modalities) == 2
-    return as_svg((_both_directions if of_two else _panel_by_query)(metrics, xlabel, points))
+    return (_both_directions if of_two else _panel_by_query)(metrics, xlabel, points)
 
 
 def _both_directions(metrics: CrossModalMetrics, xlabel: str, points: Callable[[RetrievalMetrics], Points]) -> Figure:

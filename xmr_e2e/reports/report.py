@@ -149,8 +149,8 @@ def write_report(
     configuration: Mapping[str, Any],
     notes: Sequence[str] = (),
     facts: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Write the report of one evaluated split.
+) -> dict[str, bytes]:
+    """Write the report of one evaluated split; its pictures that are PNG, by name.
 
     title: the recipe's name. records: the lines of metrics.jsonl, in order; without a loss term among them there are no
     training curves. environment, configuration: any nesting of JSON values. notes: what a reader of the metrics must
@@ -161,6 +161,8 @@ def write_report(
     sections = _sections(metrics, findings)
     table = metrics_csv(metrics, classes).encode(errors="replace")
     of_two = len(metrics.model.modalities) == 2
+    matrix = None if of_two else matrix_png(metrics, main)
+    plot = embedding_plot(findings.projection, classes, findings.features) if findings.projection else None
     write_page(
         path,
         "report.html",
@@ -186,7 +188,7 @@ def write_report(
         matrix=_matrix(metrics, main),
         galleries=[*metrics.model.modalities, *([OTHERS] if metrics.model.pools else [])],
         matrix_svg=None if of_two else matrix_svg(metrics, main),
-        matrix_png=None if of_two else matrix_png(metrics, main),
+        matrix_png=matrix,
         recall_curve=precision_recall_plot(metrics) if is_labeled else None,
         scope_curve=precision_scope_plot(metrics) if is_labeled else None,
         charts={
@@ -196,7 +198,7 @@ def write_report(
         },
         heat_maps={direction_title(each.direction): heat_map(each, classes) for each in findings.confusions},
         confusion_note=_confusion_note(findings.confusions),
-        map=embedding_plot(findings.projection, classes, findings.features) if findings.projection else None,
+        map=plot,
         sections=sections,
         media_note=_media_note(sections),
         plays_sound=any(section.plays_sound for section in sections),
@@ -208,6 +210,7 @@ def write_report(
         environment=list(flattened(environment)),
         configuration=list(flattened(configuration)),
     )
+    return ({"directions": matrix} if matrix else {}) | (dict(plot.pictures) if plot else {})
 
 
 def main_score(directions: Directions) -> str:

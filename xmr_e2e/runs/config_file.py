@@ -32,9 +32,15 @@ def to_yaml(experiment: Experiment) -> str:
 
     Classes are named where another could stand in their place: methods and towers.
     """
-    again = replace(experiment, train=replace(experiment.train, name=None, resume=None))
-    document = _without_known_types(again)
+    document = to_options(experiment)
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)  # beyond ASCII, PyYAML loses signs
+
+
+def to_options(experiment: Experiment) -> dict[str, Any]:
+    """The options of `to_yaml` as nested mappings."""
+    again = replace(experiment, train=replace(experiment.train, name=None, resume=None))
+    options: dict[str, Any] = _without_known_types(again)
+    return options
 
 
 def read_yaml(path: Path, default: Experiment) -> Experiment:

@@ -18,6 +18,7 @@ RESUME_IGNORED_FIELDS = (
     "train.name",
     "train.features",
     "train.report",
+    "train.log_with",
     "train.zero",
     "train.max_skipped_steps",
     "train.timeout_minutes",

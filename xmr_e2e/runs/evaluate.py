@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, cast
@@ -140,6 +140,7 @@ def evaluate_run(
     report: Path | None = None,
     must_draw: bool = False,
     draws: bool = True,
+    show: Callable[[Mapping[str, bytes]], None] | None = None,
 ) -> EvaluationResult:
     """Measure a run's selected model on a split: write the figures, print the table, and only then draw the report.
 
@@ -152,6 +153,7 @@ def evaluate_run(
         report: the file to write it to, while the run's folder stays as it is; by default beside the run's others.
         must_draw: whether a report that cannot be drawn is an error; otherwise it is a warning, and costs nothing.
         draws: whether there is to be a report.
+        show: takes the report's pictures (PNG, by name), once it is drawn.
 
     Raises:
         XmrError: the epoch was selected otherwise than the protocol allows, or it cannot measure such data; the folder
@@ -181,9 +183,12 @@ def evaluate_run(
         notes = [] if own else [OTHER_SHARDS]
 
         def write() -> None:
+            from xmr_e2e.reports.plots import curve_pictures
             from xmr_e2e.runs.report import report_on_run
 
-            report_on_run(path, run, model, queries, result, chosen, gallery=ranked, notes=notes)
+            drawn = report_on_run(path, run, model, queries, result, chosen, gallery=ranked, notes=notes)
+            if show is not None:
+                show({**curve_pictures(result.metrics), **drawn})
 
         if draws:
             draw(path, write, run=run.folder, name=name, must_draw=must_draw)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -24,6 +24,12 @@ from xmr_e2e.methods.stages import has_prefix
 
 Minutes = Annotated[float, Bounds(float, above=0, most=525_600)]
 """up to a year: what is beyond it overflows in the libraries that wait"""
+
+
+Tracker: TypeAlias = Literal[
+    "tensorboard", "wandb", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive", "swanlab"
+]
+"""experiment trackers, by Accelerate's names"""
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,9 @@ class Train:
     """also after every so many steps"""
     checkpoints_kept: Count = 2
     """the last ones; the best epoch's model is kept beside them"""
+    log_with: tuple[Tracker, ...] = ("tensorboard",)
+    """experiment trackers: they get configuration, losses and figures; the first four the report's pictures, too, and
+    wandb, mlflow and trackio the model. metrics.jsonl is written in any case"""
     report: bool = True
     """draw report.html at the end, which takes seconds, and minutes of large sets; `xmr report RUN` draws it later"""
     timeout_minutes: Minutes = 30.0

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` and TensorBoard events: a record per step and one per validation."""
+"""`metrics.jsonl` and the trackers: a record per step and one per validation."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.files import write_atomically
 from xmr_e2e.runs.cost import CostMeter
 from xmr_e2e.runs.run import Run
+from xmr_e2e.runs.run_tracker import RunTracker
 
 FLUSH_EVERY = 20
 
 
 class MetricsLog:
     """Appends records, those of `FLUSH_EVERY` steps at once; on resume, what was logged after the checkpoint is taken
-    back first, for it happens again."""
+    back first, for it happens again.
 
-    def __init__(self, run: Run, *, first_step: int, validated: bool, enabled: bool) -> None:
+    Args:
+        trackers: those that get the records, too; looked at when there are some, so that they can be opened later.
+    """
+
+    def __init__(
+        self, run: Run, *, first_step: int, validated: bool, enabled: bool, trackers: Sequence[RunTracker] = ()
+    ) -> None:
         self._run = run
         self._enabled = enabled
+        self._trackers = trackers
         self._pending: list[dict[str, Any]] = []
         self._cost = CostMeter()
         self._losses: list[float] = []
@@ -30,9 +38,6 @@ class MetricsLog:
             last_kept = {True: first_step if validated else first_step - 1, False: first_step}
             kept = [record for record in run.records() if record["step"] <= last_kept["val" in record]]
             write_atomically(run.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
-            from torch.utils.tensorboard import SummaryWriter  # seconds, which a list of runs need not wait for
-
-            self._board = SummaryWriter(str(run.folder), purge_step=first_step + 1)
 
     def step(self, record: dict[str, Any]) -> None:
         """A step: `record` holds "step" and, under "loss", its terms by name."""
@@ -73,16 +78,14 @@ class MetricsLog:
     def close(self) -> None:
         if self._enabled:
             self.flush()
-            self._board.close()
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
         cost = self._cost.record()
+        whole = [record | cost for record in records]
         try:
             with open(self._run.metrics, "a") as stream:
-                stream.writelines(json.dumps(record | cost) + "\n" for record in records)
+                stream.writelines(json.dumps(record) + "\n" for record in whole)
         except OSError as error:
             raise XmrError(f"{self._run.metrics}: cannot be written: {error.strerror}") from error
-        for record in records:
-            for group in ("loss", "val"):
-                for name, value in record.get(group, {}).items():
-                    self._board.add_scalar(f"{group}/{name}", value, record["step"])
+        for tracker in self._trackers:
+            tracker.log_records(whole)

@@ -45,8 +45,8 @@ def report_on_run(
     *,
     gallery: EmbeddedSplit | None = None,
     notes: Sequence[str],
-) -> None:
-    """Write the report of a run's result on a split.
+) -> dict[str, bytes]:
+    """Write the report of a run's result on a split; its pictures that are PNG, by name.
 
     Args:
         protocol: by which was measured.
@@ -59,7 +59,7 @@ def report_on_run(
         )
     readers = readers_of(model, result.split, with_train=gallery is not None)
     shelf = sample_lookup(model, readers, protocol)
-    write_report(
+    return write_report(
         path,
         result,
         title=run.document("config.json").get("name", run.folder.name),

@@ -2,6 +2,7 @@
 
 runs/<recipe>/<time>/
     config.json  environment.json  metrics.jsonl  events (TensorBoard)
+    trackers.json    the run's ids at other trackers (--train.log-with)
     words/           tokeniser and word vectors of the training split
     checkpoints/     to go on from
     model.safetensors  model.json  towers/    the selected epoch, self-contained
@@ -55,6 +56,7 @@ logger = logging.getLogger(__name__)
 LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
 OWNED = (
     *("config.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors", "report.html"),
+    "trackers.json",
     *("words", "towers", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
 )
 """names of what a training leaves in its run folder, as patterns"""
@@ -66,6 +68,8 @@ TOKENIZER, _EARLIER = "tokenizer.json", "tokeniser.json"
 """of words/, and its name in runs of earlier versions"""
 METRICS_BYTES = 2**31
 """of metrics.jsonl, at most: a million steps have a tenth of it"""
+TRACKERS = "trackers.json"
+"""tracker -> its id of the run, and whether it has the last figures"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
 
@@ -262,6 +266,10 @@ class Run:
     def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
         own_path(self.folder, "evaluation").mkdir(exist_ok=True)
         return self._write_json(f"evaluation/{check_name(split, str(self.folder))}.json", document)
+
+    def save_tracker(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Write down what a tracker calls the run, and what it has of it."""
+        self._write_json(TRACKERS, {**self.document(TRACKERS), name: dict(facts)})
 
     def _write_json(self, name: str, document: Any) -> Path:
         path = own_path(self.folder, name)

@@ -126,6 +126,7 @@ def _parse(
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
+    from xmr_e2e.runs.trackers import close_trackers
     from xmr_e2e.training.preflight import check_start
 
     experiment = with_defaults(experiment, load_manifest(experiment.data.shards))
@@ -138,10 +139,11 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
             logger.warning("known leak: %s", leak)
     with ExitStack() as held:
         run = _open_run(experiment, accelerator, held)
+        held.callback(lambda: close_trackers(accelerator))
         try:
             _train(experiment, run, accelerator)
             with leaving_at_once(STOPPED):  # started again, the run goes on with the measuring
-                _measure(experiment, run)
+                _measure(experiment, run, accelerator)
             if accelerator.is_main_process:
                 console.print(summary(run, experiment), highlight=False, soft_wrap=True, markup=False)
             status = 0
@@ -154,15 +156,20 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     return status
 
 
-def _measure(experiment: Experiment, run: Run) -> None:
-    """Evaluate the test split, or the validation split where there is none."""
+def _measure(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
+    """Evaluate the test split, or the validation split where there is none; trackers get what comes of it."""
     from xmr_e2e.runs.evaluate import evaluate_run
+    from xmr_e2e.runs.trackers import log_end, trackers_of
 
     measured = [split for split in ("test", "val") if split in load_manifest(experiment.data.shards).splits]
+    result, pictures = None, dict[str, bytes]()
     if measured:
-        evaluate_run(run, measured[0], draws=experiment.train.report)
+        shown = pictures.update if trackers_of(accelerator) else None
+        result = evaluate_run(run, measured[0], draws=experiment.train.report, show=shown)
     else:
         logger.warning("%s has neither test nor validation split: nothing to measure", experiment.data.shards)
+    if accelerator.is_main_process:
+        log_end(accelerator, run, result, pictures)
 
 
 def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
@@ -172,14 +179,18 @@ def _train(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
     Raises:
         Stopped: it was asked to stop before.
     """
+    from xmr_e2e.runs.trackers import open_trackers
     from xmr_e2e.training.trainer import Trainer
 
     trainer, is_new = None, not run.exists
     limit = 60 * experiment.train.timeout_minutes
     try:
+        past = run.records() if accelerator.is_main_process else []  # the trainer takes back what happens again
         trainer = Trainer(experiment, run, accelerator)
-        if is_new and accelerator.is_main_process:
-            run.start(experiment, environment(experiment, accelerator.num_processes))
+        if accelerator.is_main_process:
+            if is_new:
+                run.start(experiment, environment(experiment, accelerator.num_processes))
+            open_trackers(accelerator, experiment, run, past)
         accelerator.wait_for_everyone()
         with Watchdog(run.folder / "heartbeats", accelerator.process_index, accelerator.num_processes, limit) as watch:
             try:

@@ -16,6 +16,7 @@ from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.workers import check_shared_memory, default_workers
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError
+from xmr_e2e.extras import require_extra
 from xmr_e2e.methods.base import build_method
 from xmr_e2e.models.embed import BATCH
 from xmr_e2e.models.rebuild import without_weights
@@ -37,10 +38,18 @@ def check_start(experiment: Experiment, processes: int) -> None:
     """Raise XmrError for what would end the training later on; `processes` are all of the training."""
     check_restorable(experiment)
     check_compile(experiment.train)
+    check_trackers(experiment.train)
     manifest = load_manifest(experiment.data.shards)
     check_splits(experiment, manifest)
     check_networks(experiment, manifest, processes)
     check_loading(experiment, manifest, processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
+
+
+def check_trackers(train: Train) -> None:
+    """Raise XmrError for a tracker that is not installed."""
+    for name in train.log_with:
+        if name != "tensorboard":  # which every installation has
+            require_extra(name, f"--train.log-with {name}")
 
 
 def check_loading(experiment: Experiment, manifest: Manifest, processes: int, local: int) -> None:

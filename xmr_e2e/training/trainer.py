@@ -21,6 +21,7 @@ from xmr_e2e.runs.checkpoint import TrainingProgress
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.metrics_log import MetricsLog
 from xmr_e2e.runs.run import Run
+from xmr_e2e.runs.trackers import trackers_of
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.training.acceleration import set_up_device, set_up_towers
 from xmr_e2e.training.checkpoints import Checkpoints, first_progress
@@ -78,7 +79,13 @@ class Trainer:
         self.pending: PendingStep | None = None
         """the step whose outcome has not been read yet"""
         is_main = accelerator.is_main_process
-        log = MetricsLog(run, first_step=self._global_step, validated=self.progress.step == 0, enabled=is_main)
+        log = MetricsLog(
+            run,
+            first_step=self._global_step,
+            validated=self.progress.step == 0,
+            enabled=is_main,
+            trackers=trackers_of(accelerator),
+        )
         self.records = TrainingRecords(log, self.steps, train, is_main=is_main)
 
     @property
