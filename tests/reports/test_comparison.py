@@ -132,6 +132,7 @@ TRAIN = {**CLEAN, "gallery": "test+train"}
 ON_TEST = {"name": "released:x", "gallery": "test", "selected_on": "test", "differences": ["Selected on test."]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -52,6 +52,7 @@ def test_the_methods_of_a_study_have_one_setting(name: str) -> None:
     assert recipe.train.select in (study.metric, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_METHODS)
 def test_each_row_can_be_built_and_its_optimizer_knows_its_parameters(
     name: str, monkeypatch: pytest.MonkeyPatch
