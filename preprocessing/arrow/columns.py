@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from preprocessing.arrow.options import ReadOptions
+from preprocessing.arrow.options import ColumnOptions
 from preprocessing.arrow.schema import Schema
 from preprocessing.folder.columns import LABEL_COLUMNS, numbered_texts
 from xmr_e2e.errors import XmrError
@@ -42,7 +42,9 @@ class Columns:
         return ("image", "text") if self.image and self.texts else ()
 
 
-def find_columns(schema: Schema, options: ReadOptions, where: str, *, has_splits: bool) -> Columns:
+def find_columns(
+    schema: Schema, options: ColumnOptions, where: str, *, split_column: str | None = None, has_splits: bool = False
+) -> Columns:
     """The columns to read.
 
     Who chooses the column of pictures, and none of texts, says that there are none where none is called so; the same
@@ -52,13 +54,13 @@ def find_columns(schema: Schema, options: ReadOptions, where: str, *, has_splits
         XmrError: a chosen column is missing or holds something else; or one is needed and cannot be told; with all
             columns and their types.
     """
-    _check_chosen(schema, options, where)
+    _check_chosen(schema, options, split_column, where)
     image = options.image or _guess_image(schema, options, where)
-    texts = options.text or _guess_texts(schema, image, options, where)
+    texts = options.text or _guess_texts(schema, options, where, taken=(image, *options.label, split_column))
     labels = options.label or _guess_labels(schema, (image, *texts))
-    split = options.split_column or ("split" if "split" in schema.types and schema.is_text("split") else "")
-    if has_splits and options.split_column:
-        raise XmrError(f"--split-column {options.split_column}: {where} comes in splits already; leave out the option")
+    split = split_column or ("split" if "split" in schema.types and schema.is_text("split") else "")
+    if has_splits and split_column:
+        raise XmrError(f"--split-column {split_column}: {where} comes in splits already; leave out the option")
     return Columns(
         image,
         tuple(texts),
@@ -69,8 +71,8 @@ def find_columns(schema: Schema, options: ReadOptions, where: str, *, has_splits
     )
 
 
-def _check_chosen(schema: Schema, options: ReadOptions, where: str) -> None:
-    split = (options.split_column,) if options.split_column else ()
+def _check_chosen(schema: Schema, options: ColumnOptions, split_column: str | None, where: str) -> None:
+    split = (split_column,) if split_column else ()
     image = (options.image,) if options.image else ()
     chosen = {"--image": image, "--text": options.text, "--label": options.label, "--split-column": split}
     for option, names in chosen.items():
@@ -87,7 +89,7 @@ def _check_chosen(schema: Schema, options: ReadOptions, where: str) -> None:
             raise _error(f"--image {name}: the column holds {schema.types[name]}, no pictures", schema)
 
 
-def _guess_image(schema: Schema, options: ReadOptions, where: str) -> str:
+def _guess_image(schema: Schema, options: ColumnOptions, where: str) -> str:
     named = [name for name in schema.types if name.lower() in IMAGE_COLUMNS]
     pictures = [name for name in schema.types if schema.is_picture(name)]
     paths = [name for name in named if schema.is_text(name)]
@@ -100,12 +102,12 @@ def _guess_image(schema: Schema, options: ReadOptions, where: str) -> str:
     raise _error(f"{where} has {what}: choose one with --image", schema)
 
 
-def _guess_texts(schema: Schema, image: str, options: ReadOptions, where: str) -> Sequence[str]:
-    texts = [name for name in schema.types if schema.is_text(name) and name != image and name not in options.label]
+def _guess_texts(schema: Schema, options: ColumnOptions, where: str, *, taken: Sequence[str | None]) -> Sequence[str]:
+    texts = [name for name in schema.types if schema.is_text(name) and name not in taken]
     lowered = {name.lower(): name for name in texts}
     if named := numbered_texts(list(lowered)):
         return [lowered[name] for name in named]
-    rest = [name for name in texts if name.lower() not in (*NO_TEXTS, *LABEL_COLUMNS) and name != options.split_column]
+    rest = [name for name in texts if name.lower() not in (*NO_TEXTS, *LABEL_COLUMNS)]
     if len(rest) == 1:
         return rest
     if options.image and not rest:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from preprocessing.arrow.options import PackOptions, ReadOptions
+from preprocessing.arrow.options import ColumnOptions, PackOptions, SplitOptions
 from preprocessing.common.command import OutFolder
 from xmr_e2e.errors import XmrError
 from xmr_e2e.extras import require_extra
@@ -27,7 +27,9 @@ def from_hf_command(
     *,
     subset: str | None = None,
     revision: str | None = None,
-    read: Annotated[ReadOptions, OmitArgPrefixes] = ReadOptions(),
+    name: str = "",
+    columns: Annotated[ColumnOptions, OmitArgPrefixes] = ColumnOptions(),
+    splits: Annotated[SplitOptions, OmitArgPrefixes] = SplitOptions(),
     pack: Annotated[PackOptions, OmitArgPrefixes] = PackOptions(),
 ) -> None:
     """Build shards from a dataset of the Hugging Face hub, or from a folder that its library datasets reads: what
@@ -41,7 +43,9 @@ def from_hf_command(
         out: the folder to write shards and manifest.json to
         subset: which of the dataset's configurations, where it has several
         revision: a commit, branch or tag of the hub; by default the newest, whose commit the manifest names
-        read: columns and splits
+        name: the dataset's name in manifest.json; by default that of DATASET
+        columns: by default those that can be nothing else
+        splits: by default as they are published; drawn where there is one alone
         pack: the shards
     """
     require_extra("datasets", "xmr shards from-hf")
@@ -58,12 +62,13 @@ def from_hf_command(
     _build(
         out,
         common_schema(source),
-        lambda image: parts_of(source, image),
+        parts_of(source),
         source.find,
-        dataset=read.name or (folder.resolve().name if folder.is_dir() else dataset),
+        dataset=name or (folder.resolve().name if folder.is_dir() else dataset),
         origin=source.origin,
         where=source.where,
-        read=read,
+        chosen=columns,
+        splits=splits,
         pack=pack,
     )
 
@@ -73,7 +78,9 @@ def from_parquet_command(
     out: OutFolder,
     /,
     *,
-    read: Annotated[ReadOptions, OmitArgPrefixes] = ReadOptions(),
+    name: str = "",
+    columns: Annotated[ColumnOptions, OmitArgPrefixes] = ColumnOptions(),
+    splits: Annotated[SplitOptions, OmitArgPrefixes] = SplitOptions(),
     pack: Annotated[PackOptions, OmitArgPrefixes] = PackOptions(),
 ) -> None:
     """Build shards from Parquet files with a column of pictures (bytes, {bytes, path} as datasets writes it, or paths
@@ -85,7 +92,9 @@ def from_parquet_command(
     Args:
         files: a file, a folder of .parquet files, or a pattern in quotes
         out: the folder to write shards and manifest.json to
-        read: columns and splits
+        name: the dataset's name in manifest.json; by default that of FILES
+        columns: by default those that can be nothing else
+        splits: by default as the files are called; drawn where there is one alone
         pack: the shards
     """
     require_extra("parquet", "xmr shards from-parquet")
@@ -101,12 +110,13 @@ def from_parquet_command(
     _build(
         out,
         schema,
-        lambda image: parts_of(found),
+        parts_of(found),
         partial(find_picture, folder, None if pack.outside else RawTree(folder)),
-        dataset=read.name or written or (Path(files) if Path(files).exists() else folder).resolve().stem,
+        dataset=name or written or (Path(files) if Path(files).exists() else folder).resolve().stem,
         origin=origin,
         where=files,
-        read=read,
+        chosen=columns,
+        splits=splits,
         pack=pack,
     )
 
@@ -114,19 +124,19 @@ def from_parquet_command(
 def _build(
     out: Path,
     schema: Schema,
-    parts_with: Callable[[str], Sequence[Part]],
+    parts: Sequence[Part],
     find: Find,
     *,
     dataset: str,
     origin: str,
     where: str,
-    read: ReadOptions,
+    chosen: ColumnOptions,
+    splits: SplitOptions,
     pack: PackOptions,
 ) -> None:
     """Read a table's rows, keep their pictures as files meanwhile, and build shards of them.
 
     Args:
-        parts_with: called with the column of pictures.
         origin: where the table comes from, for the manifest; `where` is for errors.
     """
     from dataclasses import asdict
@@ -140,16 +150,14 @@ def _build(
     from xmr_e2e.bounds import check_bounds
     from xmr_e2e.shards.build import BuildOptions, build_shards
 
-    check_bounds(pack, "--")
-    check_splits(read.splits)
-    columns = find_columns(schema, read, where, has_splits=False)
-    parts = parts_with(columns.image)
-    if len(parts) > 1:
-        columns = find_columns(schema, read, where, has_splits=True)
+    for options in (splits, pack):
+        check_bounds(options, "--")
+    check_splits(splits.splits)
+    columns = find_columns(schema, chosen, where, split_column=splits.split_column, has_splits=len(parts) > 1)
     _check_place(out, origin, overwrite=pack.overwrite)
     with picture_folder(out) as pictures:
-        found = RowReader(columns, read.splits, pictures, find).read(parts, lambda part: _tracked(part, columns.used))
-        found = with_splits(found, out, Fractions(read.val, read.test, read.seed))
+        found = RowReader(columns, splits.splits, pictures, find).read(parts, lambda part: _tracked(part, columns.used))
+        found = with_splits(found, out, Fractions(splits.val, splits.test, splits.seed))
         classes = _classes(found, columns.class_names)
         manifest = build_shards(
             out,

@@ -69,17 +69,17 @@ class OnDisk:
         Raises:
             XmrError: it lies elsewhere, or cannot be read.
         """
-        outer = Path(path.rpartition("::")[2].removeprefix("file://"))
+        outer = path.rpartition("::")[2].removeprefix("file://")
         file = self.folder / outer
-        if "\0" in path or "://" in str(outer) or (self.within and not self.within.holds(file)):
+        if "\0" in path or "://" in outer or (self.within and not self.within.holds(file)):
             raise (self.within or RawTree(self.folder)).error(f"{where}: {shortened(path, quoted=False)}")
         return _fetch(path, where) if "::" in path else file
 
 
-def parts_of(dataset: Published | OnDisk, image: str) -> list[Part]:
+def parts_of(dataset: Published | OnDisk) -> list[Part]:
     """The dataset's splits, whose pictures stay as they are stored."""
     return [
-        Part(str(name), f"{dataset.where} ({name})", partial(_rows, split, image, dataset.where), _count(split))
+        Part(str(name), f"{dataset.where} ({name})", partial(_rows, split, dataset.where), _count(split))
         for name, split in dataset.parts_by_name.items()
     ]
 
@@ -123,13 +123,14 @@ def _load_saved(folder: Path) -> Mapping[Any, Any]:
         return splits
 
 
-def _rows(split: Any, image: str, where: str, columns: Sequence[str]) -> Iterator[Row]:
+def _rows(split: Any, where: str, columns: Sequence[str]) -> Iterator[Row]:
     with _loading(where):
         import datasets
 
         rows = split.with_format(None).select_columns(list(columns))
-        if image and isinstance((split.features or {}).get(image), datasets.Image):
-            rows = rows.cast_column(image, datasets.Image(decode=False))
+        for name, feature in (rows.features or {}).items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(name, datasets.Image(decode=False))
         iterator = iter(rows)
     while True:
         with _loading(where):

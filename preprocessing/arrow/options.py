@@ -9,8 +9,8 @@ from xmr_e2e.shards.parallel import CPUS
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """Columns and splits of a table."""
+class ColumnOptions:
+    """Columns of a table."""
 
     image: str | None = None
     """the column of pictures: bytes, paths, or the hub's pictures; by default the one that is"""
@@ -19,12 +19,16 @@ class ReadOptions:
     caption_1, …), or the only one that holds text. A column of lists holds several texts"""
     label: tuple[str, ...] = ()
     """the column of labels, or several; by default label or labels, or the only one of classes"""
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Splits of a table."""
+
     split_column: str | None = None
     """of a table in one part: the column of splits; by default split, if there is one"""
     splits: dict[str, str] = field(default_factory=dict)
     """what splits of other names are, in pairs: restval train unsupervised none, where none leaves one out"""
-    name: str = ""
-    """the dataset's name in manifest.json"""
     val: Fraction | None = None
     """share of each class that is drawn for validation, where no such split is given; 0.1 by default, and 0 if there
     are splits"""

@@ -24,7 +24,7 @@ from xmr_e2e.shards.raw import RawTree
 ROWS = 16
 """read at a time: of pictures, some megabytes"""
 _SPLIT = re.compile(rf"({'|'.join(ALIASES)})(?![a-z0-9])", re.IGNORECASE)
-"""how the name of a file, or of its folder, begins that says which split it is"""
+"""how the name of a file begins that says which split it is"""
 
 
 def find_files(given: str) -> list[Path]:
@@ -45,7 +45,7 @@ def find_files(given: str) -> list[Path]:
 
 
 def parts_of(files: Sequence[Path]) -> list[Part]:
-    """The files by their splits, as the beginning of each one's name says, or that of its folder: train-00000.parquet.
+    """The files by their splits, as each one's name begins (train-00000.parquet), or as its folder is called.
 
     Raises:
         XmrError: some say it and some do not, or a file cannot be read.
@@ -96,8 +96,8 @@ def find_picture(folder: Path, within: RawTree | None, path: str, where: str) ->
 
 
 def _split_name(path: Path) -> str:
-    found = _SPLIT.match(path.name) or _SPLIT.match(path.parent.name)
-    return ALIASES[found[1].lower()] if found else ""
+    found = _SPLIT.match(path.name)
+    return ALIASES.get((found[1] if found else path.parent.name).lower(), "")
 
 
 def _part(name: str, paths: Sequence[Path]) -> Part:
