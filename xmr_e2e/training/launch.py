@@ -146,7 +146,7 @@ def _parse(
     asks = {"--help", "-h"} & set(words)
     experiment = tyro.cli(
         Experiment,
-        prog=None if is_program else module.__file__,
+        prog=None if is_program else getattr(module, "__file__", None),  # a notebook is no file
         args=left,
         default=default,
         description=f"{module.__doc__}\n\n{_CONFIG}\n\n{list_kinds(default.method)}" if asks else module.__doc__,
