@@ -5,10 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from xmr_e2e.escape import on_page
+from xmr_e2e.escape import one_line
 
 LONGEST = 1000
 """characters of a text that are shown"""
+
+
+def display(*parts: str) -> str:
+    """What these functions make, as one object shows it: without formulas, for which a notebook takes text between two
+    dollars."""
+    return f'<div class="tex2jax_ignore mathjax_ignore">{"".join(parts)}</div>'
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -38,7 +44,7 @@ def items(texts: Iterable[object]) -> str:
 def text_of(text: object) -> str:
     """Text that is seen as it is, and does nothing; cut where it is long."""
     whole = str(text)
-    return html.escape(on_page(whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}…"))
+    return html.escape(one_line(whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}…"))
 
 
 def _row(kind: str, cells: Sequence[object], first: str) -> str:

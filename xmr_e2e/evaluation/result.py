@@ -75,12 +75,12 @@ class EvaluationResult:
         noise = [f"trained with wrong labels: {self.label_noise}"] if self.label_noise else []
         leaks = [f"known leak: {leak}" for leak in self.leaks]
         differences = [f"differs from clean: {words}" for words in (self.protocol.differences if self.protocol else ())]
-        return "".join([
+        return notebook.display(
             notebook.heading(about),
             notebook.paragraph("; ".join([*protocol, self.selection])),
             notebook.items([*noise, *leaks, *differences]),
             notebook.table(["direction", "", *shown], rows),
-        ])  # fmt: skip
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a result file, as JSON values."""

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 def as_html(run: Run) -> str:
     """The run for a notebook. Where something in it is damaged, that is said: to look at it is no reason to fail."""
-    return "".join([
-        notebook.heading(f"run {run.folder}"),
-        notebook.table((), _about(run)),
-        *_figures(run),
-    ])  # fmt: skip
+    return notebook.display(notebook.heading(f"run {run.folder}"), notebook.table((), _about(run)), *_figures(run))
 
 
 def _about(run: Run) -> Iterator[tuple[str, str]]:

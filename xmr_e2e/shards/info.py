@@ -38,13 +38,13 @@ def describe(manifest: Manifest) -> Group:
 def as_html(manifest: Manifest) -> str:
     """Splits, the most frequent classes, how many were skipped, and notes: for a notebook."""
     notes = [*([f"skipped: {len(manifest.skipped):,}"] if manifest.skipped else []), *manifest.notes]
-    return "".join([
+    return notebook.display(
         notebook.heading(manifest.dataset),
         notebook.paragraph(_about(manifest)),
         notebook.table(_split_columns(manifest), _split_rows(manifest)),
         _frequent_classes(manifest),
         notebook.items(notes[:LINES_SHOWN]),
-    ])  # fmt: skip
+    )
 
 
 def _frequent_classes(manifest: Manifest) -> str:
