@@ -12,8 +12,8 @@ LONGEST = 1000
 
 
 def display(*parts: str) -> str:
-    """What these functions make, as one object shows it: without formulas, for which a notebook takes text between two
-    dollars."""
+    """Parts, made by the functions below, as one object shows them: without formulas, for which a notebook takes text
+    between two dollars."""
     return f'<div class="tex2jax_ignore mathjax_ignore">{"".join(parts)}</div>'
 
 

@@ -44,7 +44,8 @@ class Published:
         """
         home = f"hf://datasets/{self.where}@{self.commit}/"
         url = path if "://" in path else home + path
-        if not url.rpartition("::")[2].startswith(home) or ".." in url.split("/"):
+        is_outside = not url.rpartition("::")[2].startswith(home) or ".." in url.split("/")
+        if is_outside or path.startswith("/"):
             raise XmrError(f"{where}: {shortened(path)} lies outside of {self.where}")
         return _fetch(url, where)
 
@@ -93,8 +94,7 @@ def common_schema(dataset: Published | OnDisk) -> Schema:
     schemas = {}
     for name, split in dataset.parts_by_name.items():
         with _loading(dataset.where):
-            features = split.features or split._resolve_features().features
-            schemas[name] = read_schema(features.arrow_schema, f"{dataset.where} ({name})")
+            schemas[name] = read_schema(split.features.arrow_schema, f"{dataset.where} ({name})")
     first, schema = next(iter(schemas.items()))
     for name, other in schemas.items():
         if other != schema:
@@ -107,12 +107,13 @@ def _load(name: str, subset: str | None, revision: str | None) -> Mapping[Any, A
         import datasets
 
         datasets.disable_progress_bars()
-        loaded: Mapping[Any, Any] = datasets.load_dataset(name, subset, revision=revision, streaming=True)
-        return loaded
+        loaded = datasets.load_dataset(name, subset, revision=revision, streaming=True)
+        # Of some datasets, the columns are known by their first rows alone.
+        return {key: split if split.features else split._resolve_features() for key, split in loaded.items()}
 
 
 def _load_saved(folder: Path) -> Mapping[Any, Any]:
-    """What `save_to_disk` has written. Arrow trusts its files, so that their content is looked through first."""
+    """The splits that `save_to_disk` has written. Arrow trusts its files, so that all they hold is checked first."""
     with _loading(str(folder)):
         import datasets
 
@@ -127,10 +128,13 @@ def _rows(split: Any, where: str, columns: Sequence[str]) -> Iterator[Row]:
     with _loading(where):
         import datasets
 
-        rows = split.with_format(None).select_columns(list(columns))
-        for name, feature in (rows.features or {}).items():
-            if isinstance(feature, datasets.Image):
+        if isinstance(split, datasets.IterableDataset):
+            rows = split.decode(False)  # before all else: what lies upon a decoder is decoded
+        else:
+            rows = split.with_format(None)
+            for name in (name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)):
                 rows = rows.cast_column(name, datasets.Image(decode=False))
+        rows = rows.select_columns(list(columns))
         iterator = iter(rows)
     while True:
         with _loading(where):

@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class RowReader:
-    """What makes a sample of a row."""
+    """Makes samples of rows."""
 
     columns: Columns
     splits: Mapping[str, str]

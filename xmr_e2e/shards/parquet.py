@@ -31,7 +31,7 @@ GROUP_BYTES = 2**25
 
 @dataclass
 class Written:
-    """What was written."""
+    """Files and numbers of samples, for the console."""
 
     files: list[str] = field(default_factory=list)
     samples: int = 0
