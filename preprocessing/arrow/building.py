@@ -43,7 +43,7 @@ def build(table: Table, out: Path, chosen: ColumnOptions, splits: SplitOptions, 
     """Build shards of a table; return the manifest.
 
     Raises:
-        XmrError: options or columns that do not fit, a value that cannot be read, or as `build_shards`; nothing is left.
+        XmrError: options or columns do not fit, a value that cannot be read, or as `build_shards`. Nothing is left.
     """
     for options in (splits, pack):
         check_bounds(options, "--")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from preprocessing.arrow.hub import OnDisk, Published
+from preprocessing.arrow.pictures import picture_folder
 from tests.helpers.built import image_bytes, manifest, samples, write
 from tests.helpers.stored import stored
 from xmr_e2e.cli import main
@@ -361,6 +362,17 @@ def test_a_hub_that_cannot_be_reached_and_a_name_that_is_none_are_errors(
     assert "someone/set: cannot be loaded as a dataset" in refused(capsys, tmp_path / "out")
     assert from_hf("no/such/name", tmp_path / "out") == 2
     assert "no/such/name: cannot be loaded as a dataset" in refused(capsys, tmp_path / "out")
+
+
+def test_after_an_error_nothing_is_left_and_after_ctrl_c_what_the_build_has_made(tmp_path: Path) -> None:
+    for number, (error, left) in enumerate([(XmrError("no"), []), (KeyboardInterrupt(), [".building"])]):
+        out = tmp_path / str(number)
+        with pytest.raises(type(error)), picture_folder(out) as pictures:
+            assert pictures.add(b"one") == pictures.add(b"one") != pictures.add(b"other")
+            write(out / ".building" / "made" / "train-00000.tar", b"")
+            raise error
+        assert [path.name for path in out.glob("*")] == left
+        assert out.exists() == bool(left)
 
 
 def test_what_a_killed_command_left_goes_with_the_next(tmp_path: Path) -> None:
