@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 import xmr_e2e
 from tests.helpers.made_runs import Made
 from tests.helpers.report_pages import Page
 from tests.test_hostile_output import CODES, NAMES
 from xmr_e2e import notebook
+from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import one_line
 from xmr_e2e.evaluation.protocol import ProtocolRecord
@@ -126,3 +129,13 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(notebook.text_of("x" * 10**6)) == notebook.LONGEST + 1
+
+
+def test_a_bar_does_not_move_where_a_notebook_reads_what_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which asks for colors; each time that the bar is redrawn would be lines of its output."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    with Progress(console=Console(file=out, width=80), refresh_per_second=1000) as bar:
+        for _ in bar.track(range(20), description="reading"):
+            bar.refresh()
+    assert out.getvalue().count("reading") == 1 and "\x1b[2K" not in out.getvalue() and "\x1b[" in out.getvalue()

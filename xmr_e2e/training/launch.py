@@ -83,6 +83,7 @@ def train(recipe: Callable[[], Experiment], options: Sequence[str] = ()) -> Run:
         The run, which shows itself in a notebook.
 
     Raises:
+        SystemExit: an option that there is not, or --help; said on stderr.
         XmrError: an option has no possible value, or as a training ends with.
         Stopped: the process was asked to end (SIGTERM); a checkpoint is saved.
     """
