@@ -30,7 +30,7 @@ def from_hf_command(
     save_to_disk has written, Parquet files, or folders of pictures (imagefolder). Pictures keep their bytes; sounds and
     videos do not come over.
 
-    Example: xmr shards from-hf jxie/flickr8k data/shards/flickr8k
+    Example: xmr shards from-hf USER/NAME data/shards/mine
 
     Args:
         dataset: USER/NAME on the hub, or a folder

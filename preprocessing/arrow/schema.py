@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def read_schema(schema: pa.Schema, where: str) -> Schema:
     Raises:
         XmrError: two columns of one name, or features that are no JSON object.
     """
-    twice = [name for name in schema.names if schema.names.count(name) > 1]
+    twice = [name for name, times in Counter(schema.names).items() if times > 1]
     if twice:
         raise XmrError(f"{where}: the column {shortened(twice[0])} is there twice; rename one")
     content = (schema.metadata or {}).get(FEATURES, b"{}")
