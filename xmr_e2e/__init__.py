@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from xmr_e2e.runs.experiment import Optimizer as Optimizer
     from xmr_e2e.runs.experiment import Schedule as Schedule
     from xmr_e2e.runs.experiment import Train as Train
+    from xmr_e2e.runs.run import open_run as open_run
+    from xmr_e2e.shards.manifest import load_manifest as load_manifest
     from xmr_e2e.training.launch import main as main
+    from xmr_e2e.training.launch import train as train
 else:  # builders and `xmr --help` need no torch; type checkers would take every name to exist
     _MODULES = {
         "Augment": "xmr_e2e.data.augment",
@@ -46,7 +49,10 @@ else:  # builders and `xmr --help` need no torch; type checkers would take every
         "WordVectors": "xmr_e2e.data.vectors",
         "XmrError": "xmr_e2e.errors",
         "load": "xmr_e2e.models.saved_model",
+        "load_manifest": "xmr_e2e.shards.manifest",
         "main": "xmr_e2e.training.launch",
+        "open_run": "xmr_e2e.runs.run",
+        "train": "xmr_e2e.training.launch",
     }
     __all__ = list(_MODULES)
     __getattr__ = lazy_attributes(__name__, _MODULES)

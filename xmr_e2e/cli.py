@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import tyro.conf
 from tyro.extras import SubcommandApp
 
+from preprocessing.arrow.command import from_hf_command, from_parquet_command
 from xmr_e2e.console import report_errors
 from xmr_e2e.data.command import sheet_command, verify_command
 from xmr_e2e.doctor.command import doctor_command
@@ -60,7 +61,7 @@ recipes_app = SubcommandApp()
 shards_app = SubcommandApp()
 study_app = SubcommandApp()
 app.command(recipes_app, name="recipes", help="List the recipes with their published figures, or copy one.")
-app.command(shards_app, name="shards", help="Look at, check and adopt folders of WebDataset shards.")
+app.command(shards_app, name="shards", help="Look at, check, adopt and convert folders of WebDataset shards.")
 app.command(study_app, name="study", help="Train a recipe in many variants with many seeds, and show them as a table.")
 app.command(name="doctor")(doctor_command)
 app.command(name="eval")(eval_command)
@@ -85,6 +86,9 @@ shards_app.command(name="verify")(verify_command)
 shards_app.command(name="sheet")(sheet_command)
 shards_app.command(name="audit")(audit_command)
 shards_app.command(name="index")(shards.index_command)
+shards_app.command(name="from-hf")(from_hf_command)
+shards_app.command(name="from-parquet")(from_parquet_command)
+shards_app.command(name="to-parquet")(shards.to_parquet_command)
 shards_app.command(name="mount")(mount_command)
 shards_app.command(name="trust")(trust_command)
 

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import rich.console
@@ -25,7 +26,13 @@ class Console(rich.console.Console):
     only rich's own control characters reach the terminal."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, **options})
+        stream = options.get("file") or (sys.stderr if options.get("stderr") else sys.stdout)
+        # A notebook asks what it starts for colors (FORCE_COLOR); each redrawn bar would be a line there.
+        still = {} if "force_terminal" in options or stream.isatty() else {"force_interactive": False}
+        # Within a notebook, rich warns before each bar if it lacks the package by which they move there.
+        if "ipykernel" in sys.modules and find_spec("ipywidgets") is None:
+            still["force_jupyter"] = False
+        super().__init__(**{"markup": False, "emoji": False, **still, **options})
 
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None

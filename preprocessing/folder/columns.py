@@ -64,7 +64,7 @@ class Columns:
         split = named([self.split or "split"])
         return UsedColumns(
             files={modality: names[0] for modality, names in files.items() if names},
-            texts=named(self.text) if self.text else _numbered_texts(columns),
+            texts=named(self.text) if self.text else numbered_texts(columns),
             labels=named(self.label or LABEL_COLUMNS),
             split=split[0] if split else "",
         )
@@ -110,7 +110,7 @@ def find_columns(table: Path, columns: Sequence[str], chosen: Columns) -> UsedCo
     return found
 
 
-def _numbered_texts(columns: Sequence[str]) -> tuple[str, ...]:
+def numbered_texts(columns: Sequence[str]) -> tuple[str, ...]:
     """The columns that are called text and the like, in the order of their numbers: text, text2, …, text10."""
     matches = [match for match in map(TEXT_COLUMN.fullmatch, columns) if match]
     return tuple(match[0] for match in sorted(matches, key=lambda match: int(match[2] or 0)))

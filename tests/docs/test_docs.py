@@ -81,6 +81,8 @@ CHECKPOINT = "stage-00-epoch-0000-step-000000"
 QUICK = {
     "shards verify": "--workers 1",
     "shards index": "--workers 1",
+    "shards from-parquet": "--workers 1",
+    "shards from-hf": "--workers 1",
     "shards audit": "--workers 1 --no-texts",  # the miniatures' texts are few
     "serve": "--port 0",
 }

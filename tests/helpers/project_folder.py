@@ -31,6 +31,7 @@ from tests.helpers.raw_websearch import websearch_raw
 from tests.helpers.raw_wikipedia import wikipedia_raw
 from tests.helpers.raw_xmedia import five_views, write_lists, xmedia_raw
 from xmr_e2e.models.saved_model import load
+from xmr_e2e.shards.parquet import write_parquet
 
 RUN = "runs/alscor_pascal/20261122-120000"
 OWN = {"dog": "a brown dog runs on grass", "sea": "waves break, on a beach"}
@@ -41,6 +42,9 @@ OUTPUT = (
     ("python -m preprocessing.folder", 1),
     ("python -m benchmarks.methods", 1),
     ("xmr shards mount", 1),
+    ("xmr shards from-parquet", 1),
+    ("xmr shards from-hf", 1),
+    ("xmr shards to-parquet", 1),
     ("xmr shards sheet", 1),
     ("xmr export", 1),
 )
@@ -139,6 +143,8 @@ class Project:
             tars_of_another_tool(self.root / "my_tars")
         elif word.startswith("my_pairs"):
             own_pairs(self.root / "my_pairs")
+        elif word in ("my_parquet", "my_dataset"):
+            write_parquet(self.shards, path)
         elif word.startswith("my_"):
             own_data(self.root / word.partition("/")[0])
         elif word == "TABLE" or path.suffix == ".csv":

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import webdataset
 from PIL import Image
 from safetensors.numpy import load
 
+from tests.helpers.stored import stored
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.schema import key_of
 
@@ -72,3 +74,19 @@ def test_features_are_read_with_safetensors_alone(tmp_path: Path, make_image: Ca
     assert set(item) >= {"png", "json", "audio.safetensors"}
     assert np.array_equal(load(item["audio.safetensors"])["features"], features)
     assert Image.open(io.BytesIO(item["png"])).size == Image.open(image).size
+
+
+def test_webdataset_is_read_by_datasets_as_by_this_project(tiny_shards: Path, tmp_path: Path) -> None:
+    expected = stored(tiny_shards)
+    files = {split: sorted(map(str, tiny_shards.glob(f"{split}-*.tar"))) for split in ("train", "val", "test")}
+    found = datasets.load_dataset("webdataset", data_files=files, cache_dir=str(tmp_path / "cache"))
+    keys = [("val" if name == "validation" else name, row["__key__"]) for name, each in found.items() for row in each]
+    assert sorted(keys) == sorted(expected)
+    for name, split in found.items():
+        for row in split.cast_column("jpg", datasets.Image(decode=False)):
+            sample = expected[name, row["__key__"]]
+            assert row["jpg"]["bytes"] == sample.image
+            assert (tuple(row["json"]["texts"]), tuple(row["json"]["labels"])) == (sample.texts, sample.labels)
+    picture = found["train"][0]["jpg"]
+    own = expected["train", found["train"][0]["__key__"]].image
+    assert own is not None and picture.tobytes() == Image.open(io.BytesIO(own)).tobytes()

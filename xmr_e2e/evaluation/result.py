@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from xmr_e2e import notebook
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
 from xmr_e2e.evaluation.protocol import Name, ProtocolRecord, Words
 from xmr_e2e.evaluation.retrieval import RetrievalMetrics
+from xmr_e2e.evaluation.shown import ShownRow, ratio_cells, score_cells, shown_rows, shown_scores
 from xmr_e2e.received import parse, parse_json, read_bytes
 
 
@@ -62,6 +65,22 @@ class EvaluationResult:
                 f"the result on {self.dataset} was written by an earlier version; measure it again: xmr eval"
             )
         return self.protocol
+
+    def _repr_html_(self) -> str:
+        """The figures in a notebook, those of random rankings beside each, and what has to be known of them."""
+        shown = shown_scores(self.metrics)
+        rows = [line for row in shown_rows(self.metrics) for line in _lines(row, shown)]
+        about = f"{self.dataset}, {self.split} split"
+        protocol = [f"protocol {self.protocol.name}, gallery {self.protocol.gallery}"] if self.protocol else []
+        noise = [f"trained with wrong labels: {self.label_noise}"] if self.label_noise else []
+        leaks = [f"known leak: {leak}" for leak in self.leaks]
+        differences = [f"differs from clean: {words}" for words in (self.protocol.differences if self.protocol else ())]
+        return notebook.display(
+            notebook.heading(about),
+            notebook.paragraph("; ".join([*protocol, self.selection])),
+            notebook.items([*noise, *leaks, *differences]),
+            notebook.table(["direction", "", *shown], rows),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a result file, as JSON values."""
@@ -127,6 +146,15 @@ def read_result(path: Path) -> EvaluationResult:
     if not isinstance(document, dict):
         raise XmrError(f"{path} holds no JSON object")
     return EvaluationResult.from_dict(document, f"{path}: not what `xmr eval` writes")
+
+
+def _lines(row: ShownRow, shown: Sequence[str]) -> list[list[str]]:
+    """A direction's lines of a notebook's table."""
+    return [
+        [row.title, "model", *score_cells(row.model, shown)],
+        ["", "random", *score_cells(row.random, shown)],
+        ["", "times random", *ratio_cells(row, shown)],
+    ]
 
 
 def _side(directions: Directions) -> dict[str, Any]:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xmr_e2e.evaluation.directions import (
-    OTHERS,
-    RSUM,
-    CrossModalMetrics,
-    direction_name,
-    direction_title,
-    modality_title,
-)
+from xmr_e2e.evaluation.directions import OTHERS, CrossModalMetrics, direction_name, modality_title
+from xmr_e2e.evaluation.shown import ShownRow, average_row, ratio_cells, row_of, score_cells, shown_rows, shown_scores
 
-SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
-SHOWN_WITHOUT_LABELS = ("R@1", "R@5", "R@10", "MedR", RSUM)
-NO_FRACTIONS = ("MedR", RSUM)
 MOST_BLOCKS = 6
 """directions that have a block of lines each: those of three modalities. With more, they are cells of a matrix"""
-
-Block = tuple[str, Mapping[str, float], Mapping[str, float]]
-"""heading, the model's scores, those of random rankings"""
 
 
 def metrics_table(metrics: CrossModalMetrics) -> RenderableType:
@@ -33,37 +21,22 @@ def metrics_table(metrics: CrossModalMetrics) -> RenderableType:
 
     Of more than MOST_BLOCKS directions, the main figure as a matrix, and all figures of the average.
     """
-    shown = SHOWN if metrics.model.is_labeled else SHOWN_WITHOUT_LABELS
-    average: Block = ("average", metrics.model.average, metrics.random.average)
+    shown = shown_scores(metrics)
     if len(metrics.model.directions) > MOST_BLOCKS:
-        return Group(_matrix(metrics, shown[0]), _blocks([average], shown))
-    directions, pools = (
-        [_block(metrics, way) for way in names] for names in (metrics.model.directions, metrics.model.pools)
-    )
-    return _blocks([*directions, average, *pools], shown)
+        return Group(_matrix(metrics, shown[0]), _blocks([average_row(metrics)], shown))
+    return _blocks(shown_rows(metrics), shown)
 
 
-def _block(metrics: CrossModalMetrics, way: str) -> Block:
-    return direction_title(way), metrics.model.rows[way].scores, metrics.random.rows[way].scores
-
-
-def _blocks(blocks: Sequence[Block], shown: Sequence[str]) -> Table:
+def _blocks(rows: Sequence[ShownRow], shown: Sequence[str]) -> Table:
     """Three lines for each."""
     table = Table("direction", box=box.SIMPLE_HEAD)
     for name in shown:
         table.add_column(name, justify="right")
-    for heading, model, floor in blocks:
-        ratios = {name: model[name] / floor[name] for name in shown if name in model and floor.get(name)}
-        ratios.pop("MedR", None)  # of ranks, which are better where they are lower
-        table.add_row(heading, *_cells(model, shown, "{:.4f}"), style="bold")
-        table.add_row("random", *_cells(floor, shown, "{:.4f}"), style="dim")
-        table.add_row("times random", *_cells(ratios, shown, "{:.1f}x"), style="dim", end_section=True)
+    for row in rows:
+        table.add_row(row.title, *score_cells(row.model, shown), style="bold")
+        table.add_row("random", *score_cells(row.random, shown), style="dim")
+        table.add_row("times random", *ratio_cells(row, shown), style="dim", end_section=True)
     return table
-
-
-def _cells(scores: Mapping[str, float], shown: Sequence[str], form: str) -> Iterator[str]:
-    forms = {name: "{:,.1f}" for name in NO_FRACTIONS} if form == "{:.4f}" else {}
-    return (forms.get(name, form).format(scores[name]) if name in scores else "–" for name in shown)
 
 
 def _matrix(metrics: CrossModalMetrics, name: str) -> Table:
@@ -82,8 +55,8 @@ def _matrix_cell(metrics: CrossModalMetrics, query: str, gallery: str, name: str
     way = direction_name(query, gallery)
     if way not in metrics.model.rows:
         return Text("")
-    _, model, floor = _block(metrics, way)
-    if name not in model:
+    row = row_of(metrics, way)
+    if name not in row.model:
         return Text("–")
-    times = f"\n{model[name] / floor[name]:.1f}x" if floor.get(name) else ""
-    return Text.assemble((f"{model[name]:.4f}", "bold"), (times, "dim"))
+    times = f"\n{row.ratios[name]:.1f}x" if name in row.ratios else ""
+    return Text.assemble((f"{row.model[name]:.4f}", "bold"), (times, "dim"))

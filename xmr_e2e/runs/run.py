@@ -44,7 +44,9 @@ from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError, describe_os_error
+from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.files import read_json, sha256_of, write_atomically
+from xmr_e2e.models.model_folder import refuse_folder_of_runs
 from xmr_e2e.models.weights import read_weights
 from xmr_e2e.received import check_name, own_path, parse_json, read_bytes
 from xmr_e2e.runs.continuation import differences
@@ -263,6 +265,19 @@ class Run:
         path = self.folder / name
         return read_json(path) if path.exists() else {}
 
+    def results(self) -> dict[str, EvaluationResult]:
+        """All that was measured, by the names of its files: "test", "test-captions", …
+
+        Raises:
+            XmrError: a file holds something else.
+        """
+        return {path.stem: read_result(path) for path in sorted((self.folder / "evaluation").glob("*.json"))}
+
+    def _repr_html_(self) -> str:
+        from xmr_e2e.runs.shown import as_html
+
+        return as_html(self)
+
     def save_evaluation(self, split: str, document: Mapping[str, Any]) -> Path:
         own_path(self.folder, "evaluation").mkdir(exist_ok=True)
         return self._write_json(f"evaluation/{check_name(split, str(self.folder))}.json", document)
@@ -275,6 +290,19 @@ class Run:
         path = own_path(self.folder, name)
         write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
         return path
+
+
+def open_run(folder: Path | str) -> Run:
+    """A run folder, to look at: its `results`, `records` and `experiment`.
+
+    Raises:
+        XmrError: no training was started there.
+    """
+    run = Run(Path(folder))
+    refuse_folder_of_runs(run.folder)
+    if not run.exists:
+        raise XmrError(f"{run.folder}: no run folder (it has no config.json); name one as in runs/RECIPE/TIME")
+    return run
 
 
 def _open_itself(path: str, flags: int) -> int:

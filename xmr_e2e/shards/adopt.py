@@ -97,7 +97,7 @@ def adopt_shards(
 
     names = {label for survey in surveys.values() for label in survey.labels}
     check_classes(sorted(names))
-    classes = _order_classes(names)
+    classes = order_classes(names)
     about = {tar: Shard(tar.name, len(survey.keys), tar.stat().st_size, "0" * 64) for tar, survey in surveys.items()}
     manifest = Manifest(
         dataset=dataset or folder.name,
@@ -244,7 +244,7 @@ def _check_keys(split: str, surveys: Mapping[Path, _Survey]) -> None:
             tar_of[key] = tar
 
 
-def _order_classes(names: set[str]) -> tuple[str, ...]:
+def order_classes(names: set[str]) -> tuple[str, ...]:
     """Numbers in the order of their value, words in the alphabet's."""
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

@@ -1,4 +1,4 @@
-"""`xmr shards info` and `index`."""
+"""`xmr shards info`, `index` and `to-parquet`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xmr_e2e.console import Console
 from xmr_e2e.escape import shell
+from xmr_e2e.extras import require_extra
 from xmr_e2e.shards.parallel import CPUS
 
 
@@ -53,3 +54,26 @@ def index_command(
     console = Console(highlight=False, soft_wrap=True)
     console.print(describe(manifest))
     console.print(f"adopted; check the images with: {shell('xmr', 'shards', 'verify', folder)}")
+
+
+def to_parquet_command(shards: Path, out: Path, /) -> None:
+    """Write shards as Parquet files that Hugging Face's datasets reads, a file for each shard: key, image (the bytes as
+    they are stored), captions, label or labels, and source. Sounds, videos, shapes and features do not come over.
+
+    Example: xmr shards to-parquet data/shards/mine exported
+
+    Args:
+        shards: the folder with manifest.json
+        out: the folder to write to, which is new or empty
+    """
+    require_extra("parquet", "xmr shards to-parquet")
+    from xmr_e2e.shards.manifest import load_manifest
+    from xmr_e2e.shards.parquet import write_parquet
+
+    written = write_parquet(shards, out)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{written.samples:,} samples in {len(written.files)} files written to {out}")
+    if left := [name for name in load_manifest(shards).modalities if name not in ("image", "text")]:
+        console.print(f"pictures and texts alone are written: not {', '.join(left)}")
+    if written.empty:
+        console.print(f"{written.empty:,} samples have neither, and are left out")

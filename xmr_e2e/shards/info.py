@@ -1,4 +1,4 @@
-"""The content of a manifest, as tables for a terminal."""
+"""The content of a manifest, as tables for a terminal, and for a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from xmr_e2e import notebook
 from xmr_e2e.escape import one_line
+from xmr_e2e.received import shortened
 from xmr_e2e.shards.manifest import Manifest
 
 CLASSES_SHOWN = 24
@@ -33,11 +35,39 @@ def describe(manifest: Manifest) -> Group:
     return Group(*parts)
 
 
+def as_html(manifest: Manifest) -> str:
+    """Splits, the most frequent classes, how many were skipped, and notes: for a notebook."""
+    notes = [*([f"skipped: {len(manifest.skipped):,}"] if manifest.skipped else []), *manifest.notes]
+    return notebook.display(
+        notebook.heading(manifest.dataset),
+        notebook.paragraph(_about(manifest)),
+        notebook.table(_split_columns(manifest), _split_rows(manifest)),
+        _frequent_classes(manifest),
+        notebook.items(notes[:LINES_SHOWN]),
+    )
+
+
+def _frequent_classes(manifest: Manifest) -> str:
+    totals = _totals(manifest)
+    names = sorted(totals, key=lambda name: -totals[name])[:CLASSES_SHOWN]
+    shown = ", ".join(f"{shortened(name, quoted=False)} ({totals[name]:,})" for name in names)
+    return notebook.paragraph(f"samples per class: {shown}") if shown else ""
+
+
+def _totals(manifest: Manifest) -> dict[str, int]:
+    return {name: sum(split.labels.get(name, 0) for split in manifest.splits.values()) for name in manifest.classes}
+
+
 def _heading(manifest: Manifest) -> Text:
+    return _headed(manifest.dataset, f": {_about(manifest)}")
+
+
+def _about(manifest: Manifest) -> str:
+    """Its classes, and how its files were made."""
     labels = "several labels per sample" if manifest.multi_label else "one label per sample"
     classes = f"{len(manifest.classes)} classes, {labels}" if manifest.classes else "no classes, no labels"
     origin = "tars adopted from another tool" if manifest.adopted else _options(manifest)
-    return _headed(manifest.dataset, f": {classes}; {origin}")
+    return f"{classes}; {origin}"
 
 
 def _options(manifest: Manifest) -> str:
@@ -48,18 +78,27 @@ def _options(manifest: Manifest) -> str:
 
 def _splits_table(manifest: Manifest) -> Table:
     table = Table("split", title="Splits", title_justify="left")
-    for name in ("samples", *manifest.modalities, "shards", "MB"):
+    for name in _split_columns(manifest)[1:]:
         table.add_column(name, justify="right")
+    for row in _split_rows(manifest):
+        table.add_row(*row)
+    return table
+
+
+def _split_columns(manifest: Manifest) -> list[str]:
+    return ["split", "samples", *manifest.modalities, "shards", "MB"]
+
+
+def _split_rows(manifest: Manifest) -> Iterator[list[str]]:
     for name, split in manifest.splits.items():
         megabytes = sum(shard.bytes for shard in split.shards) / 1e6
         counts = [split.samples, *(split.modalities.get(name, 0) for name in manifest.modalities), len(split.shards)]
-        table.add_row(name, *(f"{count:,}" for count in counts), f"{megabytes:,.1f}")
-    return table
+        yield [name, *(f"{count:,}" for count in counts), f"{megabytes:,.1f}"]
 
 
 def _classes_table(manifest: Manifest) -> Table:
     """Samples per class and split: all classes, or the most frequent ones where there are many."""
-    totals = {name: sum(split.labels.get(name, 0) for split in manifest.splits.values()) for name in manifest.classes}
+    totals = _totals(manifest)
     shown = list(manifest.classes)
     title = "Samples per class"
     if len(shown) > CLASSES_SHOWN:

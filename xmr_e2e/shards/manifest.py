@@ -148,6 +148,11 @@ class Manifest:
         """The cap of an image's pixels with which the shards were built; None where it is not known."""
         return self.options.get("max_pixels")
 
+    def _repr_html_(self) -> str:
+        from xmr_e2e.shards.info import as_html
+
+        return as_html(self)
+
     def encode(self) -> bytes:
         document = {"format": FORMAT, "version": VERSION, **asdict(self)}
         for name, split in self.splits.items():
@@ -166,13 +171,14 @@ class _Header:
     version: int
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_manifest(folder: Path | str) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
         XmrError: no manifest (the message says whether something was left unfinished), or one that this version
             cannot read.
     """
+    folder = Path(folder)
     path = folder / NAME
     if not path.exists():
         advice = "build the shards first"

@@ -110,6 +110,8 @@ class RawSample:
     """modality -> its published features (d,)"""
     media: Mapping[str, Path] = field(default_factory=dict, compare=False)
     """modality ("audio", "video" or "shape3d") -> its raw file, carried as it is"""
+    where: str = field(default="", compare=False)
+    """the place to look for it, where its files are copies for the time of the build"""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -118,8 +120,8 @@ class RawSample:
 
     @property
     def place(self) -> str:
-        """The place to look for it, for error messages: its image, another raw file, or else its source."""
-        return str(next(iter(self.files.values()), self.source))
+        """The place to look for it, for error messages: `where`, its image, another raw file, or else its source."""
+        return self.where or str(next(iter(self.files.values()), self.source))
 
 
 def check_samples(samples: Sequence[RawSample]) -> dict[str, tuple[int, ...]]:

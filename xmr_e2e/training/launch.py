@@ -68,6 +68,37 @@ def main(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) ->
     sys.exit(report_errors(command))
 
 
+def train(recipe: Callable[[], Experiment], options: Sequence[str] = ()) -> Run:
+    """Train within a program or a notebook, in one process, and measure, as `main` does on a command line.
+
+    Args:
+        recipe: the function that gives the experiment, such as `xmr_e2e.recipes.dscmr_pascal.experiment`.
+        options: as on the command line: ["--train.epochs", "5"].
+
+    Returns:
+        The run, which shows itself in a notebook.
+
+    Raises:
+        SystemExit: an option that there is not, or --help; said on stderr.
+        XmrError: an option has no possible value, or as a training ends with.
+        Stopped: the process was asked to end (SIGTERM); a checkpoint is saved.
+    """
+    from accelerate.state import AcceleratorState
+
+    from xmr_e2e.training.processes import make_accelerator
+
+    experiment = parse(recipe, options)
+    # Accelerate's state outlives a training, and refuses the precision of the next.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        run, status = _run(experiment, make_accelerator(experiment.train))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if status:
+        raise Stopped(f"stopped; to go on: --train.resume {run.folder}")
+    return run
+
+
 def parse(recipe: Callable[[], Experiment], args: Sequence[str] | None = None) -> Experiment:
     """The recipe's experiment, changed by the options of a command line; by default this process's own. A run that is
     gone on with has its own configuration, which takes the recipe's place.
@@ -115,7 +146,7 @@ def _parse(
     asks = LONG in words
     experiment = tyro.cli(
         Experiment,
-        prog=None if is_program else module.__file__,
+        prog=None if is_program else getattr(module, "__file__", None),  # a notebook is no file
         args=["--help"] if asks else left,
         default=default,
         description=long_description(module.__doc__ or "", default) if asks else module.__doc__,
@@ -126,6 +157,11 @@ def _parse(
 
 def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
     """Train, evaluate, report; every rank calls it. Returns the exit status."""
+    return _run(experiment, accelerator)[1]
+
+
+def _run(experiment: Experiment, accelerator: Accelerator) -> tuple[Run, int]:
+    """As `run_experiment`; returns the run as well."""
     from xmr_e2e.runs.trackers import close_trackers
     from xmr_e2e.training.preflight import check_start
 
@@ -153,7 +189,7 @@ def run_experiment(experiment: Experiment, accelerator: Accelerator) -> int:
             )
             status = STOPPED
         accelerator.end_training()
-    return status
+    return run, status
 
 
 def _measure(experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
