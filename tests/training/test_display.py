@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
 
+from xmr_e2e.console import Console
 from xmr_e2e.runs.checkpoint import TrainingProgress
-from xmr_e2e.training.display import Throughput
+from xmr_e2e.training import display
+from xmr_e2e.training.display import Throughput, training_progress
 from xmr_e2e.training.selection import choose_epoch
 
 
@@ -34,3 +37,18 @@ def test_the_last_epoch_is_kept_where_nothing_chooses() -> None:
     for select, scores in (("last", {"loss": 1.0}), ("mAP@all", {})):
         choice = choose_epoch(select, scores, TrainingProgress(epoch=4), None)
         assert (choice.best, choice.shown, choice.kept) == (None, "no selection", "epoch 5, the last one")
+
+
+@pytest.mark.parametrize("width", [40, 60, 90, 140])
+def test_the_bar_of_an_epoch_keeps_to_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gives way first is the end of the words, then the bar; the epoch, its steps and the time left stay."""
+    shown = Console(file=io.StringIO(), width=width, height=20, force_terminal=True, no_color=True)
+    monkeypatch.setattr(display, "console", shown)
+    with training_progress(is_main=True) as progress:
+        progress.add_task(
+            "prior-image, epoch 8/12", total=8, completed=3, status="0:02:08 left, loss 0.5796, best 0.4173"
+        )
+        (line,) = shown.render_lines(progress.get_renderable(), pad=False)
+    text = "".join(segment.text for segment in line)
+    assert len(text) <= width and text.startswith("prior-image, epoch 8/12") and "3/8 0:02:08" in text
+    assert ("━" in text) == (width > 80) and ("best 0.4173" in text) == (width > 80)

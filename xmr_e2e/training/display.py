@@ -7,9 +7,14 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from xmr_e2e.console import console
+
+WIDTH_OF_WORDS = 70
+"""of the columns beside the bar, about"""
 
 
 class Throughput:
@@ -69,12 +74,18 @@ def busy(what: str) -> AbstractContextManager[object]:
 
 
 def training_progress(*, is_main: bool) -> Progress:
-    """The bar of an epoch; tasks have the field `status`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-    )
+    """The bar of an epoch; tasks have the field `status`. On a narrow terminal the words behind it are cut, and on one
+    that is narrower still there is no bar."""
+    bar = [BarColumn(bar_width=min(30, console.width - WIDTH_OF_WORDS))] if console.width > WIDTH_OF_WORDS + 5 else []
+    columns = (TextColumn("{task.description}"), *bar, MofNCompleteColumn(), StatusColumn())
     return Progress(*columns, console=console, disable=not is_main)
+
+
+class StatusColumn(ProgressColumn):
+    """The words of the field `status`, on one line, as far as there is room."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=False))  # the one that gives way
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["status"], no_wrap=True, overflow="ellipsis")

@@ -39,7 +39,7 @@ class TrainingRecords:
     def status(self, progress: TrainingProgress, throughput: Throughput) -> str:
         """The words beside the bar of an epoch."""
         best = "" if progress.best is None else f"best {abs(progress.best):.4f}, "
-        return f"{self._log.last_loss}{best}{throughput}, {self.left(progress)}"
+        return f"{self.left(progress)}, {self._log.last_loss}{best}{throughput}"
 
     def of_step(self, progress: TrainingProgress, rates: Any, throughput: Throughput) -> dict[str, Any]:
         """The record of the step that was just begun, as far as the host knows it."""
