@@ -32,7 +32,14 @@ PACKAGES: dict[str, Callable[[Path], Told]] = {
     "trackio": told_trackio,
 }
 PICTURES = {"precision over recall", "precision over scope", "map by class", "map by modality"}
-MODEL = {"README.md", "config.json", "model.safetensors", "vocab.txt"}
+MODEL = {
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "vocab.txt",
+    "modules.json",
+    "config_sentence_transformers.json",
+}
 
 
 def fail() -> None:

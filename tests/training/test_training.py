@@ -87,7 +87,8 @@ def test_export_writes_the_selected_model_to_a_folder_of_its_own(
     run, out = finished[0], tmp_path / "out"
     assert main(["export", str(run), str(out)]) == 0
     assert f"weights written: {out}" in capsys.readouterr().out
-    names = ["README.md", "config.json", "model.safetensors", "vocab.txt"]
+    for_others = ["config_sentence_transformers.json", "modules.json"]
+    names = sorted(["README.md", "config.json", "model.safetensors", "vocab.txt", *for_others])
     assert sorted(path.name for path in out.iterdir()) == names
     texts = ["a picture of apple", "the sea"]
     assert (xmr_e2e.load(out).embed_texts(texts) == xmr_e2e.load(run).embed_texts(texts)).all()
