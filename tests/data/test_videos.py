@@ -25,6 +25,8 @@ from xmr_e2e.data.media_files import MediaBounds
 from xmr_e2e.data.videos import decode_frames, extract_frames, whole_frames
 from xmr_e2e.errors import XmrError
 
+pytestmark = pytest.mark.slow
+
 WHERE = "train-000000.tar: 12-dog"
 WIDTH, HEIGHT, SIDE = 96, 64, 32
 

@@ -18,6 +18,8 @@ from xmr_e2e.studies.files import find_studies, load_study
 from xmr_e2e.studies.published import published_ablations
 from xmr_e2e.towers.base import DatasetInfo
 
+pytestmark = pytest.mark.slow
+
 SETTING = re.compile(r"([a-z]\w*(?:\.\w+)*) = (\S+)")
 WITHOUT = "–"
 """in place of the study of a row"""

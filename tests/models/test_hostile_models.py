@@ -61,6 +61,8 @@ from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, TextCnn
 from xmr_e2e.towers.vector import VectorTower
 from xmr_e2e.watchdog import Watchdog
 
+pytestmark = pytest.mark.slow
+
 SMALL = Dscmr(image=ImageTower("resnet10_slim", "none"), text=TextCnn(kernels=8), hidden=8, dim=4)
 TEXTS = ["a picture of apple", "the sea", "…"]
 SECONDS, MEGABYTES = 20, 500
@@ -149,7 +151,6 @@ def test_a_saved_model_carries_the_architecture_of_its_towers(transformer_run: P
     assert sorted(path.name for path in (transformer_run / "towers").iterdir()) == ["image", "text"]
 
 
-@pytest.mark.slow
 def test_its_embeddings_are_those_of_the_model_that_was_saved(tiny_shards: Path, tmp_path: Path) -> None:
     folder = save_transformers(tmp_path / "hub")
     transformers.CLIPImageProcessor(image_mean=[0.1] * 3, image_std=[0.4] * 3).save_pretrained(folder)
@@ -205,7 +206,6 @@ def test_an_architecture_that_is_nowhere_is_said_whatever_it_is_called(
     assert command in str(refused.value)
 
 
-@pytest.mark.slow
 def test_but_takes_it_from_what_was_downloaded_before(
     earlier: Path, transformer_run: Path, nobody: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +242,6 @@ MISLEADING = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", MISLEADING)
 def test_an_architecture_is_one_of_transformers_own_and_no_larger_than_its_weights(
     place: str, transformer_run: Path, changed: Callable[..., Path], nobody: list[Any], modest: None, tmp_path: Path
@@ -386,7 +385,6 @@ def test_a_description_that_is_none_is_refused(name: str, content: bytes, run: P
         xmr_e2e.load(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [Sdml, Drcl, Mars])
 def test_a_fixed_projection_is_not_drawn_for_a_model_whose_weights_have_it(
     make: Any, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -398,7 +396,6 @@ def test_a_fixed_projection_is_not_drawn_for_a_model_whose_weights_have_it(
     assert xmr_e2e.load(run).fingerprint == model.fingerprint
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -429,7 +426,6 @@ def test_every_kind_of_network_is_laid_out_as_it_is_made(config: MethodConfig, t
     assert shapes_of(planned) == shapes_of(made)
 
 
-@pytest.mark.slow
 def test_weights_that_are_none_are_refused(run: Path, changed: Callable[..., Path], modest: None) -> None:
     folder = changed(run, lambda document: None)
     path = folder / "model.safetensors"
@@ -570,7 +566,6 @@ _GROWING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", _GROWING)
 def test_a_tokeniser_that_makes_texts_grow_without_bound_is_refused(part: str, modest: None) -> None:
     document = json.dumps(json.loads(LETTERS) | _GROWING[part])
@@ -641,7 +636,6 @@ def test_any_words_end_in_a_tokeniser_or_an_error(content: bytes) -> None:
     parsed(content, try_tokeniser)
 
 
-@pytest.mark.slow
 @fuzzed
 @given(damaged(PIECES))
 def test_any_sentencepiece_model_ends_in_a_tokeniser_or_an_error(content: bytes) -> None:
@@ -674,7 +668,6 @@ VECTORS = {
 }
 
 
-@pytest.mark.slow
 @fuzzed
 @given(content=damaged(*VECTORS.values(), *(gzip.compress(each, mtime=0) for each in VECTORS.values())))
 def test_any_file_of_vectors_is_read_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -687,7 +680,6 @@ def test_any_file_of_vectors_is_read_or_refused(content: bytes, tmp_path_factory
         assert str(path) in str(error)
 
 
-@pytest.mark.slow
 def test_a_file_of_vectors_takes_the_memory_of_what_is_asked_of_it(tmp_path: Path, modest: None) -> None:
     path = tmp_path / "vectors"
     for content, message in (
@@ -757,7 +749,6 @@ def try_model(folder: Path, name: str, content: bytes, sound: dict[str, bytes]) 
         path.write_bytes(sound[name])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run/model.json", "out/config.json"])
 @fuzzed
 @given(data=st.data())
@@ -767,7 +758,6 @@ def test_any_description_ends_in_a_model_or_an_error(
     try_model(small_run, name, data.draw(hostile(json.loads(sound[name]))), sound)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run/model.safetensors", "out/vocab.txt"])
 @fuzzed
 @given(data=st.data())
@@ -777,7 +767,6 @@ def test_any_weights_and_words_end_in_a_model_or_an_error(
     try_model(small_run, name, data.draw(damaged(sound[name])), sound)
 
 
-@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_header_of_weights_ends_in_a_model_or_an_error(
@@ -794,7 +783,6 @@ ARCHITECTURE = {"model_type": "clip", "text_config": {"hidden_size": 16, "num_hi
                 "vision_config": {"hidden_size": 16, "num_attention_heads": 2, "patch_size": 8}}  # fmt: skip
 
 
-@pytest.mark.slow
 @fuzzed
 @given(content=hostile(ARCHITECTURE, {"model_type": "vit", "id2label": {"0": "a"}, "num_hidden_layers": 2}))
 def test_any_architecture_is_read_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -813,7 +801,6 @@ EXPERIMENT = to_document(
 )
 
 
-@pytest.mark.slow
 @fuzzed
 @given(hostile(EXPERIMENT))
 def test_any_configuration_is_restored_or_refused(content: bytes) -> None:
@@ -937,7 +924,6 @@ def test_a_checkpoint_names_its_own_files_alone(name: str, checkpoint: Path, tmp
     assert "checksum" not in str(caught.value)
 
 
-@pytest.mark.slow
 @fuzzed
 @given(data=st.data())
 def test_any_checkpoint_is_opened_or_refused(data: st.DataObject, checkpoint: Path) -> None:

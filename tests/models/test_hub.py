@@ -23,6 +23,8 @@ from xmr_e2e.evaluation.result import read_result
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 NAME = "someone/birds"
 
 
@@ -75,7 +77,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 # ---- there and back
 
 
-@pytest.mark.slow
 def test_what_was_pushed_gives_the_same_embeddings_bit_for_bit(
     hub: Hub, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,7 +248,6 @@ def test_a_folder_is_never_asked_for_on_the_hub(hub: Hub, tmp_path: Path, monkey
 # ---- commands that take a name
 
 
-@pytest.mark.slow
 def test_commands_take_a_name_where_they_take_a_run(
     hub: Hub,
     run: Path,

@@ -26,6 +26,7 @@ from xmr_e2e.towers.sound import PretrainedSound
 from xmr_e2e.towers.vector import VectorTower
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.parametrize("case", ["ast", "wav2vec2", "raw_wav2vec2", "clap", "fused_clap"]),
 ]
@@ -99,7 +100,6 @@ def test_a_tower_is_written_for_transformers_with_its_feature_extractor(
     torch.testing.assert_close(again(windows), expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_tower_is_written_as_onnx(case: str, model: xmr_e2e.SavedModel, tmp_path: Path) -> None:
     """`save_onnx` compares it with torch, on several numbers of sounds and of windows."""
     worst = save_onnx(model, tmp_path)

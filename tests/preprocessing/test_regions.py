@@ -32,6 +32,8 @@ from xmr_e2e.towers.text import BiGruWords
 from xmr_e2e.training.launch import run_experiment
 from xmr_e2e.training.processes import make_accelerator
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(64, 48), (30, 80), (50, 50)]
 
 
@@ -57,7 +59,6 @@ def shards(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_each_picture_gets_its_regions_and_a_text_alone_gets_none(shards: Path, detector: Detector) -> None:
     manifest = add_regions(shards, detector, count=5, note="five")
     assert manifest.shapes["regions"] == (5, 1024)
@@ -112,7 +113,6 @@ def test_the_command_says_how_the_regions_were_made(
     assert str(shards) in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_what_cannot_be_used_is_refused_by_name(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(XmrError, match=r"--weights .*nothing.pth: neither coco, nor none, nor a file"):
         regions(shards, weights=str(tmp_path / "nothing.pth"))
@@ -168,7 +168,6 @@ def losses(run: Path) -> list[float]:
     return [record["loss"]["object"] for record in records if "loss" in record]
 
 
-@pytest.mark.slow
 def test_a_detector_of_other_classes_finds_regions_that_a_training_reads(
     pairs: Path, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +188,6 @@ def test_a_detector_of_other_classes_finds_regions_that_a_training_reads(
     assert load(run).method.context_heads["image"].out_features == 1601  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
 def test_a_detector_of_other_classes_trains_and_its_model_loads_without_its_file(
     pairs: Path, genome: Path, tmp_path: Path
 ) -> None:

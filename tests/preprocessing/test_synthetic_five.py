@@ -26,6 +26,8 @@ from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.build import BuildOptions
 from xmr_e2e.shards.verify import verify
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 48)
 COUNT = 8
 
@@ -71,7 +73,6 @@ def test_rows_have_one_modality_or_where_paired_all(raw: Path, tmp_path: Path) -
         synthetic(tmp_path / "none", paired=True)
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(raw: Path, tmp_path: Path) -> None:
     for name, seed in (("same", 0), ("other", 1)):
         synthetic(tmp_path / name, five=True, per_class=COUNT, size=SIZE, seed=seed, workers=1)

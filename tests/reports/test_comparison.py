@@ -26,6 +26,8 @@ from xmr_e2e.runs.command import report_command
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.browser"]
 
 
@@ -86,7 +88,6 @@ def test_figures_stand_side_by_side_with_the_random_ones_and_the_best_is_marked(
         assert medians[0].startswith("▲") and not medians[1].startswith("▲")  # the lower rank
 
 
-@pytest.mark.slow
 def test_runs_of_one_recipe_are_told_apart_by_their_folders(make_run: Callable[..., Path], tmp_path: Path) -> None:
     runs = [make_run(name, 0.5) for name in ("seed 1/one", "seed 2/one", "other")]
     for run in runs:
@@ -132,7 +133,6 @@ TRAIN = {**CLEAN, "gallery": "test+train"}
 ON_TEST = {"name": "released:x", "gallery": "test", "selected_on": "test", "differences": ["Selected on test."]}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -153,7 +153,6 @@ def test_what_cannot_be_compared_is_said_and_nothing_is_called_the_best(
     assert ("⚠ not selected on validation" in page.text) == (changes.get("protocol") is ON_TEST)
 
 
-@pytest.mark.slow
 def test_the_page_needs_no_other_file_and_fits_a_phone(
     make_run: Callable[..., Path], tmp_path: Path, browser: Browser
 ) -> None:

@@ -14,6 +14,8 @@ from tests.helpers.embedded import embedded_split
 from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
 from xmr_e2e.reports.direction_matrix import GAP, draw_matrix, matrix_png, matrix_svg
 
+pytestmark = pytest.mark.slow
+
 MODALITIES = ("image", "text", "audio", "video", "shape3d")
 
 
@@ -84,7 +86,6 @@ def test_a_score_that_a_direction_lacks_is_a_dash_and_without_pools_there_is_no_
     assert len(found) == 20 and found[2.5, 0] == "–"
 
 
-@pytest.mark.slow
 def test_it_is_the_same_picture_each_time_as_svg_and_as_png(metrics: CrossModalMetrics) -> None:
     assert matrix_svg(metrics, "mAP@all") == matrix_svg(metrics, "mAP@all")
     assert matrix_svg(metrics, "mAP@all") != matrix_svg(metrics, "R@1")

@@ -14,6 +14,8 @@ from xmr_e2e.fonts import text_width
 from xmr_e2e.reports.embedding_plot import HEIGHT, PIXELS, Coloring, class_plot, embedding_plot, modality_plot
 from xmr_e2e.reports.plots import GREY, WIDTH
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["a", "b", "c", "d"]
 CORNERS = np.array([[-3.0, -1.0], [5.0, -1.0], [5.0, 2.0], [-3.0, 2.0]])
 

@@ -18,6 +18,8 @@ from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.reports import plots
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
 
+pytestmark = pytest.mark.slow
+
 
 def metrics(noise: float, modalities: tuple[str, ...] = ("image", "text")) -> CrossModalMetrics:
     rng = np.random.default_rng(0)
@@ -113,7 +115,6 @@ def test_axes_reach_above_the_highest_curve_also_where_all_are_low(drawn: list[F
     assert drawn[0].axes[0].get_ylim() == pytest.approx((0, 1.1 * highest))
 
 
-@pytest.mark.slow
 @PLOTS
 def test_each_panel_has_the_queries_of_one_modality_and_the_colours_of_the_galleries(
     plot: Callable[[CrossModalMetrics], bytes], drawn: list[Figure]
@@ -175,7 +176,6 @@ def test_scores_have_their_directions_colours_and_the_average_is_grey(drawn: lis
     assert [text for text, _ in legend(drawn[-1])] == [label for label, *_ in lines]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plot", [precision_recall_plot, precision_scope_plot])
 def test_curves_show_the_figures_at_their_size(plot: Callable[[CrossModalMetrics], bytes]) -> None:
     assert size(plot(metrics(0.3)))[0] == pytest.approx(540)
@@ -187,7 +187,6 @@ def test_the_two_kinds_of_curves_differ() -> None:
     assert precision_recall_plot(metrics(0.3)) != precision_scope_plot(metrics(0.3))
 
 
-@pytest.mark.slow
 def test_more_than_two_modalities_get_a_panel_each() -> None:
     sizes = [
         size(precision_recall_plot(metrics(0.3, modalities)))
@@ -208,12 +207,10 @@ def test_there_is_a_panel_for_each_loss_term_and_one_for_the_scores() -> None:
     assert training_plots([{"step": 1, "lr": 0.1, "val": {"average mAP@all": 0.4}}]) == {}
 
 
-@pytest.mark.slow
 def test_nested_and_flat_records_give_the_same_figures() -> None:
     assert training_plots(records(nested=True)) == training_plots(records(nested=False))
 
 
-@pytest.mark.slow
 def test_a_record_without_step_stands_at_the_step_before_it() -> None:
     lines = records(nested=True)
     with_step = [*lines, {"step": 30, "val": {"mAP@all": 0.4}}]
@@ -235,7 +232,6 @@ def test_each_learning_rate_is_drawn_and_one_that_two_groups_share_once() -> Non
     assert same == single != drawn
 
 
-@pytest.mark.slow
 def test_curves_of_long_trainings_stay_small_and_keep_their_peaks() -> None:
     values = np.random.default_rng(0).standard_normal(50_000)
     values[31_234] = 50.0

@@ -39,6 +39,8 @@ from xmr_e2e.reports.report import Findings
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.browser"]
 
 COMMAND = ["train.py", "--a", HOSTILE, "--b", "1"]
@@ -228,7 +230,6 @@ def test_a_report_without_records_and_findings_can_be_written(tmp_path: Path) ->
     assert not page.of_class.keys() & {"heat", "legend", "example", "command"}
 
 
-@pytest.mark.slow
 def test_the_training_curves_show_only_the_main_validation_score(tmp_path: Path, html: str) -> None:
     more = [*RECORDS[:-1], {"step": 8, "val": {"average mAP@all": 0.3, "average R@1": 0.9}}]
     other = [*RECORDS[:-1], {"step": 8, "val": {"average mAP@all": 0.4}}]
@@ -249,7 +250,6 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(report(tmp_path_factory.mktemp("five"), metrics=five_modalities(), findings=found))
 
 
-@pytest.mark.slow
 def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five: Page) -> None:
     assert five.open == []
     given = five_modalities()
@@ -267,7 +267,6 @@ def test_five_modalities_have_a_matrix_of_map_with_the_random_figure_beside(five
             assert [float(cell[:5]), float(cell[5:])] == pytest.approx(expected, abs=5e-4)
 
 
-@pytest.mark.slow
 def test_each_of_twenty_directions_is_listed_and_a_figure_that_it_lacks_is_no_zero(five: Page) -> None:
     rows = {row[0]: row[1:] for row in five.rows if len(row) == 10}
     names = ["mAP@all", "mAP@50", "NDCG@500", "R@1", "R@5", "R@10", "MedR", "Pearson", "rsum"]
@@ -281,7 +280,6 @@ def test_each_of_twenty_directions_is_listed_and_a_figure_that_it_lacks_is_no_ze
         assert (cells[-1] == "–") == (title != "average")  # a sum over directions
 
 
-@pytest.mark.slow
 def test_the_headline_of_five_modalities_is_the_average_and_says_how_many_items_there_are(five: Page) -> None:
     (card,) = five.of_class["headline"]
     assert "average of all directions" in card
@@ -290,7 +288,6 @@ def test_the_headline_of_five_modalities_is_the_average_and_says_how_many_items_
         assert words in five.of_class["facts"][0]
 
 
-@pytest.mark.slow
 def test_an_item_without_picture_shows_modality_source_and_labels(five: Page) -> None:
     assert "A text asks, sounds answer" in five.text
     assert five.of_class["pictures"][0].count(f"audio clip 7 {HOSTILE}") == 2
@@ -309,7 +306,6 @@ def test_queries_without_relevant_items_are_counted_by_direction(tmp_path: Path,
     assert "count 0: 1 of image → audio, 1 of audio → image." in text
 
 
-@pytest.mark.slow
 def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_path: Path) -> None:
     scores = {f"{way} mAP@all": 0.2 for way in ("average", "image_to_text", "text_to_image", "audio_to_text")}
     more = [*RECORDS[:-1], {"step": 8, "val": scores}]
@@ -317,7 +313,6 @@ def test_many_directions_leave_only_their_average_in_the_validation_curves(tmp_p
     assert report(tmp_path, records=more) == report(tmp_path, records=less)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("colors", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390, 320])
 def test_the_page_fits_its_window_and_shows_its_pictures(
@@ -352,7 +347,6 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report(folder, metrics=cross_modal_metrics(given), findings=found, classes=NAMES)
 
 
-@pytest.mark.slow
 def test_names_of_any_kind_are_drawn_as_they_are_and_cut_to_a_line(named: str) -> None:
     page = Page(named)
     assert page.open == []
@@ -369,7 +363,6 @@ def test_names_of_any_kind_are_drawn_as_they_are_and_cut_to_a_line(named: str) -
         assert 0 < float(position) < 540
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 320])
 def test_bars_are_equally_thick_and_no_name_is_wider_than_its_place(
     browser: Browser, named: str, tmp_path: Path, width: int
@@ -386,7 +379,6 @@ def test_bars_are_equally_thick_and_no_name_is_wider_than_its_place(
     assert browser.execute_script(outside) == 0
 
 
-@pytest.mark.slow
 def test_of_thousands_of_classes_only_the_largest_confusions_and_the_ends_are_shown(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(800) % 400
@@ -441,7 +433,6 @@ def test_the_data_are_the_figures_the_curves_and_the_classes(page: Page) -> None
     assert [row["at"] for row in rows if row["direction"] == "average"] == list(given.model.average)
 
 
-@pytest.mark.slow
 def test_facts_of_the_run_are_rows_above_its_curves(tmp_path: Path) -> None:
     page = Page(report(tmp_path, facts={"parameters": "4,500,000"}))
     assert ["parameters", "4,500,000"] in page.rows

@@ -25,6 +25,8 @@ from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import BiGru
 from xmr_e2e.training.launch import parse
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 
 
@@ -38,13 +40,7 @@ def read(tmp_path: Path, text: str) -> Experiment:
     return read_yaml(written(tmp_path, text), dscmr())
 
 
-FEW = ("drcl_five_media", "dscmr_flickr8k", "semantic_sharing_mscoco")
-"""of all kinds of towers; the others take half a minute"""
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
-)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_its_file_and_its_command_line_agree(name: str, tmp_path: Path) -> None:
     recipe = importlib.import_module(f"xmr_e2e.recipes.{name}").experiment
     whole = written(tmp_path, to_yaml(recipe()))

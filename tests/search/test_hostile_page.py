@@ -59,6 +59,8 @@ from xmr_e2e.similarity import Similarity
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.browser"]
 
 DIM = 8
@@ -283,7 +285,6 @@ def test_what_is_no_name_or_path_is_an_error(name: str) -> None:
 # From which page
 
 
-@pytest.mark.slow
 def test_pages_of_other_sites_get_no_answer(port: int) -> None:
     for path in (
         "/api/about",
@@ -328,7 +329,6 @@ def test_a_token_is_asked_for_where_others_come(index: Index) -> None:
             assert ("?token=" in endpoint.address) is needed and "http://0.0.0.0" not in endpoint.address
 
 
-@pytest.mark.slow
 def test_nothing_is_answered_without_the_token(index: Index, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), serving(index, token=True) as endpoint, ExitStack() as stack:
         port, token = endpoint.listener.getsockname()[1], endpoint.rules.token
@@ -451,7 +451,6 @@ def test_what_a_client_says_of_a_proxy_is_not_believed(port: int) -> None:
 # In a browser
 
 
-@pytest.mark.slow
 def test_no_word_of_an_index_runs_in_a_browser(browser: Browser, index: Index, tmp_path: Path) -> None:
     """Behind a proxy and with a token, as it is used where strangers come."""
     options = {"names": ["search.example.org"], "root_path": "/search"}
@@ -508,7 +507,6 @@ def is_over(connection: socket.socket) -> bool:
         return True
 
 
-@pytest.mark.slow
 def test_1200_silent_connections_keep_nobody_out(index: Index) -> None:
     connections.allow_connections()
     with serving(index) as endpoint, ExitStack() as stack:
@@ -522,7 +520,6 @@ def test_1200_silent_connections_keep_nobody_out(index: Index) -> None:
         assert sum(is_over(connection) for connection in silent) >= 200
 
 
-@pytest.mark.slow
 def test_who_says_nothing_or_half_a_header_is_closed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_S", 0.3)
     monkeypatch.setattr(connections, "REQUEST_S", 0.6)
@@ -672,7 +669,6 @@ def obeying(index: Index) -> Iterator[int]:
 REAL = {"a.jpg": PICTURE, "a.wav": wav(0.2), "a.off": off()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(
     ("order", "reason"),
@@ -690,7 +686,6 @@ def test_a_file_that_ends_its_decoder_ends_nothing_else(obeying: int, name: str,
     assert after.status_code == 200 and after.json() == expected
 
 
-@pytest.mark.slow
 def test_a_file_that_is_decoded_for_too_long_is_given_up_and_the_next_one_is_not(index: Index) -> None:
     others = decoders()
     with serving(index, work=InferenceQueues(obey, patience=3)) as endpoint:
@@ -705,7 +700,6 @@ def test_a_file_that_is_decoded_for_too_long_is_given_up_and_the_next_one_is_not
     assert not decoders() - others, "none outlives the server"
 
 
-@pytest.mark.slow
 def test_a_decoder_that_has_ended_by_itself_costs_no_file(index: Index) -> None:
     others = decoders()
     with serving(index) as endpoint:
@@ -797,7 +791,6 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.slow
 @fuzzed
 @given(damaged(*REQUESTS))
 def test_whatever_bytes_come_the_server_answers_in_its_way_and_goes_on(port: int, data: bytes) -> None:
@@ -820,7 +813,6 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 
 
-@pytest.mark.slow
 @fuzzed
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "PUT", "x"]),
@@ -881,7 +873,6 @@ PICTURES = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @fuzzed
 @given(damaged(*PICTURES))
@@ -898,7 +889,6 @@ MEDIA = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MEDIA)
 @fuzzed

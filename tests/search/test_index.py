@@ -35,6 +35,8 @@ from xmr_e2e.search.vectors import Neighbors
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.similarity import Similarity
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.searched"]
 
 SIMILARITIES = get_args(Similarity)
@@ -186,7 +188,6 @@ def photo(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return make_image(tmp_path / "photo.png", color=(40, 170, 60), seed=99)
 
 
-@pytest.mark.slow
 def test_an_index_finds_what_a_search_without_it_finds(model: SavedModel, indexed: Path, photo: Path) -> None:
     index = Index(indexed)
     for query in ("a picture of apple number 4", "here is one more leaf", photo):
@@ -245,7 +246,6 @@ def test_pictures_are_added_without_training_and_only_once(
     assert len(Index(own)) == 13
 
 
-@pytest.mark.slow
 def test_originals_of_resized_shards_are_there_already(
     model: SavedModel, learnt_run: Path, tmp_path: Path, make_image: Callable[..., Path]
 ) -> None:
@@ -270,7 +270,6 @@ def test_originals_of_resized_shards_are_there_already(
     assert len(Index(out)) == 11
 
 
-@pytest.mark.slow
 def test_files_that_are_no_pictures_are_counted_and_named(
     learnt_run: Path, tmp_path: Path, make_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,7 +382,6 @@ def test_what_cannot_be_indexed_is_said(model: SavedModel, learnt_run: Path, tin
         Index(tmp_path / "new")
 
 
-@pytest.mark.slow
 def test_the_commands_use_the_index_of_the_run(
     learnt_run: Path, tiny_shards: Path, tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -23,6 +23,8 @@ from xmr_e2e.search.indexing import make_index
 from xmr_e2e.search.query import Hit, as_file, save_sheet, search
 from xmr_e2e.shards.schema import MODALITIES
 
+pytestmark = pytest.mark.slow
+
 ENDINGS = {"image": ".png", "audio": ".wav", "video": ".mp4", "shape3d": ".off"}
 
 
@@ -144,7 +146,6 @@ def test_a_folder_without_anything_that_the_model_embeds_is_said(
         make_index(model, run, tmp_path / "things", tmp_path / "index")
 
 
-@pytest.mark.slow
 def test_the_commands_say_what_each_hit_is(
     run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

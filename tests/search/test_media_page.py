@@ -33,6 +33,8 @@ from xmr_e2e.shards.schema import MODALITIES
 if TYPE_CHECKING:
     from tests.helpers.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.helpers.browser"]
 
 PATIENCE = 60
@@ -250,7 +252,6 @@ def shown(browser: Browser, selector: str) -> list[Any]:
     return browser.find_elements(By.CSS_SELECTOR, selector)
 
 
-@pytest.mark.slow
 def test_uploads_of_each_kind_find_what_plays_in_a_browser(
     browser: Browser, index: Index, model: xmr_e2e.SavedModel, files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -301,7 +302,6 @@ def check_hits(browser: Browser, media: set[str]) -> None:
             assert browser.execute_script("return arguments[0].paused", players[0])  # one at a time
 
 
-@pytest.mark.slow
 def test_an_item_is_played_in_its_dialog_which_falls_silent_when_it_is_closed(
     browser: Browser, index: Index, model: xmr_e2e.SavedModel, files: dict[str, Path]
 ) -> None:
@@ -323,7 +323,6 @@ def test_an_item_is_played_in_its_dialog_which_falls_silent_when_it_is_closed(
         assert browser.complaints() == []
 
 
-@pytest.mark.slow
 def test_what_is_no_sound_is_said_on_the_page(
     browser: Browser, index: Index, model: xmr_e2e.SavedModel, tmp_path: Path
 ) -> None:

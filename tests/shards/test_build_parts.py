@@ -18,6 +18,8 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.manifest import Manifest, load_manifest
 
+pytestmark = pytest.mark.slow
+
 Samples = tuple[RawSample, ...]
 SHARDS = 9  # of the tiny samples, eight in a shard
 

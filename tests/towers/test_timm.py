@@ -26,6 +26,8 @@ from xmr_e2e.towers.published_size import advise
 from xmr_e2e.towers.regions import GridRegions
 from xmr_e2e.towers.text import MeanWords
 
+pytestmark = pytest.mark.slow
+
 timm = pytest.importorskip("timm")
 SMALL = ("mobilenetv3_small_050", 64, 1024)
 

@@ -41,6 +41,8 @@ from xmr_e2e.shards.remote.address import check_url, hide_secrets, holds_secret
 from xmr_e2e.shards.remote.cache import Cache, make_folder
 from xmr_e2e.shards.remote.trust import is_trusted, permissions_folder, trust
 
+pytestmark = pytest.mark.slow
+
 TAR = "train-00000.tar"
 PUBLIC, INNER = "127.0.0.2", "127.0.0.1"
 """two addresses of this machine. To the tests of redirects, only the first is a public one."""
@@ -651,7 +653,6 @@ def test_which_addresses_are_public(address: str, is_public: bool) -> None:
 # How much a server sends, and how fast
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_manifest_has_a_bound_which_is_counted_as_it_comes(
     packed: bool, serve: Callable[..., Site], tmp_path: Path
@@ -695,7 +696,6 @@ def test_an_index_has_a_bound_by_its_samples(
         load_manifest(tmp_path / "mounted")
 
 
-@pytest.mark.slow
 def test_a_tar_that_grows_without_end_is_cut_off(
     serve: Callable[..., Site], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -747,7 +747,6 @@ def test_secrets_are_not_shown(text: str, shown: str) -> None:
     assert holds_secret(text) == (text != shown)
 
 
-@pytest.mark.slow
 def test_no_message_of_any_command_holds_a_secret(
     serve: Callable[..., Site],
     shards: Path,
@@ -940,7 +939,6 @@ URLS = [
 ]
 
 
-@pytest.mark.slow
 @fuzzed
 @given(hostile(*SOUND))
 def test_any_remote_json_ends_in_a_mount_or_an_error(document: bytes) -> None:
@@ -965,7 +963,6 @@ urls = st.one_of(
 )  # fmt: skip
 
 
-@pytest.mark.slow
 @fuzzed
 @given(urls)
 def test_any_url_ends_in_a_host_and_a_path_or_an_error(url: str) -> None:
@@ -986,7 +983,6 @@ def test_any_url_ends_in_a_host_and_a_path_or_an_error(url: str) -> None:
         assert http.URL(url).host
 
 
-@pytest.mark.slow
 @fuzzed
 @given(
     user=st.text("abcXYZ0123456789._~!$&()*+,;=%-", max_size=10),
@@ -1018,7 +1014,6 @@ def fuzzed_manifests(shards: Path) -> st.SearchStrategy[bytes]:
     ))  # fmt: skip
 
 
-@pytest.mark.slow
 def test_any_answers_of_a_server_end_in_a_mounted_folder_or_an_error(
     serve: Callable[..., Site], shards: Path, tmp_path: Path
 ) -> None:

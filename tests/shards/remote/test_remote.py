@@ -35,6 +35,8 @@ from xmr_e2e.shards.remote.mount import Mount
 from xmr_e2e.shards.remote.trust import trust
 from xmr_e2e.shards.verify import verify
 
+pytestmark = pytest.mark.slow
+
 TAR = "train-00001.tar"
 
 
@@ -326,7 +328,6 @@ assert batches(sys.argv[1]) == batches(sys.argv[2])
 """
 
 
-@pytest.mark.slow
 def test_loader_workers_read_the_same_samples_as_from_the_local_folder(
     site: Site, tiny_shards: Path, mounted: Path
 ) -> None:
@@ -346,7 +347,6 @@ def test_all_that_a_sample_has_is_the_same(tiny_shards: Path, mounted: Path) -> 
 
 
 @pytest.mark.processes
-@pytest.mark.slow
 def test_several_processes_that_want_a_shard_at_once_cause_one_download(site: Site, mounted: Path) -> None:
     site.faults[TAR] = ["pause"]
     code = f"print('ready', flush=True); sys.stdin.readline(); print(len(os.fdopen(open_tar({TAR!r}), 'rb').read()))"
@@ -695,7 +695,6 @@ def test_verify_fetches_the_tars_and_names_what_is_wrong(site: Site, cache: Path
     assert not [line for line in map(str, verify(mounted, workers=1)) if line.startswith(TAR)]
 
 
-@pytest.mark.slow
 def test_verify_can_do_with_a_cache_of_one_shard(site: Site, cache: Path, tmp_path: Path) -> None:
     largest = max(path.stat().st_size for path in site.folder.glob("*.tar"))
     assert main(["shards", "verify", str(mount(site, tmp_path / "small", cache, cache_bytes=largest))]) == 0
