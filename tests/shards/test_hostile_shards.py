@@ -32,6 +32,7 @@ from preprocessing.folder.command import folder as build_folder
 from tests.helpers.fuzzing import EXAMPLES, damaged, fuzzed, hostile
 from xmr_e2e.cli import main
 from xmr_e2e.console import report_errors
+from xmr_e2e.data import reader
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.adopt import adopt_shards
@@ -76,7 +77,8 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def received(tiny_shards: Path, tmp_path: Path) -> Path:
-    """The tiny shards, as they came from somebody; to be made hostile."""
+    """The tiny shards, as they came from somebody; to be made hostile. A folder of this name may have been read before."""
+    reader._cached_index.cache_clear()
     return Path(shutil.copytree(tiny_shards, tmp_path / "received"))
 
 
