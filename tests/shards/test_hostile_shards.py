@@ -77,8 +77,8 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def received(tiny_shards: Path, tmp_path: Path) -> Path:
-    """The tiny shards, as they came from somebody; to be made hostile. A folder of this name may have been read before."""
-    reader._cached_index.cache_clear()
+    """The tiny shards, as they came from somebody; to be made hostile."""
+    reader._cached_index.cache_clear()  # of a folder of the same name, which pytest may have given to another test
     return Path(shutil.copytree(tiny_shards, tmp_path / "received"))
 
 
