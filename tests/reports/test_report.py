@@ -145,15 +145,19 @@ def test_bars_are_the_classes_figures_best_first(page: Page) -> None:
             assert (float(value), float(random)) == pytest.approx((scores[number], floor[number]), abs=6e-4)
 
 
-def test_many_classes_leave_the_middle_bars_folded(tmp_path: Path) -> None:
+def with_classes(folder: Path, count: int) -> str:
+    """A report on so many classes."""
     rng = np.random.default_rng(0)
-    labels = np.arange(180) % 60
-    given = embedded_split({name: rng.standard_normal((180, 8)) for name in ("image", "text")}, labels)
+    labels = np.arange(3 * count) % count
+    given = embedded_split({name: rng.standard_normal((3 * count, 8)) for name in ("image", "text")}, labels)
     confusions = [confusion(each) for each in inspect_rankings(given, similarity="cosine")]
-    names = [f"class {number}" for number in range(60)]
-    page = Page(
-        report(tmp_path, metrics=cross_modal_metrics(given), findings=Findings(confusions=confusions), classes=names)
-    )
+    names = [f"class {number}" for number in range(count)]
+    found = Findings(confusions=confusions)
+    return report(folder, metrics=cross_modal_metrics(given), findings=found, classes=names)
+
+
+def test_many_classes_leave_the_middle_bars_folded(tmp_path: Path) -> None:
+    page = Page(with_classes(tmp_path, 60))
     assert [shown.count("class ") for shown in page.of_class["bars"]] == [15, 30, 15] * 2
     assert page.text.count("30 classes between") == 2
     assert len(page.of_class["dense"]) == 2
@@ -330,6 +334,15 @@ def test_the_page_fits_its_window_and_shows_its_pictures(
     assert browser.complaints() == []
     fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith("data:") for name in fetched)
+
+
+@pytest.mark.parametrize("count", [3, 20, 60])
+def test_a_wide_map_of_confusions_is_scrolled_within_the_page(browser: Browser, tmp_path: Path, count: int) -> None:
+    (tmp_path / "classes.html").write_text(with_classes(tmp_path, count))
+    for width in (1200, 390):
+        browser.resize(width, 900)
+        browser.get((tmp_path / "classes.html").as_uri())
+        assert not browser.is_wider_than_window(), width
 
 
 NAMES = ["$0_$10", "_hidden", "a{b}\\c%", "<b>&", "犬と猫" * 10, "قطة جميلة", "W" * 200, "two\nlines", "", "🎉 $x$"]
