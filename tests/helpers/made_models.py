@@ -21,6 +21,8 @@ from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.methods.alscor import Alscor
 from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.cca import Cca
+from xmr_e2e.runs.evaluate import evaluate_run
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.pretrained import PretrainedText, PretrainedVision
@@ -83,3 +85,12 @@ def pretrained(shards: Path, folder: str) -> xmr_e2e.SavedModel:
     """A model whose towers are pretrained transformers from a folder."""
     config = Cca(image=PretrainedVision(folder), text=PretrainedText(folder), dim=4)
     return make_model(shards, config, Tokenization("transformers", name=folder))
+
+
+def measured_run(folder: Path, shards: Path) -> Path:
+    """A new run folder with a model and its figures on the test split."""
+    folder.mkdir()
+    model = make_model(shards)
+    model.save(folder, model.method.state_dict(), "epoch 3, the best of some")
+    evaluate_run(Run(folder), "test", draws=False)
+    return folder

@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 import xmr_e2e
 from tests.helpers.drawn import draw_image
 from tests.helpers.hub_server import READS, WRITES, Hub, serving_hub, use_hub
-from tests.helpers.made_models import TEXTS, make_model
+from tests.helpers.made_models import TEXTS, measured_run
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.result import read_result
@@ -30,13 +30,7 @@ NAME = "someone/birds"
 
 @pytest.fixture(scope="module")
 def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a model and its figures on the test split."""
-    folder = tmp_path_factory.mktemp("hub") / "run"
-    folder.mkdir()
-    model = make_model(tiny_shards)
-    model.save(folder, model.method.state_dict(), "epoch 3, the best of some")
-    evaluate_run(Run(folder), "test", draws=False)
-    return folder
+    return measured_run(tmp_path_factory.mktemp("hub") / "run", tiny_shards)
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,11 @@ from safetensors.torch import load_file, save_file
 
 import xmr_e2e
 from tests.helpers.hub_server import Hub, serving_hub, use_hub
-from tests.helpers.made_models import METHOD, TEXTS, fresh, make_model, pretrained, save_transformers
+from tests.helpers.made_models import METHOD, TEXTS, fresh, make_model, measured_run, pretrained, save_transformers
 from xmr_e2e.cli import app, main
 from xmr_e2e.data.tokenizers import Tokenization
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
-from xmr_e2e.runs.evaluate import evaluate_run
-from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.text import TextCnn
 
 EMBED = """
@@ -41,13 +39,7 @@ print(model.fingerprint)
 
 @pytest.fixture(scope="module")
 def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a model and its figures on the test split."""
-    folder = tmp_path_factory.mktemp("portable") / "run"
-    folder.mkdir()
-    model = make_model(tiny_shards)
-    model.save(folder, model.method.state_dict(), "epoch 3, the best of some")
-    evaluate_run(Run(folder), "test", draws=False)
-    return folder
+    return measured_run(tmp_path_factory.mktemp("portable") / "run", tiny_shards)
 
 
 @pytest.fixture(scope="module")
