@@ -14,8 +14,9 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.dscmr import Dscmr
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.image import ImageTower
 from xmr_e2e.towers.text import TextCnn
 from xmr_e2e.training.processes import make_accelerator

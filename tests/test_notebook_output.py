@@ -28,7 +28,7 @@ WHOLE = [name for name in NAMES if name]
 
 
 def look(shown: object) -> Page:
-    """What an object shows: elements without anything that acts."""
+    """The page that an object shows: elements without anything that acts."""
     page = Page(shown._repr_html_())  # type: ignore[attr-defined]
     assert {tag for tag, _ in page.tags} <= TAGS
     assert [attributes for _, attributes in page.tags if attributes] == [{"class": "tex2jax_ignore mathjax_ignore"}]
@@ -132,7 +132,7 @@ def test_a_long_text_is_cut() -> None:
 
 
 def test_a_bar_does_not_move_where_a_notebook_reads_what_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which asks for colors; each time that the bar is redrawn would be lines of its output."""
+    """Notebooks ask for colors; each time that the bar is redrawn would be lines of their output."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = io.StringIO()
     with Progress(console=Console(file=out, width=80), refresh_per_second=1000) as bar:

@@ -42,8 +42,9 @@ from tests.helpers.project_folder import RUN, Project
 from tests.helpers.recipes import DOCTOR, fresh_accelerator, recipe
 from xmr_e2e.cli import main
 from xmr_e2e.models.saved_model import load
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.search.access import Rules, own_addresses
 from xmr_e2e.search.app import create_app
 from xmr_e2e.search.index import Index

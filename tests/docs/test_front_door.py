@@ -25,8 +25,9 @@ from tests.helpers.pages import PAGES
 from tests.helpers.recipes import DOCTOR, fresh_accelerator, recipe
 from xmr_e2e.cli import main
 from xmr_e2e.methods.discovery import method_title
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.studies.published import papers
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer

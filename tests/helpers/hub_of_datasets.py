@@ -84,7 +84,7 @@ def entries_of(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def within(entries: list[dict[str, Any]], folder: str, *, recursive: bool) -> list[dict[str, Any]]:
-    """What lies in a folder, directly or at any depth."""
+    """The entries that lie in a folder, directly or at any depth."""
     above = {entry["path"]: list(map(str, Path(entry["path"]).parents)) for entry in entries}
     return [entry for entry in entries if folder in above[entry["path"]][: None if recursive else 1]]
 

@@ -43,7 +43,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What it holds and what it was asked for."""
+    """Its repositories, and the files that it was asked for."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from xmr_e2e.shards.record import read_record
 
 @dataclass(frozen=True, order=True)
 class Stored:
-    """What is in a sample."""
+    """The contents of a sample."""
 
     image: bytes | None
     texts: tuple[str, ...]

@@ -63,7 +63,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What a command that ends with an error says."""
+    """The words of a command that ends with an error."""
     assert main([*map(str, arguments)]) == 2
     return " ".join(capsys.readouterr().err.split())
 

@@ -25,9 +25,10 @@ from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.model_folder import write_weights
 from xmr_e2e.models.weights import plain_name, shapes_of
 from xmr_e2e.runs.checkpoint import Checkpoint, TrainingProgress
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.evaluate import validation_scores
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.text import BiGru, BiLstmCnn
 from xmr_e2e.training.checkpoints import Checkpoints
 from xmr_e2e.training.launch import run_experiment

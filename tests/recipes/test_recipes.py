@@ -30,8 +30,9 @@ from tests.helpers.miniatures import BATCH, build_narrow, miniatures, small
 from tests.helpers.recipes import RECIPES, fresh_accelerator, options_of, recipe
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.regions import FasterRcnn
 from xmr_e2e.training import launch, processes
 from xmr_e2e.training.processes import make_accelerator

@@ -40,8 +40,9 @@ from xmr_e2e.methods.base import MethodConfig
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.models.embed import embed_split
 from xmr_e2e.models.saved_model import SavedModel
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Schedule, Train
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.towers.base import DatasetInfo, TowerConfig
 from xmr_e2e.training.launch import parse
 

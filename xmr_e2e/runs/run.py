@@ -15,16 +15,11 @@ It may be somebody else's: what is in it is data, and nothing is written through
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,23 +37,23 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.loader import fit_idf, fit_words
 from xmr_e2e.data.tokenizer_documents import tokenizer_from_document
 from xmr_e2e.data.tokenizers import Tokenizer
-from xmr_e2e.devices import uses_gpu
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
-from xmr_e2e.files import read_json, sha256_of, write_atomically
+from xmr_e2e.files import read_json, write_atomically
 from xmr_e2e.models.model_folder import refuse_folder_of_runs
 from xmr_e2e.models.weights import read_weights
 from xmr_e2e.received import check_name, own_path, parse_json, read_bytes
 from xmr_e2e.runs.continuation import differences
+from xmr_e2e.runs.environment import manifest_sha256
 from xmr_e2e.runs.experiment import Experiment
-from xmr_e2e.shards import manifest
 
 logger = logging.getLogger(__name__)
 
-LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
+TRACKERS = "trackers.json"
+"""tracker -> its id of the run, and whether it has the last figures"""
 OWNED = (
     *("config.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors", "report.html"),
-    "trackers.json",
+    TRACKERS,
     *("words", "towers", "checkpoints", "heartbeats", "evaluation", "events.out.tfevents.*"),
 )
 """names of what a training leaves in its run folder, as patterns"""
@@ -70,8 +65,6 @@ TOKENIZER, _EARLIER = "tokenizer.json", "tokeniser.json"
 """of words/, and its name in runs of earlier versions"""
 METRICS_BYTES = 2**31
 """of metrics.jsonl, at most: a million steps have a tenth of it"""
-TRACKERS = "trackers.json"
-"""tracker -> its id of the run, and whether it has the last figures"""
 LOCK = "lock"
 """the file that a training holds as long as it uses the folder; it says who last did"""
 
@@ -180,7 +173,7 @@ class Run:
         if began_with is None:
             raise XmrError(f"{self.folder}: its environment.json, which says what it was trained on, is missing or "
                            "not a run's; it cannot be gone on with")  # fmt: skip
-        if began_with != _manifest_sha256(experiment):
+        if began_with != manifest_sha256(experiment):
             raise XmrError(
                 f"--train.resume {self.folder}: {experiment.data.shards} holds other data than the run began with"
             )
@@ -316,39 +309,3 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     if type(step) is not int or not 0 <= step < 2**53:
         raise XmrError(f"{where} is no record of a step")
     return dict(record)
-
-
-def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:
-    """The environment on which the result may depend besides the configuration."""
-    return {
-        "command": sys.argv,
-        "commit": _commit(),
-        "manifest_sha256": _manifest_sha256(experiment),
-        "seed": experiment.train.seed,
-        "processes": world_size,
-        "device": torch.cuda.get_device_name() if uses_gpu() else f"CPU ({platform.machine()})",
-        "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-    }
-
-
-def _manifest_sha256(experiment: Experiment) -> str:
-    folders = [experiment.data.shards, *map(Path, experiment.data.extra_shards)]
-    sums = [sha256_of(folder / manifest.NAME) for folder in folders]
-    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str:
-    """The commit of the checkout that this package runs from, with a mark for local changes."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -21,9 +21,10 @@ from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError, describe_os_error
 from xmr_e2e.models.model_folder import refuse_folder_of_runs
 from xmr_e2e.runs.config_file import read_yaml
+from xmr_e2e.runs.environment import environment
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.runs.leaks import known_leaks
-from xmr_e2e.runs.run import Run, environment
+from xmr_e2e.runs.run import Run
 from xmr_e2e.runs.summary import summary
 from xmr_e2e.shards.manifest import load_manifest
 from xmr_e2e.signal_handlers import STOPPED, leaving_at_once
