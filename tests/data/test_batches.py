@@ -336,7 +336,7 @@ def put_what_cannot_be_sent(queue: Any) -> None:
 @pytest.mark.slow
 def test_a_loader_process_that_cannot_hand_over_its_batch_ends() -> None:
     """Its training would wait for ever; that it is gone is told by torch."""
-    workers._start_server()
+    workers.start_server()
     process = workers._processes.Process(target=put_what_cannot_be_sent, args=(workers._processes.Queue(),))
     process.start()
     process.join(30)

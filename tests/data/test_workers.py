@@ -10,6 +10,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
 
 from xmr_e2e.data import workers
 from xmr_e2e.data.batch_dataset import sample_bytes
@@ -105,3 +106,10 @@ os._exit(0)
 def test_signals_that_the_training_handles_pass_by_its_loader_processes_which_it_can_end() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", LOADING], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "alive\n", "")
+
+
+def test_a_batch_of_a_loader_process_is_made_where_the_training_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not workers.room_for(2, 3).is_shared()
+    monkeypatch.setattr(workers, "get_worker_info", object)
+    room = workers.room_for(2, 3)
+    assert room.is_shared() and room.shape == (2, 3) and room.dtype == torch.uint8 and room.is_contiguous()

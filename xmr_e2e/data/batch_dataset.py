@@ -30,6 +30,7 @@ from xmr_e2e.data.sounds import sound_window, sound_windows
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.data.videos import decode_frames
+from xmr_e2e.data.workers import room_for
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.features import UNKNOWN_CLASS
 from xmr_e2e.shards.manifest import Manifest
@@ -221,7 +222,7 @@ class BatchDataset(Dataset[Batch | XmrError]):
         """uint8 (n, 3, load_size, load_size), or the files of those that are decoded later."""
         positions = request.positions.tolist()
         if not self.decodes_later or request.is_padding:  # a padding sample's position would be lost
-            return torch.stack([self._square(position) for position in positions])
+            return self._squares(positions)
         images = [self.reader.image(position) for position in positions]
         files = [image if is_plain_jpeg(image, self._max_pixels) else b"" for image in images]
         others = [position for position, file in zip(positions, files) if not file]
@@ -231,11 +232,18 @@ class BatchDataset(Dataset[Batch | XmrError]):
     def _max_pixels(self) -> int:
         return self.reader.manifest.max_pixels or MAX_PIXELS
 
-    def _square(self, position: int) -> Tensor:
+    def _squares(self, positions: Sequence[int]) -> Tensor:
+        """The pictures, uint8 (n, 3, load_size, load_size), each decoded to its place in the batch."""
+        pictures = room_for(len(positions), 3, self.data.load_size, self.data.load_size)
+        for position, place in zip(positions, pictures):
+            self._square(position, place)
+        return pictures
+
+    def _square(self, position: int, out: Tensor | None = None) -> Tensor:
         """The picture, uint8 (3, load_size, load_size)."""
-        image, where = self.reader.image(position), self.reader.where(position)
+        image, where, most = self.reader.image(position), self.reader.where(position), self._max_pixels
         how = self.data.interpolation
-        return load_square(image, self.data.load_size, where=where, max_pixels=self._max_pixels, interpolation=how)
+        return load_square(image, self.data.load_size, where=where, max_pixels=most, interpolation=how, out=out)
 
     def _waveforms(self, modality: str, request: Request) -> Waveforms:
         """A random window of each sound in training, evenly spaced ones in evaluation."""

@@ -22,10 +22,18 @@ the result is more than 35 dB of PSNR from that of full decoding for some pictur
 
 
 def load_square(
-    data: bytes, side: int, *, where: str, max_pixels: int = MAX_PIXELS, interpolation: Interpolation = "bilinear"
+    data: bytes,
+    side: int,
+    *,
+    where: str,
+    max_pixels: int = MAX_PIXELS,
+    interpolation: Interpolation = "bilinear",
+    out: Tensor | None = None,
 ) -> Tensor:
     """Decode, and resize the centred square (whose side is the picture's shorter side) to uint8 (3, side, side), RGB,
     antialiased.
+
+    out: where the result is written, if it has a place already.
 
     Raises:
         XmrError: bytes that cannot be decoded or a picture above the pixel cap; begins with `where`.
@@ -34,7 +42,7 @@ def load_square(
         pixels = _decode(data, side, max_pixels)
     except UnusableImage as error:
         raise XmrError(f"{where}: the image {error}") from error
-    return _resize(pixels, side, interpolation)
+    return _resize(pixels, side, interpolation, out)
 
 
 def center_square(image: Image.Image, side: int, interpolation: Interpolation = "bilinear") -> Tensor:
@@ -42,11 +50,12 @@ def center_square(image: Image.Image, side: int, interpolation: Interpolation = 
     return _resize(np.array(image), side, interpolation)
 
 
-def _resize(pixels: NDArray[np.uint8], side: int, interpolation: Interpolation) -> Tensor:
+def _resize(pixels: NDArray[np.uint8], side: int, interpolation: Interpolation, out: Tensor | None = None) -> Tensor:
     """uint8 (h, w, 3) to its centred square, (3, side, side)."""
     square = _center_square(torch.from_numpy(pixels).permute(2, 0, 1))
     # torch resizes uint8 in this layout in half of Pillow's time; the two differ by rounding.
-    return F.interpolate(square[None], (side, side), mode=interpolation, antialias=True)[0].contiguous()
+    resized = F.interpolate(square[None], (side, side), mode=interpolation, antialias=True)[0]
+    return resized.contiguous() if out is None else out.copy_(resized)
 
 
 def resize_square(pixels: Tensor, side: int, interpolation: Interpolation) -> Tensor:

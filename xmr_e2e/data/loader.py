@@ -10,16 +10,16 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.mixture import open_split
 from xmr_e2e.data.plan import BalancedPlan, EpochPlan, MixedPlan
+from xmr_e2e.data.processes import read_batches
 from xmr_e2e.data.tokenizers import Tokenizer, fit_tokenizer
 from xmr_e2e.data.unknown import report_unknown, unknown_fractions
-from xmr_e2e.data.workers import lost_worker, start_loading, worker_options
+from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.errors import XmrError
 
 logger = logging.getLogger(__name__)
@@ -84,17 +84,9 @@ class Loader:
         plan = self.plan(epoch)
         requests = (self._request(plan, epoch, step) for step in range(first_step, plan.steps))
         workers = self.batches.data.workers if self.batches.reads else 0
-        loader: DataLoader[Batch | XmrError] = DataLoader(
-            self.batches,
-            batch_size=None,  # the plan makes the batches
-            sampler=_Requests(requests),
-            pin_memory=self.device.type == "cuda",
-            # Its own generator: the loader must not draw from the training's random numbers.
-            generator=torch.Generator(),
-            **worker_options(workers, self.world_size),
-        )
+        pin_memory = self.device.type == "cuda"
         try:
-            for batch in start_loading(loader):
+            for batch in read_batches(self.batches, requests, workers, self.world_size, pin_memory=pin_memory):
                 if isinstance(batch, XmrError):
                     raise batch
                 yield self.batches.complete(batch, self.device)
@@ -110,16 +102,6 @@ class Loader:
         if len(part):
             return Request(epoch, self.batches.at(part))
         return Request(epoch, self.batches.at(plan.batch(step)[:1]), is_padding=True)
-
-
-class _Requests:
-    """An iterable of requests in the shape that DataLoader calls a sampler."""
-
-    def __init__(self, requests: Iterator[Request]) -> None:
-        self._requests = requests
-
-    def __iter__(self) -> Iterator[Request]:
-        return self._requests
 
 
 def fit_words(data: Data) -> tuple[Tokenizer, NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -13,7 +14,9 @@ from multiprocessing import forkserver, queues
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import end_with_parent, without_main
@@ -50,9 +53,27 @@ def start_loading(loader: DataLoader[Item]) -> Iterator[Item]:
     if loader.num_workers == 0:
         return iter(loader)
     check_semaphores()
-    _start_server()
+    start_server()
     with without_main():  # a recipe, with all that it needs, of which loading a batch needs nothing
         return iter(loader)
+
+
+def start_server() -> None:
+    """Start the server that forks loader processes where none runs yet; it imports what they need meanwhile.
+
+    In it, and in all that it forks, the signals are blocked that the training handles: Ctrl-C reaches every process of
+    the terminal, a cluster's signal every process of the job.
+    """
+    with _blocked({signal.SIGUSR1, signal.SIGINT, signal.SIGTERM}):
+        forkserver.ensure_running()
+
+
+def room_for(*shape: int) -> Tensor:
+    """A uint8 tensor to be filled: in a loader process, it lies where the training sees it, and is not copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    # As torch's own default_collate has it.
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(math.prod(shape)), 0, shape)
 
 
 def check_semaphores() -> None:
@@ -107,13 +128,6 @@ def lost_worker(error: Exception) -> XmrError:
         "--data.workers (0 reads without such processes) or a smaller --data.load-size; in a container, a larger "
         "/dev/shm (Docker: --shm-size 8g)"
     )
-
-
-def _start_server() -> None:
-    """Start a fork server where none runs yet: with the signals blocked, in it and in all that it forks, which the
-    training handles; Ctrl-C reaches every process of the terminal, a cluster's signal every process of the job."""
-    with _blocked({signal.SIGUSR1, signal.SIGINT, signal.SIGTERM}):
-        forkserver.ensure_running()
 
 
 @contextmanager

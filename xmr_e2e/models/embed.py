@@ -23,6 +23,7 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import CachedFeatures, map_tensors
 from xmr_e2e.data.loader import Loader
 from xmr_e2e.data.mixture import open_split
+from xmr_e2e.data.processes import keep_processes
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.tokenizers import Tokenizer
 from xmr_e2e.distributed import gather, on_every_rank, rank_and_world_size
@@ -55,10 +56,11 @@ def embed_split(
     """
     data = replace(data, extra_shards={})  # what other folders add to a training is not of this split
     embeddings, positions = {}, {}
-    for modality in method.modalities:
-        embeddings[modality], positions[modality] = embed_modality(
-            method, data, tokenizer, split, modality, cached_features, captions if modality == "text" else None
-        )
+    with keep_processes():
+        for modality in method.modalities:
+            embeddings[modality], positions[modality] = embed_modality(
+                method, data, tokenizer, split, modality, cached_features, captions if modality == "text" else None
+            )
     reader = SplitReader(data.shards, split)
     everything = range(len(reader))
     labels = multi_hot([reader.labels(position) for position in everything], len(reader.manifest.classes))

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, Request
 from xmr_e2e.data.config import Data
-from xmr_e2e.data.workers import start_loading, worker_options
+from xmr_e2e.data.processes import read_batches
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.given import FILE_SUFFIXES, LOADERS, NOUNS, RAW_KINDS, modality_of
 from xmr_e2e.models.saved_model import BATCH, SavedModel
@@ -137,13 +136,8 @@ class ShardSplit:
         """In order of position, of the training split too."""
         parts = [self.batches.at(np.array(part)) for part in _parts(range(len(self.batches)))]
         workers = self.batches.data.workers if self.batches.reads else 0
-        loader: DataLoader[Batch | XmrError] = DataLoader(
-            self.batches,
-            batch_size=None,
-            sampler=[Request(0, part) for part in parts],
-            **worker_options(workers),
-        )
-        return start_loading(loader)
+        requests = [Request(0, part) for part in parts]
+        return read_batches(self.batches, requests, workers, pin_memory=False)
 
     def _texts(self, model: SavedModel, batch: Batch) -> list[str | None]:
         if self.modality != "text":

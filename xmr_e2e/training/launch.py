@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from xmr_e2e.console import console, report_errors, setup_logging
+from xmr_e2e.data.processes import keep_processes
 from xmr_e2e.data.workers import lost_worker
 from xmr_e2e.distributed import is_lost_connection
 from xmr_e2e.errors import XmrError, describe_os_error
@@ -175,6 +176,7 @@ def _run(experiment: Experiment, accelerator: Accelerator) -> tuple[Run, int]:
         for leak in known_leaks(experiment.method, load_manifest(experiment.data.shards)):
             logger.warning("known leak: %s", leak)
     with ExitStack() as held:
+        held.enter_context(keep_processes(starts_now=experiment.data.workers != 0))
         run = _open_run(experiment, accelerator, held)
         held.callback(lambda: close_trackers(accelerator))
         try:
