@@ -470,6 +470,16 @@ def test_cores_that_srun_withholds() -> None:
     assert "--cpus-per-task" in machine.check_cores(1, 64).text
 
 
+def test_cores_that_a_quota_withholds() -> None:
+    assert machine.check_cores(8, 64, 8.0) == Finding("cores", "8 of the machine's 64")
+    found = machine.check_cores(64, 64, 2.5)
+    assert (found.level, found.text[:94]) == (
+        "ok",
+        "a quota of this container or job allows the time of 2.5 of the machine's 64 cores; threads and",
+    )
+    assert machine.check_cores(64, 64, 0.5).level == "problem"
+
+
 @pytest.mark.parametrize(
     ("membership", "root", "files"),
     [
@@ -489,7 +499,7 @@ def test_control_groups_limit_the_memory(membership: str, root: str, files: tupl
         (folder / files[1]).write_text("2000\n")
         (folder / "memory.stat").write_text(f"file 1\n{files[2]} 500\n")
     (tmp_path / "self").write_text(membership)
-    assert min(machine.cgroup_limits(tmp_path, tmp_path / "self")) == (3000, 1500)
+    assert min(machine.memory_limits(tmp_path, tmp_path / "self")) == (3000, 1500)
 
 
 def test_no_room_and_no_right_to_write(tmp_path: Path) -> None:

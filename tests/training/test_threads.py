@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.training import threads
-from xmr_e2e.training.threads import cores, threads_of_process
+from xmr_e2e.training.threads import threads_of_process
 
 TELL = "import xmr_e2e, torch; from xmr_e2e.training.threads import share_cores; share_cores(); "
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -51,7 +52,7 @@ def test_processes_of_torchrun_share_the_cores(said: str | None, tmp_path: Path)
     own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment = own if said is None else {**own, "OMP_NUM_THREADS": said}
     found = subprocess.run([*TORCHRUN, str(script)], env=environment, capture_output=True, text=True, check=True)
-    expected = max(1, cores() // 2) if said is None else 1
+    expected = max(1, available_cores() // 2) if said is None else 1
     assert found.stdout.count(f"threads {expected}\n") == 2
 
 

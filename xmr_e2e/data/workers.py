@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import end_with_parent, without_main
 
@@ -36,7 +37,7 @@ _processes.set_forkserver_preload(["xmr_e2e.data.loader"])
 def default_workers(world_size: int) -> int:
     """The cores that this process may use, shared among the ranks of this machine, at most 8."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // local))
+    return max(1, min(8, available_cores() // local))
 
 
 def worker_options(workers: int | None, world_size: int = 1) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def room_for(*shape: int) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
     # As torch's own default_collate has it.
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(math.prod(shape)), 0, shape)
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(math.prod(shape))).view(shape)
 
 
 def check_semaphores() -> None:

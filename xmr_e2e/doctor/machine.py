@@ -12,12 +12,11 @@ from pathlib import Path
 import psutil
 import torch
 
+from xmr_e2e.cgroups import CGROUPS, MEMBERSHIP, core_quota, cores_to_run_on, own_groups
 from xmr_e2e.data.workers import SHARED_MEMORY, check_semaphores
 from xmr_e2e.doctor.finding import Finding, in_words, note, problem
 from xmr_e2e.errors import XmrError
 
-CGROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
 LITTLE_MEMORY = 4e9
 """bytes; one process with torch and its loader needs about as much"""
 LITTLE_SHARED_MEMORY = 1e9
@@ -27,7 +26,7 @@ LITTLE_DISK = 5e9
 def check_machine(runs: Path) -> Iterator[Finding]:
     """runs: the folder of the run folders, which need not exist yet."""
     yield from check_gpus()
-    yield check_cores(len(os.sched_getaffinity(0)), os.cpu_count() or 1)
+    yield check_cores(cores_to_run_on(), os.cpu_count() or 1, core_quota())
     yield check_memory()
     yield check_shared_memory(SHARED_MEMORY)
     yield check_disk("run folder", runs)
@@ -52,8 +51,15 @@ def check_gpus() -> Iterator[Finding]:
             yield Finding("GPU", text)
 
 
-def check_cores(own: int, machine: int) -> Finding:
-    """own: those that this process may use, which is what torch and the loader go by."""
+def check_cores(own: int, machine: int, quota: float | None = None) -> Finding:
+    """The finding on the cores by whose number threads, loader and builders go.
+
+    Args:
+        own: those on which this process may run.
+        quota: as many cores' time it may take; None for no bound.
+    """
+    if quota is not None and quota < own:
+        return _of_quota(own, machine, quota)
     if own == machine:
         return Finding("cores", str(own))
     if own > 1:
@@ -62,6 +68,17 @@ def check_cores(own: int, machine: int) -> Finding:
         "cores",
         f"this process may use 1 of the machine's {machine} cores, and networks and loader share it. Under Slurm: "
         "srun --cpus-per-task N, or --cpu-bind=none as slurm/train.sh has it; elsewhere look for taskset",
+    )
+
+
+def _of_quota(own: int, machine: int, quota: float) -> Finding:
+    text = f"a quota of this container or job allows the time of {quota:g} of the machine's {machine} cores"
+    if quota >= 2:
+        return Finding("cores", f"{text}; threads and loader processes are as many")
+    return problem(
+        "cores",
+        f"{text}, and networks and loader share it, though this process may run on {own}. In a container: --cpus N; "
+        "in Kubernetes: limits.cpu",
     )
 
 
@@ -125,36 +142,32 @@ def existing(folder: Path) -> Path:
 def available_memory() -> int:
     """Bytes that this process and its children can still take without swapping."""
     available = psutil.virtual_memory().available
-    return min([available, *(limit - used for limit, used in cgroup_limits(CGROUPS, MEMBERSHIP))])
+    return min([available, *(limit - used for limit, used in memory_limits())])
 
 
 def memory_limit() -> int:
     """Bytes that this process may use: all of the machine's, or what Slurm or a container allows."""
-    limits = (limit for limit, _ in cgroup_limits(CGROUPS, MEMBERSHIP))
+    limits = (limit for limit, _ in memory_limits())
     return min([psutil.virtual_memory().total, *limits])
 
 
-def cgroup_limits(cgroups: Path, membership: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use in bytes of each memory group that holds this process; version 2 of Linux's groups and version 1.
+def memory_limits(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[tuple[int, int]]:
+    """Limit and use in bytes of each memory group that holds this process.
 
     What a file cache takes is not counted: it yields.
     """
-    for line in membership.read_text().splitlines() if membership.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            root, names = cgroups, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            root, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        own = root / path.lstrip("/")
-        for group in (own, *own.parents):
-            if group.is_relative_to(root) and (group / names[0]).exists():
-                limit = (group / names[0]).read_text().strip()
-                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-                used = int((group / names[1]).read_text()) - int(statistics[names[2]])
-                if limit != "max":
-                    yield int(limit), used
+    of_version = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }
+    for version, group in own_groups("memory", cgroups, membership):
+        names = of_version[version]
+        if (group / names[0]).exists():
+            limit = (group / names[0]).read_text().strip()
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            used = int((group / names[1]).read_text()) - int(statistics[names[2]])
+            if limit != "max":
+                yield int(limit), used
 
 
 def _installed_gpus() -> int:

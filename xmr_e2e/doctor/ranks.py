@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.doctor.finding import Finding, counted, problem
 from xmr_e2e.doctor.group import PATIENCE, ProcessInfo, add_up, sum_finding
 from xmr_e2e.doctor.libraries import versions
@@ -85,7 +86,7 @@ def _introduce(place: ProcessInfo, findings: Sequence[Finding]) -> Member:
     elif gpus:
         sees = f"rank {place.rank} has LOCAL_RANK {place.local_rank} and sees {counted(gpus, 'GPU')}"
         own.append(problem("GPU", f"{sees}: give each task all of the node's (--gpus-per-node, not --gpus-per-task)"))
-    return Member(place.rank, socket.gethostname(), device, len(os.sched_getaffinity(0)), versions(), own)
+    return Member(place.rank, socket.gethostname(), device, available_cores(), versions(), own)
 
 
 def _lead(store: Store, place: ProcessInfo) -> list[Finding]:

@@ -17,13 +17,14 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.console import Console
 from xmr_e2e.errors import XmrError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-CPUS = len(os.sched_getaffinity(0))
+CPUS = available_cores()
 
 
 def map_shards(

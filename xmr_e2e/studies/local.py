@@ -19,6 +19,7 @@ from typing import IO
 
 import psutil
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.console import Console
 from xmr_e2e.devices import gpu_count
 from xmr_e2e.errors import XmrError
@@ -158,8 +159,7 @@ class _Local:
         """Out of this terminal's group: its Ctrl-C comes to this process, which tells the runs."""
         environment = dict(os.environ)
         if self._jobs > 1:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // self._jobs)))
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // self._jobs)))
         if self._gpus:
             visible = environment.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self._gpus)))).split(",")
             environment["CUDA_VISIBLE_DEVICES"] = visible[slot % self._gpus]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import psutil
 import torch
 
+from xmr_e2e.cgroups import available_cores
 from xmr_e2e.training.launcher import asked_of_accelerate
 
 OF_LAUNCHERS = "1"
@@ -17,7 +18,7 @@ OF_LAUNCHERS = "1"
 def share_cores() -> None:
     """Give this process as many of torch's threads as its share of the cores, or as OMP_NUM_THREADS has it where a
     person has set that."""
-    if (threads := threads_of_process(os.environ, cores())) is not None:
+    if (threads := threads_of_process(os.environ, available_cores())) is not None:
         torch.set_num_threads(threads)
 
 
@@ -26,17 +27,12 @@ def threads_of_process(environment: Mapping[str, str], available: int) -> int | 
 
     Args:
         environment: of this process; LOCAL_WORLD_SIZE of them share the cores.
-        available: cores on which it may run.
+        available: cores that it may use.
     """
     said = environment.get("OMP_NUM_THREADS", "")
     if said and (said != OF_LAUNCHERS or not _is_of_launcher(environment)):
         return None
     return max(1, available // int(environment.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def cores() -> int:
-    """The cores on which this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_of_launcher(environment: Mapping[str, str]) -> bool:
