@@ -12,13 +12,9 @@ import torch
 
 from tests.helpers.embedded import embedded_split
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import (
-    Directions,
-    all_directions,
-    cross_modal_metrics,
-    direction_title,
-)
+from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import Directions, direction_title
 from xmr_e2e.evaluation.metrics import mean_average_precision, recall_at_k
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.result import EvaluationResult

@@ -27,15 +27,10 @@ from torchmetrics.functional.retrieval import (
 )
 
 from tests.helpers.problems import Problem, mean, pieces
+from xmr_e2e.evaluation.figures import RetrievalMetrics
 from xmr_e2e.evaluation.metrics import mean_average_precision, ndcg, precision_recall_curve
 from xmr_e2e.evaluation.per_query import Discount
-from xmr_e2e.evaluation.retrieval import (
-    MetricSpec,
-    RetrievalMetrics,
-    average_metrics,
-    random_metrics,
-    retrieval_metrics,
-)
+from xmr_e2e.evaluation.retrieval import MetricSpec, average_metrics, random_metrics, retrieval_metrics
 
 SIZES = [(17, 60), (60, 17), (25, 25)]
 """queries and items"""

@@ -10,8 +10,9 @@ import pytest
 
 from tests.helpers.embedded import embedded_split
 from xmr_e2e.evaluation.by_protocol import evaluate_protocol
-from xmr_e2e.evaluation.directions import CrossModalMetrics, all_directions, cross_modal_metrics
+from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import CrossModalMetrics
 from xmr_e2e.evaluation.result import EvaluationResult
 
 LABELS = np.random.default_rng(0).integers(0, 3, 30)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from tests.helpers.embedded import embedded_split
 from xmr_e2e.evaluation.confusion import confusion
-from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
+from xmr_e2e.evaluation.directions import cross_modal_metrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import CrossModalMetrics
 from xmr_e2e.evaluation.inspection import inspect_rankings
 from xmr_e2e.evaluation.projection import project, project_features
 from xmr_e2e.evaluation.protocol import ProtocolRecord

@@ -18,6 +18,7 @@ import xmr_e2e
 import xmr_e2e.methods
 import xmr_e2e.towers
 from tests import ROOT
+from tests.helpers.made_runs import METHODS, Made
 from xmr_e2e.cli import main
 from xmr_e2e.configuration import to_document
 from xmr_e2e.doctor.recipe import load_experiment
@@ -138,9 +139,13 @@ def test_the_package_and_its_command_are_imported_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_commands_that_compute_nothing_need_no_torch(tiny_shards: Path) -> None:
+def test_commands_that_compute_nothing_need_no_torch(tiny_shards: Path, tmp_path: Path) -> None:
     """One after the other in one process: what one of them imports, all would have."""
-    commands = [["--help"], ["table", "--help"], ["shards", "info", str(tiny_shards)], ["study"], ["recipes", "--help"]]
+    for name, method in METHODS.items():
+        Made(method=name, config=method).write(tmp_path / "runs" / name)
+    table = ["table", str(tmp_path / "runs"), "--out", str(tmp_path / "table.md")]
+    shown = ["shards", "info", str(tiny_shards)]
+    commands = [["--help"], ["table", "--help"], table, shown, ["study"], ["recipes", "--help"], ["recipes"]]
     code = f"""
 import sys
 from xmr_e2e.cli import main
@@ -152,6 +157,8 @@ for words in {commands!r}:
     assert "torch" not in sys.modules, words
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    text = (tmp_path / "table.md").read_text()
+    assert all(title in text for title in ("ALSCOR", "DRCL", "DSCMR", "SDCMR"))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xmr_e2e.evaluation.confusion import Confusion
-from xmr_e2e.evaluation.retrieval import PrecisionRecallCurve, PrecisionScopeCurve, RetrievalMetrics
+from xmr_e2e.evaluation.figures import PrecisionRecallCurve, PrecisionScopeCurve, RetrievalMetrics
 from xmr_e2e.reports.class_charts import BARS_AT_ENDS, CONFUSED_PAIRS, MOST_BARS, bar_chart, heat_map
 
 

@@ -18,7 +18,8 @@ from tests.helpers.made_runs import CLEAN
 from tests.helpers.report_pages import Page
 from xmr_e2e.cli import main
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
+from xmr_e2e.evaluation.directions import cross_modal_metrics
+from xmr_e2e.evaluation.figures import CrossModalMetrics
 from xmr_e2e.evaluation.protocol import ProtocolRecord
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.runs.command import report_command

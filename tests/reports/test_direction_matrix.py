@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.helpers.embedded import embedded_split
-from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
+from xmr_e2e.evaluation.directions import cross_modal_metrics
+from xmr_e2e.evaluation.figures import CrossModalMetrics
 from xmr_e2e.reports.direction_matrix import GAP, draw_matrix, matrix_png, matrix_svg
 
 pytestmark = pytest.mark.slow

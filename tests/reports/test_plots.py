@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tests.helpers.embedded import embedded_split
-from xmr_e2e.evaluation.directions import CrossModalMetrics, cross_modal_metrics
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
+from xmr_e2e.evaluation.directions import cross_modal_metrics
+from xmr_e2e.evaluation.figures import CrossModalMetrics, RetrievalMetrics
 from xmr_e2e.reports import plots
 from xmr_e2e.reports.plots import precision_recall_plot, precision_scope_plot, training_plots, validation_series
 

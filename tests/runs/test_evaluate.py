@@ -28,7 +28,8 @@ from tests.helpers.embedded import embedded_split
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalMetrics, all_directions, cross_modal_metrics, modality_title
+from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics
+from xmr_e2e.evaluation.figures import CrossModalMetrics, modality_title
 from xmr_e2e.files import sha256_of
 from xmr_e2e.methods.base import ManyModalities, Method
 from xmr_e2e.models.saved_model import SavedModel

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.made_runs import Made
 from xmr_e2e.data.config import Data
-from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
+from xmr_e2e.evaluation.figures import CrossModalMetrics, Directions
 from xmr_e2e.evaluation.protocol import CLEAN
 from xmr_e2e.evaluation.result import EvaluationResult, read_result
 from xmr_e2e.methods.semantic_sharing import SemanticSharing

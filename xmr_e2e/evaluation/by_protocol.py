@@ -9,14 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.directions import (
-    CrossModalMetrics,
-    Directions,
-    all_directions,
-    cross_modal_metrics,
-    with_average,
-)
+from xmr_e2e.evaluation.directions import all_directions, cross_modal_metrics, with_average
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import CrossModalMetrics, Directions
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.protocol import CLEAN, Protocol
 from xmr_e2e.evaluation.retrieval import average_metrics

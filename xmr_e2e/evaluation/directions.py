@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
+from xmr_e2e.evaluation.figures import (
+    OTHERS,
+    RSUM,
+    CrossModalMetrics,
+    Directions,
+    RetrievalMetrics,
+    direction_name,
+)
 from xmr_e2e.evaluation.per_query import Discount
 from xmr_e2e.evaluation.pools import mixed_pools
 from xmr_e2e.evaluation.retrieval import (
     MetricSpec,
-    Number,
-    RetrievalMetrics,
-    Score,
     average_scores,
     random_correlation,
     random_metrics,
@@ -27,66 +31,12 @@ from xmr_e2e.evaluation.retrieval import (
 )
 from xmr_e2e.similarity import Similarity
 
-OTHERS = "others"
-"""in a direction's name, in the place of the gallery's modality: a mixed pool of all but the query's own"""
-RSUM = "rsum"
-"""the sum of recalls over all directions, by which retrieval without labels is selected"""
 _BY_LABEL = ("relevance", "normaliser", "mAP", "NDCG", "curve", "scope", "per_class", "queries_without_relevant")
 """beginnings of the names of what is defined by labels"""
 _POOL = {
     "all others": "a mixed pool: the items of all modalities but the query's own as one gallery, modality by modality; "
     "every such item with the query's id is its pair; in no average"
 }
-
-DirectionName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,50}_to_[a-z0-9]{1,50}$")]
-
-
-@dataclass(frozen=True)
-class Directions:
-    """The metrics of every ordered pair of modalities."""
-
-    directions: Annotated[dict[DirectionName, RetrievalMetrics], Field(max_length=100, validation_alias="figures")]
-    """"image_to_text", "text_to_image", …: the query's modality first. "figures" in result files"""
-    average: dict[Score, Number]
-    """of each score over the directions that have it; with "rsum", the sum of recalls over all of them"""
-    pools: Annotated[dict[DirectionName, RetrievalMetrics], Field(max_length=100)] = field(default_factory=dict)
-    """"image_to_others", …: queries of one modality, the items of all others as one gallery. No part of the average.
-    Empty for two modalities, in validation, and in results of early versions"""
-
-    @property
-    def rows(self) -> dict[str, RetrievalMetrics]:
-        """The metrics of all directions, and behind them those of the mixed pools."""
-        return {**self.directions, **self.pools}
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
-
-    @property
-    def is_labeled(self) -> bool:
-        """False where there were no labels to measure by."""
-        return any(each.is_labeled for each in self.directions.values())
-
-
-@dataclass(frozen=True)
-class CrossModalMetrics:
-    """All that was measured of one model on one split."""
-
-    model: Directions
-    random: Directions
-    """the same metrics for random rankings of the same items"""
-    definitions: dict[Score, Annotated[str, Field(max_length=10_000)]] = field(default_factory=dict)
-    """the definition of each metric as computed, in words; empty in results of early versions"""
-
-    @property
-    def is_complete(self) -> bool:
-        """True where all is there that this version measures."""
-        return (
-            bool(self.definitions)
-            and self.model.directions.keys() == self.random.directions.keys()
-            and self.model.pools.keys() == self.random.pools.keys()
-            and all(each.is_complete for side in (self.model, self.random) for each in side.rows.values())
-        )
 
 
 def all_directions(
@@ -176,32 +126,6 @@ def _random_metrics_of(
 
 def _is_by_label(definition: str) -> bool:
     return definition.startswith(_BY_LABEL)
-
-
-def direction_name(query: str, gallery: str) -> str:
-    """The name of a direction in result files: "image_to_text"."""
-    return f"{query}_to_{gallery}"
-
-
-def split_direction(direction: str) -> tuple[str, str]:
-    """The modality of the queries and that of the gallery, from a direction's name."""
-    query, _, gallery = direction.partition("_to_")
-    return query, gallery
-
-
-def is_pool(direction: str) -> bool:
-    """True for a mixed pool's name, "image_to_others"."""
-    return split_direction(direction)[1] == OTHERS
-
-
-def modality_title(modality: str) -> str:
-    """A modality, or the pool of all others, as it is written for people."""
-    return {"shape3d": "3D shape", OTHERS: "all others"}.get(modality, modality)
-
-
-def direction_title(direction: str) -> str:
-    """A direction as it is written for people: "image → text"."""
-    return " → ".join(map(modality_title, split_direction(direction)))
 
 
 def _pairs(queries: EmbeddedSplit, gallery: EmbeddedSplit | None) -> Iterator[tuple[str, Items, Items]]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xmr_e2e.evaluation.classes import one_hot, spread_over_classes
-from xmr_e2e.evaluation.directions import direction_name
 from xmr_e2e.evaluation.embedded import EmbeddedSplit, Items
+from xmr_e2e.evaluation.figures import direction_name
 from xmr_e2e.evaluation.pairs import Pairs
 from xmr_e2e.evaluation.per_query import average_precision
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking, nearest

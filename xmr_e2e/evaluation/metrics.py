@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from xmr_e2e.evaluation.figures import PrecisionRecallCurve
 from xmr_e2e.evaluation.per_query import (
     Discount,
     Normaliser,
@@ -18,7 +19,6 @@ from xmr_e2e.evaluation.per_query import (
     normalized_gain,
 )
 from xmr_e2e.evaluation.ranking import RankedChunk, model_ranking
-from xmr_e2e.evaluation.retrieval import PrecisionRecallCurve
 from xmr_e2e.evaluation.scores import Array
 from xmr_e2e.similarity import Similarity
 
@@ -93,7 +93,7 @@ def precision_recall_curve(
     Other arguments and errors: see `ranking.ranked_relevance`.
     """
     given = queries, gallery, query_labels, gallery_labels, similarity
-    return PrecisionRecallCurve.of(_means(*given, lambda chunk: interpolated_precision(chunk.relevance)))
+    return PrecisionRecallCurve.of(_means(*given, lambda chunk: interpolated_precision(chunk.relevance)).tolist())
 
 
 def _means(

@@ -12,9 +12,8 @@ from pydantic import Field
 
 from xmr_e2e import notebook
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import CrossModalMetrics, Directions
+from xmr_e2e.evaluation.figures import CrossModalMetrics, Directions, RetrievalMetrics
 from xmr_e2e.evaluation.protocol import Name, ProtocolRecord, Words
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.evaluation.shown import ShownRow, ratio_cells, score_cells, shown_rows, shown_scores
 from xmr_e2e.received import parse, parse_json, read_bytes
 

@@ -10,18 +10,17 @@ of the queries, and all return the same figures.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from xmr_e2e.evaluation.figures import PrecisionRecallCurve, PrecisionScopeCurve, RetrievalMetrics
 from xmr_e2e.evaluation.labels import LabelPair
 from xmr_e2e.evaluation.pairs import Ids, Pairs, mean_correlation
 from xmr_e2e.evaluation.per_query import (
-    RECALL_STEPS,
     Discount,
     Normaliser,
     average_precision,
@@ -34,33 +33,6 @@ from xmr_e2e.evaluation.scores import Array, Scores
 from xmr_e2e.similarity import Similarity
 
 Name = TypeVar("Name", bound=Hashable)
-# Within bounds, since results are read from files of others as well: neither NaN nor infinite.
-Number = Annotated[float, Field(ge=-(10.0**15), le=10.0**15)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Points = Annotated[list[Number], Field(min_length=1, max_length=10_000)]
-Score = Annotated[str, Field(max_length=1000)]
-
-
-@dataclass(frozen=True)
-class PrecisionRecallCurve:
-    """Mean interpolated precision at fixed levels of recall; empty where it was not measured."""
-
-    recall: Points
-    precision: Points
-
-    @classmethod
-    def of(cls, precision: Tensor) -> PrecisionRecallCurve:
-        """precision: (RECALL_STEPS + 1,)"""
-        return cls([step / RECALL_STEPS for step in range(RECALL_STEPS + 1)], precision.tolist())
-
-
-@dataclass(frozen=True)
-class PrecisionScopeCurve:
-    """Mean fraction of relevant items among the first k; no k is more than the gallery's items. Empty where it was not
-    measured."""
-
-    k: Annotated[list[Annotated[int, Field(ge=-(10**15), le=10**15)]], Field(min_length=1, max_length=10_000)]
-    precision: Points
 
 
 @dataclass(frozen=True)
@@ -90,38 +62,6 @@ class MetricSpec:
     def names(self) -> tuple[str, ...]:
         """The scores of which more is better: "mAP@all", "mAP@50", …"""
         return (*self.by_label, *self.by_pair)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalMetrics:
-    """The metrics of one direction of retrieval. Results of early versions have the scores and the queries alone."""
-
-    scores: dict[Score, Number]
-    """"mAP@all", "mAP@k" and "NDCG@k" by labels, missing where there are none. By pair, missing where no query has one
-    in the gallery: "R@k", the share of the queries with a pair that have it among the first k; "MedR", the median of
-    its rank, from 1; "Pearson", the mean correlation coefficient of the embeddings of a pair."""
-    curve: PrecisionRecallCurve = PrecisionRecallCurve([], [])
-    scope: PrecisionScopeCurve = PrecisionScopeCurve([], [])
-    per_class: dict[int, Number] = field(default_factory=dict)
-    """class -> mAP@all of the queries that have it; classes that no query has are missing"""
-    queries: Count
-    gallery: Count = 0
-    queries_with_pair: Count = 0
-    """queries whose own id is in the gallery"""
-    queries_without_relevant: Count = 0
-    """queries that share no label with any item: they count 0 in mAP, in NDCG and in the curves"""
-    standard_errors: dict[Score, Number] = field(default_factory=dict)
-    """of the scores that are means over queries; none of means over rankings or folds"""
-
-    @property
-    def is_complete(self) -> bool:
-        """True where all was measured that this version measures."""
-        return bool(self.gallery and (not self.is_labeled or (self.curve.recall and self.scope.k)))
-
-    @property
-    def is_labeled(self) -> bool:
-        """False where there were no labels to measure by."""
-        return "mAP@all" in self.scores
 
 
 def retrieval_metrics(
@@ -226,7 +166,7 @@ def _metrics(
     precision = found["mAP@all"]
     return replace(
         metrics,
-        curve=PrecisionRecallCurve.of(found["curve"].mean(0)),
+        curve=PrecisionRecallCurve.of(found["curve"].mean(0).tolist()),
         scope=PrecisionScopeCurve(scope_ks, found["scope"].mean(0).tolist()),
         per_class=_by_class(precision, labels.queries),
         queries_without_relevant=int((precision == 0).sum()),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics, direction_title
+from xmr_e2e.evaluation.figures import RSUM, CrossModalMetrics, direction_title
 
 SHOWN = ("mAP@all", "mAP@50", "NDCG@500", "R@1", "R@10")
 SHOWN_WITHOUT_LABELS = ("R@1", "R@5", "R@10", "MedR", RSUM)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass, replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from xmr_e2e import methods
@@ -64,10 +67,27 @@ def methods_without_labels() -> list[str]:
 
 def method_title(name: str) -> str:
     """The title of the method of this name; of one that is not imported, the name of its class."""
-    for method in imported_methods():
-        if method_name(document_type(method)) == name:
-            return method.title
+    if ":" not in name:
+        return _title_in_source(name) or name
+    if f"{_ROOM}.base" in sys.modules:  # without which no other method is imported, either
+        for method in imported_methods():
+            if method_name(document_type(method)) == name:
+                return method.title
     return name.rpartition(":")[2]
+
+
+@cache
+def _title_in_source(name: str) -> str | None:
+    """The title in the module of a method of this package. Tables need no more of it; importing it takes seconds."""
+    source = Path(methods.__path__[0], f"{name}.py")
+    if not name.isidentifier() or not source.is_file():
+        return None
+    classes = (node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef))
+    for each in (node for found in classes for node in found.body):
+        if isinstance(each, ast.Assign) and [ast.unparse(target) for target in each.targets] == ["title"]:
+            title: str = ast.literal_eval(each.value)
+            return title
+    return None
 
 
 def _is_method(value: Any, kind: type) -> bool:

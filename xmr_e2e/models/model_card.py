@@ -14,7 +14,7 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.data.inputs import InputKind
 from xmr_e2e.errors import XmrError
 from xmr_e2e.escape import markdown, one_line
-from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.figures import direction_title
 from xmr_e2e.evaluation.result import EvaluationResult
 from xmr_e2e.methods.base import Method, MethodConfig
 from xmr_e2e.models.sentence_transformer_files import encoded_modalities

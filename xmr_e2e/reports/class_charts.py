@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xmr_e2e.evaluation.confusion import Confusion
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
+from xmr_e2e.evaluation.figures import RetrievalMetrics
 from xmr_e2e.reports.page import number
 
 BARS_AT_ENDS = 15

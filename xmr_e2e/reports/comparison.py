@@ -10,10 +10,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, TypeAlias
 
-from xmr_e2e.evaluation.directions import Directions, direction_title
+from xmr_e2e.evaluation.figures import Directions, RetrievalMetrics, direction_title
 from xmr_e2e.evaluation.protocol import ProtocolRecord
 from xmr_e2e.evaluation.result import EvaluationResult
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 from xmr_e2e.reports.examples import Example
 from xmr_e2e.reports.page import flattened, number, write_page
 from xmr_e2e.reports.plots import SCOPE, Points, overlaid_plot, validation_series

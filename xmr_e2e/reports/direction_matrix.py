@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from xmr_e2e.evaluation.directions import OTHERS, CrossModalMetrics, direction_name, modality_title
+from xmr_e2e.evaluation.figures import OTHERS, CrossModalMetrics, direction_name, modality_title
 from xmr_e2e.reports.page import number
 from xmr_e2e.reports.plots import WIDTH, as_png, as_svg
 

@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from xmr_e2e.evaluation.directions import modality_title
+from xmr_e2e.evaluation.figures import modality_title
 from xmr_e2e.evaluation.projection import Projection
 from xmr_e2e.fonts import text_width
 from xmr_e2e.reports.page import short_name

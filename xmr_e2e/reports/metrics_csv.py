@@ -7,8 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from xmr_e2e.escape import csv_cell
-from xmr_e2e.evaluation.directions import CrossModalMetrics
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
+from xmr_e2e.evaluation.figures import CrossModalMetrics, RetrievalMetrics
 
 COLUMNS = ("direction", "kind", "at", "model", "random", "standard_error")
 Row = tuple[str, str | int | float, float, float | None, float | None]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from xmr_e2e.escape import on_page
-from xmr_e2e.evaluation.directions import modality_title
+from xmr_e2e.evaluation.figures import modality_title
 from xmr_e2e.files import write_atomically
 
 LONGEST_NAME = 24

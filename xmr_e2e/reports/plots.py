@@ -19,14 +19,14 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from xmr_e2e.escape import on_plot
-from xmr_e2e.evaluation.directions import (
+from xmr_e2e.evaluation.figures import (
     CrossModalMetrics,
+    RetrievalMetrics,
     direction_name,
     direction_title,
     modality_title,
     split_direction,
 )
-from xmr_e2e.evaluation.retrieval import RetrievalMetrics
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 Points: TypeAlias = tuple[Sequence[float], Sequence[float]]

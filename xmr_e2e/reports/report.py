@@ -10,7 +10,7 @@ from typing import Any
 
 from xmr_e2e.escape import shell
 from xmr_e2e.evaluation.confusion import Confusion
-from xmr_e2e.evaluation.directions import (
+from xmr_e2e.evaluation.figures import (
     OTHERS,
     RSUM,
     CrossModalMetrics,

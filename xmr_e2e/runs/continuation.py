@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xmr_e2e.configuration import current_name, field_types, flatten, from_document, to_document
 from xmr_e2e.errors import XmrError
-from xmr_e2e.runs.experiment import Experiment
+
+if TYPE_CHECKING:
+    from xmr_e2e.runs.experiment import Experiment
 
 # What may differ between a run and its continuation: none of it changes what is computed, but for ZeRO's rounding.
 RESUME_IGNORED_FIELDS = (
@@ -46,6 +48,8 @@ def differences(began_with: Mapping[str, Any], experiment: Experiment) -> list[s
 def _with_later_options(document: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration in which options that came after the run have their defaults. A part that cannot be read,
     such as a method that is not of this package, stays as it is."""
+    from xmr_e2e.runs.experiment import Experiment  # tables need this module's list alone, and do without torch
+
     with suppress(XmrError):
         whole: dict[str, Any] = to_document(from_document(Experiment, document, "config.json"))
         return whole

@@ -18,8 +18,8 @@ from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.distributed import rank_and_world_size
 from xmr_e2e.errors import XmrError
 from xmr_e2e.evaluation.by_protocol import concat, directions, evaluate_protocol, first_samples
-from xmr_e2e.evaluation.directions import RSUM, CrossModalMetrics
 from xmr_e2e.evaluation.embedded import EmbeddedSplit
+from xmr_e2e.evaluation.figures import RSUM, CrossModalMetrics
 from xmr_e2e.evaluation.protocol import CLEAN, Gallery, Protocol, fold_numbers
 from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost
 from xmr_e2e.evaluation.retrieval import MetricSpec

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xmr_e2e.evaluation.directions import OTHERS, CrossModalMetrics, direction_name, modality_title
+from xmr_e2e.evaluation.figures import OTHERS, CrossModalMetrics, direction_name, modality_title
 from xmr_e2e.evaluation.shown import ShownRow, average_row, ratio_cells, row_of, score_cells, shown_rows, shown_scores
 
 MOST_BLOCKS = 6

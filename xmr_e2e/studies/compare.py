@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import is_pool
+from xmr_e2e.evaluation.figures import is_pool
 from xmr_e2e.methods.discovery import method_title
 from xmr_e2e.studies.groups import Group, Statistic
 from xmr_e2e.studies.marks import family, marks_of_group, marks_of_published

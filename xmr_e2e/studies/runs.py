@@ -7,22 +7,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field
 
 from xmr_e2e.configuration import current_type, flatten, from_document, to_document
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import Directions
+from xmr_e2e.evaluation.figures import Directions
 from xmr_e2e.evaluation.protocol import Name, SelectedOn
 from xmr_e2e.evaluation.result import EvaluationResult, TrainingCost, read_result
 from xmr_e2e.files import read_json, sha256_of
 from xmr_e2e.methods.discovery import method_name
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.runs.continuation import RESUME_IGNORED_FIELDS
-from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
-from xmr_e2e.training.selection import with_defaults
+from xmr_e2e.studies.current import is_current
+
+if TYPE_CHECKING:
+    from xmr_e2e.runs.experiment import Experiment
 
 CONFIGURATION, ENVIRONMENT = "config.json", "environment.json"
 EXPERIMENT = "xmr_e2e.runs.experiment:Experiment"
@@ -148,17 +150,29 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Options that came after the run have their defaults, by which this library does what it did before.
     """
+    if not is_current(config):
+        config = _as_read_now(config)
+    free = {*RESUME_IGNORED_FIELDS, "train.seed"}
+    return {name: value for name, value in flatten(config) if name not in free}
+
+
+def _as_read_now(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Here: it imports torch, which a table of runs of this version does without.
+    from xmr_e2e.runs.experiment import Experiment
+
     # Left as it is: of a version that had other options, with a method that is not of this package, or of a stranger,
     # whose values can be of any kind and make whatever reads them fail.
     with suppress(Exception):
-        config = to_document(from_document(Experiment, config, "config.json"))
-    free = {*RESUME_IGNORED_FIELDS, "train.seed"}
-    return {name: value for name, value in flatten(config) if name not in free}
+        whole: Mapping[str, Any] = to_document(from_document(Experiment, config, "config.json"))
+        return whole
+    return config
 
 
 def wanted_options(experiment: Experiment) -> dict[str, Any]:
     """`options_of` a training that is still to do: what its options leave open is as its data have it, if the shards
     are at hand, or None."""
+    from xmr_e2e.training.selection import with_defaults  # as in `_as_read_now`
+
     shards = experiment.data.shards
     if (shards / manifest.NAME).is_file():
         experiment = with_defaults(experiment, manifest.load_manifest(shards))

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.figures import direction_title
 from xmr_e2e.reports.page import write_page
 from xmr_e2e.reports.study_plots import MOST_CURVES, Estimate, convergence_plot, rows_plot, sweep_plot
 from xmr_e2e.studies.groups import Statistic

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from xmr_e2e.escape import csv_cell
-from xmr_e2e.evaluation.directions import direction_title
+from xmr_e2e.evaluation.figures import direction_title
 from xmr_e2e.studies.compare import Cell
 from xmr_e2e.studies.layout import Footnotes, Format, Page, Text, as_latex, as_markdown
 from xmr_e2e.studies.marks import split_sizes

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.evaluation.directions import RSUM
+from xmr_e2e.evaluation.figures import RSUM
 from xmr_e2e.evaluation.protocol import CLEAN, SelectedOn
 from xmr_e2e.evaluation.retrieval import MetricSpec
 from xmr_e2e.methods.base import MethodConfig
