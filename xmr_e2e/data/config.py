@@ -59,8 +59,8 @@ class Data:
     label_noise_kind: NoiseKind = "symmetric"
     """exchanged for any other class alike, or (asymmetric) always for the next one"""
     workers: Annotated[int, Bounds(int, least=0, most=1024)] | None = None
-    """loader processes per rank; by default the cores of this process, at most 8, divided among the ranks of the
-    machine"""
+    """loader processes per rank; by default the cores that this process may use, at most 8, divided among the ranks of
+    the machine"""
 
     @property
     def frame_load_size(self) -> int:
