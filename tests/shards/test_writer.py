@@ -14,7 +14,8 @@ from xmr_e2e.shards.writer import write_shard
 
 SAMPLES = [
     ("a", {"jpg": b"\xff" * 513, "json": b"{}"}),
-    ("b" * 97, {"txt": b""}),  # 101 characters with the dot and the extension: one more than the old header holds
+    ("b" * 96, {"txt": b""}),  # 100 characters with the dot and the extension, which a plain header holds
+    ("b" * 97, {"txt": b"z"}),
     ("c" * 300, {"json": b"x" * 512, "feature.npy": bytes(20_000)}),
     ("naïve 猫", {"json": b"y" * 511}),
 ]
