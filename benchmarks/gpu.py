@@ -80,8 +80,8 @@ class Measurement:
 
 
 def gpu(photographs: Path, /, *, minutes: float = 6.0, sizes: Sizes = Sizes(), cpu: bool = False) -> Table:
-    """Measure on the GPU, and end in a table. What a machine lacks is left out, with its reason, and so is what the time
-    is too short for.
+    """Measure on the GPU, and end in a table. What a machine lacks is left out with its reason, as is what the time is
+    too short for.
 
     Args:
         photographs: a folder of JPEG files
@@ -188,7 +188,7 @@ def trainer_rows(photographs: Path, network: str, batch: int, sizes: Sizes) -> l
 
 
 def compiled_rows(photographs: Path, network: str, batch: int, sizes: Sizes) -> list[Row]:
-    """A compiled network bare, and an epoch of it from shards, decoded on the device: what a training has of the card."""
+    """A compiled network bare, and an epoch of it from shards, decoded on the device: what of the card it has."""
     bare = bare_rate(network, batch, sizes, "bf16", channels_last=True, compiled=True)
     forget()
     whole, cores = _training(photographs, network, batch, sizes), len(os.sched_getaffinity(0))

@@ -65,13 +65,22 @@ class _Watched(TimedTrainer):
         return batch
 
 
-def profile(photographs: Path, /, *, steps: int = 10, only: tuple[str, ...] = (), data: Data | None = None) -> Table:
+def profile(
+    photographs: Path,
+    /,
+    *,
+    steps: int = 10,
+    only: tuple[str, ...] = (),
+    batch_size: int | None = None,
+    data: Data | None = None,
+) -> Table:
     """Train each method's recipe on Flickr8k for a few steps, and show where their time goes.
 
     Args:
         photographs: a folder of JPEG files
         steps: of each training
         only: recipes, such as semantic_sharing_flickr8k; all of them by default
+        batch_size: of the steps; each recipe's own by default
         data: of the recipes, in place of their own but for the shards
     """
     unknown = [name for name in only if name not in recipes_measured()]
@@ -82,7 +91,7 @@ def profile(photographs: Path, /, *, steps: int = 10, only: tuple[str, ...] = ()
         "operators", title=f"seconds, {device_name()}, torch {torch.__version__}",
     )  # fmt: skip
     for name in only or recipes_measured():
-        cells = _cells(profile_of(_experiment(photographs, name, steps, data)))
+        cells = _cells(profile_of(_experiment(photographs, name, steps, batch_size, data)))
         console.print(name, *cells, highlight=False)
         table.add_row(name.removesuffix("_flickr8k"), *cells)
         forget()
@@ -90,10 +99,11 @@ def profile(photographs: Path, /, *, steps: int = 10, only: tuple[str, ...] = ()
     return table
 
 
-def _experiment(photographs: Path, name: str, steps: int, data: Data | None) -> Experiment:
+def _experiment(photographs: Path, name: str, steps: int, batch_size: int | None, data: Data | None) -> Experiment:
     whole = experiment_of(name)
-    shards = shards_of(list_photographs(photographs), whole.train.batch_size * steps)
-    train = replace(whole.train, epochs=1, runs=BUILD / "runs", select="last", report=False)
+    size = batch_size or whole.train.batch_size
+    shards = shards_of(list_photographs(photographs), size * steps)
+    train = replace(whole.train, epochs=1, batch_size=size, runs=BUILD / "runs", select="last", report=False)
     return replace(whole, data=replace(data or whole.data, shards=shards), train=train)
 
 
