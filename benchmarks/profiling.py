@@ -18,7 +18,7 @@ from benchmarks.measure import BUILD
 from benchmarks.on_device import device_name, forget, wait
 from benchmarks.photographs import list_photographs, shards_of
 from benchmarks.recipes import experiment_of, recipes_measured
-from benchmarks.training import TimedTrainer, start_trainer
+from benchmarks.training import TimedTrainer, start_kind, start_trainer
 from xmr_e2e.console import console
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
@@ -109,7 +109,7 @@ def _experiment(photographs: Path, name: str, steps: int, batch_size: int | None
 
 def profile_of(experiment: Experiment) -> Profile:
     """The profile of a recipe's training, and then of its bare step."""
-    trainer = start_trainer(experiment, _Watched)
+    trainer = start_kind(_Watched, experiment)
     trainer.asked, trainer.arrived = [], []
     trainer.fit()
     ends, count = trainer.ends, trainer.loaders[0].steps
@@ -152,7 +152,7 @@ def _parts(experiment: Experiment) -> tuple[float, float, float, tuple[tuple[str
     own = {event.key: _own_time(event, device.type) for event in recorded.key_averages()}
     total = sum(own.values())
     longest = sorted(own, key=lambda name: own[name], reverse=True)[:TOP]
-    return *medians, tuple((name, own[name] / max(total, 1e-9)) for name in longest)  # type: ignore[return-value]
+    return *medians, tuple((name, own[name] / max(total, 1e-9)) for name in longest)
 
 
 def _own_time(event: object, device: str) -> float:

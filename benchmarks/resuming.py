@@ -10,7 +10,7 @@ from benchmarks.measure import BUILD, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from benchmarks.recipes import experiment_of
 from benchmarks.rows import Row
-from benchmarks.training import TimedTrainer, start_trainer
+from benchmarks.training import TimedTrainer, start_kind, start_trainer
 from xmr_e2e.data.config import Data
 from xmr_e2e.methods.dscmr import Dscmr
 from xmr_e2e.runs.experiment import Experiment
@@ -51,7 +51,7 @@ def resume_rows(photographs: Path, data: Data | None = None) -> list[Row]:
                          train=train)  # fmt: skip
     start_trainer(experiment).fit()
     wanted = _losses(experiment)
-    stopped = start_trainer(experiment, _Stopping)
+    stopped = start_kind(_Stopping, experiment)
     with suppress(Stopped):
         stopped.fit()
     going_on: list[TimedTrainer] = []

@@ -81,8 +81,9 @@ def _started(words: Sequence[str], last: str) -> tuple[float, dict[str, float]]:
     command = [sys.executable, "-m", "benchmarks.first_step", *words]
     said: dict[str, float] = {}
     began = time.monotonic()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(
+        command, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             for line in process.stdout:

@@ -213,7 +213,12 @@ def _experiment(photographs: Path, network: str, batch_size: int, steps: int) ->
     )
 
 
-def start_trainer(experiment: Experiment, kind: type[Timed] = TimedTrainer) -> Timed:  # type: ignore[assignment]
+def start_trainer(experiment: Experiment) -> TimedTrainer:
+    """A trainer at the start of a new run."""
+    return start_kind(TimedTrainer, experiment)
+
+
+def start_kind(kind: type[Timed], experiment: Experiment) -> Timed:
     """A trainer of this kind at the start of a new run."""
     accelerator = make_accelerator(experiment.train)
     run = Run(experiment.train.runs / experiment.name)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, metric_of, seconds
 from benchmarks.photographs import list_photographs, shards_of
 from benchmarks.recipes import experiment_of
-from benchmarks.training import TimedTrainer, start_trainer
+from benchmarks.training import TimedTrainer, start_kind
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.images import load_square
 from xmr_e2e.data.inputs import Tokens
@@ -78,7 +78,7 @@ def validation(
     train = replace(whole.train, epochs=repeats + 1, batch_size=min(whole.train.batch_size, trained // 2),
                     runs=BUILD / "runs", report=False)  # fmt: skip
     experiment = replace(whole, name="benchmark", data=data, train=train)
-    trainer = start_trainer(experiment, _Validating)
+    trainer = start_kind(_Validating, experiment)
     assert trainer.saved.tokenizer is not None
     trainer.pairs, trainer.bare = [], _loader(experiment.data, trainer.saved.tokenizer)
     embed_bare(trainer.method, trainer.bare)  # its processes have started
