@@ -142,7 +142,7 @@ def _parts(experiment: Experiment) -> tuple[float, float, float, tuple[tuple[str
 
     parts = (forward, lambda: losses.pop().backward(), optimizer.step)
     taken = [[_seconds(part) for part in parts] for _ in range(2 * RECORDED)]
-    medians = [statistics.median(times) for times in zip(*taken[RECORDED:])]
+    ahead, back, move = (statistics.median(times) for times in zip(*taken[RECORDED:]))
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with recording(activities=activities) as recorded:
         for _ in range(RECORDED):
@@ -152,7 +152,7 @@ def _parts(experiment: Experiment) -> tuple[float, float, float, tuple[tuple[str
     own = {event.key: _own_time(event, device.type) for event in recorded.key_averages()}
     total = sum(own.values())
     longest = sorted(own, key=lambda name: own[name], reverse=True)[:TOP]
-    return *medians, tuple((name, own[name] / max(total, 1e-9)) for name in longest)
+    return ahead, back, move, tuple((name, own[name] / max(total, 1e-9)) for name in longest)
 
 
 def _own_time(event: object, device: str) -> float:
