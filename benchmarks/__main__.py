@@ -6,7 +6,7 @@
     python -m benchmarks gpu PHOTOGRAPHS
     python -m benchmarks profile PHOTOGRAPHS
 
-PHOTOGRAPHS is a folder of JPEG files. What is measured runs on two cores; a figure is shown, printed as one line of JSON
+PHOTOGRAPHS is a folder of JPEG files. What is measured runs on two cores; a figure is shown, printed as a line of JSON
 and kept in build/benchmarks/figures.jsonl. `gpu` and `profile` have all cores and show a table: of what a GPU is
 measured by, and of where the time of each method's step goes.
 """

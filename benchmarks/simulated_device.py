@@ -30,8 +30,9 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnDevice:
+        make: Any = Tensor._make_wrapper_subclass  # type: ignore[attr-defined,unused-ignore]  # declared since torch 2.14
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        made: OnDevice = Tensor._make_wrapper_subclass(cls, held.shape, device="meta", **layout)  # type: ignore[attr-defined]
+        made: OnDevice = make(cls, held.shape, device="meta", **layout)
         made.held = held
         return made
 
@@ -39,13 +40,15 @@ class OnDevice(Tensor):
     def device(self) -> torch.device:  # type: ignore[override]
         return DEVICE
 
-    def new_tensor(self, data: Any, **options: Any) -> Tensor:
+    def new_tensor(self, data: Any, **options: Any) -> Tensor:  # type: ignore[override,unused-ignore]
         return torch.tensor(data, **{"dtype": self.dtype, "device": DEVICE, **options})
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment,unused-ignore]
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override,unused-ignore]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise AssertionError("a tensor of the simulated device is used outside of it")
 
 
