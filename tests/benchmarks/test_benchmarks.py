@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import rich.console
 import torch
@@ -114,7 +115,6 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "first_step": partial(starting.first_step, repeats=1),
     "syncs": lambda _: waiting.syncs(samples=10),
     "threads": partial(threads.threads, repeats=1, batch_size=10, steps=4),
-    "threads_busy": partial(threads.threads_busy, repeats=1, batch_size=10, steps=4),
     "validation": partial(validating.validation, repeats=1, samples=12, trained=10),
     "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),
     "step": partial(training.step, repeats=1, network="squeezenet1_1", batch_size=4, steps=2),
@@ -207,6 +207,24 @@ def test_the_table_stands_between_its_marks(tmp_path: Path, monkeypatch: pytest.
     page.write_text("no marks")
     with pytest.raises(XmrError, match="must have the lines"):
         performance.everything(tmp_path, out=page, measure=False)
+
+
+def test_busy_cores_are_busy_for_as_long_as_trainings_are_measured(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = []
+    rates = {None: 8.0, "1": 10.0, "2": 9.0}
+
+    def rate(recipe: str, shards: Path, batch_size: int, asked: str | None) -> float:
+        busy.append(len([each for each in psutil.Process().children() if threads.SPIN in each.cmdline()]))
+        return rates[asked]
+
+    monkeypatch.setattr(threads, "training_rate", rate)
+    figure = threads.threads_busy(photographs, repeats=2, batch_size=10, steps=4)
+    assert figure.name == "threads_busy" and figure.ratios == (0.8, 0.8) and not figure.is_met
+    assert figure.notes == ("the better number of threads, each time: 1 1",)
+    assert busy == 6 * [len(os.sched_getaffinity(0))]
+    assert not [each for each in psutil.Process().children() if threads.SPIN in each.cmdline()]
 
 
 def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
