@@ -2,8 +2,10 @@
 
     python -m benchmarks.crowd RUN
     python -m benchmarks.crowd RUN --clients 50 --seconds 10
+    python -m benchmarks.crowd RUN --items 1000000
 
-RUN is a run folder with an index. On loopback, for a minute, 200 clients ask a sentence, read the answer and ask again.
+RUN is a run folder with an index. On loopback, for a minute, 200 clients ask a sentence, read the answer and ask again;
+with --items, of an index of so many drawn vectors in its place, whose graph for a million takes half an hour.
 Shown, and printed as one line of JSON: how many questions were answered, how many in a second, how long the answers
 took, and the server's memory.
 """
@@ -14,6 +16,8 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +25,12 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import memory_mb
+from benchmarks.search_engines import MODALITY, begin
+from benchmarks.searching import built, drawn
 from benchmarks.served import QUESTION, TIMEOUT_S, allow_files, serving
 from xmr_e2e.console import console, report_errors
+from xmr_e2e.search.index import DEFAULT
+from xmr_e2e.search.store import NAME, Store
 
 CLIENTS = 200
 REQUEST = f"GET {QUESTION} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
@@ -46,15 +54,16 @@ class Crowd:
     """of the server's memory (VmHWM), in 10^6 bytes"""
 
 
-def main(run: Path, /, *, clients: int = CLIENTS, seconds: float = 60.0) -> None:
+def main(run: Path, /, *, clients: int = CLIENTS, seconds: float = 60.0, items: int | None = None) -> None:
     """Measure, and show.
 
     Args:
         run: a run folder with an index
         clients: that ask at once
         seconds: for which they go on asking
+        items: of a drawn index, as wide as the run's, that is asked in its place
     """
-    crowd = measure(run, clients=clients, seconds=seconds)
+    crowd = measure(run, clients=clients, seconds=seconds, items=items)
     console.print(
         f"{crowd.clients} clients: {crowd.answered} of {crowd.asked} answered, {crowd.per_second:.1f} a second, median "
         f"{crowd.median_s:.3f} s, p99 {crowd.p99_s:.3f} s, longest {crowd.longest_s:.3f} s; memory at most "
@@ -64,10 +73,10 @@ def main(run: Path, /, *, clients: int = CLIENTS, seconds: float = 60.0) -> None
     print(json.dumps(asdict(crowd)), flush=True)  # noqa: T201 -- for programs
 
 
-def measure(run: Path, *, clients: int, seconds: float) -> Crowd:
-    """The clients' view of the server of a run with an index."""
+def measure(run: Path, *, clients: int, seconds: float, items: int | None = None) -> Crowd:
+    """The clients' view of the server of a run with an index, or with a drawn one of so many items."""
     allow_files(2 * clients)
-    with serving(run) as (port, process):
+    with drawn_index(run, items) if items else nullcontext() as index, serving(run, index) as (port, process):
         asyncio.run(_asked(port))  # the first sentence is slower
         start = time.monotonic()
         times = asyncio.run(_all(port, clients, start + seconds))
@@ -76,6 +85,18 @@ def measure(run: Path, *, clients: int, seconds: float) -> Crowd:
     answered = sum(answered for answered, _ in times)
     median, late = np.percentile(answers, (50, 99), method="lower").tolist()
     return Crowd(clients, len(times), answered, answered / took, median, late, max(time for _, time in times), peak)
+
+
+@contextmanager
+def drawn_index(run: Path, items: int) -> Iterator[Path]:
+    """A folder with an index of drawn pictures for a run's model; it is gone afterwards."""
+    own = Store(run / DEFAULT / NAME)
+    width = own.embeddings(MODALITY)[1].shape[1]
+    with drawn(items, width, 1) as folder:
+        begin(folder, own.about.similarity, run=own.about.run, fingerprint=own.about.fingerprint)
+        for engine in ("exact", "HNSW"):
+            console.print(built(folder, engine))
+        yield folder
 
 
 async def _all(port: int, clients: int, ends: float) -> list[tuple[bool, float]]:

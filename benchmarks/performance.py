@@ -7,7 +7,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import allocation, building, media, peers, reading, reporting, retrieval, searching, starting, training
+from benchmarks import (
+    allocation,
+    building,
+    media,
+    peers,
+    reading,
+    reporting,
+    retrieval,
+    searching,
+    starting,
+    threads,
+    training,
+    validating,
+    waiting,
+)
 from benchmarks.measure import Figure, recorded
 from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
@@ -24,9 +38,13 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "step": training.step,
     "accelerate": training.accelerate,
     "micro_batches": training.micro_batches,
+    "syncs": waiting.syncs,
+    "threads": threads.threads,
+    "threads_busy": threads.threads_busy,
     "evaluation": retrieval.evaluation,
     "released": retrieval.released,
     "evals": reporting.evals,
+    "validation": validating.validation,
     "build": building.build,
     "resized": building.resized,
     "resume": reading.resume,
@@ -34,9 +52,10 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "regions": building.regions,
     "memory": reading.memory,
     "start": starting.start,
+    "first_step": starting.first_step,
     "index": searching.index,
 }
-WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "evaluation", "released", "start", "index")
+WITHOUT_PHOTOGRAPHS = ("sounds", "kept", "syncs", "evaluation", "released", "start", "index")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

@@ -26,12 +26,12 @@ def list_photographs(folder: Path) -> list[Path]:
     return found
 
 
-def samples_of(photographs: Sequence[Path], count: int) -> list[RawSample]:
+def samples_of(photographs: Sequence[Path], count: int, split: str = "train") -> list[RawSample]:
     """So many samples, the photographs in turn. Texts and labels say nothing of them: only time is measured."""
     return [
         RawSample(
-            f"{number:06d}",
-            "train",
+            f"{number:06d}" if split == "train" else f"{split}-{number:06d}",
+            split,
             photographs[number % len(photographs)],
             (f"a text of about ten words for the photograph number {number % 997}",),
             (CLASSES[number % len(CLASSES)],),
@@ -40,10 +40,11 @@ def samples_of(photographs: Sequence[Path], count: int) -> list[RawSample]:
     ]
 
 
-def shards_of(photographs: Sequence[Path], count: int) -> Path:
-    """A folder of shards of so many samples, the original bytes kept; made once of photographs as they are."""
-    samples = samples_of(photographs, count)
+def shards_of(photographs: Sequence[Path], count: int, validated: int = 0) -> Path:
+    """A folder of shards of so many samples to train and to validate on, the original bytes kept; made once of
+    photographs as they are."""
+    samples = [*samples_of(photographs, count), *samples_of(photographs, validated, "val")]
     name = hashlib.sha256(b"".join(map(fingerprint_of, samples))).hexdigest()[:12]
-    out = BUILD / f"shards-{name}-{count}"
+    out = BUILD / f"shards-{name}-{len(samples)}"
     build_shards(out, dataset="benchmark", classes=CLASSES, samples=samples, options=BuildOptions())
     return out

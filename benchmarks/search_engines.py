@@ -39,10 +39,13 @@ class Engine:
     """the module"""
 
 
-def begin(folder: Path, similarity: Similarity) -> None:
-    """Make an index file of ours that holds nothing yet."""
+def begin(folder: Path, similarity: Similarity, **about: str) -> None:
+    """Make an index file of ours that holds nothing yet.
+
+    about: what else is said of it, for a model to search in it.
+    """
     with rewritten(folder / NAME, keep=False) as draft:
-        draft.describe(similarity=similarity)
+        draft.describe(similarity=similarity, **about)
 
 
 def _write_items(folder: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -22,17 +23,23 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, memory_mb, metric_of, seconds
 from benchmarks.search_engines import ENGINES, QUERIES, TOP, VECTORS, Rows, Search, begin
+from xmr_e2e.console import console
 from xmr_e2e.errors import XmrError
 from xmr_e2e.shards.parallel import without_main
 from xmr_e2e.similarity import Similarity
 
 LEAST_RECALL = 0.95
+Beside: TypeAlias = Literal["exact", "usearch", "hnswlib"]
+BESIDE: tuple[Beside, ...] = ("exact", "usearch", "hnswlib")
+STILL_S = 60.0
+"""after which a person is told that an engine is still at work"""
 CENTERS, DIRECTIONS = 1000, 32
 """of the drawn vectors: the clusters, and the directions in which one of them varies"""
 SPREAD, NOISE = 2.0, 0.1
 """of a cluster along its directions and along all others, where centers have 1 along each"""
 CHUNK = 20_000
 """vectors that are drawn at a time"""
+
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["benchmarks.searching"])
@@ -57,6 +64,7 @@ def index(
     dims: int = 512,
     queries: int = 1_000,
     similarity: Similarity = "cosine",
+    beside: tuple[Beside, ...] = BESIDE,
 ) -> Figure:
     """99th percentile of the time of a query to our approximate index, against the same graph in faiss used bare.
 
@@ -68,19 +76,26 @@ def index(
         dims: of a vector
         queries: in each measurement; a tenth of them where all items are compared
         similarity: of our index; of vectors of length 1 all rank alike
+        beside: what is measured beside HNSW, ours and faiss's: exact search, ours and faiss's, and other libraries
     """
-    with _drawn(items, dims, queries) as folder:
+    _say(f"drawing {items:,} x {dims} vectors and {queries:,} queries")
+    with drawn(items, dims, queries) as folder:
         begin(folder, similarity)
+        _say("comparing the queries with all vectors")
         exact = faiss.knn(np.load(folder / QUERIES), np.load(folder / VECTORS), TOP)[1]
-        flat = _side_by_side(folder, ("exact", "faiss Flat"), exact[: max(1, queries // 10)], 1)
+        flat: Sequence[str] = ()
+        if "exact" in beside:
+            flat = _side_by_side(folder, ("exact", "faiss Flat"), exact[: max(1, queries // 10)], 1).remarks
+        else:
+            built(folder, "exact")  # the items, to which the graph is added
         graph = _side_by_side(folder, ("HNSW", "faiss HNSW"), exact, repeats)
-        others = [_alone(folder, name, exact) for name in ("usearch", "hnswlib")]
+        others = [_alone(folder, name, exact) for name in ("usearch", "hnswlib") if name in beside]
     sides = (Quantity(f"p99 of a query, HNSW, {items:,} x {dims}", "ms"), Quantity("faiss HNSW, bare", "ms"))
     pairs = [(ours.percentile(99), bare.percentile(99)) for ours, bare in zip(*graph.asked)]
     figure = metric_of("index", Goal("at most", 1.2), *sides, pairs)
     goal = f"{figure.goal}, recall@{TOP} at least {LEAST_RECALL}"
     figure = replace(figure, goal=goal, is_met=figure.is_met and graph.recall >= LEAST_RECALL)
-    for remark in (*flat.remarks, *graph.remarks, *others):
+    for remark in (*flat, *graph.remarks, *others):
         figure = figure.note(remark)
     return figure
 
@@ -97,20 +112,21 @@ class Pair:
 
 def _side_by_side(folder: Path, names: tuple[str, str], exact: NDArray[np.int64], repeats: int) -> Pair:
     with _running(folder, names[0]) as ours, _running(folder, names[1]) as other:
+        _say(f"asking {names[0]} and {names[1]} {len(exact):,} queries, {repeats} times")
         asked = [(ours.ask(len(exact)), other.ask(len(exact))) for _ in range(repeats)]
         costs = ours.cost(), other.cost()
     ours_asked, other_asked = zip(*asked)
-    remarks = [_remark(*each, exact) for each in zip(names, costs, (ours_asked, other_asked))]
+    remarks = [_said(_remark(*each, exact)) for each in zip(names, costs, (ours_asked, other_asked))]
     return Pair((ours_asked, other_asked), _recall(ours_asked[0], exact), remarks)
 
 
 def _alone(folder: Path, name: str, exact: NDArray[np.int64]) -> str:
     """The remark on a library that may be missing."""
     if importlib.util.find_spec(ENGINES[name].needs) is None:
-        return f"{name}: left out, it is not installed"
+        return _said(f"{name}: left out, it is not installed")
     with _running(folder, name) as engine:
         asked = engine.ask(len(exact))
-        return _remark(name, engine.cost(), [asked], exact)
+        return _said(_remark(name, engine.cost(), [asked], exact))
 
 
 def _remark(name: str, cost: str, asked: Sequence[Asked], exact: NDArray[np.int64]) -> str:
@@ -123,11 +139,22 @@ def _recall(asked: Asked, exact: NDArray[np.int64]) -> float:
     return float(np.mean([len(np.intersect1d(*rows)) / TOP for rows in zip(asked.found, exact)]))
 
 
+def _say(words: str) -> None:
+    """Tell a person where it stands, on stderr: all of it takes an hour."""
+    console.print(f"{time.strftime('%H:%M:%S')} {words}", highlight=False, soft_wrap=True)
+
+
+def _said(remark: str) -> str:
+    """The remark, told at once, so that it is known even if nothing else will be."""
+    _say(remark)
+    return remark
+
+
 # ---- vectors
 
 
 @contextmanager
-def _drawn(items: int, dims: int, queries: int) -> Iterator[Path]:
+def drawn(items: int, dims: int, queries: int) -> Iterator[Path]:
     """A folder with the vectors and the queries, which are drawn alike; it is gone afterwards."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="index-", dir=BUILD) as folder:
@@ -182,13 +209,18 @@ class _Process:
 @contextmanager
 def _running(folder: Path, name: str) -> Iterator[_Process]:
     """An engine that has built its index, where it does, and opened it."""
-    built = ""
-    if ENGINES[name].build:
-        with _started(_build, folder, name) as pipe:
-            built = "built in {:.1f} s and {:,.0f} MB, ".format(*_received(name, pipe))
+    how = built(folder, name) if ENGINES[name].build else ""
+    _say(f"opening {name}")
     with _started(_serve, folder, name) as pipe:
-        yield _Process(name, pipe, built)
+        yield _Process(name, pipe, how)
         pipe.send(None)
+
+
+def built(folder: Path, name: str) -> str:
+    """The remark on how long an engine has built its index, and with how much memory."""
+    _say(f"building {name}")
+    with _started(_build, folder, name) as pipe:
+        return "built in {:.1f} s and {:,.0f} MB, ".format(*_received(name, pipe))
 
 
 @contextmanager
@@ -207,6 +239,9 @@ def _started(work: Callable[..., None], *arguments: object) -> Iterator[Connecti
 
 def _received(name: str, pipe: Connection) -> Any:
     try:
+        began = time.monotonic()
+        while not pipe.poll(STILL_S):
+            _say(f"{name} is still at it, for {(time.monotonic() - began) / 60:.0f} minutes now")
         return pipe.recv()
     except EOFError as error:
         raise XmrError(f"{name} has ended, for the reason above, or since memory is full") from error

@@ -24,10 +24,11 @@ QUESTION = "/api/search?text=one+more+picture&k=5"
 
 
 @contextmanager
-def serving(run: Path) -> Iterator[tuple[int, int]]:
-    """The port and the process's number of `xmr serve RUN`."""
+def serving(run: Path, index: Path | None = None) -> Iterator[tuple[int, int]]:
+    """The port and the process's number of `xmr serve RUN`, with the run's index or another."""
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "xmr_e2e.cli", "serve", str(run), "--port", "0"]
+        command += ["--index", str(index)] if index else []
         with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
             try:
                 deadline = time.monotonic() + START_S

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,11 +37,12 @@ from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.processes import make_accelerator
 from xmr_e2e.training.trainer import Trainer
 
+Timed = TypeVar("Timed", bound="TimedTrainer")
 PIECES = 8
 CHECKPOINT_MINUTES = 10
 
 
-class _Timed(Trainer):
+class TimedTrainer(Trainer):
     """A trainer that notes when each of its steps ends, and how long it saves."""
 
     ends: list[float]
@@ -55,7 +57,7 @@ class _Timed(Trainer):
         self.ends.append(time.perf_counter())
 
     def _save(self, progress: TrainingProgress) -> None:
-        duration = seconds(lambda: super(_Timed, self)._save(progress))
+        duration = seconds(lambda: super(TimedTrainer, self)._save(progress))
         if progress.epoch == 1:
             self.saves.append(duration)
 
@@ -211,15 +213,20 @@ def _experiment(photographs: Path, network: str, batch_size: int, steps: int) ->
     )
 
 
-def start_trainer(experiment: Experiment) -> _Timed:
+def start_trainer(experiment: Experiment) -> TimedTrainer:
     """A trainer at the start of a new run."""
+    return start_kind(TimedTrainer, experiment)
+
+
+def start_kind(kind: type[Timed], experiment: Experiment) -> Timed:
+    """A trainer of this kind at the start of a new run."""
     accelerator = make_accelerator(experiment.train)
     run = Run(experiment.train.runs / experiment.name)
     if accelerator.is_main_process:
         shutil.rmtree(run.folder, ignore_errors=True)
         run.start(experiment, environment(experiment, accelerator.num_processes))
     accelerator.wait_for_everyone()
-    trainer = _Timed(experiment, run, accelerator)
+    trainer = kind(experiment, run, accelerator)
     trainer.ends, trainer.saves = [], []
     return trainer
 

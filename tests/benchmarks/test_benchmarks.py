@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
+import rich.console
 import torch
 
 from benchmarks import (
@@ -24,13 +26,18 @@ from benchmarks import (
     media,
     peers,
     performance,
+    profiling,
     reading,
     reporting,
     retrieval,
     starting,
+    threads,
     training,
+    validating,
+    waiting,
 )
 from benchmarks.measure import Figure, Goal, Side, compare, recorded
+from benchmarks.rows import Row
 from tests import ROOT
 from tests.helpers.drawn import draw_image
 from tests.helpers.recipes import fresh_accelerator
@@ -105,6 +112,10 @@ MEASURES: dict[str, Callable[[Path], Figure]] = {
     "resume": partial(reading.resume, repeats=1),
     "memory": partial(reading.memory, batches=3),
     "start": lambda _: starting.start(repeats=1),
+    "first_step": partial(starting.first_step, repeats=1),
+    "syncs": lambda _: waiting.syncs(samples=10),
+    "threads": partial(threads.threads, repeats=1, batch_size=10, steps=4),
+    "validation": partial(validating.validation, repeats=1, samples=12, trained=10),
     "kept": lambda _: allocation.kept(repeats=1, batch_size=2, steps=1),
     "step": partial(training.step, repeats=1, network="squeezenet1_1", batch_size=4, steps=2),
     "micro_batches": partial(training.micro_batches, repeats=1, network="squeezenet1_1", batch_size=8),
@@ -131,6 +142,11 @@ def test_a_figure_is_measured_and_kept_with_both_of_its_sides(
     assert recorded() == [figure]
     if name == "transform":
         assert float(figure.notes[0].split()[-5]) >= 35
+    if name == "validation":
+        assert float(figure.notes[0].split()[-3]) < 1e-5
+    if name == "syncs":
+        assert figure.is_met and len(figure.ratios) > 10 and min(figure.ratios) >= 1
+        assert not any(note.startswith("dscmr") for note in figure.notes)
     if name == "released":
         assert float(figure.notes[0].split()[-1]) < 1e-6
 
@@ -193,6 +209,24 @@ def test_the_table_stands_between_its_marks(tmp_path: Path, monkeypatch: pytest.
         performance.everything(tmp_path, out=page, measure=False)
 
 
+def test_busy_cores_are_busy_for_as_long_as_trainings_are_measured(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = []
+    rates = {None: 8.0, "1": 10.0, "2": 9.0}
+
+    def rate(recipe: str, shards: Path, batch_size: int, asked: str | None) -> float:
+        busy.append(len([each for each in psutil.Process().children() if threads.SPIN in each.cmdline()]))
+        return rates[asked]
+
+    monkeypatch.setattr(threads, "training_rate", rate)
+    figure = threads.threads_busy(photographs, repeats=2, batch_size=10, steps=4)
+    assert figure.name == "threads_busy" and figure.ratios == (0.8, 0.8) and not figure.is_met
+    assert figure.notes == ("the better number of threads, each time: 1 1",)
+    assert busy == 6 * [len(os.sched_getaffinity(0))]
+    assert not [each for each in psutil.Process().children() if threads.SPIN in each.cmdline()]
+
+
 def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,14 +235,58 @@ def test_what_needs_a_gpu_is_one_table_wherever_it_is_asked_for(
     data = Data(photographs, image_size=32, load_size=36, words=WordVectors(dim=8), workers=0)
     sizes = gpu.Sizes(side=32, batches=(4, 4), steps=3, items=(200,), compiled=False, data=data)
     with fresh_accelerator():
-        table = gpu.gpu(photographs, sizes=sizes)
+        table = gpu.gpu(photographs, sizes=sizes, minutes=60, cpu=True)
     rows = dict(zip(*([*map(str, column.cells)] for column in table.columns[:2])))
-    ratios = dict(zip(*([*map(str, table.columns[place].cells)] for place in (0, 2))))
-    assert len(rows) == 16
-    assert all(rows[f"loader, decoding on the {where}"].endswith("img/s") for where in ("CPU", "device"))
-    assert all(rows[f"resnet18, {way}"].endswith("img/s") for way in ("fp32, contiguous", "bf16, channels_last"))
-    assert float(ratios["resnet18, bf16, trainer and decoding"].split()[0]) > 0
-    assert rows["no such network, fp32, contiguous"].startswith("not measured: ")
+    beside = dict(zip(*([*map(str, table.columns[place].cells)] for place in (0, 2))))
+    assert len(rows) == 14
+    assert all(rows[f"loader, decodes on the {where}"].endswith("img/s") for where in ("CPU", "device"))
+    assert rows["resnet18, fp32, bare"].endswith("img/s") and beside["resnet18, bf16, bare"].startswith("channels_last")
+    assert float(beside["resnet18, bf16, trainer, decodes on CPU"].split()[0]) > 0
+    assert rows["no such network, fp32, bare"].startswith("not measured: ")
     assert rows["dscmr_flickr8k"].endswith("ms a step") and rows["mAP@all, 200 x 200"].endswith("s")
-    table = gpu.gpu(photographs, minutes=0, sizes=sizes)
-    assert set(map(str, table.columns[1].cells)) == {"not measured: the time is over"}
+    assert rows["checkpoint, recurrent text tower"].endswith("s")
+    assert rows["stopped after step 4, gone on to step 6"] == "losses differ by 0"
+    table = gpu.gpu(photographs, minutes=0, sizes=sizes, cpu=True)
+    assert set(map(str, table.columns[1].cells)) == {"not measured: 0 s are left, too few"}
+
+
+def test_the_table_of_a_gpu_has_forty_lines_at_most(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [Row(f"a row with a long name, number {number}", "1,000 img/s", "0.9 x bare") for number in range(2)]
+    for name in ("trainer", "loader", "bare", "evaluation", "resume", "method", "compiled"):
+        measured = two[:1] if name in ("bare", "evaluation", "method") else two
+        monkeypatch.setattr(gpu, f"{name}_rows", lambda *_, measured=measured: measured)
+    table = gpu.gpu(photographs, cpu=True)
+    assert {"compiled", "method"} <= {each.kind for each in gpu._all(photographs, gpu.Sizes())}
+    narrow = rich.console.Console(width=80, record=True)
+    narrow.print(table)
+    assert 30 < len(narrow.export_text().splitlines()) <= 40
+
+
+def test_without_a_gpu_it_is_said_that_there_is_none(photographs: Path) -> None:
+    with pytest.raises(XmrError, match="no GPU is found here"):
+        gpu.gpu(photographs)
+
+
+def test_what_would_not_end_in_time_is_left_out() -> None:
+    def rows() -> list[Row]:
+        return [Row("bare", "1 img/s")]
+
+    one = gpu.Measurement("bare", "bare", 5, rows)
+    assert gpu._rows(one, 6.0, 0.0) == rows()
+    assert gpu._rows(one, 6.0, 7.0) == [Row("bare", "not measured: 6 s are left, too few")]
+    assert gpu._rows(one, 4.0, 0.0) == [Row("bare", "not measured: 4 s are left, too few")]
+
+
+def test_a_step_is_taken_apart(photographs: Path) -> None:
+    data = Data(photographs, image_size=32, load_size=36, words=WordVectors(dim=8), workers=0)
+    with fresh_accelerator():
+        table = profiling.profile(
+            photographs, steps=4, only=("dcca_flickr8k", "cca_flickr8k"), data=data, batch_size=12
+        )
+    columns = {str(column.header): [*map(str, column.cells)] for column in table.columns}
+    assert columns["recipe"] == ["dcca", "cca"]
+    for name in ("first step", "a step", "forward", "backward", "optimizer"):
+        assert min(map(float, columns[name])) >= 0, name
+    assert float(columns["a step"][0]) > 0 and all(cell.count("%") == profiling.TOP for cell in columns["operators"])
+    with pytest.raises(XmrError, match="no such recipe"):
+        profiling.profile(photographs, only=("probe_flickr8k",))

@@ -14,6 +14,7 @@ from benchmarks import crowd, hostile_load, searching
 from benchmarks.measure import record, recorded
 from xmr_e2e.errors import XmrError
 from xmr_e2e.models.saved_model import load
+from xmr_e2e.search.index import Index
 from xmr_e2e.search.indexing import make_index
 
 pytest_plugins = ["tests.helpers.searched"]
@@ -41,6 +42,18 @@ def test_every_kind_of_index_is_measured_beside_other_libraries(
     assert not [*(tmp_path / "build/benchmarks").glob("index-*")]
 
 
+def test_what_is_left_out_is_not_built_and_all_else_is_told_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "STILL_S", 0.2)
+    figure = searching.index(repeats=1, items=500, dims=8, queries=10, beside=())
+    assert [remark.split(":")[0] for remark in figure.notes] == ["HNSW", "faiss HNSW"]
+    told = " ".join(capfd.readouterr().err.split())
+    assert all(remark in told for remark in figure.notes) and "usearch" not in told
+    assert told.index("building HNSW") < told.index("HNSW is still at it") < told.index("asking HNSW and faiss HNSW")
+
+
 def test_too_little_recall_is_no_goal_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(searching, "LEAST_RECALL", 1.1)
@@ -52,7 +65,7 @@ def test_too_little_recall_is_no_goal_reached(tmp_path: Path, monkeypatch: pytes
 def test_vectors_stand_around_centers_and_queries_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(searching, "CHUNK", 300)
-    with searching._drawn(1000, 16, 20) as folder:
+    with searching.drawn(1000, 16, 20) as folder:
         vectors, queries = (np.load(folder / name) for name in (searching.VECTORS, searching.QUERIES))
     assert vectors.shape == (1000, 16) and queries.shape == (20, 16) and vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -83,3 +96,14 @@ def test_each_of_several_clients_gets_its_answers(indexed_run: Path) -> None:
     assert found.clients == 5 and found.answered == found.asked >= 5
     assert 0 < found.median_s <= found.p99_s <= found.longest_s < 30
     assert found.per_second > 0 and found.peak_mb > 100
+
+
+def test_a_drawn_index_is_asked_in_the_place_of_the_runs(
+    indexed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with crowd.drawn_index(indexed_run, 300) as folder:
+        assert len(Index(folder)) == 300 and Index(folder).is_approximate
+    found = crowd.measure(indexed_run, clients=2, seconds=1.0, items=300)
+    assert found.answered == found.asked >= 2
+    assert not [*(tmp_path / "build/benchmarks").glob("index-*")]

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from benchmarks.simulated_device import DEVICE, OnDevice, simulated_device
 from tests.helpers.devices import GPUS
-from tests.helpers.simulated_device import DEVICE, OnDevice, simulated_device
 from xmr_e2e.data import batch_dataset, encoded
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.batch_dataset import BatchDataset, sample_bytes

@@ -276,7 +276,9 @@ class Runner:
             (self.project.root / "performance.md").write_text((ROOT / "docs" / "performance.md").read_text())
             arguments += ["--no-measure", "--out", "performance.md"]
         elif name == "benchmarks" and arguments[0] == "gpu":  # the same file measures it
-            arguments += ["--minutes", "0"]
+            arguments += ["--minutes", "0", "--cpu"]
+        elif name == "benchmarks" and arguments[0] == "profile":
+            arguments += ["--steps", "4", "--batch-size", "4"]
         elif name.startswith("preprocessing.") and not name.endswith((".regions", ".bottom_up", ".caption_labels")):
             arguments += ["--workers", "1"]
         self.patch.setattr(sys, "argv", [name, *arguments])

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 
-from tests.helpers.simulated_device import DEVICE, OnDevice, put_there, simulated_device
+from benchmarks.simulated_device import DEVICE, OnDevice, simulated_device
+from benchmarks.waiting import waits_of_step
 from tests.helpers.small_methods import METHODS, batch, build
 from xmr_e2e.data.batch import Batch
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.preparation import Preparation
-from xmr_e2e.methods.stages import Stage, StepContext
+from xmr_e2e.methods.stages import Stage
 from xmr_e2e.runs.experiment import Experiment, Optimizer, Train
-from xmr_e2e.training.step import Stepper
 
 CORRELATION = {"_linalg_check_errors": 2, "_linalg_svd": 1}
 """a canonical correlation's: its decompositions run on the host's orders, and say themselves whether they succeeded"""
@@ -37,35 +36,19 @@ OF_ITS_OWN: Mapping[str, Mapping[str, int]] = {
 on which sizes of tensors depend"""
 
 
-@pytest.fixture(autouse=True)
-def there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Accelerator, "device", DEVICE)
-
-
 def seen_batch(stage: Stage) -> Batch:
-    """The samples of a stage as the loader gives them, pinned."""
+    """The samples of a stage as the loader gives them."""
     pictures = torch.randint(0, 256, (12, 3, 40, 40), dtype=torch.uint8)
     whole = replace(batch(), inputs={**batch().inputs, "image": pictures}, preparation=Preparation(32))
-    return whole.with_inputs({name: whole.inputs[name] for name in stage.modalities}).pin_memory()
+    return whole.with_inputs({name: whole.inputs[name] for name in stage.modalities})
 
 
 def waits_of(name: str, number: int, optimizer: Optimizer = Optimizer(), **train: Any) -> Counter[str]:
     """Of the second step of a stage, and of the outcome of the first."""
     method = build(name)
     stage = method.training_stages[number]
-    method.begin_stage(stage)
     experiment = Experiment("tiny", Data(Path("none")), METHODS[name](), optimizer, train=Train(**train))
-    with simulated_device() as device:
-        put_there(method)
-        method.set_trained(stage, {name for name, _ in method.named_parameters()})
-        method.train()
-        stepper = Stepper(experiment, Accelerator(cpu=True, device_placement=False), method, stage.name)
-        part = seen_batch(stage)
-        first = stepper.step(part, StepContext(stage.name), (0, 0, 0))
-        device.waits.clear()
-        stepper.step(part, StepContext(stage.name, seed=1), (0, 1, 0))
-        assert not first.is_refused and first.terms
-    return +device.waits
+    return waits_of_step(method, experiment, stage, seen_batch(stage))
 
 
 @pytest.mark.parametrize(

@@ -215,10 +215,10 @@ class _Extension:
         old, new = shard_file(self.folder, shard.name), self.workshop / shard.name
         if not old.exists() or sha256_of(old) != shard.sha256:
             raise XmrError(f"{old}: missing, or not what the manifest says; build the shards again with --overwrite")
-        write_shard(new, self._samples(old))
+        sha256 = write_shard(new, self._samples(old))
         index, _ = scan_shard(new, self.manifest.classes, required=self.manifest.required)
         write_atomically(index_path(new), index.encode())
-        made = Shard(shard.name, len(index), new.stat().st_size, sha256_of(new))
+        made = Shard(shard.name, len(index), new.stat().st_size, sha256)
         result = self.results[shard.name] = _Result(made, index.count_modalities(), self.shape)
         write_atomically(self.workshop / _result_name(shard.name), json.dumps(asdict(result)).encode())
         if (self.folder / NAME).exists():  # from here on, only the extended dataset is whole

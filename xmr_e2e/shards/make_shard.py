@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from xmr_e2e.errors import XmrError
-from xmr_e2e.files import sha256_of, write_atomically
+from xmr_e2e.files import write_atomically
 from xmr_e2e.received import parse, read_bytes
 from xmr_e2e.shards.build_directory import result_path
 from xmr_e2e.shards.index import index_path
@@ -71,10 +71,10 @@ def make_shard(task: ShardTask) -> None:
     """Write one shard, its index and then its result file, which says that the shard is whole."""
     skipped: list[Skipped] = []
     notes: list[str] = []
-    write_shard(task.path, _encode_samples(task, skipped, notes))
+    sha256 = write_shard(task.path, _encode_samples(task, skipped, notes))
     index, metadata = scan_shard(task.path, task.classes, required=task.required)
     write_atomically(index_path(task.path), index.encode())
-    shard = NewShard(task.path.name, len(index), task.path.stat().st_size, sha256_of(task.path))
+    shard = NewShard(task.path.name, len(index), task.path.stat().st_size, sha256)
     made = Made(
         split=task.split,
         shard=shard,

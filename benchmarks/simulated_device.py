@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from tests.helpers.devices import GPUS
-
 DEVICE = torch.device("cuda", 0)
+_GPUS = torch.cuda.device_count()
+"""of this machine, also where a test hides them later"""
 _READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim")
 """operators whose results the host needs before it can go on"""
 DECOMPOSITIONS = ("_linalg_check_errors", "_linalg_svd", "_linalg_eigh", "linalg_pinv")
@@ -30,8 +30,9 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnDevice:
+        make: Any = Tensor._make_wrapper_subclass  # type: ignore[attr-defined,unused-ignore]  # declared since torch 2.14
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        made: OnDevice = Tensor._make_wrapper_subclass(cls, held.shape, device="meta", **layout)  # type: ignore[attr-defined]
+        made: OnDevice = make(cls, held.shape, device="meta", **layout)
         made.held = held
         return made
 
@@ -39,13 +40,15 @@ class OnDevice(Tensor):
     def device(self) -> torch.device:  # type: ignore[override]
         return DEVICE
 
-    def new_tensor(self, data: Any, **options: Any) -> Tensor:
+    def new_tensor(self, data: Any, **options: Any) -> Tensor:  # type: ignore[override,unused-ignore]
         return torch.tensor(data, **{"dtype": self.dtype, "device": DEVICE, **options})
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment,unused-ignore]
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override,unused-ignore]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise AssertionError("a tensor of the simulated device is used outside of it")
 
 
@@ -143,10 +146,11 @@ def put_there(module: nn.Module) -> None:
 @contextmanager
 def simulated_device() -> Iterator[SimulatedDevice]:
     """The device, for as long as something runs on it."""
-    with pytest.MonkeyPatch.context() as patch, SimulatedDevice() as device:
-        if not GPUS:
-            patch.setattr(torch.cuda, "_lazy_init", lambda: None)  # which a device's name is enough to call
-            patch.setattr(torch.cuda, "Event", lambda **options: Event(device))
+    with ExitStack() as patches, SimulatedDevice() as device:
+        if not _GPUS:
+            # A device's name is enough for it to be called.
+            patches.enter_context(patch.object(torch.cuda, "_lazy_init", lambda: None))
+            patches.enter_context(patch.object(torch.cuda, "Event", lambda **options: Event(device)))
         before = torch._C._only_lift_cpu_tensors()
         torch._C._set_only_lift_cpu_tensors(True)  # tensors of plain numbers cross as well
         try:
