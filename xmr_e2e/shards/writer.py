@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import naming
 
-OWNER, MODE = "xmr", 0o644
-"""of all members: like their time, 0, it does not depend on who builds"""
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> str:
@@ -35,60 +36,36 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
 
 def _write(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> str:
     previous = ""
-    path.unlink(missing_ok=True)  # "x": what was left there may be a link, and its target somebody's file
-    with open(path, "xb") as stream:
-        tar = _Tar(stream)
-        for key, members in samples:
-            if key <= previous or "." in key or "/" in key:
-                raise XmrError(f"{path.name}: key {key!r} after {previous!r}: keys ascend and hold no dot or slash")
-            for extension in sorted(members):
-                tar.add(f"{key}.{extension}", members[extension])
-            previous = key
-        tar.end()
-        stream.flush()
-        os.fsync(stream.fileno())
-    return tar.sha256.hexdigest()
+    path.unlink(missing_ok=True)
+    with _Hashed(path) as file:
+        # As WebDataset's own writer has it, which imports torch: each process that builds would wait for that.
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for key, members in samples:
+                if key <= previous or "." in key or "/" in key:
+                    raise XmrError(f"{path.name}: key {key!r} after {previous!r}: keys ascend and hold no dot or slash")
+                for extension in sorted(members):
+                    tar.addfile(_member(f"{key}.{extension}", members[extension]), io.BytesIO(members[extension]))
+                previous = key
+        file.flush()
+        os.fsync(file.fileno())
+    return file.sha256.hexdigest()
 
 
-class _Tar:
-    """A tar that is written member by member, as WebDataset's own writer does it: that one imports torch, for which
-    each process that builds would wait, and copies everything in pieces of a few thousand bytes."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.sha256 = hashlib.sha256()
-        self._stream, self._size = stream, 0
-
-    def add(self, name: str, content: bytes) -> None:
-        self._put(_header(name, len(content)))
-        self._put(content)
-        self._put(bytes(-len(content) % tarfile.BLOCKSIZE))
-
-    def end(self) -> None:
-        """The end mark, and zeros up to a whole record."""
-        self._put(bytes(2 * tarfile.BLOCKSIZE))
-        self._put(bytes(-self._size % tarfile.RECORDSIZE))
-
-    def _put(self, data: bytes) -> None:
-        self._stream.write(data)
-        self.sha256.update(data)
-        self._size += len(data)
-
-
-def _tarfiles_header(name: str, size: int) -> bytes:
+def _member(name: str, content: bytes) -> tarfile.TarInfo:
+    """Time and owner are fixed: the bytes depend on the samples alone."""
     member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = size, MODE, 0
-    member.uname = member.gname = OWNER
-    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    member.size, member.mode, member.mtime = len(content), 0o644, 0
+    member.uname = member.gname = "xmr"
+    return member
 
 
-_PLAIN = _tarfiles_header("", 0)
+class _Hashed(io.BufferedWriter):
+    """A new file that knows the sha256 of what was written to it."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "x"))  # not over what is there: a link's target is somebody's file
+        self.sha256 = hashlib.sha256()
 
-def _header(name: str, size: int) -> bytes:
-    """The header of a member as tarfile makes it, which takes ten times as long: of one that needs no more than a
-    block, only name, size and sum differ from another's."""
-    if not name.isascii() or len(name) > tarfile.LENGTH_NAME or size >= 8**11:
-        return _tarfiles_header(name, size)
-    named = name.encode().ljust(tarfile.LENGTH_NAME, b"\0") + _PLAIN[100:124] + b"%011o\0" % size + _PLAIN[136:148]
-    total = sum(named) + sum(_PLAIN[156:]) + 8 * ord(" ")  # its own place counts as spaces
-    return named + b"%06o\0 " % total + _PLAIN[156:]
+    def write(self, data: Buffer, /) -> int:
+        self.sha256.update(data)
+        return super().write(data)
