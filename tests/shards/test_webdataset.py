@@ -17,6 +17,7 @@ from safetensors.numpy import load
 from tests.helpers.stored import stored
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.shards.schema import key_of
+from xmr_e2e.shards.writer import write_shard
 
 
 def test_a_plain_pipeline_decodes_keys_pictures_texts_and_labels(
@@ -90,3 +91,13 @@ def test_webdataset_is_read_by_datasets_as_by_this_project(tiny_shards: Path, tm
     picture = found["train"][0]["jpg"]
     own = expected["train", found["train"][0]["__key__"]].image
     assert own is not None and picture.tobytes() == Image.open(io.BytesIO(own)).tobytes()
+
+
+def test_a_shard_has_the_bytes_that_webdatasets_own_writer_gives(tmp_path: Path) -> None:
+    samples = [(key, {"txt": key.encode(), "jpg": bytes(range(200)) * size}) for size, key in enumerate("abc")]
+    write_shard(tmp_path / "ours.tar", samples)
+    options = {"user": "xmr", "group": "xmr", "mode": 0o644, "mtime": 0}
+    with webdataset.TarWriter(str(tmp_path / "theirs.tar"), encoder=False, **options) as tar:
+        for key, members in samples:
+            tar.write({"__key__": key, **members})
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
