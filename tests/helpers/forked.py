@@ -48,6 +48,10 @@ SERVER.set_forkserver_preload(
         "gensim.models",
         "deepspeed",
         "pytest",
+        # and what figures and reports import
+        "xmr_e2e.runs.evaluate",
+        "xmr_e2e.runs.report",
+        "sklearn.manifold",
     ]
 )
 OF_THE_MACHINE = ("images_per_second", "data_wait", "seconds", "peak_memory")

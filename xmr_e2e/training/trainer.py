@@ -178,6 +178,7 @@ class Trainer:
     def _rehearse(self) -> None:
         """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
         watchdog.report_activity("trying what the end of an epoch needs")
+        unwrapped(self.accelerator, self.stepper.model)
         state = self._state()
         if self.accelerator.is_main_process:
             self.saved.check(state)
