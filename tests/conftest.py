@@ -16,15 +16,20 @@ from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 SAMPLES = {"train": 40, "val": 12, "test": 12}
 NEEDS = {"slurm": "slurm", "browser": "browser", "learnt_run": "slow"}
 """fixtures, and markers of the tests that take them"""
+LONG = ("slow", "processes", "slurm", "browser")
+"""markers of tests that take more than a second"""
 
 _hidden = pytest.MonkeyPatch()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a Slurm, a browser or a trained run, by what they ask for."""
+    """Mark the tests that need a Slurm, a browser or a trained run, by what they ask for; and put the files that have
+    slow tests first, so that none of these is begun last and keeps a core waiting."""
     for item in items:
         for fixture in NEEDS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(NEEDS[fixture])
+    slow = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:

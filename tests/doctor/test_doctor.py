@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tests.helpers.launched import RECIPE, SMALL
+from tests.helpers.typed import typed, typed_ranks
 from xmr_e2e.cli import main
 from xmr_e2e.data import unknown, workers
 from xmr_e2e.data.reader import SplitReader
@@ -44,7 +45,6 @@ from xmr_e2e.towers.text import BiLstmCnn
 from xmr_e2e.training.preflight import check_start
 
 DOCTOR = ["-m", "xmr_e2e.cli", "doctor"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def start(
@@ -85,7 +85,7 @@ def only_problem(findings: Sequence[Finding]) -> str:
 @pytest.mark.slow
 def test_a_whole_recipe_on_a_whole_machine(tiny_shards: Path, tmp_path: Path) -> None:
     options = ["--data.shards", str(tiny_shards), "--train.runs", str(tmp_path / "runs"), *SMALL]
-    result = start([*DOCTOR, str(RECIPE), *options, "--train.epochs", "3"])
+    result = typed([*DOCTOR, str(RECIPE), *options, "--train.epochs", "3"])
     said = words(result.stdout)
     assert result.returncode == 0, said + result.stderr
     assert said.endswith("no problems found")
@@ -118,9 +118,9 @@ def test_a_recipe_without_shards_on_one_core(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_meet_and_the_first_one_speaks_for_them(tiny_shards: Path) -> None:
     options = ["--data.shards", str(tiny_shards), *SMALL, "--train.batch-size", "3"]
-    result = start([*TORCHRUN, *DOCTOR, str(RECIPE), *options])
-    said = words(result.stdout)
-    assert result.returncode == 0, said + result.stderr
+    results = typed_ranks([*DOCTOR, str(RECIPE), *options], 2)
+    said = words("".join(result.stdout for result in results))
+    assert [result.returncode for result in results] == [0, 0], said + results[0].stderr
     assert said.count("machine ok libraries") == said.count("no problems found") == 1
     assert f"ok processes {socket.gethostname()}: rank 0, 1 on " in said
     assert "2 processes over" in said and "add up what they should" in said

@@ -35,9 +35,9 @@ from xmr_e2e.training.processes import make_accelerator
 
 PATIENCE = 300
 """seconds until a process that was expected to end or to come to a point is given up"""
-_server = multiprocessing.get_context("forkserver")
+SERVER = multiprocessing.get_context("forkserver")
 # What trainings import, also later: torchvision and SciPy take longest.
-_server.set_forkserver_preload(
+SERVER.set_forkserver_preload(
     [
         "xmr_e2e.training.launch",
         "xmr_e2e.training.preflight",
@@ -48,6 +48,10 @@ _server.set_forkserver_preload(
         "gensim.models",
         "deepspeed",
         "pytest",
+        # and what figures and reports import
+        "xmr_e2e.runs.evaluate",
+        "xmr_e2e.runs.report",
+        "sklearn.manifold",
     ]
 )
 OF_THE_MACHINE = ("images_per_second", "data_wait", "seconds", "peak_memory")
@@ -72,7 +76,7 @@ class Training:
 
     def __init__(self, experiment: Experiment, log: Path, prepare: Callable[[], None], rank: Mapping[str, str]) -> None:
         self.log = log
-        self.process = _server.Process(target=_train, args=(experiment, log, prepare, {**os.environ, **rank}))
+        self.process = SERVER.Process(target=_train, args=(experiment, log, prepare, {**os.environ, **rank}))
         self.process.start()
 
     @property
@@ -116,10 +120,7 @@ def trainings(
     Args:
         prepare: called in each process before it trains; a function of a module, which changes what is to fail.
     """
-    ranks: list[dict[str, str]] = [{}]
-    if processes > 1:
-        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
-        ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    ranks = environments_of_ranks(processes)
     started = [Training(experiment, folder / f"rank-{number}.log", prepare, rank) for number, rank in enumerate(ranks)]
     try:
         yield started
@@ -128,6 +129,14 @@ def trainings(
             if not training.is_over:
                 os.killpg(training.pid, signal.SIGKILL)
                 training.process.join()
+
+
+def environments_of_ranks(processes: int) -> list[dict[str, str]]:
+    """The variables by which processes find each other, for each of them; none for a single one."""
+    if processes == 1:
+        return [{}]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
+    return [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
@@ -155,18 +164,23 @@ def result(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return timeless, figures
 
 
-def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], environment: Mapping[str, str]) -> None:
+def settle(out: Path, errors: Path, environment: Mapping[str, str]) -> None:
+    """In a process that was forked: a session, an environment and outputs of its own, as a new process has them."""
     os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, set())  # a server for loader processes blocks what is for the training
-    os.environ.clear()  # the server's own is that of whichever test started it
     # Loader processes are started as in a process that no server has forked.
-    _server.set_forkserver_preload(["xmr_e2e.data.loader"])
+    SERVER.set_forkserver_preload(["xmr_e2e.data.loader"])
     gc.freeze()  # of what was imported, the collector would copy every page from the server
-    with open(log, "a") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+    for path, number in ((out, 1), (errors, 2)):
+        with open(path, "a") as stream:
+            os.dup2(stream.fileno(), number)
+    os.environ.clear()  # the server's own is that of whichever test started it
     os.environ.update(environment)
     torch.set_num_threads(1)
+
+
+def _train(experiment: Experiment, log: Path, prepare: Callable[[], None], environment: Mapping[str, str]) -> None:
+    settle(log, log, environment)
     prepare()
 
     def command() -> int:

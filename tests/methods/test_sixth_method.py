@@ -18,6 +18,7 @@ import pytest
 from tests import ROOT
 from tests.helpers.pages import blocks
 from tests.helpers.small_methods import IMAGE, TEXT, build
+from tests.helpers.typed import typed
 from xmr_e2e.configuration import check_restorable
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.base import Method, MethodConfig
@@ -56,8 +57,11 @@ print(type(model.config), model.embed_texts(["a picture of apple"]).shape)
 
 def run(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
     """Python in a folder, with the project and nothing else of it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), path)))}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return typed(words, cwd=folder, env=environment(path))
+
+
+def environment(path: str = "") -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), path)))}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,8 @@ def test_a_method_of_ones_own_takes_sixty_lines() -> None:
 
 @pytest.mark.slow
 def test_a_method_of_ones_own_is_trained_measured_exported_and_loaded(mine: Path, tiny_shards: Path) -> None:
-    done = run(mine, "my_recipe.py", "--data.shards", str(tiny_shards), *SMALL)
+    words = [sys.executable, "my_recipe.py", "--data.shards", str(tiny_shards), *SMALL]
+    done = subprocess.run(words, cwd=mine, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (mine / RUN / "evaluation/test.json").exists()
 

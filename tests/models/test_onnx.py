@@ -61,6 +61,9 @@ from xmr_e2e.towers.regions import FasterRcnn, GridRegions, StoredRegions
 from xmr_e2e.towers.text import BiGru, BiGruWords, BiLstmCnn, MeanWords, TextCnn
 from xmr_e2e.towers.vector import VectorTower
 
+pytest_plugins = ["tests.helpers.onnx_runs"]
+pytestmark = pytest.mark.usefixtures("kept_registry")
+
 WIDTHS = {"image": 12, "text": 10, "audio": 8, "regions": 6}
 FEATURES: dict[str, Any] = {"image": VectorTower(), "text": VectorTower(scale="unit")}
 HEADS: dict[str, MethodConfig] = {

@@ -21,6 +21,9 @@ from xmr_e2e.towers.points import PointNet, RenderedViews
 from xmr_e2e.towers.sound import SoundTower
 from xmr_e2e.towers.video import MeanOfFrames
 
+pytest_plugins = ["tests.helpers.onnx_runs"]
+pytestmark = pytest.mark.usefixtures("kept_registry")
+
 TOWERS = {
     "spectrogram": ("audio", FIVE.audio),
     "square spectrogram": ("audio", SoundTower(mels=32, side=48)),

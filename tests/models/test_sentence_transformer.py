@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mteb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
-from sentence_transformers import SentenceTransformer
 
 import xmr_e2e
 from tests.helpers.drawn import COLORS, draw_image
@@ -28,8 +26,6 @@ from xmr_e2e.data.config import Data
 from xmr_e2e.errors import XmrError
 from xmr_e2e.methods.cca import Cca
 from xmr_e2e.models.given import load_images
-from xmr_e2e.models.mteb_task import mteb_encoder, retrieval_task
-from xmr_e2e.models.sentence_transformer import CrossModalEncoder, as_sentence_transformer
 from xmr_e2e.models.sentence_transformer_files import ENCODER, sentence_transformer_files
 from xmr_e2e.runs.evaluate import evaluate_run
 from xmr_e2e.runs.run import Run
@@ -62,8 +58,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [draw_image(folder / f"{n}.jpg", size=(60 + 9 * n, 90 - 3 * n), seed=n) for n in range(10)]
 
 
-def st(folder: Path) -> Any:
-    return SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+def st(folder: Path | str, *, trust: bool = True) -> Any:
+    from sentence_transformers import SentenceTransformer  # seconds, and not where tests are only collected
+
+    return SentenceTransformer(str(folder), trust_remote_code=trust, device="cpu")
+
+
+def as_sentence_transformer(model: xmr_e2e.SavedModel) -> Any:
+    from xmr_e2e.models import sentence_transformer  # imports sentence-transformers
+
+    return sentence_transformer.as_sentence_transformer(model)
 
 
 # ---- embeddings
@@ -162,7 +166,7 @@ def test_it_learns_in_the_library(exported: dict[str, Path]) -> None:
 
 def test_no_code_is_trusted_where_the_model_is_handed_over(exported: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trust_remote_code=True"):
-        SentenceTransformer(str(exported["cosine"]))
+        st(exported["cosine"], trust=False)
     hostile = tmp_path / "hostile"
     shutil.copytree(exported["cosine"], hostile)
     (hostile / "evil.py").write_text("raise SystemExit('ran')")
@@ -173,8 +177,10 @@ def test_no_code_is_trusted_where_the_model_is_handed_over(exported: dict[str, P
 
 
 def test_the_files_name_the_class_and_need_nothing_installed(tiny_shards: Path) -> None:
+    from xmr_e2e.models import sentence_transformer
+
     module, _, name = ENCODER.rpartition(".")
-    assert getattr(sys.modules[module], name) is CrossModalEncoder
+    assert getattr(sys.modules[module], name) is sentence_transformer.CrossModalEncoder
     files = sentence_transformer_files(make_model(tiny_shards, COSINE))
     assert files["config_sentence_transformers.json"]["similarity_fn_name"] == "cosine"
     assert (
@@ -207,7 +213,7 @@ def test_a_model_of_the_hub(exported: dict[str, Path], tmp_path: Path, monkeypat
     with serving_hub() as hub:
         hub.publish("someone/birds", exported["cosine"])
         use_hub(monkeypatch, hub.address, tmp_path / "cache")
-        encoder: Any = SentenceTransformer("someone/birds", trust_remote_code=True, device="cpu")
+        encoder = st("someone/birds")
     expected = xmr_e2e.load(exported["cosine"]).embed_texts(TEXTS)
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
 
@@ -250,6 +256,10 @@ def test_mteb_gives_the_figures_of_this_package(
 
 
 def _scores(model: xmr_e2e.SavedModel, query: Any, relevant: Any) -> dict[str, float]:
+    import mteb
+
+    from xmr_e2e.models.mteb_task import mteb_encoder, retrieval_task
+
     task = retrieval_task(model.data, query=query, relevant=relevant)
     found = mteb.evaluate(mteb_encoder(model), task, cache=None, show_progress_bar=False)
     (result,) = found.task_results

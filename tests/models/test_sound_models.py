@@ -25,8 +25,10 @@ from xmr_e2e.towers.base import DatasetInfo
 from xmr_e2e.towers.sound import PretrainedSound
 from xmr_e2e.towers.vector import VectorTower
 
+pytest_plugins = ["tests.helpers.onnx_runs"]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("kept_registry"),
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.parametrize("case", ["ast", "wav2vec2", "raw_wav2vec2", "clap", "fused_clap"]),
 ]

@@ -264,6 +264,22 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 
 
 @pytest.mark.slow
+def test_shards_are_built_without_torch(tmp_path: Path, make_image: Callable[..., Path]) -> None:
+    """It takes seconds and 200 MB of each process that builds."""
+    image = make_image(tmp_path / "a.jpg")
+    program = (
+        "import sys; from pathlib import Path; from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards; "
+        "sample = RawSample('a', 'train', Path(sys.argv[1]), ('a text',), ('a',)); "
+        "options = BuildOptions(workers=1); "
+        "build_shards(Path(sys.argv[2]), dataset='a', classes=['a'], samples=[sample], options=options); "
+        "print('torch' in sys.modules)"
+    )
+    words = [sys.executable, "-c", program, str(image), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
+
+
+@pytest.mark.slow
 def test_ctrl_c_while_the_workers_start_ends_them_without_a_word_of_theirs() -> None:
     program = (
         # A shell's job in the background, as tests may be, ignores Ctrl-C, and so do its children.

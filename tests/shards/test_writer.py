@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import webdataset
 
 from xmr_e2e.shards.writer import write_shard
@@ -31,15 +28,3 @@ def test_a_tar_has_the_bytes_of_webdatasets_writer(tmp_path: Path) -> None:
             tar.write({"__key__": key, **members})
     assert ours.read_bytes() == theirs.read_bytes()
     assert sha256 == hashlib.sha256(ours.read_bytes()).hexdigest()
-
-
-@pytest.mark.processes
-def test_a_process_that_writes_shards_imports_no_torch(tmp_path: Path) -> None:
-    code = """
-import sys
-from pathlib import Path
-from xmr_e2e.shards import make_shard
-make_shard.write_shard(Path(sys.argv[1]), [("a", {"json": b"{}"})])
-sys.exit("torch" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tar")]).returncode == 0

@@ -21,7 +21,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.helpers.forked import PATIENCE, result, train, trainings
@@ -30,6 +29,7 @@ from xmr_e2e.data.batch_dataset import BatchDataset
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.methods.dscmr import DscmrModel
 from xmr_e2e.shards.index import load_index
+from xmr_e2e.training import trainer
 from xmr_e2e.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,7 @@ def test_what_a_validation_cannot_read_ends_the_training_before_its_first_step(s
     assert not (experiment.train.runs / "tiny").exists()
 
 
-@pytest.mark.parametrize("what", ["unwrap_model", "_state"])
+@pytest.mark.parametrize("what", ["unwrapped", "_state"])
 def test_what_the_end_of_an_epoch_needs_is_tried_before_the_first_step(shards: Path, tmp_path: Path, what: str) -> None:
     """As a package that cannot be imported there, or weights that cannot be put together."""
     experiment = small(shards, tmp_path)
@@ -117,7 +117,7 @@ def without(what: str) -> None:
     def fail(*arguments: Any, **options: Any) -> None:
         raise ModuleNotFoundError("No module named 'needed'")
 
-    setattr(Accelerator if what == "unwrap_model" else Trainer, what, fail)
+    setattr(trainer if what == "unwrapped" else Trainer, what, fail)
 
 
 def test_a_shard_that_is_cut_in_mid_run_is_named(shards: Path, tiny_shards: Path, whole: Path, tmp_path: Path) -> None:

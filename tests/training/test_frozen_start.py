@@ -85,14 +85,21 @@ def test_the_features_of_the_methods_own_stage_are_those_after_the_start(finishe
         assert any(rows.shape == features.output.shape and torch.allclose(rows, features.output) for rows in held)
 
 
+@pytest.fixture(scope="module")
+def expected(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int, dict[str, float]]]:
+    """The losses of a training that nothing stopped."""
+    return losses(train(tiny(tiny_shards, tmp_path_factory.mktemp("whole"), METHOD, epochs=2, features="none")))
+
+
 @pytest.mark.parametrize("steps", [7, 18, 27])
 def test_stopped_in_any_stage_it_goes_on_as_if_nothing_had_been(
-    steps: int, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steps: int,
+    expected: list[tuple[str, int, dict[str, float]]],
+    tiny_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = tiny(tiny_shards, tmp_path, METHOD, epochs=2, features="none")
-    expected = losses(
-        train(replace(whole, train=replace(whole.train, name="whole", runs=tmp_path / "whole"))).parent / "whole"
-    )
     asked = 0
 
     def synchronize(self: Signals) -> Action:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from preprocessing.bottom_up.command import bottom_up
 from preprocessing.bottom_up.region_files import RawRegions, to_stored
 from preprocessing.bottom_up.region_tsv import LXMERT
 from tests.helpers.made_regions import COUNT, SIDES, WIDTH, picture, write_tsv
+from tests.helpers.typed import typed
 from xmr_e2e.data.batch_dataset import _stack_regions
 from xmr_e2e.data.inputs import Tokens
 from xmr_e2e.data.reader import SplitReader
@@ -60,10 +58,7 @@ def test_semantic_sharing_trains_on_the_regions_of_a_tsv(tiny_shards: Path, tmp_
     bottom_up(shards, (write_tsv(tmp_path / "a.tsv", pictures, LXMERT),), count=COUNT)
     (tmp_path / "recipe.py").write_text(RECIPE)
     words = ["--data.shards", str(shards), "--data.words.dim", "8", "--train.runs", str(tmp_path / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "recipe.py"), *words], capture_output=True, text=True, env=environment
-    )
+    done = typed([str(tmp_path / "recipe.py"), *words])
     assert done.returncode == 0, done.stderr[-2000:]
     (run_folder,) = (tmp_path / "runs" / "stored").iterdir()
     lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,7 @@
-"""Whole trainings through the real command line, on a miniature."""
+"""Whole trainings through the real command line, on a miniature.
+
+`launch` starts new processes, by each launcher at least once; the others are `typed`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import pytest
 import xmr_e2e
 from recipes import alscor_flickr8k
 from tests.helpers.launched import ACCELERATE, RECIPE, TORCHRUN, command, launch, only_run, records, trace
+from tests.helpers.typed import Typed, typed, typed_ranks
 from xmr_e2e.cli import main
 from xmr_e2e.shards.build import BuildOptions, RawSample, build_shards
 from xmr_e2e.training.launch import main as train
@@ -71,7 +75,7 @@ def test_the_saved_model_gives_the_figures_of_the_run_anywhere(finished: tuple[P
     run = tmp_path / "moved"
     shutil.copytree(finished[0], run)
     before = json.loads((run / "evaluation" / "test.json").read_text())
-    result = launch(["-m", "xmr_e2e.cli", "eval", str(run)])
+    result = typed(["-m", "xmr_e2e.cli", "eval", str(run)])
     assert result.returncode == 0, result.stderr
     after = json.loads((run / "evaluation" / "test.json").read_text())
     for direction in ("image_to_text", "text_to_image"):
@@ -105,17 +109,13 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_uninterrupted_trace(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
     options = ("--train.epochs", "3", "--train.checkpoint-steps", "4")
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(
-            [*ACCELERATE, *command(tiny_shards, tmp_path, *options)],
-            stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+    process = Typed(command(tiny_shards, tmp_path, *options))
     wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/checkpoints/stage-00-epoch-0001-step-000002")), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.end().returncode == -signal.SIGKILL
     run = only_run(tmp_path)
     assert not (run / "evaluation").exists()
-    resumed = launch(command(tiny_shards, tmp_path, *options, "--train.resume", str(run)), ACCELERATE)
+    resumed = typed(command(tiny_shards, tmp_path, *options, "--train.resume", str(run)))
     assert resumed.returncode == 0, resumed.stderr
     assert trace(run) == trace(finished[0])
 
@@ -124,16 +124,14 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "3")
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    process = Typed(arguments)
     wait_for(lambda: list(tmp_path.glob("alscor_flickr8k/*/model.json")), process)  # the first epoch is over
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate()
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.end()
     run = only_run(tmp_path)
-    assert process.returncode == 75, printed
-    assert f"--train.resume {run}" in " ".join(printed.split())
-    assert launch([*arguments, "--train.resume", str(run)]).returncode == 0
+    assert ended.returncode == 75, ended.stderr
+    assert f"--train.resume {run}" in " ".join(ended.stderr.split())
+    assert typed([*arguments, "--train.resume", str(run)]).returncode == 0
     assert trace(run) == trace(finished[0])
 
 
@@ -153,7 +151,7 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_one(
     run = only_run(tmp_path)
     wait_for(lambda: list(run.glob("checkpoints/stage-00-epoch-*[0-9]")))
     assert (tmp_path / "log").read_text().count("the training stops after this step") == 2  # no loader process says it
-    resumed = launch([*arguments, "--train.resume", str(run)])
+    resumed = typed([*arguments, "--train.resume", str(run)])
     assert resumed.returncode == 0, resumed.stderr
     found = [(record["step"], record["samples"]) for record in records(run) if "loss" in record]
     assert found == [(r["step"], r["samples"]) for r in records(finished[0]) if "loss" in r and r["epoch"] <= 2]
@@ -162,7 +160,7 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_one(
 def test_data_without_labels_is_refused_at_once(tiny_samples: tuple[RawSample, ...], tmp_path: Path) -> None:
     unlabeled = [replace(sample, labels=()) for sample in tiny_samples]
     build_shards(tmp_path / "shards", dataset="tiny", classes=[], samples=unlabeled, options=BuildOptions(workers=1))
-    result = launch(command(tmp_path / "shards", tmp_path))
+    result = typed(command(tmp_path / "shards", tmp_path))
     assert result.returncode == 2
     assert "the samples of the split 'train' have no labels" in " ".join(result.stderr.split())
 
@@ -174,7 +172,7 @@ def test_a_training_split_alone_is_trained_and_nothing_measured(
     classes = sorted({label for sample in train for label in sample.labels})
     build_shards(tmp_path / "shards", dataset="tiny", classes=classes, samples=train, options=BuildOptions(workers=1))
     options = "--train.epochs 1 --train.select last --data.workers 0".split()
-    result = launch(command(tmp_path / "shards", tmp_path, *options))
+    result = typed(command(tmp_path / "shards", tmp_path, *options))
     assert result.returncode == 0, result.stderr
     assert "neither test nor validation split" in " ".join(result.stderr.split())
     assert xmr_e2e.load(only_run(tmp_path)).selection == "epoch 1, the last one"
@@ -182,7 +180,7 @@ def test_a_training_split_alone_is_trained_and_nothing_measured(
 
 def test_a_run_is_resumed_with_its_own_options_only(finished: tuple[Path, str]) -> None:
     options = ["--train.epochs", "4", "--optimizer.lr", "0.5"]
-    result = launch([str(RECIPE), *options, "--train.resume", str(finished[0])])
+    result = typed([str(RECIPE), *options, "--train.resume", str(finished[0])])
     assert result.returncode == 2
     printed = " ".join(result.stderr.split())
     assert "optimizer.lr: 0.003 in the run, 0.5 now train.epochs: 3 in the run, 4 now" in printed
@@ -193,7 +191,7 @@ def test_a_run_is_resumed_without_its_options(finished: tuple[Path, str], tmp_pa
     run = Path(shutil.copytree(finished[0], tmp_path / "moved"))
     shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
     (run / "evaluation" / "test.json").unlink()
-    result = launch([str(RECIPE), "--train.resume", str(run)])
+    result = typed([str(RECIPE), "--train.resume", str(run)])
     assert result.returncode == 0, result.stderr
     assert trace(run) == trace(finished[0])
     assert (run / "evaluation" / "test.json").exists()
@@ -204,7 +202,7 @@ def test_two_processes_train_on_the_same_samples_and_measure_each_once(
     finished: tuple[Path, str], tiny_shards: Path, tmp_path: Path
 ) -> None:
     arguments = command(tiny_shards, tmp_path, "--train.epochs", "1", "--train.micro-batches", "2")
-    result = launch(arguments, [*TORCHRUN, "--standalone", "--nproc-per-node", "2"])
+    result, _ = typed_ranks(arguments, 2)
     assert result.returncode == 0, result.stderr
     run = only_run(tmp_path)
     assert "2 process(es) on cpu" in result.stderr
@@ -260,7 +258,7 @@ def test_help_of_a_process() -> None:
     assert result.returncode == 0 and "Flickr8k" in result.stdout and "--help-all" in result.stdout
 
 
-def wait_for(found: Any, process: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:
+def wait_for(found: Any, process: subprocess.Popen[Any] | Typed | None = None, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not found():
         assert process is None or process.poll() is None, "the process ended early"

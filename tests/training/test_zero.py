@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,12 @@ from safetensors.torch import load_file
 import xmr_e2e
 from recipes import alscor_flickr8k
 from tests.helpers.forked import trainings
-from tests.helpers.launched import RECIPE, command, launch, only_run, records
+from tests.helpers.launched import RECIPE, command, only_run, records
+from tests.helpers.typed import typed, typed_ranks
 from xmr_e2e.runs.export import export
 from xmr_e2e.runs.run import Run
 from xmr_e2e.training.launch import parse
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PLAIN = "--train.epochs 2 --train.checkpoint-steps 6 --train.checkpoints-kept 9 --data.workers 0".split()
 MIDDLE = "stage-00-epoch-0001-step-000002"
 """the checkpoint after step 12 of 20"""
@@ -89,7 +88,7 @@ def test_a_run_of_zero_goes_on_without_it(plain: Path, tiny_shards: Path, tmp_pa
     np.testing.assert_allclose(found, losses(plain), rtol=0.1)
     assert found != losses(plain)
     go_back(run)
-    resumed = launch([str(RECIPE), "--train.zero", "0", "--train.resume", str(run)])
+    resumed = typed([str(RECIPE), "--train.zero", "0", "--train.resume", str(run)])
     assert resumed.returncode == 0, resumed.stderr
     said = " ".join(resumed.stderr.split())
     expected = (
@@ -108,7 +107,8 @@ def test_zero_trains_in_fp16(tiny_shards: Path, tmp_path: Path) -> None:
     )
     small = [*options, "squeezenet1_1", "--data.shards", str(tiny_shards), "--train.runs", str(tmp_path)]
     sizes = "--data.image-size 48 --data.load-size 48 --data.workers 0 --train.batch-size 4 --train.epochs 1".split()
-    result = launch([str(recipe), *small, *sizes, "--train.zero", "2", "--train.precision", "fp16"], TORCHRUN)
+    words = [str(recipe), *small, *sizes, "--train.zero", "2", "--train.precision", "fp16"]
+    result, _ = typed_ranks(words, 2)
     assert result.returncode == 0, result.stderr
     (run,) = (tmp_path / "dscmr_flickr8k").iterdir()
     assert all(np.isfinite(losses(run))) and len(losses(run)) == 10
@@ -124,6 +124,6 @@ def test_zero_trains_in_fp16(tiny_shards: Path, tmp_path: Path) -> None:
 )
 def test_what_zero_cannot_do_is_said(tiny_shards: Path, tmp_path: Path, options: list[str], message: str) -> None:
     arguments = command(tiny_shards, tmp_path, "--train.zero", "1", *options)
-    result = launch(arguments, TORCHRUN if options else None)
-    assert result.returncode
-    assert message in " ".join(result.stderr.split())
+    for result in typed_ranks(arguments, 2 if options else 1):
+        assert result.returncode == 2
+        assert message in " ".join(result.stderr.split())

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from xmr_e2e.doctor.finding import Finding, problem
 
 LIBRARIES = (
-    "torch", "torchvision", "accelerate", "transformers", "webdataset", "gensim", "sentencepiece", "safetensors",
-    "simplejpeg", "numpy",
+    "torch", "torchvision", "accelerate", "transformers", "gensim", "sentencepiece", "safetensors", "simplejpeg",
+    "numpy",
 )  # fmt: skip
 _LISTED_BY = "their versions, and the GPUs' driver: python -m torch.utils.collect_env, accelerate env, pip list"
 

@@ -17,7 +17,7 @@ from xmr_e2e.files import sha256_of
 from xmr_e2e.runs.experiment import Experiment
 from xmr_e2e.shards import manifest
 
-LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "webdataset", "accelerate", "deepspeed", "numpy")
+LIBRARIES = ("torch", "torchvision", "transformers", "gensim", "accelerate", "deepspeed", "numpy")
 
 
 def environment(experiment: Experiment, world_size: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.finite import full_precision
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.training.micro_batches import MicroBatches, is_one_everywhere
+from xmr_e2e.training.processes import unwrapped
 
 Parts: TypeAlias = list[tuple[Tensor, Batch]]
 """the samples of each micro-batch, as numbers in the rank's part of the batch, and the micro-batch"""
@@ -70,7 +71,8 @@ def _backward_in_micro_batches(
     context: StepContext,
     seed: tuple[int, ...],
 ) -> Mapping[str, Tensor]:
-    method: Method = accelerator.unwrap_model(model)
+    method = unwrapped(accelerator, model)
+    assert isinstance(method, Method)
     # The heads' gradients stay local for now: they travel with the towers', in the last piece's backward pass.
     with accelerator.no_sync(model):
         representations = _represent(accelerator, method, parts, context.stage, seed)

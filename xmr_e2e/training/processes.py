@@ -6,8 +6,9 @@ import os
 from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import InitProcessGroupKwargs
+from torch import nn
 
 from xmr_e2e.allocation import keep_freed_memory
 from xmr_e2e.devices import uses_gpu
@@ -78,3 +79,20 @@ def _check_gpus() -> None:
             f"{local} processes on this machine, and {gpus} GPU(s): each process needs one of its own. Start {gpus}, "
             "or train on the CPU cores: accelerate launch --cpu, or CUDA_VISIBLE_DEVICES= before the command"
         )
+
+
+def unwrapped(accelerator: Accelerator, model: nn.Module, *, at_end: bool = False) -> nn.Module:
+    """The module that Accelerate was given to prepare.
+
+    Accelerate's own `unwrap_model` imports DeepSpeed wherever it is installed, which takes seconds of each process.
+
+    Args:
+        at_end: it is to be as before; without Accelerate's precision around its forward pass.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        module: nn.Module = accelerator.unwrap_model(model, keep_fp32_wrapper=not at_end)
+        return module
+    module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    if at_end and vars(module).pop("_original_forward", None):
+        del module.forward
+    return module

@@ -27,6 +27,7 @@ from xmr_e2e.training.acceleration import set_up_device, set_up_towers
 from xmr_e2e.training.checkpoints import Checkpoints, first_progress
 from xmr_e2e.training.display import Throughput, training_progress
 from xmr_e2e.training.outcome import PendingStep
+from xmr_e2e.training.processes import unwrapped
 from xmr_e2e.training.records import TrainingRecords
 from xmr_e2e.training.selection import (
     Choice,
@@ -177,7 +178,7 @@ class Trainer:
     def _rehearse(self) -> None:
         """Do what the end of an epoch needs, on a few samples: nothing shall fail after hours that can fail at once."""
         watchdog.report_activity("trying what the end of an epoch needs")
-        self.accelerator.unwrap_model(self.stepper.model)  # imports DeepSpeed where it is installed
+        unwrapped(self.accelerator, self.stepper.model)
         state = self._state()
         if self.accelerator.is_main_process:
             self.saved.check(state)
@@ -186,7 +187,7 @@ class Trainer:
 
     def _leave_stage(self) -> None:
         """Back to the plain module, with the weights of the epoch that was kept."""
-        self.method = self.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
+        unwrapped(self.accelerator, self.stepper.model, at_end=True)
         self.accelerator.free_memory()
         del self.stepper
         if self.progress.stage + 1 < len(self.method.training_stages):
