@@ -23,6 +23,7 @@ from xmr_e2e.methods.base import Method
 from xmr_e2e.methods.stages import StepContext
 from xmr_e2e.runs.experiment import Schedule
 from xmr_e2e.towers.base import DatasetInfo
+from xmr_e2e.training import gradcache
 from xmr_e2e.training.gradcache import backward
 from xmr_e2e.training.step import Stepper
 
@@ -172,7 +173,7 @@ def test_only_the_last_pieces_gradients_travel(
 
     model = Recorder(method, local)
     monkeypatch.setattr(accelerator, "no_sync", no_sync)
-    monkeypatch.setattr(accelerator, "unwrap_model", lambda model: model.method)
+    monkeypatch.setattr(gradcache, "unwrapped", lambda accelerator, model: model.method)
     part = made_batch(slice(0, samples))
     backward(
         accelerator,

@@ -9,13 +9,10 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from xmr_e2e.errors import XmrError
 from xmr_e2e.files import naming
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> str:
@@ -66,6 +63,6 @@ class _Hashed(io.BufferedWriter):
         super().__init__(io.FileIO(path, "x"))  # not over what is there: a link's target is somebody's file
         self.sha256 = hashlib.sha256()
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         self.sha256.update(data)
         return super().write(data)
