@@ -46,7 +46,7 @@ def test_what_is_left_out_is_not_built_and_all_else_is_told_as_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(searching, "STILL_S", 0.2)
+    monkeypatch.setattr(searching, "STILL_S", 0.001)  # less than a process takes to be there
     figure = searching.index(repeats=1, items=500, dims=8, queries=10, beside=())
     assert [remark.split(":")[0] for remark in figure.notes] == ["HNSW", "faiss HNSW"]
     told = " ".join(capfd.readouterr().err.split())
