@@ -19,13 +19,14 @@ def say(what: str) -> None:
 
 def train(recipe: str, options: list[str]) -> None:
     """Run a recipe as `python RECIPE OPTIONS` does, and say when its first step is taken."""
-    from xmr_e2e.training.step import Stepper  # of a training's imports, which come later without it
+    from benchmarks.on_device import wait  # these are of a training's imports, which come later without them
+    from xmr_e2e.training.step import Stepper
 
     step = Stepper.step
 
     def first(*arguments: object) -> object:
         outcome = step(*arguments)  # type: ignore[arg-type]
-        _wait_for_device()
+        wait()
         say(FIRST_STEP)
         setattr(Stepper, "step", step)  # noqa: B010
         return outcome
@@ -53,13 +54,6 @@ def load(recipe: str, shards: str) -> None:
     loader = Loader(BatchDataset(data, "train", {"image": "pixels"}, None, seed=0), experiment.train.batch_size)
     next(loader.epoch())
     say(BATCH)
-
-
-def _wait_for_device() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

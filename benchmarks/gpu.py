@@ -23,7 +23,7 @@ from benchmarks.measure import BUILD, seconds
 from benchmarks.on_device import device, device_name, forget, wait
 from benchmarks.photographs import list_photographs, shards_of
 from benchmarks.reading import rate_of_batches
-from benchmarks.recipes import experiment_of, recipes_measured
+from benchmarks.recipes import on_photographs, recipes_measured
 from benchmarks.resuming import resume_rows
 from benchmarks.rows import Row
 from benchmarks.training import bare_step, start_trainer
@@ -235,11 +235,7 @@ def _loading_rate(shards: Path, workers: int, sizes: Sizes, decode: Any) -> floa
 
 def method_rows(photographs: Path, recipe: str, sizes: Sizes) -> list[Row]:
     """A recipe's step in a training beside its bare step."""
-    whole = experiment_of(recipe)
-    shards = shards_of(list_photographs(photographs), whole.train.batch_size * sizes.steps)
-    train = replace(whole.train, epochs=2, runs=BUILD / "runs", select="last", report=False)
-    data = replace(sizes.data or whole.data, shards=shards)
-    trained, bare = _both(replace(whole, data=data, train=train), sizes)
+    trained, bare = _both(on_photographs(recipe, photographs, sizes.steps, epochs=2, data=sizes.data), sizes)
     return [Row(recipe, f"{1000 * trained:,.1f} ms a step", f"{trained / bare:.2f} x bare step")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +14,8 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recording
 
-from benchmarks.measure import BUILD
 from benchmarks.on_device import device_name, forget, wait
-from benchmarks.photographs import list_photographs, shards_of
-from benchmarks.recipes import experiment_of, recipes_measured
+from benchmarks.recipes import on_photographs, recipes_measured
 from benchmarks.training import TimedTrainer, start_kind, start_trainer
 from xmr_e2e.console import console
 from xmr_e2e.data.batch import Batch
@@ -91,20 +89,12 @@ def profile(
         "operators", title=f"seconds, {device_name()}, torch {torch.__version__}",
     )  # fmt: skip
     for name in only or recipes_measured():
-        cells = _cells(profile_of(_experiment(photographs, name, steps, batch_size, data)))
+        cells = _cells(profile_of(on_photographs(name, photographs, steps, batch_size=batch_size, data=data)))
         console.print(name, *cells, highlight=False)
         table.add_row(name.removesuffix("_flickr8k"), *cells)
         forget()
     console.print(table)
     return table
-
-
-def _experiment(photographs: Path, name: str, steps: int, batch_size: int | None, data: Data | None) -> Experiment:
-    whole = experiment_of(name)
-    size = batch_size or whole.train.batch_size
-    shards = shards_of(list_photographs(photographs), size * steps)
-    train = replace(whole.train, epochs=1, batch_size=size, runs=BUILD / "runs", select="last", report=False)
-    return replace(whole, data=replace(data or whole.data, shards=shards), train=train)
 
 
 def profile_of(experiment: Experiment) -> Profile:

@@ -6,9 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import BUILD, seconds
-from benchmarks.photographs import list_photographs, shards_of
-from benchmarks.recipes import experiment_of
+from benchmarks.measure import seconds
+from benchmarks.recipes import on_photographs
 from benchmarks.rows import Row
 from benchmarks.training import TimedTrainer, start_kind, start_trainer
 from xmr_e2e.data.config import Data
@@ -42,13 +41,9 @@ def resume_rows(photographs: Path, data: Data | None = None) -> list[Row]:
 
     data: of the training, in place of the recipe's but for the shards.
     """
-    whole = experiment_of("dscmr_flickr8k")
+    whole = on_photographs("dscmr_flickr8k", photographs, STEPS, batch_size=BATCH, data=data)
     assert isinstance(whole.method, Dscmr)
-    shards = shards_of(list_photographs(photographs), BATCH * STEPS)
-    train = replace(whole.train, epochs=1, batch_size=BATCH, runs=BUILD / "runs", select="last", report=False)
-    method = replace(whole.method, text=BiLstmCnn())
-    experiment = replace(whole, name="resumed", data=replace(data or whole.data, shards=shards), method=method,
-                         train=train)  # fmt: skip
+    experiment = replace(whole, name="resumed", method=replace(whole.method, text=BiLstmCnn()))
     start_trainer(experiment).fit()
     wanted = _losses(experiment)
     stopped = start_kind(_Stopping, experiment)
@@ -68,9 +63,7 @@ def resume_rows(photographs: Path, data: Data | None = None) -> list[Row]:
 def _again(experiment: Experiment) -> TimedTrainer:
     """A trainer that goes on where the run stands."""
     run = Run(experiment.train.runs / experiment.name)
-    trainer = TimedTrainer(experiment, run, make_accelerator(experiment.train))
-    trainer.ends, trainer.saves = [], []
-    return trainer
+    return TimedTrainer(experiment, run, make_accelerator(experiment.train))
 
 
 def _losses(experiment: Experiment) -> list[float]:

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.measure import BUILD, REPEATS, Figure, Goal, Quantity, Side, compare, metric_of, seconds
+from benchmarks.on_device import wait
 from benchmarks.photographs import list_photographs, shards_of
 from xmr_e2e.data.config import Data
 from xmr_e2e.data.vectors import WordVectors
@@ -50,10 +50,14 @@ class TimedTrainer(Trainer):
     waits = True
     """for the device, at the end of each step"""
 
+    def __init__(self, experiment: Experiment, run: Run, accelerator: Accelerator) -> None:
+        super().__init__(experiment, run, accelerator)
+        self.ends, self.saves = [], []
+
     def _step(self, *args: object) -> None:
         super()._step(*args)  # type: ignore[arg-type]
         if self.waits:
-            _wait_for_device(self.accelerator)
+            wait()
         self.ends.append(time.perf_counter())
 
     def _save(self, progress: TrainingProgress) -> None:
@@ -167,7 +171,7 @@ def micro_batches(
                 micro_batches=micro_batches, context=StepContext(), seed=(0,),
             )  # fmt: skip
             model.zero_grad()
-            _wait_for_device(trainer.accelerator)
+            wait()
 
         return seconds(once)
 
@@ -226,9 +230,7 @@ def start_kind(kind: type[Timed], experiment: Experiment) -> Timed:
         shutil.rmtree(run.folder, ignore_errors=True)
         run.start(experiment, environment(experiment, accelerator.num_processes))
     accelerator.wait_for_everyone()
-    trainer = kind(experiment, run, accelerator)
-    trainer.ends, trainer.saves = [], []
-    return trainer
+    return kind(experiment, run, accelerator)
 
 
 def _seconds_per_step(experiment: Experiment) -> float:
@@ -254,14 +256,9 @@ def bare_step(trainer: Trainer, experiment: Experiment) -> Callable[[], None]:
             loss = method(batch, StepContext())["total"]
         loss.backward()
         optimizer.step()
-        _wait_for_device(trainer.accelerator)
+        wait()
 
     return once
-
-
-def _wait_for_device(accelerator: Accelerator) -> None:
-    if accelerator.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _one_thread_each() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +21,9 @@ from xmr_e2e.data.preparation import Preparation
 from xmr_e2e.data.reader import SplitReader
 from xmr_e2e.data.text import pad
 from xmr_e2e.data.tokenizers import Tokenizer
-from xmr_e2e.data.workers import worker_options
+from xmr_e2e.data.workers import start_loading, worker_options
 from xmr_e2e.methods.base import Method
 from xmr_e2e.models.embed import BATCH, embed_split
-from xmr_e2e.shards.parallel import without_main
 
 RECIPE = "dscmr_flickr8k"
 Pairs = tuple[Tensor, Tokens]
@@ -107,17 +106,11 @@ def embed_bare(method: Method, batches: DataLoader[Pairs]) -> dict[str, Tensor]:
     dataset = batches.dataset
     assert isinstance(dataset, _Pairs)
     prepared = Preparation(dataset.data.image_size).for_evaluation
-    for pictures, texts in _arriving(batches):
+    for pictures, texts in start_loading(batches):
         found["image"].append(method.embed("image", prepared(pictures.to(method.device))))
         found["text"].append(method.embed("text", Tokens(*(tensor.to(method.device) for tensor in texts))))
     method.train(was_training)
     return {name: torch.cat(parts) for name, parts in found.items()}
-
-
-def _arriving(batches: DataLoader[Pairs]) -> Iterator[Pairs]:
-    with without_main():  # all other benchmarks, of which a loader's process needs nothing
-        arriving = iter(batches)
-    return arriving
 
 
 def _difference(trainer: _Validating) -> float:

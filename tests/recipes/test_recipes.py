@@ -150,8 +150,8 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment]
 
 @pytest.fixture(scope="session")
 def passed() -> list[Experiment]:
-    """What was trained already, and was as it should be: a paper's recipes that differ in sizes, published figures and
-    datasets alone are the same once all are small."""
+    """The experiments that were trained already, and were as they should be: a paper's recipes that differ in sizes,
+    published figures and datasets alone are the same once all are small."""
     return []
 
 

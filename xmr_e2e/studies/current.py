@@ -68,7 +68,7 @@ def _fields(node: ast.ClassDef, module: str, tree: ast.Module) -> dict[str, froz
 
 
 def _former_values(default: ast.expr | None) -> frozenset[str]:
-    """Those of a field's metadata."""
+    """The former values that a field's metadata names."""
     keys = [
         key.value
         for node in ast.walk(default or ast.Constant(None))
